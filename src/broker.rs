@@ -1,0 +1,1 @@
+//! The shared state a handler may touch.

@@ -1,0 +1,1 @@
+//! The small transactional state: topics, configs, committed offsets, producer ids.

@@ -1,0 +1,1 @@
+//! Typed, validated settings: file < environment < flag; topic-level overrides.

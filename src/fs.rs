@@ -1,0 +1,1 @@
+//! Files as a component, so that tests can make them fail.

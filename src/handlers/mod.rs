@@ -1,0 +1,1 @@
+//! One file per API family; the table that ApiVersions is derived from.

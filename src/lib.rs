@@ -1,0 +1,19 @@
+//! Streamline: a Kafka-compatible streaming server with metrics, health and dashboards built in.
+//!
+//! Imports point downward only:
+//! `cli → server → handlers → broker → coordinator → storage, catalog → record`, and `protocol → record`.
+//! `metrics`, `config`, `clock`, `fs` and `record` are leaves. `docs/ARCHITECTURE.md` is the map.
+
+pub mod broker;
+pub mod catalog;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod coordinator;
+pub mod fs;
+pub mod handlers;
+pub mod metrics;
+pub mod protocol;
+pub mod record;
+pub mod server;
+pub mod storage;

@@ -1,0 +1,1 @@
+//! The instruments, the catalogue of every metric, and the exposition formats.

@@ -1,0 +1,1 @@
+//! The Kafka wire protocol: frames, headers and one declaration per API.

@@ -1,0 +1,1 @@
+//! Record batches: a zero-copy view, validation, iteration and the codecs.

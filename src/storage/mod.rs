@@ -1,0 +1,1 @@
+//! The log on local disk, in the format Kafka itself writes.
