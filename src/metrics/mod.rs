@@ -1,1 +1,409 @@
-//! The instruments, the catalogue of every metric, and the exposition formats.
+//! What the server counts and how it shows it.
+//!
+//! - [`catalog`] declares every metric; nothing else can name one.
+//! - [`instruments`] are recorded on the hot path: counters and histograms of a few nanoseconds, resolved once for each
+//!   API key, topic or connection and never looked up by label for a request.
+//! - [`collectors`] are asked at scrape time: state that already lives somewhere is read there and never pushed here,
+//!   so a deleted topic's series are gone at the next scrape.
+//! - [`exposition`] writes the text formats.
+//!
+//! Components get an `Arc<Metrics>` through their constructors. The free functions of this module do the same through
+//! the process-wide instance of [`init_metrics`], for code that has no handle. This area imports no other: what is
+//! measured comes to it, not the other way round.
+
+mod api_keys;
+pub mod catalog;
+pub mod collectors;
+mod exposition;
+mod instruments;
+mod slots;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use parking_lot::RwLock;
+
+pub use api_keys::api_key_name;
+pub use catalog::{ConnectionRejection, HttpRejection, RequestRejection};
+pub use collectors::Collector;
+pub use exposition::{Family, Format, Label, LabelValue, Samples, Value};
+pub use instruments::{
+    Counter, Gauge, Histogram, HistogramSnapshot, LATENCY, LabelledCounters, RequestInstruments,
+    SIZE, TopicCounters,
+};
+
+/// All instruments of one server, and the collectors that are asked at scrape time.
+pub struct Metrics {
+    enabled: bool,
+    pub connections_active: Gauge,
+    pub connections_total: Counter,
+    pub connections_rejected: LabelledCounters<ConnectionRejection>,
+    pub requests_rejected: LabelledCounters<RequestRejection>,
+    pub http_rejected: LabelledCounters<HttpRejection>,
+    pub log_flush_duration: Histogram,
+    pub log_flush_failures: Counter,
+    /// By [`api_keys::index`]; made when the first request of its kind arrives, so that an API nobody uses has no
+    /// series. From then on both values of `error` are there, for a ratio needs both.
+    requests: [OnceLock<Box<RequestInstruments>>; api_keys::COUNT],
+    topics: RwLock<BTreeMap<Arc<str>, Arc<TopicCounters>>>,
+    collectors: RwLock<Vec<Arc<dyn Collector>>>,
+}
+
+impl Metrics {
+    /// With `enabled` false every record is one branch, and there is nothing to render.
+    pub fn new(enabled: bool) -> Arc<Metrics> {
+        Arc::new(Metrics {
+            enabled,
+            connections_active: Gauge::new(enabled),
+            connections_total: Counter::new(enabled),
+            connections_rejected: LabelledCounters::new(enabled),
+            requests_rejected: LabelledCounters::new(enabled),
+            http_rejected: LabelledCounters::new(enabled),
+            log_flush_duration: Histogram::new(enabled, &LATENCY),
+            log_flush_failures: Counter::new(enabled),
+            requests: [const { OnceLock::new() }; api_keys::COUNT],
+            topics: RwLock::default(),
+            collectors: RwLock::new(vec![
+                Arc::new(collectors::BuildInfo),
+                Arc::new(collectors::Process),
+            ]),
+        })
+    }
+
+    pub fn enabled(&self) -> bool {
+        self.enabled
+    }
+
+    /// The instruments of an API key as it came over the wire; all keys Kafka does not know share one set.
+    #[inline]
+    pub fn request(&self, api_key: i16) -> &RequestInstruments {
+        self.requests[api_keys::index(api_key)]
+            .get_or_init(|| Box::new(RequestInstruments::new(self.enabled)))
+    }
+
+    /// The counters of a topic, made on the first call. Whoever serves the topic keeps them; only topics that exist
+    /// may be asked for, or clients could make series by asking for names.
+    pub fn topic(&self, name: &str) -> Arc<TopicCounters> {
+        if let Some(counters) = self.topics.read().get(name) {
+            return Arc::clone(counters);
+        }
+        let mut topics = self.topics.write();
+        let counters = topics
+            .entry(Arc::from(name))
+            .or_insert_with(|| Arc::new(TopicCounters::new(self.enabled)));
+        Arc::clone(counters)
+    }
+
+    /// Drops a deleted topic's series. A topic of the same name made later starts at 0.
+    pub fn forget_topic(&self, name: &str) {
+        self.topics.write().remove(name);
+    }
+
+    /// Adds a collector, which is kept for as long as the metrics are. One that holds the metrics itself is registered
+    /// through a `Weak` (see [`Collector`]).
+    pub fn register(&self, collector: Arc<dyn Collector>) {
+        self.collectors.write().push(collector);
+    }
+
+    /// Counts a connection from now until the guard is dropped.
+    pub fn connection_opened(self: &Arc<Self>) -> ConnectionGuard {
+        self.connections_total.inc();
+        self.connections_active.add(1);
+        ConnectionGuard {
+            metrics: Arc::clone(self),
+        }
+    }
+
+    fn collect(&self, out: &mut Samples) {
+        out.family(&catalog::CONNECTIONS_ACTIVE)
+            .sample(&[], self.connections_active.value());
+        out.family(&catalog::CONNECTIONS_TOTAL)
+            .sample(&[], self.connections_total.value());
+        for (reason, counter) in self.connections_rejected.iter() {
+            out.family(&catalog::CONNECTIONS_REJECTED_TOTAL)
+                .sample(&[("reason", &reason)], counter.value());
+        }
+        for (reason, counter) in self.requests_rejected.iter() {
+            out.family(&catalog::REQUESTS_REJECTED_TOTAL)
+                .sample(&[("reason", &reason)], counter.value());
+        }
+        for (reason, counter) in self.http_rejected.iter() {
+            out.family(&catalog::HTTP_REJECTED_TOTAL)
+                .sample(&[("reason", &reason)], counter.value());
+        }
+        out.family(&catalog::LOG_FLUSH_DURATION_SECONDS)
+            .histogram(&[], &self.log_flush_duration.snapshot());
+        out.family(&catalog::LOG_FLUSH_FAILURES_TOTAL)
+            .sample(&[], self.log_flush_failures.value());
+        self.collect_requests(out);
+        self.collect_topics(out);
+    }
+
+    fn collect_requests(&self, out: &mut Samples) {
+        for (index, instruments) in self.requests.iter().enumerate() {
+            let Some(instruments) = instruments.get() else {
+                continue;
+            };
+            let api_key = api_keys::name_at(index);
+            for error in [false, true] {
+                out.family(&catalog::REQUESTS_TOTAL).sample(
+                    &[("api_key", &api_key), ("error", &error)],
+                    instruments.requests(error),
+                );
+            }
+            let labels: [Label<'_>; 1] = [("api_key", &api_key)];
+            out.family(&catalog::REQUEST_DURATION_SECONDS)
+                .histogram(&labels, &instruments.duration.snapshot());
+            out.family(&catalog::REQUEST_SIZE_BYTES)
+                .histogram(&labels, &instruments.request_size.snapshot());
+            out.family(&catalog::RESPONSE_SIZE_BYTES)
+                .histogram(&labels, &instruments.response_size.snapshot());
+        }
+    }
+
+    fn collect_topics(&self, out: &mut Samples) {
+        // Copied, so that a topic can be created while ten thousand are being written out.
+        let topics: Vec<_> = self
+            .topics
+            .read()
+            .iter()
+            .map(|(name, counters)| (Arc::clone(name), Arc::clone(counters)))
+            .collect();
+        for (topic, counters) in &topics {
+            out.family(&catalog::BYTES_IN_TOTAL)
+                .sample(&[("topic", topic)], counters.bytes_in());
+            out.family(&catalog::BYTES_OUT_TOTAL)
+                .sample(&[("topic", topic)], counters.bytes_out());
+        }
+    }
+}
+
+/// An open connection in the metrics; undoes itself.
+pub struct ConnectionGuard {
+    metrics: Arc<Metrics>,
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.metrics.connections_active.add(-1);
+    }
+}
+
+/// What shows the metrics of a server; cheap to clone.
+#[derive(Clone)]
+pub struct PrometheusHandle {
+    metrics: Arc<Metrics>,
+}
+
+impl PrometheusHandle {
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics }
+    }
+
+    /// The whole exposition, true at the moment of the call. While metrics are off there is none, which a comment says.
+    pub fn render(&self, format: Format) -> String {
+        if !self.metrics.enabled {
+            // OpenMetrics knows no comments but this one.
+            return match format {
+                Format::Text => {
+                    "# Metrics are switched off by the setting `metrics`.\n".to_string()
+                }
+                Format::OpenMetrics => "# EOF\n".to_string(),
+            };
+        }
+        let mut out = Samples::new(format);
+        self.metrics.collect(&mut out);
+        let collectors = self.metrics.collectors.read().clone();
+        for collector in collectors {
+            collector.collect(&mut out);
+        }
+        out.finish()
+    }
+
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+}
+
+static PROCESS_WIDE: OnceLock<PrometheusHandle> = OnceLock::new();
+
+/// The process-wide metrics, made on the first call.
+pub fn init_metrics() -> PrometheusHandle {
+    init_metrics_with(true)
+}
+
+/// The same with the switch of the setting `metrics`; only the first call of either function decides.
+pub fn init_metrics_with(enabled: bool) -> PrometheusHandle {
+    PROCESS_WIDE
+        .get_or_init(|| PrometheusHandle::new(Metrics::new(enabled)))
+        .clone()
+}
+
+fn process_wide() -> Option<&'static Arc<Metrics>> {
+    PROCESS_WIDE.get().map(|handle| &handle.metrics)
+}
+
+/// Counts one request that has been dealt with, and its latency. Like all functions here it does nothing before
+/// [`init_metrics`].
+pub fn record_request(api_key: i16, duration: Duration, error: bool) {
+    if let Some(metrics) = process_wide() {
+        metrics.request(api_key).record(duration, error);
+    }
+}
+
+/// The size of a request's frame.
+pub fn record_request_size(api_key: i16, bytes: u64) {
+    if let Some(metrics) = process_wide() {
+        metrics.request(api_key).record_request_size(bytes);
+    }
+}
+
+/// The size of a response's frame.
+pub fn record_response_size(api_key: i16, bytes: u64) {
+    if let Some(metrics) = process_wide() {
+        metrics.request(api_key).record_response_size(bytes);
+    }
+}
+
+/// Counts record-batch bytes that were appended to a topic.
+pub fn record_bytes_in(topic: &str, bytes: u64) {
+    if let Some(metrics) = process_wide() {
+        metrics.topic(topic).add_bytes_in(bytes);
+    }
+}
+
+/// Counts record-batch bytes that were sent from a topic.
+pub fn record_bytes_out(topic: &str, bytes: u64) {
+    if let Some(metrics) = process_wide() {
+        metrics.topic(topic).add_bytes_out(bytes);
+    }
+}
+
+/// Counts a connection until the guard is dropped.
+pub fn record_connection() -> Option<ConnectionGuard> {
+    process_wide().map(Metrics::connection_opened)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn render(metrics: &Arc<Metrics>) -> String {
+        PrometheusHandle::new(Arc::clone(metrics)).render(Format::Text)
+    }
+
+    #[track_caller]
+    fn assert_line(text: &str, line: &str) {
+        assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
+    }
+
+    #[test]
+    fn an_api_has_series_once_it_was_seen_and_then_for_both_outcomes() {
+        let metrics = Metrics::new(true);
+        assert!(!render(&metrics).contains("api_key"));
+        metrics.request(0).record(Duration::from_micros(800), false);
+        metrics.request(0).record(Duration::from_millis(20), false);
+        metrics.request(-7).record(Duration::ZERO, true);
+        let text = render(&metrics);
+        for line in [
+            r#"streamline_requests_total{api_key="produce",error="false"} 2"#,
+            r#"streamline_requests_total{api_key="produce",error="true"} 0"#,
+            r#"streamline_requests_total{api_key="unknown",error="true"} 1"#,
+            r#"streamline_request_duration_seconds_bucket{api_key="produce",le="0.001"} 1"#,
+            r#"streamline_request_duration_seconds_bucket{api_key="produce",le="0.01"} 1"#,
+            r#"streamline_request_duration_seconds_bucket{api_key="produce",le="+Inf"} 2"#,
+            r#"streamline_request_duration_seconds_sum{api_key="produce"} 0.0208"#,
+        ] {
+            assert_line(&text, line);
+        }
+        assert!(!text.contains(r#"api_key="fetch""#));
+    }
+
+    #[test]
+    fn a_forgotten_topic_is_gone_and_starts_anew() {
+        let metrics = Metrics::new(true);
+        let counters = metrics.topic("orders");
+        counters.add_bytes_in(10);
+        counters.add_bytes_out(20);
+        let text = render(&metrics);
+        assert_line(&text, r#"streamline_bytes_in_total{topic="orders"} 10"#);
+        assert_line(&text, r#"streamline_bytes_out_total{topic="orders"} 20"#);
+        metrics.forget_topic("orders");
+        counters.add_bytes_in(5);
+        assert!(!render(&metrics).contains("orders"));
+        metrics.topic("orders").add_bytes_in(1);
+        assert_line(
+            &render(&metrics),
+            r#"streamline_bytes_in_total{topic="orders"} 1"#,
+        );
+    }
+
+    #[test]
+    fn connections_undo_themselves() {
+        let metrics = Metrics::new(true);
+        let first = metrics.connection_opened();
+        drop(metrics.connection_opened());
+        let text = render(&metrics);
+        assert_line(&text, "streamline_connections_active 1");
+        assert_line(&text, "streamline_connections_total 2");
+        drop(first);
+        assert_line(&render(&metrics), "streamline_connections_active 0");
+    }
+
+    #[test]
+    fn reasons_are_all_there_from_the_start() {
+        let metrics = Metrics::new(true);
+        metrics
+            .connections_rejected
+            .get(ConnectionRejection::TooMany)
+            .inc();
+        let text = render(&metrics);
+        assert_line(
+            &text,
+            r#"streamline_connections_rejected_total{reason="too_many"} 1"#,
+        );
+        assert_line(
+            &text,
+            r#"streamline_connections_rejected_total{reason="too_many_from_address"} 0"#,
+        );
+    }
+
+    #[test]
+    fn switched_off_metrics_say_so() {
+        let metrics = Metrics::new(false);
+        metrics.request(0).record(Duration::ZERO, false);
+        drop(metrics.connection_opened());
+        let handle = PrometheusHandle::new(metrics);
+        assert!(handle.render(Format::Text).contains("switched off"));
+        assert_eq!(handle.render(Format::OpenMetrics), "# EOF\n");
+    }
+
+    #[test]
+    fn the_free_functions_record_into_the_process_wide_metrics() {
+        record_request(3, Duration::ZERO, false);
+        let handle = init_metrics();
+        let metadata = |handle: &PrometheusHandle| handle.metrics().request(3).requests(true);
+        let before = metadata(&handle);
+        record_request(3, Duration::from_millis(1), true);
+        assert_eq!(metadata(&init_metrics()), before + 1);
+        record_request_size(3, 100);
+        record_response_size(3, 1000);
+        record_bytes_in("free", 3);
+        record_bytes_out("free", 4);
+        let connection = record_connection();
+        let text = handle.render(Format::Text);
+        assert_line(&text, r#"streamline_bytes_in_total{topic="free"} 3"#);
+        assert_line(&text, r#"streamline_bytes_out_total{topic="free"} 4"#);
+        assert_line(
+            &text,
+            r#"streamline_request_size_bytes_sum{api_key="metadata"} 100"#,
+        );
+        assert_line(
+            &text,
+            r#"streamline_response_size_bytes_sum{api_key="metadata"} 1000"#,
+        );
+        assert_line(&text, "streamline_connections_active 1");
+        drop(connection);
+    }
+}

@@ -1,0 +1,298 @@
+//! Every metric there is: name, type, unit, labels and meaning, declared once.
+//!
+//! A [`Metric`] cannot be made outside this file, and [`super::Samples`] takes nothing else, so a series under a name
+//! that is not declared here cannot exist. `docs/METRICS.md` is generated from this file.
+
+/// The Prometheus type of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+impl Kind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        }
+    }
+}
+
+/// One metric family.
+#[derive(Debug)]
+pub struct Metric {
+    /// The place in [`ALL`].
+    index: usize,
+    pub name: &'static str,
+    pub kind: Kind,
+    pub labels: &'static [&'static str],
+    pub help: &'static str,
+}
+
+impl Metric {
+    pub(super) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The name OpenMetrics gives the family: a counter's without the `_total` of its sample.
+    pub fn family_name(&self) -> &'static str {
+        match self.kind {
+            Kind::Counter => self.name.strip_suffix("_total").unwrap_or(self.name),
+            Kind::Gauge | Kind::Histogram => self.name,
+        }
+    }
+
+    /// The unit, where the family's name ends in one; OpenMetrics allows a `# UNIT` line only then.
+    pub fn unit(&self) -> Option<&'static str> {
+        ["seconds", "bytes"].into_iter().find(|unit| {
+            self.family_name()
+                .strip_suffix(unit)
+                .is_some_and(|rest| rest.ends_with('_'))
+        })
+    }
+}
+
+/// Metrics that belong together, in the order they are shown.
+pub struct Section {
+    pub title: &'static str,
+    pub metrics: &'static [&'static Metric],
+}
+
+macro_rules! catalog {
+    ($($title:literal { $($ident:ident: $kind:ident $name:literal [$($label:literal),*] $help:literal;)* })*) => {
+        #[allow(non_camel_case_types, clippy::upper_case_acronyms)]
+        enum Index { $($($ident,)*)* }
+
+        $($(
+            #[doc = $help]
+            pub static $ident: Metric = Metric {
+                index: Index::$ident as usize,
+                name: $name,
+                kind: Kind::$kind,
+                labels: &[$($label),*],
+                help: $help,
+            };
+        )*)*
+
+        /// Every metric, in the order of exposition.
+        pub static ALL: &[&Metric] = &[$($(&$ident,)*)*];
+
+        /// The same by area.
+        pub static SECTIONS: &[Section] = &[$(Section { title: $title, metrics: &[$(&$ident,)*] },)*];
+    };
+}
+
+catalog! {
+    "Server" {
+        CONNECTIONS_ACTIVE: Gauge "streamline_connections_active" []
+            "Current open connections";
+        CONNECTIONS_TOTAL: Counter "streamline_connections_total" []
+            "Total connections accepted";
+        UPTIME_SECONDS: Gauge "streamline_uptime_seconds" []
+            "Server uptime";
+        READY: Gauge "streamline_ready" []
+            "Whether the server takes work: 1, or 0 while it recovers, drains or cannot write";
+        BUILD_INFO: Gauge "streamline_build_info" ["version", "commit"]
+            "Always 1; the labels say which build is running";
+        CONNECTIONS_REJECTED_TOTAL: Counter "streamline_connections_rejected_total" ["reason"]
+            "Connections refused before their first request";
+        REQUESTS_REJECTED_TOTAL: Counter "streamline_requests_rejected_total" ["reason"]
+            "Requests that were refused by closing their connection";
+        HTTP_REJECTED_TOTAL: Counter "streamline_http_rejected_total" ["reason"]
+            "Connections and requests refused on the HTTP port";
+    }
+    "Requests" {
+        REQUESTS_TOTAL: Counter "streamline_requests_total" ["api_key", "error"]
+            "Total requests by API type";
+        REQUEST_DURATION_SECONDS: Histogram "streamline_request_duration_seconds" ["api_key"]
+            "Request latency, from the last byte read to the last byte handed to the socket";
+        REQUEST_SIZE_BYTES: Histogram "streamline_request_size_bytes" ["api_key"]
+            "Request payload size";
+        RESPONSE_SIZE_BYTES: Histogram "streamline_response_size_bytes" ["api_key"]
+            "Response payload size";
+    }
+    "Storage" {
+        TOPICS_TOTAL: Gauge "streamline_topics_total" []
+            "Number of topics";
+        PARTITIONS_TOTAL: Gauge "streamline_partitions_total" ["topic"]
+            "Partitions per topic";
+        RECORDS_TOTAL: Counter "streamline_records_total" ["topic", "partition"]
+            "Records written";
+        BYTES_IN_TOTAL: Counter "streamline_bytes_in_total" ["topic"]
+            "Bytes of record batches received, as they stood on the wire";
+        BYTES_OUT_TOTAL: Counter "streamline_bytes_out_total" ["topic"]
+            "Bytes of record batches sent, as they stood on the wire";
+        LOG_SIZE_BYTES: Gauge "streamline_log_size_bytes" ["topic", "partition"]
+            "Partition size";
+        LOG_END_OFFSET: Gauge "streamline_log_end_offset" ["topic", "partition"]
+            "Latest offset: the one the next record will get";
+        SEGMENTS_TOTAL: Gauge "streamline_segments_total" ["topic", "partition"]
+            "Segment count";
+        LOG_FLUSH_DURATION_SECONDS: Histogram "streamline_log_flush_duration_seconds" []
+            "Time of one fdatasync of a log segment";
+        LOG_FLUSH_FAILURES_TOTAL: Counter "streamline_log_flush_failures_total" []
+            "Failed fdatasyncs; each one has poisoned its partition";
+    }
+    "Consumer groups" {
+        CONSUMER_GROUPS_TOTAL: Gauge "streamline_consumer_groups_total" []
+            "Active groups: those with members";
+        CONSUMER_LAG: Gauge "streamline_consumer_lag" ["group", "topic", "partition"]
+            "Consumer lag: records between the committed offset and the end of the log; absent without a commit";
+    }
+    "Process" {
+        PROCESS_CPU_SECONDS_TOTAL: Counter "process_cpu_seconds_total" []
+            "Total user and system CPU time spent";
+        PROCESS_RESIDENT_MEMORY_BYTES: Gauge "process_resident_memory_bytes" []
+            "Resident memory size";
+        PROCESS_VIRTUAL_MEMORY_BYTES: Gauge "process_virtual_memory_bytes" []
+            "Virtual memory size";
+        PROCESS_OPEN_FDS: Gauge "process_open_fds" []
+            "Number of open file descriptors";
+        PROCESS_MAX_FDS: Gauge "process_max_fds" []
+            "Maximum number of open file descriptors";
+        PROCESS_START_TIME_SECONDS: Gauge "process_start_time_seconds" []
+            "Start time of the process since the Unix epoch";
+        PROCESS_THREADS: Gauge "process_threads" []
+            "Number of threads";
+    }
+}
+
+/// The values of a label that is an enum in code.
+pub trait LabelValues: Copy + 'static {
+    const ALL: &'static [Self];
+    fn as_str(self) -> &'static str;
+    fn index(self) -> usize;
+}
+
+macro_rules! label_values {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $value:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)* }
+
+        impl LabelValues for $name {
+            const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $value,)* }
+            }
+
+            fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+label_values! {
+    /// The `reason` of `streamline_connections_rejected_total`.
+    ConnectionRejection {
+        /// The limit on all connections was reached.
+        TooMany = "too_many",
+        /// The limit on connections from one address was reached.
+        TooManyFromAddress = "too_many_from_address",
+    }
+}
+
+label_values! {
+    /// The `reason` of `streamline_requests_rejected_total`.
+    RequestRejection {
+        /// The first bytes were a TLS handshake.
+        Tls = "tls",
+        /// The first bytes were an HTTP request.
+        Http = "http",
+        /// The frame's length was negative, too small for a header, or above the limit.
+        FrameLength = "frame_length",
+        /// Header or body could not be decoded.
+        Malformed = "malformed",
+        /// The API key or its version is not served.
+        Unsupported = "unsupported",
+        /// The frame did not arrive in time.
+        Timeout = "timeout",
+    }
+}
+
+label_values! {
+    /// The `reason` of `streamline_http_rejected_total`.
+    HttpRejection {
+        /// The limit on open HTTP connections was reached.
+        TooManyConnections = "too_many_connections",
+        /// The request's head did not arrive in time.
+        HeaderTimeout = "header_timeout",
+        /// What arrived was not HTTP, or its head was too large.
+        Malformed = "malformed",
+        /// The answer was not ready in time.
+        RequestTimeout = "request_timeout",
+        /// The request carried a larger body than any endpoint takes.
+        BodyTooLarge = "body_too_large",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_entry_knows_its_place_and_no_name_is_used_twice() {
+        let mut names = HashSet::new();
+        for (index, metric) in ALL.iter().enumerate() {
+            assert_eq!(metric.index(), index, "{}", metric.name);
+            assert!(names.insert(metric.name), "{} twice", metric.name);
+        }
+    }
+
+    #[test]
+    fn names_are_legal_and_counters_end_in_total() {
+        for metric in ALL {
+            assert!(
+                metric
+                    .name
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b == b'_'),
+                "{}",
+                metric.name
+            );
+            assert!(
+                metric.name.starts_with("streamline_") || metric.name.starts_with("process_"),
+                "{}",
+                metric.name
+            );
+            if metric.kind == Kind::Counter {
+                assert!(metric.name.ends_with("_total"), "{}", metric.name);
+            }
+            assert!(!metric.help.ends_with('.'), "{}", metric.name);
+        }
+    }
+
+    /// OpenMetrics forbids two families whose samples could carry the same name.
+    #[test]
+    fn no_family_can_clash_with_the_samples_of_another() {
+        let mut names = HashSet::new();
+        for metric in ALL {
+            let family = metric.family_name();
+            let suffixes: &[&str] = match metric.kind {
+                Kind::Counter => &["", "_total", "_created"],
+                Kind::Gauge => &[""],
+                Kind::Histogram => &["", "_bucket", "_count", "_sum", "_created"],
+            };
+            for suffix in suffixes {
+                assert!(
+                    names.insert(format!("{family}{suffix}")),
+                    "{family}{suffix}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_unit_is_the_last_word_of_the_family_name() {
+        assert_eq!(UPTIME_SECONDS.unit(), Some("seconds"));
+        assert_eq!(PROCESS_CPU_SECONDS_TOTAL.unit(), Some("seconds"));
+        assert_eq!(LOG_SIZE_BYTES.unit(), Some("bytes"));
+        assert_eq!(BYTES_IN_TOTAL.unit(), None);
+    }
+}

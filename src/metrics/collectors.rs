@@ -1,0 +1,182 @@
+//! What is read at scrape time instead of being recorded.
+//!
+//! Areas that hold state worth showing implement [`Collector`] themselves; here are the trait and the collectors that
+//! belong to no area: uptime, build and the process as the kernel sees it.
+
+use std::sync::Weak;
+use std::time::Duration;
+
+use super::catalog;
+use super::exposition::Samples;
+
+/// Something that can say how it stands when it is asked.
+///
+/// `collect` runs on a scrape, beside the work it describes: it takes no lock that an append or a group operation
+/// waits for longer than it takes to copy a few numbers.
+pub trait Collector: Send + Sync {
+    fn collect(&self, out: &mut Samples);
+}
+
+/// A collector that goes when its owner does. For owners that themselves hold the metrics, so that neither keeps the
+/// other alive: `metrics.register(Arc::new(Arc::downgrade(&owner)))`.
+impl<C: Collector> Collector for Weak<C> {
+    fn collect(&self, out: &mut Samples) {
+        if let Some(collector) = self.upgrade() {
+            collector.collect(out);
+        }
+    }
+}
+
+/// `streamline_uptime_seconds`, by a clock that the caller brings.
+pub struct Uptime<F> {
+    uptime: F,
+}
+
+impl<F: Fn() -> Duration + Send + Sync> Uptime<F> {
+    /// `uptime` says how long the server has been running.
+    pub fn new(uptime: F) -> Self {
+        Self { uptime }
+    }
+}
+
+impl<F: Fn() -> Duration + Send + Sync> Collector for Uptime<F> {
+    fn collect(&self, out: &mut Samples) {
+        out.family(&catalog::UPTIME_SECONDS)
+            .sample(&[], (self.uptime)().as_secs_f64());
+    }
+}
+
+/// `streamline_build_info`.
+pub(super) struct BuildInfo;
+
+impl Collector for BuildInfo {
+    fn collect(&self, out: &mut Samples) {
+        let version = env!("CARGO_PKG_VERSION");
+        let commit = env!("STREAMLINE_COMMIT");
+        out.family(&catalog::BUILD_INFO)
+            .sample(&[("version", &version), ("commit", &commit)], 1_u64);
+    }
+}
+
+/// `process_*`, from `/proc`. What cannot be read is left out, so that another kernel costs series and not scrapes.
+pub(super) struct Process;
+
+impl Collector for Process {
+    fn collect(&self, out: &mut Samples) {
+        let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        out.family(&catalog::PROCESS_CPU_SECONDS_TOTAL)
+            .sample(&[], cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9);
+
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        if let Some(kib) = status_field(&status, "VmRSS:") {
+            out.family(&catalog::PROCESS_RESIDENT_MEMORY_BYTES)
+                .sample(&[], kib * 1024);
+        }
+        if let Some(kib) = status_field(&status, "VmSize:") {
+            out.family(&catalog::PROCESS_VIRTUAL_MEMORY_BYTES)
+                .sample(&[], kib * 1024);
+        }
+        if let Some(threads) = status_field(&status, "Threads:") {
+            out.family(&catalog::PROCESS_THREADS).sample(&[], threads);
+        }
+        if let Some(open) = open_fds() {
+            out.family(&catalog::PROCESS_OPEN_FDS).sample(&[], open);
+        }
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        if let Some(max) = limit.current {
+            out.family(&catalog::PROCESS_MAX_FDS).sample(&[], max);
+        }
+        if let Some(start) = start_time_seconds() {
+            out.family(&catalog::PROCESS_START_TIME_SECONDS)
+                .sample(&[], start);
+        }
+    }
+}
+
+/// The number of a line like `VmRSS:     1234 kB`.
+fn status_field(status: &str, name: &str) -> Option<u64> {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(name))?
+        .split_whitespace()
+        .next()?
+        .parse()
+        .ok()
+}
+
+/// Newer kernels give the directory the number of its entries as size; older ones give 0, and then they are counted,
+/// which takes milliseconds when there are ten thousand.
+fn open_fds() -> Option<u64> {
+    let size = std::fs::metadata("/proc/self/fd").ok()?.len();
+    if size > 0 {
+        return Some(size);
+    }
+    // The listing itself holds one descriptor open.
+    let entries = std::fs::read_dir("/proc/self/fd").ok()?.count() as u64;
+    Some(entries.saturating_sub(1))
+}
+
+/// Boot time of the machine plus the ticks from boot to the start of the process.
+fn start_time_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The second field is the program's name in parentheses and may hold anything; `starttime` is field 22.
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let ticks: u64 = after_name.split_whitespace().nth(22 - 3)?.parse().ok()?;
+    let machine = std::fs::read_to_string("/proc/stat").ok()?;
+    let boot = status_field(&machine, "btime ")?;
+    Some(boot as f64 + ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::exposition::Format;
+    use std::sync::Arc;
+
+    fn render(collector: &dyn Collector) -> String {
+        let mut samples = Samples::new(Format::Text);
+        collector.collect(&mut samples);
+        samples.finish()
+    }
+
+    fn value(text: &str, name: &str) -> f64 {
+        let prefix = format!("{name} ");
+        text.lines()
+            .find_map(|line| line.strip_prefix(&prefix))
+            .unwrap_or_else(|| panic!("{name} in\n{text}"))
+            .parse()
+            .unwrap()
+    }
+
+    #[test]
+    fn the_process_describes_itself() {
+        let text = render(&Process);
+        assert!(value(&text, "process_cpu_seconds_total") > 0.0);
+        assert!(value(&text, "process_resident_memory_bytes") > 100_000.0);
+        assert!(value(&text, "process_virtual_memory_bytes") > 100_000.0);
+        assert!(value(&text, "process_threads") >= 1.0);
+        assert!(value(&text, "process_open_fds") >= 3.0);
+        assert!(value(&text, "process_max_fds") >= value(&text, "process_open_fds"));
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap()
+            .as_secs_f64();
+        let age = now - value(&text, "process_start_time_seconds");
+        assert!((-2.0..3600.0).contains(&age), "started {age} s ago");
+    }
+
+    #[test]
+    fn a_weak_collector_goes_with_its_owner() {
+        let owner = Arc::new(Uptime::new(|| Duration::from_millis(1500)));
+        let weak = Arc::downgrade(&owner);
+        assert_eq!(value(&render(&weak), "streamline_uptime_seconds"), 1.5);
+        drop(owner);
+        assert_eq!(render(&weak), "");
+    }
+
+    #[test]
+    fn the_build_is_named() {
+        let version = env!("CARGO_PKG_VERSION");
+        assert!(render(&BuildInfo).contains(&format!("version=\"{version}\",commit=\"")));
+    }
+}
