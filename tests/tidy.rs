@@ -1,0 +1,848 @@
+//! The layout of the repository, checked: which area may import which, what no area may contain, that no file is
+//! dead, what the server depends on and under which licences.
+//!
+//! Everything here reads source text or `cargo metadata`; nothing is built or started. A rule that fails names the
+//! file and the line. The rules themselves are explained in `docs/ARCHITECTURE.md`.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
+
+/// An area of `src/` and the areas it may import. An area that is not listed may not exist.
+const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
+    (
+        "cli",
+        &[
+            "server",
+            "handlers",
+            "broker",
+            "coordinator",
+            "storage",
+            "catalog",
+            "protocol",
+            "record",
+            "metrics",
+            "config",
+            "clock",
+            "fs",
+        ],
+    ),
+    (
+        "server",
+        &[
+            "handlers",
+            "broker",
+            "coordinator",
+            "storage",
+            "catalog",
+            "protocol",
+            "record",
+            "metrics",
+            "config",
+            "clock",
+            "fs",
+        ],
+    ),
+    (
+        "handlers",
+        &[
+            "broker",
+            "coordinator",
+            "storage",
+            "catalog",
+            "protocol",
+            "record",
+            "metrics",
+            "config",
+            "clock",
+            "fs",
+        ],
+    ),
+    (
+        "broker",
+        &[
+            "coordinator",
+            "storage",
+            "catalog",
+            "record",
+            "metrics",
+            "config",
+            "clock",
+            "fs",
+        ],
+    ),
+    (
+        "coordinator",
+        &[
+            "storage", "catalog", "record", "metrics", "config", "clock", "fs",
+        ],
+    ),
+    ("storage", &["record", "metrics", "config", "clock", "fs"]),
+    ("catalog", &["record", "metrics", "config", "clock", "fs"]),
+    ("protocol", &["record"]),
+    ("record", &[]),
+    ("metrics", &[]),
+    ("config", &[]),
+    ("clock", &[]),
+    ("fs", &[]),
+];
+
+/// What `src/storage/` must not know: the wire protocol, sockets and HTTP.
+const UNKNOWN_TO_STORAGE: &[&str] = &[
+    "ApiKey",
+    "ErrorCode",
+    "protocol::",
+    "std::net",
+    "tokio::net",
+    "TcpStream",
+    "SocketAddr",
+    "hyper",
+    "axum",
+    "http::",
+];
+
+/// What production code does not contain. Tests may `unwrap()`.
+const NOT_IN_PRODUCTION: &[(&str, &str)] = &[
+    (
+        ".unwrap()",
+        "say why it holds with expect(), or return the error",
+    ),
+    ("todo!(", "absent beats stubbed"),
+    ("unimplemented!(", "absent beats stubbed"),
+    ("dbg!(", "left over from debugging"),
+    ("allow(dead_code)", "remove what nothing calls"),
+    ("allow(unused", "remove what nothing calls"),
+    ("thread::sleep(", "wait for a condition, not for time"),
+];
+
+/// Licences under which a dependency may come.
+const LICENCES: &[&str] = &[
+    "0BSD",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "BSL-1.0",
+    "CC0-1.0",
+    "CDLA-Permissive-2.0",
+    "ISC",
+    "MIT",
+    "MIT-0",
+    "Unicode-3.0",
+    "Unlicense",
+    "Zlib",
+];
+
+/// The most crates that building the server may take: what it links and what its build scripts need.
+const CRATES_MAX: usize = 200;
+
+#[test]
+fn imports_point_downward_only() {
+    let allowed: BTreeMap<&str, &[&str]> = ALLOWED_IMPORTS.iter().copied().collect();
+    let mut wrong = Vec::new();
+    for file in production_files() {
+        let Some(area) = area_of(&file.path) else {
+            continue;
+        };
+        let Some(may_import) = allowed.get(area.as_str()) else {
+            wrong.push(format!(
+                "{}: area `{area}` has no place in the table of imports",
+                file.name()
+            ));
+            continue;
+        };
+        for (line, imported) in imported_areas(&file.code) {
+            if imported != area && !may_import.contains(&imported.as_str()) {
+                wrong.push(format!(
+                    "{}:{line}: `{area}` imports `{imported}`",
+                    file.name()
+                ));
+            }
+        }
+    }
+    assert_none(&wrong, "imports that point up or sideways");
+}
+
+#[test]
+fn storage_knows_neither_the_protocol_nor_sockets_nor_http() {
+    let mut wrong = Vec::new();
+    for file in production_files()
+        .iter()
+        .filter(|file| file.is_under("src/storage"))
+    {
+        for word in UNKNOWN_TO_STORAGE {
+            for line in lines_with(&file.code, word) {
+                wrong.push(format!("{}:{line}: names `{word}`", file.name()));
+            }
+        }
+    }
+    assert_none(&wrong, "storage that knows who asks");
+}
+
+#[test]
+fn error_codes_are_chosen_in_one_file() {
+    let mut wrong = Vec::new();
+    for file in production_files() {
+        let maps_errors = file.is_under("src/handlers/error.rs");
+        let knows_own_errors = [
+            "src/storage",
+            "src/catalog",
+            "src/coordinator",
+            "src/record",
+            "src/broker.rs",
+        ]
+        .iter()
+        .any(|area| file.is_under(area));
+        if knows_own_errors && !maps_errors {
+            for line in lines_with(&file.code, "ErrorCode") {
+                wrong.push(format!("{}:{line}: names a Kafka error code", file.name()));
+            }
+        }
+    }
+    assert_none(&wrong, "Kafka error codes below the handlers");
+}
+
+#[test]
+fn json_is_written_by_the_http_server_and_the_command_line_only() {
+    let mut wrong = Vec::new();
+    for file in production_files() {
+        let may = ["src/server/http", "src/cli"]
+            .iter()
+            .any(|area| file.is_under(area));
+        if !may {
+            for line in lines_with(&file.code, "serde_json") {
+                wrong.push(format!("{}:{line}: uses serde_json", file.name()));
+            }
+        }
+    }
+    assert_none(&wrong, "JSON outside src/server/http and src/cli");
+}
+
+#[test]
+fn production_code_has_no_shortcuts() {
+    let mut wrong = Vec::new();
+    for file in production_files() {
+        for (word, instead) in NOT_IN_PRODUCTION {
+            for line in lines_with(&file.code, word) {
+                wrong.push(format!("{}:{line}: `{word}` ({instead})", file.name()));
+            }
+        }
+    }
+    assert_none(&wrong, "shortcuts");
+}
+
+#[test]
+fn every_source_file_is_compiled_into_something() {
+    let reached = reachable_files();
+    let dead: Vec<String> = rust_files()
+        .iter()
+        .filter(|path| !reached.contains_key(*path))
+        .map(|path| format!("{}: no `mod` leads here", relative(path)))
+        .collect();
+    assert_none(&dead, "dead files");
+}
+
+#[test]
+fn the_repository_names_no_machine_and_no_registry() {
+    // Spelled in pieces, since this file is searched like every other.
+    let anywhere: Vec<String> = [
+        ["/ro", "ot/"],
+        ["/wo", "rk/"],
+        ["/ho", "me/"],
+        ["/Us", "ers/"],
+        ["npm", "js.org"],
+        ["npm", "js.com"],
+        ["py", "pi.org"],
+        ["python", "hosted.org"],
+        ["repo.ma", "ven"],
+        ["repo1.ma", "ven"],
+        ["proxy.go", "lang"],
+        ["deb.deb", "ian.org"],
+        ["static.cra", "tes.io"],
+        ["index.cra", "tes.io"],
+        ["<<<<<", "<< "],
+        [">>>>>", ">> "],
+        ["TO", "DO:"],
+        ["FIX", "ME"],
+    ]
+    .iter()
+    .map(|pieces| pieces.concat())
+    .collect();
+    let mut wrong = Vec::new();
+    for path in all_files() {
+        let Ok(text) = fs::read_to_string(&path) else {
+            continue; // not text
+        };
+        for (number, line) in text.lines().enumerate() {
+            for word in &anywhere {
+                let found = line.match_indices(word.as_str()).any(|(at, _)| {
+                    // A path begins where no path is already going on: `net/work/x` is not a machine's `/work`.
+                    !word.starts_with('/')
+                        || !line[..at].chars().next_back().is_some_and(|before| {
+                            before.is_alphanumeric() || "._-}~$*".contains(before)
+                        })
+                });
+                if found {
+                    wrong.push(format!(
+                        "{}:{}: contains `{word}`",
+                        relative(&path),
+                        number + 1
+                    ));
+                }
+            }
+        }
+    }
+    assert_none(
+        &wrong,
+        "places that only one machine has, registry hosts or leftovers",
+    );
+}
+
+#[test]
+fn dependencies_come_under_permissive_licences() {
+    let metadata = metadata();
+    let own = &metadata
+        .root_package()
+        .expect("the manifest has a package")
+        .id;
+    let mut wrong = Vec::new();
+    for package in metadata
+        .packages
+        .iter()
+        .filter(|package| &package.id != own)
+    {
+        match &package.license {
+            Some(expression) if licence_allowed(expression) => {}
+            Some(expression) => wrong.push(format!(
+                "{} {}: {expression}",
+                package.name, package.version
+            )),
+            None => wrong.push(format!(
+                "{} {}: names no licence",
+                package.name, package.version
+            )),
+        }
+    }
+    assert_none(&wrong, "dependencies under other licences");
+}
+
+#[test]
+fn the_server_stands_on_few_crates() {
+    let metadata = metadata();
+    let resolve = metadata
+        .resolve
+        .as_ref()
+        .expect("metadata was asked for dependencies");
+    let nodes: BTreeMap<&PackageId, _> =
+        resolve.nodes.iter().map(|node| (&node.id, node)).collect();
+    let own = resolve.root.as_ref().expect("the manifest has a package");
+    let mut seen = BTreeSet::from([own]);
+    let mut queue = VecDeque::from([own]);
+    while let Some(id) = queue.pop_front() {
+        for dependency in &nodes[id].deps {
+            let built = dependency
+                .dep_kinds
+                .iter()
+                .any(|kind| kind.kind != DependencyKind::Development);
+            if built && seen.insert(&dependency.pkg) {
+                queue.push_back(&dependency.pkg);
+            }
+        }
+    }
+    let crates = seen.len() - 1;
+    println!("{crates} crates are needed to build the server");
+    assert!(
+        crates <= CRATES_MAX,
+        "{crates} crates to build the server, more than {CRATES_MAX}"
+    );
+}
+
+#[test]
+fn licence_expressions_are_understood() {
+    assert!(licence_allowed("MIT OR Apache-2.0"));
+    assert!(licence_allowed("MIT/Apache-2.0"));
+    assert!(licence_allowed("(MIT OR Apache-2.0) AND Unicode-3.0"));
+    assert!(licence_allowed("GPL-3.0 OR MIT"));
+    assert!(licence_allowed("Apache-2.0 WITH LLVM-exception"));
+    assert!(!licence_allowed("MIT AND GPL-3.0"));
+    assert!(!licence_allowed("(MIT AND GPL-3.0) OR MPL-2.0"));
+    assert!(!licence_allowed("Proprietary"));
+}
+
+#[test]
+fn the_reader_of_source_text_sees_code_only() {
+    let text = r####"
+//! crate::comment
+fn a<'x>(c: char) { /* crate::block /* nested */ */ let _ = ("crate::string \" more", 'x', '"', r#"crate::"raw"#); }
+use crate::{alpha::{self, One}, beta, gamma::Two};
+#[cfg(test)]
+mod tests { use crate::delta; fn f() { x.unwrap() } }
+#[cfg(test)]
+use crate::epsilon;
+fn b() { crate::zeta::call(); $crate::eta::call(); }
+"####;
+    let code = production_code(text);
+    let areas: Vec<String> = imported_areas(&code)
+        .into_iter()
+        .map(|(_, area)| area)
+        .collect();
+    assert_eq!(areas, ["alpha", "beta", "gamma", "zeta", "eta"]);
+    assert_eq!(code.len(), text.len(), "positions stay what they were");
+    assert!(lines_with(&code, ".unwrap()").is_empty());
+}
+
+fn assert_none(wrong: &[String], what: &str) {
+    assert!(
+        wrong.is_empty(),
+        "{} {what}:\n  {}",
+        wrong.len(),
+        wrong.join("\n  ")
+    );
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn relative(path: &Path) -> String {
+    path.strip_prefix(root())
+        .unwrap_or(path)
+        .display()
+        .to_string()
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", relative(path)))
+}
+
+/// Every file of the repository, without what building and running it leaves behind.
+fn all_files() -> Vec<PathBuf> {
+    let ignored: BTreeSet<String> = read(&root().join(".gitignore"))
+        .lines()
+        .map(|line| line.trim_end_matches('/').to_string())
+        .collect();
+    let mut files = Vec::new();
+    let mut folders = vec![root().to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder just listed") {
+            let entry = entry.expect("a folder just listed");
+            let path = entry.path();
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let from_root = format!("/{}", relative(&path));
+            if name == ".git"
+                || name == "Cargo.lock"
+                || ignored.contains(&name)
+                || ignored.contains(&from_root)
+            {
+                continue;
+            }
+            if entry.file_type().expect("a file just listed").is_dir() {
+                folders.push(path);
+            } else {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+fn rust_files() -> Vec<PathBuf> {
+    let mut files = all_files();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    files
+}
+
+/// A file of `src/` that goes into the server: its path and its text without comments, strings and tests.
+struct Source {
+    path: PathBuf,
+    code: String,
+}
+
+impl Source {
+    fn name(&self) -> String {
+        relative(&self.path)
+    }
+
+    /// Whether the file is `prefix`, lies in it, or is a sibling that `prefix` begins (`src/server/http.rs`).
+    fn is_under(&self, prefix: &str) -> bool {
+        self.name()
+            .strip_prefix(prefix)
+            .is_some_and(|rest| rest.is_empty() || rest == ".rs" || rest.starts_with('/'))
+    }
+}
+
+fn production_files() -> Vec<Source> {
+    let src = root().join("src");
+    let files: Vec<Source> = reachable_files()
+        .into_iter()
+        .filter(|(path, test_only)| !test_only && path.starts_with(&src))
+        .map(|(path, _)| Source {
+            code: production_code(&read(&path)),
+            path,
+        })
+        .collect();
+    assert!(
+        files.len() > 10,
+        "the walk from src/lib.rs found {} files",
+        files.len()
+    );
+    files
+}
+
+/// The area a file of `src/` belongs to; none for the two crate roots.
+fn area_of(path: &Path) -> Option<String> {
+    let inside = path.strip_prefix(root().join("src")).ok()?;
+    let first = inside.iter().next()?.to_string_lossy().into_owned();
+    let area = first.strip_suffix(".rs").unwrap_or(&first);
+    (area != "lib" && area != "main").then(|| area.to_string())
+}
+
+/// Every area named after `crate::`, with its line, groups in braces included.
+fn imported_areas(code: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let before = code[..at].chars().next_back();
+        if before.is_some_and(|before| before.is_alphanumeric() || before == '_') {
+            continue;
+        }
+        let line = line_of(code, at);
+        let rest = &code[at + "crate::".len()..];
+        if let Some(group) = rest.strip_prefix('{') {
+            let mut depth = 0;
+            let mut expects_name = true;
+            let mut name = String::new();
+            for char in group.chars() {
+                match char {
+                    '{' => depth += 1,
+                    '}' if depth == 0 => break,
+                    '}' => depth -= 1,
+                    ',' if depth == 0 => expects_name = true,
+                    _ if depth > 0 => continue,
+                    _ if expects_name && (char.is_alphanumeric() || char == '_') => {
+                        name.push(char);
+                        continue;
+                    }
+                    _ => {}
+                }
+                if !name.is_empty() {
+                    found.push((line, std::mem::take(&mut name)));
+                    expects_name = char == ',';
+                }
+            }
+            if !name.is_empty() {
+                found.push((line, name));
+            }
+        } else {
+            let name: String = rest
+                .chars()
+                .take_while(|char| char.is_alphanumeric() || *char == '_')
+                .collect();
+            found.push((line, name));
+        }
+    }
+    found
+}
+
+fn line_of(text: &str, at: usize) -> usize {
+    text[..at].matches('\n').count() + 1
+}
+
+fn lines_with(code: &str, word: &str) -> Vec<usize> {
+    code.match_indices(word)
+        .map(|(at, _)| line_of(code, at))
+        .collect()
+}
+
+/// `text` with comments, the insides of strings and items under `#[cfg(test)]` blanked; every byte keeps its place.
+fn production_code(text: &str) -> String {
+    let mut code = code_only(text).into_bytes();
+    let marker = b"#[cfg(test)]";
+    let mut at = 0;
+    while let Some(found) = code[at..]
+        .windows(marker.len())
+        .position(|window| window == marker)
+    {
+        let start = at + found;
+        let mut depth = 0;
+        let mut end = code.len();
+        for (index, byte) in code.iter().enumerate().skip(start + marker.len()) {
+            match byte {
+                b'{' | b'(' | b'[' => depth += 1,
+                b')' | b']' => depth -= 1,
+                b'}' => {
+                    depth -= 1;
+                    if depth == 0 && !code[index + 1..].trim_ascii_start().starts_with(b";") {
+                        end = index + 1;
+                        break;
+                    }
+                }
+                b';' if depth == 0 => {
+                    end = index + 1;
+                    break;
+                }
+                _ => {}
+            }
+        }
+        for byte in &mut code[start..end] {
+            if *byte != b'\n' {
+                *byte = b' ';
+            }
+        }
+        at = end;
+    }
+    String::from_utf8(code).expect("only whole characters were replaced")
+}
+
+/// `text` with comments and the insides of strings blanked; every byte keeps its place.
+fn code_only(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut code = bytes.to_vec();
+    let blank = |code: &mut Vec<u8>, from: usize, to: usize| {
+        for byte in &mut code[from..to] {
+            if *byte != b'\n' {
+                *byte = b' ';
+            }
+        }
+    };
+    let find = |from: usize, what: &[u8]| {
+        bytes[from..]
+            .windows(what.len())
+            .position(|window| window == what)
+            .map_or(bytes.len(), |found| from + found)
+    };
+    let mut at = 0;
+    while at < bytes.len() {
+        let rest = &bytes[at..];
+        let in_word = at > 0 && (bytes[at - 1].is_ascii_alphanumeric() || bytes[at - 1] == b'_');
+        if rest.starts_with(b"//") {
+            let end = find(at, b"\n");
+            blank(&mut code, at, end);
+            at = end;
+        } else if rest.starts_with(b"/*") {
+            let mut depth = 1;
+            let mut end = at + 2;
+            while end < bytes.len() && depth > 0 {
+                if bytes[end..].starts_with(b"/*") {
+                    depth += 1;
+                    end += 2;
+                } else if bytes[end..].starts_with(b"*/") {
+                    depth -= 1;
+                    end += 2;
+                } else {
+                    end += 1;
+                }
+            }
+            let end = end.min(bytes.len());
+            blank(&mut code, at, end);
+            at = end;
+        } else if let Some(hashes) = raw_string_hashes(rest).filter(|_| !in_word) {
+            let open = at
+                + rest
+                    .iter()
+                    .position(|byte| *byte == b'"')
+                    .expect("a raw string opens")
+                + 1;
+            let close: Vec<u8> = std::iter::once(b'"')
+                .chain(std::iter::repeat_n(b'#', hashes))
+                .collect();
+            let end = find(open, &close);
+            blank(&mut code, open, end);
+            at = (end + close.len()).min(bytes.len());
+        } else if rest[0] == b'"' {
+            let mut end = at + 1;
+            while end < bytes.len() && bytes[end] != b'"' {
+                end += if bytes[end] == b'\\' { 2 } else { 1 };
+            }
+            let end = end.min(bytes.len());
+            blank(&mut code, at + 1, end);
+            at = end + 1;
+        } else if rest[0] == b'\'' {
+            // A character literal ends with a quote after one character or an escape; a lifetime does not.
+            let escaped = rest.get(1) == Some(&b'\\');
+            let char_len = text[at + 1..].chars().next().map_or(0, char::len_utf8);
+            if escaped {
+                let end = find(at + 3, b"'");
+                blank(&mut code, at + 1, end);
+                at = end + 1;
+            } else if rest.get(1 + char_len) == Some(&b'\'') {
+                blank(&mut code, at + 1, at + 1 + char_len);
+                at += char_len + 2;
+            } else {
+                at += 1;
+            }
+        } else {
+            at += 1;
+        }
+    }
+    String::from_utf8(code).expect("only whole characters were replaced")
+}
+
+/// The number of `#` of a raw string that starts here, if one does.
+fn raw_string_hashes(rest: &[u8]) -> Option<usize> {
+    let after = rest
+        .strip_prefix(b"br".as_slice())
+        .or_else(|| rest.strip_prefix(b"r".as_slice()))?;
+    let hashes = after.iter().take_while(|byte| **byte == b'#').count();
+    (after.get(hashes) == Some(&b'"')).then_some(hashes)
+}
+
+/// Every file that a target of any manifest in the repository reaches through `mod`, and whether only tests do.
+fn reachable_files() -> BTreeMap<PathBuf, bool> {
+    let mut reached: BTreeMap<PathBuf, bool> = BTreeMap::new();
+    let mut queue: VecDeque<(PathBuf, bool, bool)> = VecDeque::new();
+    for manifest in all_files()
+        .iter()
+        .filter(|path| path.ends_with("Cargo.toml"))
+    {
+        let metadata = MetadataCommand::new()
+            .manifest_path(manifest)
+            .no_deps()
+            .exec()
+            .unwrap_or_else(|error| panic!("{}: {error}", relative(manifest)));
+        for target in metadata
+            .packages
+            .iter()
+            .flat_map(|package| &package.targets)
+        {
+            let path = target.src_path.clone().into_std_path_buf();
+            queue.push_back((path, false, true));
+        }
+    }
+    while let Some((path, test_only, is_root)) = queue.pop_front() {
+        match reached.get(&path) {
+            Some(known_test_only) if !known_test_only || test_only => continue,
+            _ => {}
+        }
+        let text = read(&path);
+        let folder = path.parent().expect("a file has a folder").to_path_buf();
+        let is_folder_module = path.ends_with("mod.rs") || is_root;
+        let children = if is_folder_module {
+            folder.clone()
+        } else {
+            path.with_extension("")
+        };
+        for (name, explicit, under_test) in declared_modules(&text) {
+            let candidates = match explicit {
+                Some(explicit) => vec![folder.join(explicit)],
+                None => vec![
+                    children.join(format!("{name}.rs")),
+                    children.join(&name).join("mod.rs"),
+                ],
+            };
+            if let Some(found) = candidates.iter().find(|candidate| candidate.is_file()) {
+                let found = found.canonicalize().expect("the file was just seen");
+                queue.push_back((found, test_only || under_test, false));
+            }
+        }
+        reached.insert(path, test_only);
+    }
+    reached
+}
+
+/// The modules that `text` declares to be in other files: name, explicit path, whether under `#[cfg(test)]`.
+fn declared_modules(text: &str) -> Vec<(String, Option<String>, bool)> {
+    let code = code_only(text);
+    let mut modules = Vec::new();
+    let mut attributes_from = 0;
+    for (at, _) in code.match_indices("mod ") {
+        if code[..at]
+            .chars()
+            .next_back()
+            .is_some_and(|before| before.is_alphanumeric() || before == '_')
+        {
+            continue;
+        }
+        let rest = &code[at + "mod ".len()..];
+        let name: String = rest
+            .chars()
+            .take_while(|char| char.is_alphanumeric() || *char == '_')
+            .collect();
+        if name.is_empty() || !rest[name.len()..].starts_with(';') {
+            continue;
+        }
+        let statement_from = code[..at]
+            .rfind([';', '}', '{'])
+            .map_or(0, |before| before + 1)
+            .max(attributes_from);
+        let attributes = &text[statement_from..at];
+        let explicit = attributes.split_once("#[path").and_then(|(_, after)| {
+            let after = after.split_once('"')?.1;
+            Some(after.split_once('"')?.0.to_string())
+        });
+        let under_test = code[statement_from..at].contains("#[cfg(test)]");
+        attributes_from = at;
+        modules.push((name, explicit, under_test));
+    }
+    modules
+}
+
+/// The whole dependency graph as locked, for the platform that runs this test.
+fn metadata() -> Metadata {
+    let rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
+        .arg("-vV")
+        .output()
+        .expect("rustc built this test");
+    let version = String::from_utf8_lossy(&rustc.stdout).into_owned();
+    let host = version
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .expect("rustc -vV names its host")
+        .to_string();
+    MetadataCommand::new()
+        .manifest_path(root().join("Cargo.toml"))
+        .other_options(["--locked".into(), "--filter-platform".into(), host])
+        .exec()
+        .expect("cargo metadata works where cargo test does")
+}
+
+/// Whether an SPDX expression can be met with allowed licences alone. `/` is the older spelling of `OR`.
+fn licence_allowed(expression: &str) -> bool {
+    let spaced = expression
+        .replace('/', " OR ")
+        .replace('(', " ( ")
+        .replace(')', " ) ");
+    let tokens: Vec<&str> = spaced.split_whitespace().collect();
+    let mut at = 0;
+    let allowed = any_of(&tokens, &mut at);
+    allowed && at == tokens.len()
+}
+
+fn any_of(tokens: &[&str], at: &mut usize) -> bool {
+    let mut allowed = all_of(tokens, at);
+    while tokens.get(*at) == Some(&"OR") {
+        *at += 1;
+        allowed |= all_of(tokens, at);
+    }
+    allowed
+}
+
+fn all_of(tokens: &[&str], at: &mut usize) -> bool {
+    let mut allowed = one_of(tokens, at);
+    while tokens.get(*at) == Some(&"AND") {
+        *at += 1;
+        allowed &= one_of(tokens, at);
+    }
+    allowed
+}
+
+fn one_of(tokens: &[&str], at: &mut usize) -> bool {
+    let Some(token) = tokens.get(*at) else {
+        return false;
+    };
+    *at += 1;
+    if *token == "(" {
+        let allowed = any_of(tokens, at);
+        *at += 1;
+        return allowed;
+    }
+    let mut licence = (*token).to_string();
+    if tokens.get(*at) == Some(&"WITH") {
+        licence = format!("{licence} WITH {}", tokens.get(*at + 1).unwrap_or(&""));
+        *at += 2;
+    }
+    LICENCES.contains(&licence.as_str())
+}
