@@ -1,1 +1,285 @@
-//! The small transactional state: topics, configs, committed offsets, producer ids.
+//! The small transactional state: topics, their configs, committed offsets, groups, producer ids.
+//!
+//! One SQLite file in the data directory, with a write-ahead log that is synced at every commit. All changes go through
+//! one thread that commits what has queued up in one transaction ([`writer`]): a change is acknowledged once it would
+//! survive loss of power, and a thousand changes cost few more syncs than one. Reads from the file happen at start; what
+//! is read while serving (committed offsets) is kept in memory by that same thread, in commit order.
+//!
+//! The catalog knows nothing of the log's files, of protocols or of who is asking; it stores what it is told, except that
+//! an offset belongs to a topic and goes with it, in the same transaction.
+
+mod cluster_id;
+mod error;
+mod groups;
+mod offsets;
+mod producer_ids;
+mod schema;
+mod topics;
+mod writer;
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use rusqlite::{Connection, OpenFlags};
+
+pub use error::Error;
+pub use groups::{GroupRow, MemberRow};
+pub use offsets::{CommittedOffset, GroupOffsets, OffsetCommit, TopicPartition};
+pub use topics::TopicRow;
+
+use offsets::OffsetsInMemory;
+use producer_ids::ClaimedIds;
+use writer::Writer;
+
+/// How long to wait for another process (a backup, an operator's shell) that holds the database's lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The catalog of one server. Every `async` method queues its change in the order of the calls, before it first
+/// waits, and returns when the change is on disk; dropping the future does not take the change back.
+pub struct Catalog {
+    path: PathBuf,
+    cluster_id: String,
+    writer: Writer,
+    offsets: Arc<OffsetsInMemory>,
+    claimed_producer_ids: Arc<Mutex<ClaimedIds>>,
+    probing: Arc<AtomicBool>,
+}
+
+impl Catalog {
+    /// Opens the catalog's file, creating or migrating it as needed. Blocks.
+    pub fn open(path: impl AsRef<Path>) -> Result<Arc<Self>, Error> {
+        let path = path.as_ref();
+        let mut db = Connection::open(path)?;
+        db.busy_timeout(BUSY_TIMEOUT)?;
+        db.set_prepared_statement_cache_capacity(64);
+        db.pragma_update(None, "foreign_keys", true)?;
+        db.pragma_update(None, "journal_mode", "WAL")?;
+        db.pragma_update(None, "synchronous", "FULL")?;
+        schema::migrate(&mut db, &path.display().to_string())?;
+        let cluster_id = cluster_id::load_or_create(&db)?;
+        let offsets = Arc::new(OffsetsInMemory::load(&db)?);
+        Ok(Arc::new(Self {
+            path: path.to_owned(),
+            cluster_id,
+            writer: Writer::start(db)?,
+            offsets,
+            claimed_producer_ids: Arc::default(),
+            probing: Arc::default(),
+        }))
+    }
+
+    /// The cluster's id: a random UUID in URL-safe base64, as Kafka writes it. Fixed when the catalog was created.
+    pub fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    /// Every topic, by name. Reads the file and blocks: for the start.
+    pub fn topics(&self) -> Result<Vec<TopicRow>, Error> {
+        topics::load(&self.reader()?)
+    }
+
+    /// Every stored group, by id. Reads the file and blocks: for the start.
+    pub fn groups(&self) -> Result<Vec<GroupRow>, Error> {
+        groups::load(&self.reader()?)
+    }
+
+    /// Fails with [`Error::TopicExists`] when the name is taken.
+    pub async fn create_topic(&self, topic: TopicRow) -> Result<(), Error> {
+        self.writer
+            .write(move |db| topics::create(db, &topic), |()| {})
+            .await
+    }
+
+    /// Deletes the topic together with its configs and every group's offsets in it.
+    pub async fn delete_topic(&self, name: &str) -> Result<(), Error> {
+        let offsets = Arc::clone(&self.offsets);
+        let (deleted, applied) = (name.to_owned(), name.to_owned());
+        self.writer
+            .write(
+                move |db| topics::delete(db, &deleted),
+                move |()| offsets.apply_topic_deletion(&applied),
+            )
+            .await
+    }
+
+    pub async fn set_partitions(&self, name: &str, partitions: i32) -> Result<(), Error> {
+        let name = name.to_owned();
+        self.writer
+            .write(
+                move |db| topics::set_partitions(db, &name, partitions),
+                |()| {},
+            )
+            .await
+    }
+
+    /// Replaces everything that was set for the topic by `configs`.
+    pub async fn set_topic_configs(
+        &self,
+        name: &str,
+        configs: BTreeMap<String, String>,
+    ) -> Result<(), Error> {
+        let name = name.to_owned();
+        self.writer
+            .write(move |db| topics::set_configs(db, &name, &configs), |()| {})
+            .await
+    }
+
+    /// An id that was never handed out before, across restarts and crashes.
+    pub async fn next_producer_id(&self) -> Result<i64, Error> {
+        if let Some(id) = self.claimed_producer_ids.lock().take() {
+            return Ok(id);
+        }
+        let claimed = Arc::clone(&self.claimed_producer_ids);
+        let block = self
+            .writer
+            .write(producer_ids::claim_block, move |block| {
+                claimed.lock().add(block.start + 1..block.end);
+            })
+            .await?;
+        Ok(block.start)
+    }
+
+    /// Stores a group's offsets, all or none, except those in topics that do not exist: their names are returned.
+    pub fn commit_offsets(
+        &self,
+        group: &str,
+        commits: Vec<OffsetCommit>,
+    ) -> impl Future<Output = Result<HashSet<String>, Error>> + Send + use<> {
+        let offsets = Arc::clone(&self.offsets);
+        let commits = Arc::new(commits);
+        let (stored, applied) = (Arc::clone(&commits), commits);
+        let (group, applied_group) = (group.to_owned(), group.to_owned());
+        self.writer.write(
+            move |db| offsets::commit(db, &group, &stored),
+            move |missing| {
+                let mut commits = Arc::unwrap_or_clone(applied);
+                commits.retain(|commit| !missing.contains(&commit.topic));
+                offsets.apply_commit(&applied_group, commits);
+            },
+        )
+    }
+
+    /// Deletes offsets of a group; those that do not exist are no error.
+    pub fn delete_offsets(
+        &self,
+        group: &str,
+        partitions: Vec<TopicPartition>,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let offsets = Arc::clone(&self.offsets);
+        let partitions = Arc::new(partitions);
+        let (deleted, applied) = (Arc::clone(&partitions), partitions);
+        let (group, applied_group) = (group.to_owned(), group.to_owned());
+        self.writer.write(
+            move |db| offsets::delete(db, &group, &deleted),
+            move |()| offsets.apply_removal(&applied_group, applied.iter()),
+        )
+    }
+
+    /// Deletes those of the offsets whose last commit is still the one at the given time. Returns which they were.
+    pub fn expire_offsets(
+        &self,
+        group: &str,
+        expired: Vec<(TopicPartition, i64)>,
+    ) -> impl Future<Output = Result<Vec<TopicPartition>, Error>> + Send + use<> {
+        let offsets = Arc::clone(&self.offsets);
+        let (group, applied_group) = (group.to_owned(), group.to_owned());
+        self.writer.write(
+            move |db| offsets::expire(db, &group, &expired),
+            move |deleted| offsets.apply_removal(&applied_group, deleted),
+        )
+    }
+
+    /// Stores what a group has become, replacing what was stored of it before.
+    pub fn store_group(
+        &self,
+        group: GroupRow,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        self.writer
+            .write(move |db| groups::store(db, &group), |()| {})
+    }
+
+    /// Deletes a group together with its offsets. A group that does not exist is no error.
+    pub fn delete_group(
+        &self,
+        group: &str,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let offsets = Arc::clone(&self.offsets);
+        let (deleted, applied) = (group.to_owned(), group.to_owned());
+        self.writer.write(
+            move |db| {
+                groups::delete(db, &deleted)?;
+                offsets::delete_all_of_group(db, &deleted)
+            },
+            move |()| offsets.apply_group_deletion(&applied),
+        )
+    }
+
+    /// What a group has committed, from memory; `None` when it has no offsets.
+    pub fn offsets(&self, group: &str) -> Option<Arc<RwLock<GroupOffsets>>> {
+        self.offsets.group(group)
+    }
+
+    /// The groups that have committed offsets, in no particular order.
+    pub fn groups_with_offsets(&self) -> Vec<String> {
+        self.offsets.group_ids()
+    }
+
+    /// Whether the last change could be made, and why not. While it could not, each call has the writer try again in
+    /// the background, so that health returns with the disk and not only with the next client.
+    pub fn health(&self) -> Result<(), Error> {
+        match self.writer.fault() {
+            None => Ok(()),
+            Some(fault) => {
+                self.probe();
+                Err(fault)
+            }
+        }
+    }
+
+    /// Finishes what is queued and closes the file. Blocks; later changes fail with [`Error::Closed`].
+    pub fn close(&self) {
+        self.writer.close();
+    }
+
+    fn probe(&self) {
+        if self.probing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let probing = Arc::clone(&self.probing);
+        drop(self.writer.write(
+            move |db| {
+                probing.store(false, Ordering::Release);
+                db.prepare_cached(
+                    "INSERT INTO meta (key, value) VALUES ('probe', '1')
+                     ON CONFLICT (key) DO UPDATE SET value = CAST(value AS INTEGER) + 1",
+                )?
+                .execute([])?;
+                Ok(())
+            },
+            |()| {},
+        ));
+    }
+
+    fn reader(&self) -> Result<Connection, Error> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(&self.path, flags)?;
+        db.busy_timeout(BUSY_TIMEOUT)?;
+        Ok(db)
+    }
+}
+
+impl std::fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Catalog")
+            .field("path", &self.path)
+            .field("cluster_id", &self.cluster_id)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,376 @@
+//! The one thread that changes the catalog, and its group commit.
+//!
+//! Whatever is queued when a transaction starts shares that transaction and its one sync to disk. Each operation runs
+//! in a savepoint of its own, so that one that is refused takes nothing of the others with it. A caller hears of success
+//! only after the commit. What an operation leaves in memory (`applied`) is done by this thread after the commit and in
+//! commit order, so that memory never shows what the disk could still lose, nor two commits in the wrong order.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::error::Error;
+
+/// The most operations that share a transaction: bounds how long the first of them waits for the last.
+const OPERATIONS_PER_COMMIT: usize = 512;
+
+/// One queued operation.
+trait Operation: Send {
+    /// Runs inside the transaction; its changes must be undone when it fails.
+    fn run(&mut self, db: &Connection) -> Result<(), Error>;
+
+    /// Tells the caller, once it is known whether the transaction holds.
+    fn finish(self: Box<Self>, committed: Result<(), Error>);
+}
+
+struct Write<T, R, A> {
+    run: Option<R>,
+    applied: A,
+    outcome: Option<Result<T, Error>>,
+    reply: oneshot::Sender<Result<T, Error>>,
+}
+
+impl<T, R, A> Operation for Write<T, R, A>
+where
+    T: Send,
+    R: FnOnce(&Connection) -> Result<T, Error> + Send,
+    A: FnOnce(&T) + Send,
+{
+    fn run(&mut self, db: &Connection) -> Result<(), Error> {
+        let run = self.run.take().ok_or(Error::Closed)?;
+        let outcome = run(db);
+        let ran = outcome.as_ref().map(|_| ()).map_err(Error::clone);
+        self.outcome = Some(outcome);
+        ran
+    }
+
+    fn finish(self: Box<Self>, committed: Result<(), Error>) {
+        let outcome = match (self.outcome, committed) {
+            (Some(Err(refused)), _) => Err(refused),
+            (_, Err(fault)) => Err(fault),
+            (None, Ok(())) => Err(Error::Closed),
+            (Some(Ok(value)), Ok(())) => {
+                (self.applied)(&value);
+                Ok(value)
+            }
+        };
+        // A caller that went away has lost interest in the outcome, not in the change.
+        let _ = self.reply.send(outcome);
+    }
+}
+
+/// The queue in front of the writer's thread.
+pub(super) struct Writer {
+    queue: Mutex<Option<Sender<Box<dyn Operation>>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    fault: Arc<Mutex<Option<Error>>>,
+}
+
+impl Writer {
+    pub(super) fn start(db: Connection) -> Result<Self, Error> {
+        let (queue, operations) = channel();
+        let fault = Arc::new(Mutex::new(None));
+        let thread = std::thread::Builder::new()
+            .name("catalog".to_owned())
+            .spawn({
+                let fault = Arc::clone(&fault);
+                move || write_until_closed(&db, &operations, &fault)
+            })
+            .map_err(|error| Error::Io(format!("cannot start the catalog's thread: {error}")))?;
+        Ok(Self {
+            queue: Mutex::new(Some(queue)),
+            thread: Mutex::new(Some(thread)),
+            fault,
+        })
+    }
+
+    /// Queues an operation at once, before the returned future is first polled, so that callers can order operations
+    /// by the order of their calls. `applied` runs on the writer's thread after the commit.
+    pub(super) fn write<T, R, A>(
+        &self,
+        run: R,
+        applied: A,
+    ) -> impl Future<Output = Result<T, Error>> + Send + use<T, R, A>
+    where
+        T: Send + 'static,
+        R: FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+        A: FnOnce(&T) + Send + 'static,
+    {
+        let (reply, outcome) = oneshot::channel();
+        if let Some(queue) = self.queue.lock().as_ref() {
+            // When the thread is gone the operation is dropped, and its reply with it.
+            let _ = queue.send(Box::new(Write {
+                run: Some(run),
+                applied,
+                outcome: None,
+                reply,
+            }));
+        }
+        async move { outcome.await.unwrap_or(Err(Error::Closed)) }
+    }
+
+    /// The fault that the most recent transaction met, if it met one.
+    pub(super) fn fault(&self) -> Option<Error> {
+        let running = self
+            .thread
+            .lock()
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished());
+        if running {
+            self.fault.lock().clone()
+        } else {
+            Some(Error::Closed)
+        }
+    }
+
+    /// Finishes what is queued and ends the thread, which closes the database. Later operations are refused.
+    pub(super) fn close(&self) {
+        drop(self.queue.lock().take());
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the catalog's thread panicked");
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn write_until_closed(
+    db: &Connection,
+    operations: &Receiver<Box<dyn Operation>>,
+    fault: &Mutex<Option<Error>>,
+) {
+    while let Ok(first) = operations.recv() {
+        let mut batch: Vec<_> = std::iter::once(first)
+            .chain(operations.try_iter())
+            .take(OPERATIONS_PER_COMMIT)
+            .collect();
+        let mut met = None;
+        let committed = commit_together(db, &mut batch, &mut met);
+        report_change(fault, committed.as_ref().err().or(met.as_ref()));
+        for operation in batch {
+            operation.finish(committed.clone());
+        }
+    }
+}
+
+/// Runs the operations in one transaction. `met` is a fault that one of them met without losing the transaction.
+fn commit_together(
+    db: &Connection,
+    batch: &mut [Box<dyn Operation>],
+    met: &mut Option<Error>,
+) -> Result<(), Error> {
+    let committed = run_all(db, batch, met);
+    if committed.is_err() && !db.is_autocommit() {
+        // The transaction is lost either way; what matters is that the next one can begin.
+        if let Err(error) = db.execute_batch("ROLLBACK") {
+            tracing::error!(%error, "cannot roll back the catalog's transaction");
+        }
+    }
+    committed
+}
+
+fn run_all(
+    db: &Connection,
+    batch: &mut [Box<dyn Operation>],
+    met: &mut Option<Error>,
+) -> Result<(), Error> {
+    statement(db, "BEGIN IMMEDIATE")?;
+    for operation in batch {
+        statement(db, "SAVEPOINT operation")?;
+        if let Err(error) = operation.run(db) {
+            if db.is_autocommit() {
+                // A full or failing disk can end the transaction from within, for all that took part in it.
+                return Err(error);
+            }
+            statement(db, "ROLLBACK TO operation")?;
+            if error.is_fault() {
+                *met = Some(error);
+            }
+        }
+        statement(db, "RELEASE operation")?;
+    }
+    statement(db, "COMMIT")
+}
+
+fn statement(db: &Connection, sql: &str) -> Result<(), Error> {
+    db.prepare_cached(sql)?.execute([])?;
+    Ok(())
+}
+
+/// Remembers the fault, and logs when one appears, changes or ends.
+fn report_change(known: &Mutex<Option<Error>>, now: Option<&Error>) {
+    let mut known = known.lock();
+    if known.as_ref() == now {
+        return;
+    }
+    match now {
+        Some(error) => tracing::error!(%error, "the catalog cannot be written"),
+        None => tracing::info!("the catalog can be written again"),
+    }
+    *known = now.cloned();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> (tempfile::TempDir, Writer) {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Connection::open(dir.path().join("t.db")).unwrap();
+        db.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (n INTEGER PRIMARY KEY)")
+            .unwrap();
+        (dir, Writer::start(db).unwrap())
+    }
+
+    fn insert(n: i64) -> impl FnOnce(&Connection) -> Result<i64, Error> + Send + 'static {
+        move |db| {
+            db.execute("INSERT INTO t (n) VALUES (?1)", [n])?;
+            Ok(n)
+        }
+    }
+
+    /// Inserts 0 in a transaction that stays open until told, so that what is queued meanwhile shares the next one.
+    fn held_open(
+        writer: &Writer,
+    ) -> (impl Future<Output = Result<i64, Error>> + use<>, Sender<()>) {
+        let (open, gate) = channel();
+        let (started, running) = channel();
+        let first = writer.write(
+            move |db| {
+                started.send(()).unwrap();
+                gate.recv().unwrap();
+                insert(0)(db)
+            },
+            |_| {},
+        );
+        running.recv().unwrap();
+        (first, open)
+    }
+
+    #[tokio::test]
+    async fn a_refused_operation_takes_nothing_of_its_neighbours() {
+        let (_dir, writer) = table();
+        let (first, open) = held_open(&writer);
+        let a = writer.write(insert(1), |_| {});
+        let half_done = writer.write(
+            |db| {
+                insert(2)(db)?;
+                insert(1)(db)
+            },
+            |_| {},
+        );
+        let c = writer.write(insert(3), |_| {});
+        open.send(()).unwrap();
+        first.await.unwrap();
+        a.await.unwrap();
+        assert!(matches!(half_done.await, Err(Error::Statement(_))));
+        c.await.unwrap();
+        let rows = writer
+            .write(
+                |db| {
+                    let mut rows = db.prepare("SELECT n FROM t ORDER BY n")?;
+                    let rows = rows.query_map([], |row| row.get(0))?;
+                    Ok(rows.collect::<Result<Vec<i64>, _>>()?)
+                },
+                |_| {},
+            )
+            .await
+            .unwrap();
+        assert_eq!(rows, [0, 1, 3]);
+        assert_eq!(writer.fault(), None);
+    }
+
+    #[tokio::test]
+    async fn operations_queued_together_share_a_commit() {
+        let (dir, writer) = table();
+        let path = dir.path().join("t.db");
+        let (first, open) = held_open(&writer);
+        let rest: Vec<_> = (1..100).map(|n| writer.write(insert(n), |_| {})).collect();
+        let last = writer.write(
+            move |_| {
+                let other = Connection::open(path)?;
+                Ok(other.query_row("SELECT count(*) FROM t", [], |row| row.get(0))?)
+            },
+            |_: &i64| {},
+        );
+        open.send(()).unwrap();
+        first.await.unwrap();
+        for one in rest {
+            one.await.unwrap();
+        }
+        let committed_before_the_last = last.await.unwrap();
+        assert_eq!(committed_before_the_last, 1);
+    }
+
+    #[tokio::test]
+    async fn memory_follows_the_order_of_commits() {
+        let (_dir, writer) = table();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let all: Vec<_> = (0..50)
+            .map(|n| {
+                let seen = Arc::clone(&seen);
+                writer.write(insert(n), move |n| seen.lock().push(*n))
+            })
+            .collect();
+        for one in all.into_iter().rev() {
+            one.await.unwrap();
+        }
+        assert_eq!(*seen.lock(), (0..50).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_went_away_still_gets_its_change() {
+        let (_dir, writer) = table();
+        drop(writer.write(insert(7), |_| {}));
+        let again = writer.write(insert(7), |_| {}).await;
+        assert!(matches!(again, Err(Error::Statement(_))));
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_fails_the_whole_transaction_and_heals() {
+        let (_dir, writer) = table();
+        let limit = |pages: i64| {
+            writer.write(
+                move |db| {
+                    Ok(db.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?)
+                },
+                |_| {},
+            )
+        };
+        limit(1).await.unwrap();
+        let fill = writer.write(
+            |db| {
+                db.execute_batch(
+                    "CREATE TABLE big (b BLOB); INSERT INTO big VALUES (zeroblob(100000))",
+                )?;
+                Ok(())
+            },
+            |_| {},
+        );
+        assert!(matches!(fill.await, Err(Error::DiskFull(_))));
+        limit(100_000).await.unwrap();
+        writer.write(insert(1), |_| {}).await.unwrap();
+        assert_eq!(writer.fault(), None);
+    }
+
+    #[tokio::test]
+    async fn a_closed_writer_finishes_what_is_queued_and_refuses_the_rest() {
+        let (_dir, writer) = table();
+        let queued = writer.write(insert(1), |_| {});
+        writer.close();
+        assert_eq!(queued.await, Ok(1));
+        assert_eq!(writer.write(insert(2), |_| {}).await, Err(Error::Closed));
+        assert_eq!(writer.fault(), Some(Error::Closed));
+    }
+}
