@@ -1,1 +1,139 @@
-//! Typed, validated settings: file < environment < flag; topic-level overrides.
+//! Typed, validated settings.
+//!
+//! Owns what can be set, where it may be set (file, then environment, then flags: later wins) and what is allowed.
+//! Everything is checked before the server starts, and every complaint is collected, so that a bad configuration is
+//! mended in one go. A [`Config`] is plain data: components that do work are passed beside it, never inside it.
+
+mod error;
+mod load;
+mod settings;
+mod topic;
+mod value;
+
+use std::path::PathBuf;
+
+pub use error::{ConfigError, Origin};
+pub use load::{Effective, Layers, Loaded, load};
+pub use settings::{Group, Setting, settings};
+pub use topic::{
+    CleanupPolicy, CompressionType, ConfigType, TOPIC_CONFIGS, TimestampType, TopicConfig,
+    TopicConfigDef,
+};
+pub use value::{Endpoint, Kind, ListenAddr, Value};
+
+/// The effective settings of the server. [`settings`] says what each means.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    pub listen_addr: ListenAddr,
+    /// `None`: each client is told the address by which it reached the server.
+    pub advertised_addr: Option<Endpoint>,
+    pub http_addr: ListenAddr,
+    pub data_dir: PathBuf,
+    pub durability: Durability,
+    /// A level, or `target=level` pairs; valid for `tracing_subscriber::filter::Targets`.
+    pub log_level: String,
+    pub log_format: LogFormat,
+    pub metrics: bool,
+    pub shutdown_grace_ms: u64,
+    pub shutdown_timeout_ms: u64,
+
+    pub auto_create_topics: bool,
+    pub default_partitions: i32,
+    pub max_partitions: i32,
+    pub log_retention_check_interval_ms: u64,
+    pub topic_defaults: TopicConfig,
+
+    pub group_min_session_timeout_ms: i32,
+    pub group_max_session_timeout_ms: i32,
+    pub group_initial_rebalance_delay_ms: i32,
+    pub group_max_size: i32,
+    pub offsets_retention_minutes: i32,
+    pub offset_metadata_max_bytes: i32,
+    pub producer_id_expiration_ms: i64,
+
+    pub max_connections: usize,
+    pub max_connections_per_ip: usize,
+    pub connections_max_idle_ms: u64,
+    pub request_read_timeout_ms: u64,
+    pub response_write_timeout_ms: u64,
+    /// Largest request, without its four bytes of length.
+    pub socket_request_max_bytes: usize,
+    pub queued_max_request_bytes: usize,
+    pub connection_max_inflight_requests: usize,
+    pub fetch_max_bytes: i32,
+
+    pub http_max_connections: usize,
+    pub http_header_timeout_ms: u64,
+    pub http_request_timeout_ms: u64,
+}
+
+/// When a record is safe enough to be acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// `acks=all` waits until the disk has the record.
+    Acks,
+    /// The system's page cache has the record, as in Kafka.
+    Os,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Default for Config {
+    /// What the server does when nobody sets anything.
+    fn default() -> Self {
+        load(Layers::default())
+            .expect("declared defaults are allowed and nothing else was given")
+            .config
+    }
+}
+
+impl Config {
+    /// A value of every field, for [`load`] to set each from its declaration.
+    fn blank() -> Self {
+        let nowhere = ListenAddr {
+            host: None,
+            port: 0,
+        };
+        Config {
+            listen_addr: nowhere.clone(),
+            advertised_addr: None,
+            http_addr: nowhere,
+            data_dir: PathBuf::new(),
+            durability: Durability::Acks,
+            log_level: String::new(),
+            log_format: LogFormat::Text,
+            metrics: false,
+            shutdown_grace_ms: 0,
+            shutdown_timeout_ms: 0,
+            auto_create_topics: false,
+            default_partitions: 0,
+            max_partitions: 0,
+            log_retention_check_interval_ms: 0,
+            topic_defaults: TopicConfig::default(),
+            group_min_session_timeout_ms: 0,
+            group_max_session_timeout_ms: 0,
+            group_initial_rebalance_delay_ms: 0,
+            group_max_size: 0,
+            offsets_retention_minutes: 0,
+            offset_metadata_max_bytes: 0,
+            producer_id_expiration_ms: 0,
+            max_connections: 0,
+            max_connections_per_ip: 0,
+            connections_max_idle_ms: 0,
+            request_read_timeout_ms: 0,
+            response_write_timeout_ms: 0,
+            socket_request_max_bytes: 0,
+            queued_max_request_bytes: 0,
+            connection_max_inflight_requests: 0,
+            fetch_max_bytes: 0,
+            http_max_connections: 0,
+            http_header_timeout_ms: 0,
+            http_request_timeout_ms: 0,
+        }
+    }
+}

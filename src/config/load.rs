@@ -1,0 +1,423 @@
+//! From file, environment and flags to one [`Config`], remembering where each value came from.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use toml::de::{DeTable, DeValue};
+
+use super::error::{ConfigError, Origin, nearest};
+use super::settings::{ABSENT, Setting, settings};
+use super::{Config, Durability};
+
+/// What is laid over the defaults; later fields win.
+#[derive(Debug, Default)]
+pub struct Layers {
+    /// A TOML file.
+    pub file: Option<PathBuf>,
+    /// Variables of the environment; those that do not start with `STREAMLINE_` are ignored.
+    pub environment: Vec<(String, String)>,
+    /// Settings given as flags: the setting's name and its text.
+    pub flags: Vec<(String, String)>,
+}
+
+/// The settings in force.
+#[derive(Debug)]
+pub struct Loaded {
+    pub config: Config,
+    /// One for each of [`settings`], in that order.
+    pub effective: Vec<Effective>,
+}
+
+/// One setting in force and where it came from.
+#[derive(Debug, Clone)]
+pub struct Effective {
+    pub setting: &'static Setting,
+    pub value: String,
+    pub origin: Origin,
+}
+
+/// Variables that share the prefix without being settings of the server: the path of the file, and where the
+/// command-line tools find a server.
+const OTHER_VARIABLES: [&str; 2] = ["STREAMLINE_CONFIG", "STREAMLINE_BOOTSTRAP_SERVER"];
+
+/// `flush.ms` that never comes: Kafka's default, in force with `durability = os`.
+const NEVER_MS: &str = "9223372036854775807";
+
+/// Lays the layers over the defaults. Fails with every complaint there is.
+pub fn load(layers: Layers) -> Result<Loaded, Vec<ConfigError>> {
+    let mut complaints = Vec::new();
+    let mut given: BTreeMap<String, (String, Origin)> = BTreeMap::new();
+    if let Some(path) = &layers.file {
+        match read_file(path) {
+            Ok(entries) => {
+                for (name, text, line) in entries {
+                    let path = path.clone();
+                    given.insert(name, (text, Origin::File { path, line }));
+                }
+            }
+            Err(error) => complaints.push(error),
+        }
+    }
+    for (variable, text) in layers.environment {
+        let Some(name) = variable.strip_prefix("STREAMLINE_") else {
+            continue;
+        };
+        if OTHER_VARIABLES.contains(&variable.as_str()) || is_service_link(name) {
+            continue;
+        }
+        let name = name.to_ascii_lowercase();
+        given.insert(name, (text, Origin::Environment(variable)));
+    }
+    for (name, text) in layers.flags {
+        let flag = format!("--{}", name.replace('_', "-"));
+        given.insert(name, (text, Origin::Flag(flag)));
+    }
+
+    let mut config = Config::blank();
+    let mut effective = Vec::with_capacity(settings().len());
+    for setting in settings() {
+        let (text, origin) = given
+            .remove(&setting.name)
+            .unwrap_or_else(|| (setting.default.to_string(), Origin::Default));
+        if !(text.is_empty() && origin == Origin::Default) {
+            match setting.kind.parse(&text) {
+                Some(value) => setting.set(&mut config, &value),
+                None => complaints.push(ConfigError::not_allowed(
+                    origin.clone(),
+                    &setting.name,
+                    &text,
+                    setting.kind.allowed(),
+                )),
+            }
+        }
+        effective.push(Effective {
+            setting,
+            value: text,
+            origin,
+        });
+    }
+    complaints.extend(
+        given
+            .into_iter()
+            .map(|(name, (_, origin))| unknown(name, origin)),
+    );
+    relate(&mut config, &mut effective, &mut complaints);
+    if complaints.is_empty() {
+        Ok(Loaded { config, effective })
+    } else {
+        Err(complaints)
+    }
+}
+
+/// What one setting means for another.
+fn relate(config: &mut Config, effective: &mut [Effective], complaints: &mut Vec<ConfigError>) {
+    if config.durability == Durability::Os
+        && let Some(flush) = effective.iter_mut().find(|each| {
+            each.setting.name == "log_flush_interval_ms" && each.origin == Origin::Default
+        })
+    {
+        flush.value = NEVER_MS.to_string();
+        config.topic_defaults.flush_ms = i64::MAX;
+    }
+    if config.group_min_session_timeout_ms > config.group_max_session_timeout_ms
+        && let Some(shortest) = effective
+            .iter()
+            .find(|each| each.setting.name == "group_min_session_timeout_ms")
+    {
+        complaints.push(ConfigError::not_allowed(
+            shortest.origin.clone(),
+            &shortest.setting.name,
+            &shortest.value,
+            format!(
+                "at most group_max_session_timeout_ms, which is {}",
+                config.group_max_session_timeout_ms
+            ),
+        ));
+    }
+}
+
+fn unknown(name: String, origin: Origin) -> ConfigError {
+    if let Some((_, reason)) = ABSENT.iter().find(|(start, _)| name.starts_with(start)) {
+        return ConfigError::Absent {
+            origin,
+            name,
+            reason: (*reason).to_string(),
+        };
+    }
+    let suggestion = settings()
+        .iter()
+        .find(|setting| {
+            let kafka_name = setting.kafka_name.map(|kafka| kafka.replace('.', "_"));
+            kafka_name.is_some_and(|kafka| kafka == name)
+        })
+        .map(|setting| setting.name.clone())
+        .or_else(|| nearest(&name, settings().iter().map(|each| each.name.as_str())));
+    ConfigError::Unknown {
+        origin,
+        name,
+        suggestion,
+    }
+}
+
+/// Whether the variable was put there by Kubernetes or Docker for a service called `streamline`, which gives every
+/// container near it variables such as `STREAMLINE_PORT_9092_TCP=tcp://…`.
+fn is_service_link(name: &str) -> bool {
+    name.ends_with("_SERVICE_HOST")
+        || name == "SERVICE_HOST"
+        || name.contains("SERVICE_PORT")
+        || name == "PORT"
+        || name.ends_with("_PORT")
+        || name.starts_with("PORT_")
+        || name.contains("_PORT_")
+}
+
+/// The entries of a file: name, value as text, line. Nested tables and Kafka's dotted names mean the same as one flat
+/// name: `log.retention.ms` is `log_retention_ms`.
+fn read_file(path: &Path) -> Result<Vec<(String, String, usize)>, ConfigError> {
+    let complain = |message: String| ConfigError::File {
+        path: path.to_path_buf(),
+        message,
+    };
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| complain(format!("the file cannot be read: {error}")))?;
+    let table = DeTable::parse(&text).map_err(|error| {
+        let line = error.span().map_or(1, |span| line_of(&text, span.start));
+        complain(format!("line {line} is not TOML: {}", error.message()))
+    })?;
+    let mut entries = Vec::new();
+    flatten(&text, "", table.get_ref(), &mut entries);
+    Ok(entries)
+}
+
+fn flatten(text: &str, prefix: &str, table: &DeTable<'_>, out: &mut Vec<(String, String, usize)>) {
+    for (key, value) in table {
+        let name = format!("{prefix}{}", key.get_ref().replace(['.', '-'], "_"));
+        let line = line_of(text, key.span().start);
+        let shown = match value.get_ref() {
+            DeValue::Table(inner) => {
+                flatten(text, &format!("{name}_"), inner, out);
+                continue;
+            }
+            DeValue::String(string) => string.to_string(),
+            DeValue::Boolean(switch) => switch.to_string(),
+            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+                .map_or_else(|_| number.as_str().to_string(), |number| number.to_string()),
+            // No setting takes a float, a date or a list: shown as written, they are refused by the kind.
+            _ => text.get(value.span()).unwrap_or_default().to_string(),
+        };
+        out.push((name, shown, line));
+    }
+}
+
+fn line_of(text: &str, byte: usize) -> usize {
+    let before = text.get(..byte).unwrap_or(text);
+    1 + before.bytes().filter(|each| *each == b'\n').count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("streamline.toml");
+        std::fs::write(&path, text).expect("a file in it");
+        (dir, path)
+    }
+
+    fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect()
+    }
+
+    fn complaints(layers: Layers) -> Vec<String> {
+        load(layers)
+            .expect_err("should be refused")
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    #[test]
+    fn defaults_are_what_the_documentation_promises() {
+        let config = Config::default();
+        assert_eq!(config.listen_addr.to_string(), ":9092");
+        assert_eq!(config.http_addr.to_string(), ":9094");
+        assert_eq!(config.data_dir, PathBuf::from("./data"));
+        assert_eq!(config.durability, Durability::Acks);
+        assert_eq!(config.advertised_addr, None);
+        assert!(config.auto_create_topics && config.metrics);
+        assert_eq!(config.topic_defaults.retention_ms, 604_800_000);
+    }
+
+    #[test]
+    fn every_setting_has_a_field_that_its_default_reaches() {
+        // With a blank field left over, the numbers below would still be zero.
+        let config = Config::default();
+        let blank = Config::blank();
+        assert_ne!(config.max_partitions, blank.max_partitions);
+        assert_ne!(config.fetch_max_bytes, blank.fetch_max_bytes);
+        assert_ne!(
+            config.http_request_timeout_ms,
+            blank.http_request_timeout_ms
+        );
+        assert_ne!(
+            config.producer_id_expiration_ms,
+            blank.producer_id_expiration_ms
+        );
+    }
+
+    #[test]
+    fn later_layers_win_and_origins_are_remembered() {
+        let (_dir, path) = file("default_partitions = 2\nmax_connections = 5\ndata_dir = \"/a\"\n");
+        let loaded = load(Layers {
+            file: Some(path.clone()),
+            environment: pairs(&[
+                ("STREAMLINE_DEFAULT_PARTITIONS", "3"),
+                ("STREAMLINE_MAX_CONNECTIONS", "6"),
+                ("HOME", "/root"),
+            ]),
+            flags: pairs(&[("default_partitions", "4")]),
+        })
+        .expect("all allowed");
+        assert_eq!(loaded.config.default_partitions, 4);
+        assert_eq!(loaded.config.max_connections, 6);
+        assert_eq!(loaded.config.data_dir, PathBuf::from("/a"));
+        let origin = |name: &str| {
+            let found = loaded
+                .effective
+                .iter()
+                .find(|each| each.setting.name == name);
+            found.expect("declared").origin.clone()
+        };
+        assert_eq!(
+            origin("default_partitions").to_string(),
+            "flag --default-partitions"
+        );
+        assert_eq!(
+            origin("max_connections").to_string(),
+            "environment STREAMLINE_MAX_CONNECTIONS"
+        );
+        assert_eq!(origin("data_dir"), Origin::File { path, line: 3 });
+        assert_eq!(origin("listen_addr"), Origin::Default);
+    }
+
+    #[test]
+    fn kafkas_dotted_names_and_toml_tables_mean_the_flat_name() {
+        let (_dir, path) =
+            file("log.retention.ms = 1_000\n\"log.segment.bytes\" = 0x100000\n[log]\n");
+        // A dotted key and a table of the same name cannot both define `log`; TOML itself refuses that.
+        assert!(
+            complaints(Layers {
+                file: Some(path),
+                ..Layers::default()
+            })[0]
+                .contains("not TOML")
+        );
+        let (_dir, path) = file("\"log.segment.bytes\" = 0x100000\n[log.retention]\nms = 1_000\n");
+        let loaded = load(Layers {
+            file: Some(path),
+            ..Layers::default()
+        })
+        .expect("allowed");
+        assert_eq!(loaded.config.topic_defaults.retention_ms, 1_000);
+        assert_eq!(loaded.config.topic_defaults.segment_bytes, 1_048_576);
+    }
+
+    #[test]
+    fn every_complaint_names_place_key_value_and_what_is_allowed() {
+        let (_dir, path) =
+            file("listen_adr = \":1\"\n\ndurability = \"disk\"\nmax_connections = 1.5\n");
+        let found = complaints(Layers {
+            file: Some(path.clone()),
+            environment: pairs(&[("STREAMLINE_LOG_FORMAT", "xml")]),
+            flags: pairs(&[("log_cleanup_policy", "compact")]),
+        });
+        let path = path.display();
+        for expected in [
+            format!("{path}:1: there is no setting listen_adr; did you mean listen_addr?"),
+            format!("{path}:3: durability = \"disk\" is not allowed; allowed: acks, os"),
+            format!("{path}:4: max_connections = \"1.5\" is not allowed; allowed: a whole number from 1 to 2^31-1"),
+            "environment STREAMLINE_LOG_FORMAT: log_format = \"xml\" is not allowed; allowed: text, json".to_string(),
+            "flag --log-cleanup-policy: log_cleanup_policy = \"compact\" is not allowed; allowed: delete (compaction is not available)".to_string(),
+        ] {
+            assert!(found.contains(&expected), "{expected} in {found:#?}");
+        }
+        assert_eq!(found.len(), 5);
+    }
+
+    #[test]
+    fn what_is_absent_is_refused_with_a_reason_and_kafkas_names_lead_to_ours() {
+        let (_dir, path) = file("sasl.enabled.mechanisms = \"PLAIN\"\nnum.partitions = 3\n");
+        let found = complaints(Layers {
+            file: Some(path),
+            ..Layers::default()
+        });
+        assert!(
+            found[0].contains("did you mean default_partitions?"),
+            "{found:?}"
+        );
+        assert!(found[1].contains("SASL is not available"), "{found:?}");
+    }
+
+    #[test]
+    fn variables_that_orchestrators_inject_are_not_settings() {
+        load(Layers {
+            environment: pairs(&[
+                ("STREAMLINE_SERVICE_HOST", "10.0.0.1"),
+                ("STREAMLINE_SERVICE_PORT_KAFKA", "9092"),
+                ("STREAMLINE_PORT", "tcp://10.0.0.1:9092"),
+                ("STREAMLINE_PORT_9092_TCP_ADDR", "10.0.0.1"),
+                ("STREAMLINE_HEADLESS_SERVICE_HOST", "10.0.0.2"),
+                ("STREAMLINE_CONFIG", "/etc/streamline.toml"),
+            ]),
+            ..Layers::default()
+        })
+        .expect("none is a setting");
+        assert_eq!(
+            complaints(Layers {
+                environment: pairs(&[("STREAMLINE_DATADIR", "/x")]),
+                ..Layers::default()
+            }),
+            ["environment STREAMLINE_DATADIR: there is no setting datadir; did you mean data_dir?"]
+        );
+    }
+
+    #[test]
+    fn durability_os_leaves_flushing_to_the_system_unless_told_otherwise() {
+        let os = pairs(&[("durability", "os")]);
+        let loaded = load(Layers {
+            flags: os.clone(),
+            ..Layers::default()
+        })
+        .expect("allowed");
+        assert_eq!(loaded.config.topic_defaults.flush_ms, i64::MAX);
+        let loaded = load(Layers {
+            environment: pairs(&[("STREAMLINE_LOG_FLUSH_INTERVAL_MS", "50")]),
+            flags: os,
+            ..Layers::default()
+        })
+        .expect("allowed");
+        assert_eq!(loaded.config.topic_defaults.flush_ms, 50);
+    }
+
+    #[test]
+    fn a_file_that_is_absent_or_not_toml_is_said_so() {
+        let found = complaints(Layers {
+            file: Some(PathBuf::from("/nowhere/streamline.toml")),
+            ..Layers::default()
+        });
+        assert!(
+            found[0].starts_with("/nowhere/streamline.toml: the file cannot be read"),
+            "{found:?}"
+        );
+        let (_dir, path) = file("data_dir = \"/a\"\nlisten_addr = \n");
+        let found = complaints(Layers {
+            file: Some(path),
+            ..Layers::default()
+        });
+        assert!(found[0].contains("line 2 is not TOML"), "{found:?}");
+    }
+}

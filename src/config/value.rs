@@ -1,0 +1,299 @@
+//! What a setting's value may look like: one vocabulary for the file, the environment, flags and topic overrides.
+//!
+//! Every value arrives as text and becomes a [`Value`] exactly once, through [`Kind::parse`]. What a kind allows is
+//! said by the kind itself, so that an error message, `--help` and the documentation cannot disagree.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// The shape and range of a value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    /// `on` or `off`; `true` and `false` mean the same.
+    Switch,
+    /// A whole number within bounds, both included.
+    Int { min: i64, max: i64 },
+    /// One of a few words.
+    Choice(&'static [&'static str]),
+    /// Only one word is allowed, because what the others ask for is absent. The second text says why.
+    Only(&'static str, &'static str),
+    /// Where to listen: `host:port`, `[v6]:port`, or `:port` for every address.
+    Listen,
+    /// Where clients are told to connect: `host:port` with a port other than 0.
+    Endpoint,
+    /// A path of the file system.
+    Path,
+    /// A level (`info`), or a comma-separated list of `target=level` with at most one bare level.
+    LogFilter,
+}
+
+/// A parsed value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    Switch(bool),
+    Int(i64),
+    Text(String),
+    Listen(ListenAddr),
+    Endpoint(Endpoint),
+}
+
+impl Value {
+    /// The switch; `false` for any other kind, which a declaration with the matching [`Kind`] rules out.
+    pub(super) fn switch(&self) -> bool {
+        matches!(self, Value::Switch(true))
+    }
+
+    pub(super) fn int(&self) -> i64 {
+        match self {
+            Value::Int(number) => *number,
+            _ => 0,
+        }
+    }
+
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Value::Text(text) => text,
+            _ => "",
+        }
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        PathBuf::from(self.text())
+    }
+}
+
+/// An address to listen on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenAddr {
+    /// A host name or address; `None` means every address of the machine, IPv4 and IPv6.
+    pub host: Option<String>,
+    /// 0 lets the system choose.
+    pub port: u16,
+}
+
+/// An address to connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// A host name or an address, IPv6 without brackets.
+    pub host: String,
+    pub port: u16,
+}
+
+impl fmt::Display for ListenAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_host_port(f, self.host.as_deref().unwrap_or(""), self.port)
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_host_port(f, &self.host, self.port)
+    }
+}
+
+fn write_host_port(f: &mut fmt::Formatter<'_>, host: &str, port: u16) -> fmt::Result {
+    if host.contains(':') {
+        write!(f, "[{host}]:{port}")
+    } else {
+        write!(f, "{host}:{port}")
+    }
+}
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+impl Kind {
+    /// Turns text into a value, or `None` when [`Kind::allowed`] does not cover it.
+    pub fn parse(&self, text: &str) -> Option<Value> {
+        let text = text.trim();
+        match self {
+            Kind::Switch => match text {
+                "on" | "true" => Some(Value::Switch(true)),
+                "off" | "false" => Some(Value::Switch(false)),
+                _ => None,
+            },
+            Kind::Int { min, max } => text
+                .parse::<i64>()
+                .ok()
+                .filter(|number| (min..=max).contains(&number))
+                .map(Value::Int),
+            Kind::Choice(words) => words
+                .iter()
+                .find(|word| word.eq_ignore_ascii_case(text))
+                .map(|word| Value::Text((*word).to_string())),
+            Kind::Only(word, _) => (*word == text).then(|| Value::Text(text.to_string())),
+            Kind::Listen => {
+                let (host, port) = split_host_port(text)?;
+                let host = match host {
+                    "" | "*" => None,
+                    host => Some(host.to_string()),
+                };
+                Some(Value::Listen(ListenAddr { host, port }))
+            }
+            Kind::Endpoint => {
+                let (host, port) = split_host_port(text)?;
+                (!host.is_empty() && port != 0).then(|| {
+                    Value::Endpoint(Endpoint {
+                        host: host.to_string(),
+                        port,
+                    })
+                })
+            }
+            Kind::Path => {
+                (!text.is_empty() && !text.contains('\0')).then(|| Value::Text(text.to_string()))
+            }
+            Kind::LogFilter => is_log_filter(text).then(|| Value::Text(text.to_string())),
+        }
+    }
+
+    /// What is allowed, as a phrase that completes "allowed: …".
+    pub fn allowed(&self) -> String {
+        match self {
+            Kind::Switch => "on, off".to_string(),
+            Kind::Int { min, max } if min == max => format!("{min}"),
+            Kind::Int { min, max } => {
+                let low = bound(*min);
+                let high = bound(*max);
+                format!("a whole number from {low} to {high}")
+            }
+            Kind::Choice(words) => words.join(", "),
+            Kind::Only(word, reason) => format!("{word} ({reason})"),
+            Kind::Listen => {
+                "host:port, [ipv6]:port, or :port for every address; port 0 lets the system choose"
+                    .to_string()
+            }
+            Kind::Endpoint => "host:port or [ipv6]:port, with a port from 1 to 65535".to_string(),
+            Kind::Path => "a path".to_string(),
+            Kind::LogFilter => format!(
+                "{}, or a list such as info,streamline::storage=debug",
+                LEVELS.join(", ")
+            ),
+        }
+    }
+}
+
+/// Bounds as people write them: the extremes of a type by their power of two.
+fn bound(number: i64) -> String {
+    match number {
+        i64::MAX => "2^63-1".to_string(),
+        number if number == i64::from(i32::MAX) => "2^31-1".to_string(),
+        number => number.to_string(),
+    }
+}
+
+/// Splits `host:port`, taking the brackets off an IPv6 address.
+fn split_host_port(text: &str) -> Option<(&str, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    // `u16::from_str` would accept a plus sign.
+    if port.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let port = port.parse().ok()?;
+    let host = match host.strip_prefix('[') {
+        Some(rest) => {
+            let inner = rest.strip_suffix(']')?;
+            inner.parse::<std::net::Ipv6Addr>().ok()?;
+            inner
+        }
+        None if host.contains(':') => return None,
+        None => host,
+    };
+    let plausible = host
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b'@');
+    plausible.then_some((host, port))
+}
+
+fn is_log_filter(text: &str) -> bool {
+    let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
+    let mut bare = 0;
+    !text.is_empty()
+        && text
+            .split(',')
+            .all(|part| match part.trim().split_once('=') {
+                Some((target, level)) => !target.is_empty() && is_level(level),
+                None => {
+                    bare += 1;
+                    bare == 1 && is_level(part.trim())
+                }
+            })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listen(text: &str) -> Option<(Option<String>, u16)> {
+        match Kind::Listen.parse(text) {
+            Some(Value::Listen(addr)) => Some((addr.host, addr.port)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn listen_addresses_take_every_usual_form() {
+        assert_eq!(listen(":9092"), Some((None, 9092)));
+        assert_eq!(listen("*:9092"), Some((None, 9092)));
+        assert_eq!(listen("127.0.0.1:0"), Some((Some("127.0.0.1".into()), 0)));
+        assert_eq!(listen("[::1]:9092"), Some((Some("::1".into()), 9092)));
+        assert_eq!(
+            listen("localhost:9092"),
+            Some((Some("localhost".into()), 9092))
+        );
+    }
+
+    #[test]
+    fn nonsense_addresses_are_refused() {
+        for text in [
+            "",
+            "9092",
+            ":",
+            ":+1",
+            ":65536",
+            "::1:9092",
+            "[::1",
+            "[zz]:1",
+            "a b:1",
+            "PLAINTEXT://:9092",
+        ] {
+            assert_eq!(listen(text), None, "{text:?}");
+        }
+        assert_eq!(Kind::Endpoint.parse(":9092"), None);
+        assert_eq!(Kind::Endpoint.parse("broker:0"), None);
+        assert!(Kind::Endpoint.parse("broker.example:9092").is_some());
+    }
+
+    #[test]
+    fn addresses_print_as_they_are_written() {
+        for text in [":9092", "[::1]:9092", "127.0.0.1:0"] {
+            let Some(Value::Listen(addr)) = Kind::Listen.parse(text) else {
+                panic!("{text} is a listen address");
+            };
+            assert_eq!(addr.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn numbers_are_bounded_on_both_sides() {
+        let kind = Kind::Int { min: -1, max: 10 };
+        assert_eq!(kind.parse("-1"), Some(Value::Int(-1)));
+        assert_eq!(kind.parse("10"), Some(Value::Int(10)));
+        for text in ["-2", "11", "", "1.0", "ten", "99999999999999999999"] {
+            assert_eq!(kind.parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn log_filters_are_levels_or_targets_with_levels() {
+        for text in [
+            "info",
+            "DEBUG",
+            "warn,streamline::storage=trace",
+            "hyper=off",
+        ] {
+            assert!(Kind::LogFilter.parse(text).is_some(), "{text:?}");
+        }
+        for text in ["", "loud", "info,debug", "=info", "streamline=loud"] {
+            assert!(Kind::LogFilter.parse(text).is_none(), "{text:?}");
+        }
+    }
+}
