@@ -1,0 +1,721 @@
+//! One record batch: its header and a checked, zero-copy view over all of it.
+//!
+//! ```text
+//!  byte  field                  type   covered by the CRC
+//!     0  base offset            i64    no: the log stamps it
+//!     8  batch length           i32    no: bytes from 12 to the end
+//!    12  partition leader epoch i32    no: the log stamps it
+//!    16  magic (2)              i8     no
+//!    17  CRC-32C                u32    of bytes 21 to the end
+//!    21  attributes             i16    yes, as all that follows
+//!           bits 0–2  codec: none, gzip, snappy, lz4, zstd
+//!           bit 3     timestamps are the log's append time
+//!           bit 4     part of a transaction
+//!           bit 5     control batch
+//!           bit 6     base timestamp is a delete horizon (compaction's mark)
+//!    23  last offset delta      i32
+//!    27  base timestamp         i64
+//!    35  max timestamp          i64
+//!    43  producer id            i64
+//!    51  producer epoch         i16
+//!    53  base sequence          i32
+//!    57  record count           i32
+//!    61  records, compressed as a whole when a codec is set
+//! ```
+//!
+//! Kafka's description: <https://kafka.apache.org/documentation/#recordbatch>.
+
+use bytes::{Bytes, BytesMut};
+
+use super::compression::{Compression, DecompressLimit, Decompressor, compress_from};
+use super::iter::{self, RecordIter, RecordsSummary};
+use super::{Error, Result};
+
+/// Where the length field stops counting itself: a batch's size is its length field plus this.
+const LENGTH_OVERHEAD: usize = 12;
+/// Where the log's own fields (base offset, length, leader epoch) end.
+const STAMP_LEN: usize = 16;
+const CRC_AT: usize = 17;
+const ATTRIBUTES_AT: usize = 21;
+const BASE_TIMESTAMP_AT: usize = 27;
+const MAX_TIMESTAMP_AT: usize = 35;
+
+const CODEC_MASK: i16 = 0b0000_0111;
+const LOG_APPEND_TIME: i16 = 1 << 3;
+const TRANSACTIONAL: i16 = 1 << 4;
+const CONTROL: i16 = 1 << 5;
+const DELETE_HORIZON: i16 = 1 << 6;
+const KNOWN: i16 = CODEC_MASK | LOG_APPEND_TIME | TRANSACTIONAL | CONTROL | DELETE_HORIZON;
+
+/// Whose clock a batch's timestamps come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimestampType {
+    /// The producer's: each record has its own.
+    CreateTime,
+    /// The log's: every record has the batch's max timestamp.
+    LogAppendTime,
+}
+
+/// A batch's attribute bits, known to be ones this format defines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attributes {
+    bits: i16,
+    compression: Compression,
+}
+
+impl Attributes {
+    /// Checks raw bits. Undefined bits and codec numbers are refused: they would change the meaning of what follows.
+    pub fn from_bits(bits: i16) -> Result<Attributes> {
+        let compression = Compression::from_id((bits & CODEC_MASK) as u8);
+        match compression {
+            Some(compression) if bits & !KNOWN == 0 => Ok(Attributes { bits, compression }),
+            _ => Err(Error::UnknownAttributes(bits)),
+        }
+    }
+
+    pub(super) fn new(compression: Compression) -> Attributes {
+        Attributes {
+            bits: i16::from(compression.id()),
+            compression,
+        }
+    }
+
+    pub(super) fn with_compression(self, compression: Compression) -> Attributes {
+        Attributes {
+            bits: self.bits & !CODEC_MASK | i16::from(compression.id()),
+            compression,
+        }
+    }
+
+    pub(super) fn with_log_append_time(self) -> Attributes {
+        self.with(LOG_APPEND_TIME)
+    }
+
+    pub(super) fn with_transactional(self) -> Attributes {
+        self.with(TRANSACTIONAL)
+    }
+
+    pub(super) fn with_control(self) -> Attributes {
+        self.with(CONTROL)
+    }
+
+    fn with(self, bit: i16) -> Attributes {
+        Attributes {
+            bits: self.bits | bit,
+            ..self
+        }
+    }
+
+    /// The bits as they stand in the batch.
+    pub fn bits(self) -> i16 {
+        self.bits
+    }
+
+    pub fn compression(self) -> Compression {
+        self.compression
+    }
+
+    pub fn timestamp_type(self) -> TimestampType {
+        if self.bits & LOG_APPEND_TIME == 0 {
+            TimestampType::CreateTime
+        } else {
+            TimestampType::LogAppendTime
+        }
+    }
+
+    pub fn is_transactional(self) -> bool {
+        self.bits & TRANSACTIONAL != 0
+    }
+
+    /// A control batch carries transaction markers: it takes up offsets and is never shown to applications.
+    pub fn is_control(self) -> bool {
+        self.bits & CONTROL != 0
+    }
+
+    /// The base timestamp is the time from which compaction may drop this batch's tombstones.
+    pub fn has_delete_horizon(self) -> bool {
+        self.bits & DELETE_HORIZON != 0
+    }
+}
+
+/// The 61 bytes before a batch's records. `magic` is always 2; times are milliseconds since the Unix epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchHeader {
+    pub base_offset: i64,
+    /// Bytes of the batch after this field.
+    pub batch_length: i32,
+    pub partition_leader_epoch: i32,
+    pub magic: i8,
+    pub crc: u32,
+    pub attributes: Attributes,
+    pub last_offset_delta: i32,
+    pub base_timestamp: i64,
+    /// −1 when no record has a timestamp.
+    pub max_timestamp: i64,
+    /// −1 when the producer is not idempotent; then epoch and sequence are −1, too.
+    pub producer_id: i64,
+    pub producer_epoch: i16,
+    pub base_sequence: i32,
+    pub record_count: i32,
+}
+
+impl BatchHeader {
+    /// The header's size in bytes.
+    pub const LEN: usize = 61;
+
+    /// Reads the header at the start of `bytes`, which may hold less than the whole batch.
+    ///
+    /// Checks what a header alone can prove: magic, a length that can hold the header, known attributes. It does not
+    /// check the CRC, so no field may be trusted yet.
+    pub fn read(bytes: &[u8]) -> Result<BatchHeader> {
+        let Some((head, _)) = bytes.split_first_chunk::<{ Self::LEN }>() else {
+            return Err(Error::Truncated {
+                needed: Self::LEN,
+                available: bytes.len(),
+            });
+        };
+        let magic = head[16] as i8;
+        if magic != 2 {
+            return Err(Error::UnsupportedMagic(magic));
+        }
+        let batch_length = i32::from_be_bytes(field(head, 8));
+        if batch_length < (Self::LEN - LENGTH_OVERHEAD) as i32 {
+            return Err(Error::InvalidLength(batch_length));
+        }
+        Ok(BatchHeader {
+            base_offset: i64::from_be_bytes(field(head, 0)),
+            batch_length,
+            partition_leader_epoch: i32::from_be_bytes(field(head, 12)),
+            magic,
+            crc: u32::from_be_bytes(field(head, CRC_AT)),
+            attributes: Attributes::from_bits(i16::from_be_bytes(field(head, ATTRIBUTES_AT)))?,
+            last_offset_delta: i32::from_be_bytes(field(head, 23)),
+            base_timestamp: i64::from_be_bytes(field(head, BASE_TIMESTAMP_AT)),
+            max_timestamp: i64::from_be_bytes(field(head, MAX_TIMESTAMP_AT)),
+            producer_id: i64::from_be_bytes(field(head, 43)),
+            producer_epoch: i16::from_be_bytes(field(head, 51)),
+            base_sequence: i32::from_be_bytes(field(head, 53)),
+            record_count: i32::from_be_bytes(field(head, 57)),
+        })
+    }
+
+    /// Bytes of the whole batch, header included.
+    pub fn size_bytes(&self) -> usize {
+        LENGTH_OVERHEAD + self.batch_length.max(0) as usize
+    }
+
+    /// The offset of the batch's last record, or of the last one it had before compaction.
+    pub fn last_offset(&self) -> i64 {
+        self.base_offset
+            .saturating_add(i64::from(self.last_offset_delta))
+    }
+
+    /// The offset that follows the batch.
+    pub fn next_offset(&self) -> i64 {
+        self.last_offset().saturating_add(1)
+    }
+
+    /// The sequence of the last record; sequences wrap from 2³¹−1 to 0. −1 when the producer is not idempotent.
+    pub fn last_sequence(&self) -> i32 {
+        if self.base_sequence < 0 {
+            return -1;
+        }
+        let last = i64::from(self.base_sequence) + i64::from(self.last_offset_delta);
+        (last & i64::from(i32::MAX)) as i32
+    }
+
+    /// True when the batch carries a producer id and sequences.
+    pub fn is_idempotent(&self) -> bool {
+        self.producer_id >= 0
+    }
+
+    pub(super) fn write_to(&self, out: &mut [u8; Self::LEN]) {
+        out[0..8].copy_from_slice(&self.base_offset.to_be_bytes());
+        out[8..12].copy_from_slice(&self.batch_length.to_be_bytes());
+        out[12..16].copy_from_slice(&self.partition_leader_epoch.to_be_bytes());
+        out[16] = self.magic as u8;
+        out[17..21].copy_from_slice(&self.crc.to_be_bytes());
+        out[21..23].copy_from_slice(&self.attributes.bits().to_be_bytes());
+        out[23..27].copy_from_slice(&self.last_offset_delta.to_be_bytes());
+        out[27..35].copy_from_slice(&self.base_timestamp.to_be_bytes());
+        out[35..43].copy_from_slice(&self.max_timestamp.to_be_bytes());
+        out[43..51].copy_from_slice(&self.producer_id.to_be_bytes());
+        out[51..53].copy_from_slice(&self.producer_epoch.to_be_bytes());
+        out[53..57].copy_from_slice(&self.base_sequence.to_be_bytes());
+        out[57..61].copy_from_slice(&self.record_count.to_be_bytes());
+    }
+}
+
+/// The `N` bytes of a header from `at`. Both are constants within the header at every call.
+fn field<const N: usize>(head: &[u8; BatchHeader::LEN], at: usize) -> [u8; N] {
+    let mut out = [0; N];
+    out.copy_from_slice(&head[at..at + N]);
+    out
+}
+
+/// Exactly one whole batch whose length, magic, CRC, attributes and counts have been checked.
+///
+/// The records inside, which may be compressed, have not been looked at: [`validate_records`](Self::validate_records)
+/// and [`records`](Self::records) do. Cloning shares the bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordBatch {
+    header: BatchHeader,
+    bytes: Bytes,
+}
+
+impl RecordBatch {
+    /// Parses a batch as producers may send it: `bytes` is that batch and nothing else, and it holds a record for
+    /// every offset it spans.
+    pub fn parse(bytes: Bytes) -> Result<RecordBatch> {
+        let batch = Self::parse_stored(bytes)?;
+        let header = &batch.header;
+        if i64::from(header.record_count) != i64::from(header.last_offset_delta) + 1 {
+            return Err(invalid_count(header));
+        }
+        Ok(batch)
+    }
+
+    /// Parses a batch as logs may hold it: compaction removes records and leaves the span of offsets as it was, so
+    /// there may be fewer records than offsets, or none.
+    pub fn parse_stored(bytes: Bytes) -> Result<RecordBatch> {
+        let header = BatchHeader::read(&bytes)?;
+        let size = header.size_bytes();
+        if bytes.len() < size {
+            return Err(Error::Truncated {
+                needed: size,
+                available: bytes.len(),
+            });
+        }
+        if bytes.len() > size {
+            return Err(Error::TrailingBytes {
+                extra: bytes.len() - size,
+            });
+        }
+        let computed = crc32c::crc32c(&bytes[ATTRIBUTES_AT..]);
+        if computed != header.crc {
+            return Err(Error::Crc {
+                stored: header.crc,
+                computed,
+            });
+        }
+        if header.last_offset_delta < 0
+            || header.record_count < 0
+            || i64::from(header.record_count) > i64::from(header.last_offset_delta) + 1
+        {
+            return Err(invalid_count(&header));
+        }
+        Ok(RecordBatch { header, bytes })
+    }
+
+    /// Parses the records field of a Produce request: one or more whole batches, each as [`parse`](Self::parse)
+    /// wants it. The batches share `bytes`.
+    pub fn split(mut bytes: Bytes) -> Result<Vec<RecordBatch>> {
+        if bytes.is_empty() {
+            return Err(Error::Empty);
+        }
+        let mut batches = Vec::with_capacity(1);
+        while !bytes.is_empty() {
+            let size = BatchHeader::read(&bytes)?.size_bytes();
+            if bytes.len() < size {
+                return Err(Error::Truncated {
+                    needed: size,
+                    available: bytes.len(),
+                });
+            }
+            batches.push(Self::parse(bytes.split_to(size))?);
+        }
+        Ok(batches)
+    }
+
+    pub fn header(&self) -> &BatchHeader {
+        &self.header
+    }
+
+    /// The whole batch as it stands on the wire.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    pub fn size_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub fn compression(&self) -> Compression {
+        self.header.attributes.compression()
+    }
+
+    /// The first bytes of the batch with another base offset and leader epoch. A log writes these, then
+    /// [`body`](Self::body): neither field is covered by the CRC, so nothing else changes and nothing is copied.
+    pub fn stamped_prefix(&self, base_offset: i64, leader_epoch: i32) -> [u8; STAMP_LEN] {
+        let mut prefix = [0; STAMP_LEN];
+        prefix[0..8].copy_from_slice(&base_offset.to_be_bytes());
+        prefix[8..12].copy_from_slice(&self.header.batch_length.to_be_bytes());
+        prefix[12..16].copy_from_slice(&leader_epoch.to_be_bytes());
+        prefix
+    }
+
+    /// All that follows [`stamped_prefix`](Self::stamped_prefix).
+    pub fn body(&self) -> &[u8] {
+        &self.bytes[STAMP_LEN..]
+    }
+
+    /// The batch with another base offset and leader epoch.
+    pub fn stamped(self, base_offset: i64, leader_epoch: i32) -> RecordBatch {
+        let prefix = self.stamped_prefix(base_offset, leader_epoch);
+        let mut bytes = owned(self.bytes);
+        bytes[..STAMP_LEN].copy_from_slice(&prefix);
+        RecordBatch {
+            header: BatchHeader {
+                base_offset,
+                partition_leader_epoch: leader_epoch,
+                ..self.header
+            },
+            bytes: bytes.freeze(),
+        }
+    }
+
+    /// Iterates over the records, decompressing at most `limit` bytes.
+    ///
+    /// Keys, values and headers are slices of the batch (or of its decompressed records): no copies.
+    pub fn records(&self, limit: DecompressLimit) -> Result<RecordIter> {
+        let payload = match self.compression() {
+            Compression::None => self.bytes.slice(BatchHeader::LEN..),
+            codec => Bytes::from(Decompressor::new(codec, self.payload(), limit)?.read_to_end()?),
+        };
+        Ok(RecordIter::new(self.header, payload))
+    }
+
+    /// Checks that every record parses, that offsets rise within the batch's span and that nothing is left over.
+    ///
+    /// Compressed records are decompressed through a small buffer: memory does not grow with what they expand to.
+    /// The summary tells the true maximum timestamp, which some producers leave out of the header.
+    pub fn validate_records(&self, limit: DecompressLimit) -> Result<RecordsSummary> {
+        match self.compression() {
+            Compression::None => iter::validate_slice(&self.header, self.payload()),
+            codec => iter::validate_stream(
+                &self.header,
+                Decompressor::new(codec, self.payload(), limit)?,
+            ),
+        }
+    }
+
+    /// The same records compressed by `codec`; everything else in the header stays as it is.
+    ///
+    /// Streams from codec to codec, so that only the result is held in memory.
+    pub fn recompress(&self, codec: Compression, limit: DecompressLimit) -> Result<RecordBatch> {
+        if codec == self.compression() {
+            return Ok(self.clone());
+        }
+        let source = Decompressor::new(self.compression(), self.payload(), limit)?;
+        let bytes = compress_from(source, codec, vec![0; BatchHeader::LEN])?;
+        let header = BatchHeader {
+            attributes: self.header.attributes.with_compression(codec),
+            ..self.header
+        };
+        Self::seal(header, BytesMut::from(Bytes::from(bytes)))
+    }
+
+    /// The batch as a log stamps it when `message.timestamp.type` is `LogAppendTime`: every record now has `now_ms`.
+    pub fn with_log_append_time(&self, now_ms: i64) -> RecordBatch {
+        self.with_header(BatchHeader {
+            attributes: self.header.attributes.with_log_append_time(),
+            max_timestamp: now_ms,
+            ..self.header
+        })
+    }
+
+    /// The batch with its maximum timestamp put right, for producers that do not fill it in.
+    pub fn with_max_timestamp(&self, max_timestamp: i64) -> RecordBatch {
+        self.with_header(BatchHeader {
+            max_timestamp,
+            ..self.header
+        })
+    }
+
+    fn with_header(&self, header: BatchHeader) -> RecordBatch {
+        Self::seal(header, BytesMut::from(&self.bytes[..]))
+            .expect("the size is that of a batch which was parsed")
+    }
+
+    /// Writes `header`, its length and its CRC over the first bytes of `bytes`, whose records are in place.
+    pub(super) fn seal(mut header: BatchHeader, mut bytes: BytesMut) -> Result<RecordBatch> {
+        header.batch_length =
+            i32::try_from(bytes.len() - LENGTH_OVERHEAD).map_err(|_| Error::TooLarge)?;
+        let head = bytes
+            .first_chunk_mut::<{ BatchHeader::LEN }>()
+            .expect("callers leave room for a header");
+        header.write_to(head);
+        header.crc = crc32c::crc32c(&bytes[ATTRIBUTES_AT..]);
+        bytes[CRC_AT..ATTRIBUTES_AT].copy_from_slice(&header.crc.to_be_bytes());
+        Ok(RecordBatch {
+            header,
+            bytes: bytes.freeze(),
+        })
+    }
+
+    fn payload(&self) -> &[u8] {
+        &self.bytes[BatchHeader::LEN..]
+    }
+}
+
+/// The bytes for writing: the same ones when nobody else holds them, a copy otherwise.
+fn owned(bytes: Bytes) -> BytesMut {
+    bytes
+        .try_into_mut()
+        .unwrap_or_else(|shared| BytesMut::from(&shared[..]))
+}
+
+fn invalid_count(header: &BatchHeader) -> Error {
+    Error::InvalidCount {
+        record_count: header.record_count,
+        last_offset_delta: header.last_offset_delta,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{BatchBuilder, Header};
+
+    fn three_records(codec: Compression) -> RecordBatch {
+        let mut builder = BatchBuilder::new(codec).producer(7, 3, 40);
+        builder.push(1_000, Some(b"a"), Some(b"first"), &[]);
+        builder.push(999, None, Some(b"second"), &[]);
+        let header = Header {
+            key: Bytes::from_static(b"trace"),
+            value: None,
+        };
+        builder.push(1_002, Some(b"c"), None, &[header]);
+        builder.build().unwrap()
+    }
+
+    /// The batch's bytes with `edit` applied and, unlike damage, a CRC that fits.
+    fn resealed(batch: &RecordBatch, edit: impl FnOnce(&mut [u8])) -> Bytes {
+        let mut bytes = batch.bytes().to_vec();
+        edit(&mut bytes);
+        let crc = crc32c::crc32c(&bytes[ATTRIBUTES_AT..]);
+        bytes[CRC_AT..ATTRIBUTES_AT].copy_from_slice(&crc.to_be_bytes());
+        bytes.into()
+    }
+
+    #[test]
+    fn a_built_batch_parses_to_the_same_header_and_records() {
+        for codec in Compression::ALL {
+            let built = three_records(codec);
+            let batch = RecordBatch::parse(built.bytes().clone()).unwrap();
+            assert_eq!(batch, built);
+            assert_eq!(batch.header().record_count, 3);
+            assert_eq!(batch.header().last_offset(), 2);
+            assert_eq!(batch.header().last_sequence(), 42);
+            assert_eq!(batch.header().max_timestamp, 1_002);
+            let records: Vec<_> = batch
+                .records(DecompressLimit::default())
+                .unwrap()
+                .collect::<Result<_>>()
+                .unwrap();
+            assert_eq!(records.len(), 3);
+            assert_eq!(records[1].timestamp_ms, 999);
+            assert_eq!(records[1].key, None);
+            assert_eq!(records[2].value, None);
+            assert_eq!(records[2].headers[0].key, "trace");
+            let summary = batch.validate_records(DecompressLimit::default()).unwrap();
+            assert_eq!(summary.max_timestamp, 1_002);
+            assert_eq!(summary.min_timestamp, 999);
+            assert_eq!(summary.offset_of_max_timestamp, 2);
+            assert!(!summary.all_have_keys);
+        }
+    }
+
+    #[test]
+    fn stamping_changes_offset_and_epoch_and_leaves_the_crc_valid() {
+        let batch = three_records(Compression::None);
+        let mut expected = batch.stamped_prefix(1 << 40, 9).to_vec();
+        expected.extend_from_slice(batch.body());
+        let stamped = batch.clone().stamped(1 << 40, 9);
+        assert_eq!(stamped.bytes(), &expected);
+        let parsed = RecordBatch::parse(stamped.bytes().clone()).unwrap();
+        assert_eq!(parsed.header().base_offset, 1 << 40);
+        assert_eq!(parsed.header().partition_leader_epoch, 9);
+        assert_eq!(parsed.header().next_offset(), (1 << 40) + 3);
+        assert_eq!(batch.header().base_offset, 0, "the original is untouched");
+    }
+
+    #[test]
+    fn log_append_time_gives_every_record_the_same_time() {
+        let batch = three_records(Compression::Lz4).with_log_append_time(5_000);
+        let batch = RecordBatch::parse(batch.bytes().clone()).unwrap();
+        assert_eq!(
+            batch.header().attributes.timestamp_type(),
+            TimestampType::LogAppendTime
+        );
+        for record in batch.records(DecompressLimit::default()).unwrap() {
+            assert_eq!(record.unwrap().timestamp_ms, 5_000);
+        }
+    }
+
+    #[test]
+    fn recompressing_keeps_records_and_the_rest_of_the_header() {
+        for from in Compression::ALL {
+            let batch = three_records(from);
+            for to in Compression::ALL {
+                let other = batch.recompress(to, DecompressLimit::default()).unwrap();
+                let other = RecordBatch::parse(other.bytes().clone()).unwrap();
+                assert_eq!(other.compression(), to);
+                assert_eq!(other.header().producer_id, 7);
+                let read = |batch: &RecordBatch| -> Vec<_> {
+                    let records = batch.records(DecompressLimit::default()).unwrap();
+                    records.map(Result::unwrap).collect()
+                };
+                assert_eq!(read(&other), read(&batch));
+            }
+        }
+    }
+
+    #[test]
+    fn every_flipped_byte_under_the_crc_or_in_the_structure_is_found() {
+        for codec in Compression::ALL {
+            let batch = three_records(codec);
+            for at in (8..12).chain(16..batch.size_bytes()) {
+                for flip in [0x01, 0x80, 0xff] {
+                    let mut bytes = batch.bytes().to_vec();
+                    bytes[at] ^= flip;
+                    assert!(
+                        RecordBatch::parse(bytes.clone().into()).is_err(),
+                        "byte {at} flipped by {flip:#x} went unnoticed"
+                    );
+                    assert!(RecordBatch::split(bytes.into()).is_err());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_cut_short_at_any_length_is_an_error() {
+        let batch = three_records(Compression::Gzip);
+        for len in 0..batch.size_bytes() {
+            let cut = batch.bytes().slice(..len);
+            let error = RecordBatch::parse(cut.clone()).unwrap_err();
+            assert!(error.is_corruption(), "{error}");
+            assert!(RecordBatch::split(cut).is_err());
+        }
+    }
+
+    #[test]
+    fn counts_that_contradict_each_other_are_refused() {
+        let batch = three_records(Compression::None);
+        for (count, delta, stored_ok) in [
+            (2, 2, true),
+            (0, 2, true),
+            (4, 2, false),
+            (-1, 2, false),
+            (0, -1, false),
+        ] {
+            let bytes = resealed(&batch, |bytes| {
+                bytes[23..27].copy_from_slice(&i32::to_be_bytes(delta));
+                bytes[57..61].copy_from_slice(&i32::to_be_bytes(count));
+            });
+            assert!(matches!(
+                RecordBatch::parse(bytes.clone()),
+                Err(Error::InvalidCount { .. })
+            ));
+            assert_eq!(RecordBatch::parse_stored(bytes).is_ok(), stored_ok);
+        }
+    }
+
+    #[test]
+    fn unknown_codecs_and_attribute_bits_are_refused() {
+        let batch = three_records(Compression::None);
+        for bits in [5, 6, 7, 1 << 7, 1 << 14, i16::MIN] {
+            let bytes = resealed(&batch, |bytes| {
+                bytes[21..23].copy_from_slice(&bits.to_be_bytes())
+            });
+            assert_eq!(
+                RecordBatch::parse(bytes),
+                Err(Error::UnknownAttributes(bits))
+            );
+        }
+    }
+
+    #[test]
+    fn older_formats_are_named_as_such() {
+        let batch = three_records(Compression::None);
+        for magic in [0u8, 1, 3] {
+            let bytes = resealed(&batch, |bytes| bytes[16] = magic);
+            assert_eq!(
+                RecordBatch::parse(bytes),
+                Err(Error::UnsupportedMagic(magic as i8))
+            );
+        }
+    }
+
+    #[test]
+    fn split_finds_every_batch_and_shares_the_bytes() {
+        let mut joined = BytesMut::new();
+        for codec in Compression::ALL {
+            joined.extend_from_slice(three_records(codec).bytes());
+        }
+        let joined = joined.freeze();
+        let batches = RecordBatch::split(joined.clone()).unwrap();
+        assert_eq!(batches.len(), 5);
+        assert_eq!(batches[0].bytes().as_ptr(), joined.as_ptr());
+        assert_eq!(RecordBatch::split(Bytes::new()), Err(Error::Empty));
+        assert!(RecordBatch::split(joined.slice(..joined.len() - 1)).is_err());
+    }
+
+    #[test]
+    fn a_record_count_below_the_records_there_leaves_bytes_over_and_is_refused() {
+        let batch = three_records(Compression::None);
+        let bytes = resealed(&batch, |bytes| {
+            bytes[23..27].copy_from_slice(&1i32.to_be_bytes());
+            bytes[57..61].copy_from_slice(&2i32.to_be_bytes());
+        });
+        let batch = RecordBatch::parse(bytes).unwrap();
+        assert!(batch.validate_records(DecompressLimit::default()).is_err());
+        assert!(
+            batch
+                .records(DecompressLimit::default())
+                .unwrap()
+                .any(|record| record.is_err())
+        );
+    }
+
+    #[test]
+    fn a_record_count_of_billions_costs_nothing() {
+        for codec in Compression::ALL {
+            let bytes = resealed(&three_records(codec), |bytes| {
+                bytes[23..27].copy_from_slice(&(i32::MAX - 1).to_be_bytes());
+                bytes[57..61].copy_from_slice(&i32::MAX.to_be_bytes());
+            });
+            let batch = RecordBatch::parse(bytes).unwrap();
+            assert!(batch.validate_records(DecompressLimit::default()).is_err());
+            let records = batch.records(DecompressLimit::default()).unwrap();
+            assert_eq!(records.filter(Result::is_ok).count(), 3);
+        }
+    }
+
+    #[test]
+    fn sequences_wrap_to_zero() {
+        let mut builder = BatchBuilder::new(Compression::None).producer(1, 0, i32::MAX);
+        builder.push(0, None, None, &[]).push(0, None, None, &[]);
+        assert_eq!(builder.build().unwrap().header().last_sequence(), 0);
+    }
+
+    #[test]
+    fn transactional_and_control_bits_are_recognised() {
+        let mut builder = BatchBuilder::new(Compression::None)
+            .transactional()
+            .control();
+        builder.push(0, Some(&[0, 0, 0, 1]), Some(&[0; 6]), &[]);
+        let batch = builder.build().unwrap();
+        let attributes = batch.header().attributes;
+        assert!(attributes.is_transactional() && attributes.is_control());
+        let record = batch
+            .records(DecompressLimit::default())
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap();
+        let marker = crate::record::ControlRecord::of(&record).unwrap();
+        assert_eq!(marker.control_type, crate::record::ControlType::Commit);
+    }
+}

@@ -1,0 +1,224 @@
+//! LZ4 frames, as batches of format v2 carry them (older formats had a wrong header checksum; they are not read).
+//!
+//! ```text
+//!  magic 04 22 4d 18 │ FLG │ BD │ content size (8, if flagged) │ header checksum
+//!  block length (u32 LE, bit 31: stored as is) │ block │ block checksum (4, if flagged)   … repeated
+//!  end mark 00 00 00 00 │ content checksum (4, if flagged)
+//! ```
+//!
+//! Frames may follow one another. The frame layer is read here rather than by the library, whose reader takes the end
+//! of input within a frame for the frame's end and sets aside twice the largest block (megabytes) on a header's word;
+//! this one takes what a block's own length can expand to. Written are 64 KiB independent blocks without checksums:
+//! Java clients read no other kind of blocks, and the batch has a checksum of its own.
+//!
+//! The format: <https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md>.
+
+use std::hash::Hasher;
+
+use lz4_flex::block::{decompress_into, decompress_into_with_dict};
+use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
+use twox_hash::XxHash32;
+
+use crate::record::{Compression, Error, Result};
+
+const MAGIC: u32 = 0x184d_2204;
+const SKIPPABLE: std::ops::RangeInclusive<u32> = 0x184d_2a50..=0x184d_2a5f;
+
+const VERSION_MASK: u8 = 0b1100_0000;
+const VERSION: u8 = 0b0100_0000;
+const INDEPENDENT_BLOCKS: u8 = 1 << 5;
+const BLOCK_CHECKSUM: u8 = 1 << 4;
+const CONTENT_SIZE: u8 = 1 << 3;
+const CONTENT_CHECKSUM: u8 = 1 << 2;
+const FLG_RESERVED: u8 = 1 << 1;
+const DICTIONARY_ID: u8 = 1;
+const BD_RESERVED: u8 = 0b1000_1111;
+
+const STORED: u32 = 1 << 31;
+/// How far back a linked block may refer.
+const WINDOW_BYTES: usize = 64 * 1024;
+/// Each byte of a block adds at most 255 to a match's length.
+const EXPANSION_MAX: usize = 255;
+
+pub(in crate::record) struct Reader<'a> {
+    rest: &'a [u8],
+    frame: Option<Frame>,
+    /// For linked blocks the last 64 KiB that came out, then the current block.
+    out: Vec<u8>,
+    /// How much of `out` has been handed out, or was there before.
+    taken: usize,
+}
+
+/// The frame that is being read.
+struct Frame {
+    flags: u8,
+    block_bytes_max: usize,
+    content_size: Option<u64>,
+    content_len: u64,
+    content_hash: XxHash32,
+}
+
+impl Frame {
+    fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+impl<'a> Reader<'a> {
+    pub(in crate::record) fn new(input: &'a [u8]) -> Reader<'a> {
+        Reader {
+            rest: input,
+            frame: None,
+            out: Vec::new(),
+            taken: 0,
+        }
+    }
+
+    pub(in crate::record) fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        while self.taken == self.out.len() {
+            match self.frame.take() {
+                Some(frame) => self.frame = self.next_block(frame)?,
+                None if self.rest.is_empty() => return Ok(0),
+                None => self.frame = self.next_frame()?,
+            }
+        }
+        let n = buffer.len().min(self.out.len() - self.taken);
+        buffer[..n].copy_from_slice(&self.out[self.taken..self.taken + n]);
+        self.taken += n;
+        Ok(n)
+    }
+
+    /// Reads a frame's header; `None` when it was a skippable frame.
+    fn next_frame(&mut self) -> Result<Option<Frame>> {
+        let magic = self.u32()?;
+        if SKIPPABLE.contains(&magic) {
+            let len = self.u32()? as usize;
+            self.take(len)?;
+            return Ok(None);
+        }
+        if magic != MAGIC {
+            return Err(invalid("it does not start with the frame magic"));
+        }
+        let descriptor = self.rest;
+        let flags = self.take(1)?[0];
+        let block_descriptor = self.take(1)?[0];
+        if flags & VERSION_MASK != VERSION
+            || flags & FLG_RESERVED != 0
+            || block_descriptor & BD_RESERVED != 0
+        {
+            return Err(invalid("frame header has unknown bits"));
+        }
+        if flags & DICTIONARY_ID != 0 {
+            return Err(invalid("frame needs a dictionary"));
+        }
+        let block_bytes_max = match block_descriptor >> 4 {
+            4 => 64 << 10,
+            5 => 256 << 10,
+            6 => 1 << 20,
+            7 => 4 << 20,
+            _ => return Err(invalid("frame header has an unknown block size")),
+        };
+        let content_size = match flags & CONTENT_SIZE {
+            0 => None,
+            _ => Some(u64::from(self.u32()?) | u64::from(self.u32()?) << 32),
+        };
+        let descriptor = &descriptor[..descriptor.len() - self.rest.len()];
+        let checksum = self.take(1)?[0];
+        if checksum != (XxHash32::oneshot(0, descriptor) >> 8) as u8 {
+            return Err(invalid("header checksum mismatch"));
+        }
+        self.out.clear();
+        self.taken = 0;
+        Ok(Some(Frame {
+            flags,
+            block_bytes_max,
+            content_size,
+            content_len: 0,
+            content_hash: XxHash32::with_seed(0),
+        }))
+    }
+
+    /// Decodes the frame's next block into `out`; `None` when the frame ended instead.
+    fn next_block(&mut self, mut frame: Frame) -> Result<Option<Frame>> {
+        let length = self.u32()?;
+        if length == 0 {
+            return self.end_frame(&frame).map(|()| None);
+        }
+        let block = self.take((length & !STORED) as usize)?;
+        if block.len() > frame.block_bytes_max {
+            return Err(invalid("block is larger than its frame allows"));
+        }
+        if frame.has(BLOCK_CHECKSUM) && self.u32()? != XxHash32::oneshot(0, block) {
+            return Err(invalid("block checksum mismatch"));
+        }
+
+        let window = if frame.has(INDEPENDENT_BLOCKS) {
+            0
+        } else {
+            self.out.len().min(WINDOW_BYTES)
+        };
+        self.out.drain(..self.out.len() - window);
+        if length & STORED != 0 {
+            self.out.extend_from_slice(block);
+        } else {
+            let room = frame.block_bytes_max.min(block.len() * EXPANSION_MAX);
+            self.out.resize(window + room, 0);
+            let (dictionary, room) = self.out.split_at_mut(window);
+            let n = match window {
+                0 => decompress_into(block, room),
+                _ => decompress_into_with_dict(block, room, dictionary),
+            }
+            .map_err(invalid)?;
+            self.out.truncate(window + n);
+        }
+        self.taken = window;
+
+        let content = &self.out[window..];
+        frame.content_len += content.len() as u64;
+        if frame.has(CONTENT_CHECKSUM) {
+            frame.content_hash.write(content);
+        }
+        Ok(Some(frame))
+    }
+
+    fn end_frame(&mut self, frame: &Frame) -> Result<()> {
+        if frame.has(CONTENT_CHECKSUM) && self.u32()? != frame.content_hash.finish_32() {
+            return Err(invalid("content checksum mismatch"));
+        }
+        match frame.content_size {
+            Some(size) if size != frame.content_len => Err(invalid("content size mismatch")),
+            _ => Ok(()),
+        }
+    }
+
+    fn u32(&mut self) -> Result<u32> {
+        let (number, rest) = self
+            .rest
+            .split_first_chunk::<4>()
+            .ok_or_else(|| invalid("frame cut short"))?;
+        self.rest = rest;
+        Ok(u32::from_le_bytes(*number))
+    }
+
+    fn take(&mut self, len: usize) -> Result<&'a [u8]> {
+        if len > self.rest.len() {
+            return Err(invalid("frame cut short"));
+        }
+        let (head, rest) = self.rest.split_at(len);
+        self.rest = rest;
+        Ok(head)
+    }
+}
+
+pub(in crate::record) type Writer = FrameEncoder<Vec<u8>>;
+
+pub(in crate::record) fn writer(out: Vec<u8>) -> Writer {
+    let info = FrameInfo::new()
+        .block_mode(BlockMode::Independent)
+        .block_size(BlockSize::Max64KB);
+    FrameEncoder::with_frame_info(info, out)
+}
+
+fn invalid(reason: impl ToString) -> Error {
+    Error::codec(Compression::Lz4, reason)
+}

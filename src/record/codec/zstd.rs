@@ -1,0 +1,56 @@
+//! Zstandard (RFC 8878): one or more frames.
+//!
+//! The frame header's window size decides how much the decoder sets aside. The format's usual ceiling of 128 MiB is
+//! kept, because producers may compress at the highest levels; the memory is only reserved by the header and becomes
+//! resident as output fills it, so a header that lies costs nothing.
+
+use std::io::{Read, Write};
+
+use zstd::stream::read::Decoder;
+use zstd::stream::write::Encoder;
+
+use crate::record::{Compression, Error, Result};
+
+/// Windows up to 2²⁷ bytes, what decoders everywhere accept without being asked.
+const WINDOW_LOG_MAX: u32 = 27;
+/// Kafka's default.
+const LEVEL: i32 = 3;
+
+pub(in crate::record) struct Reader<'a> {
+    decoder: Decoder<'static, &'a [u8]>,
+}
+
+impl<'a> Reader<'a> {
+    pub(in crate::record) fn new(input: &'a [u8]) -> Result<Reader<'a>> {
+        let mut decoder = Decoder::with_buffer(input).map_err(invalid)?;
+        decoder.window_log_max(WINDOW_LOG_MAX).map_err(invalid)?;
+        Ok(Reader { decoder })
+    }
+
+    pub(in crate::record) fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        self.decoder.read(buffer).map_err(invalid)
+    }
+}
+
+pub(in crate::record) struct Writer {
+    encoder: Encoder<'static, Vec<u8>>,
+}
+
+pub(in crate::record) fn writer(out: Vec<u8>) -> Result<Writer> {
+    let encoder = Encoder::new(out, LEVEL).map_err(invalid)?;
+    Ok(Writer { encoder })
+}
+
+impl Writer {
+    pub(in crate::record) fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.encoder.write_all(bytes)
+    }
+
+    pub(in crate::record) fn finish(self) -> std::io::Result<Vec<u8>> {
+        self.encoder.finish()
+    }
+}
+
+fn invalid(error: std::io::Error) -> Error {
+    Error::codec(Compression::Zstd, error)
+}
