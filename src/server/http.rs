@@ -1,0 +1,183 @@
+//! The HTTP port: metrics, health, information about the server, for Prometheus, probes and people.
+//!
+//! It runs on a thread and a runtime of its own ([`listener`]), because it must be able to answer that the main
+//! runtime is stuck, and because writing out a hundred thousand series must not hold up a produce. It starts before
+//! recovery, so that a server that is still reading its log says so. It knows the rest of the server only through
+//! [`HttpState`].
+
+mod connection;
+pub mod health;
+pub mod info;
+mod listener;
+mod metrics;
+mod socket;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderValue, Method, StatusCode, Uri};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde::Serialize;
+
+use crate::metrics::{HttpRejection, PrometheusHandle};
+
+pub use health::Health;
+pub use info::Facts;
+pub use listener::{HttpServer, Limits};
+
+/// What the endpoints show.
+#[derive(Clone)]
+pub struct HttpState {
+    pub handle: PrometheusHandle,
+    pub health: Arc<Health>,
+    /// Asked at every `/info`; must not block.
+    pub facts: Arc<dyn Fn() -> Facts + Send + Sync>,
+}
+
+/// Path and meaning of every endpoint, as the index shows them.
+const ENDPOINTS: &[(&str, &str)] = &[
+    ("/metrics", "metrics in Prometheus or OpenMetrics text"),
+    (
+        "/health",
+        "whether storage and listener work: 200, or 503 with reasons",
+    ),
+    (
+        "/health/live",
+        "whether the process should be left alone: 200, or 503 when it is stuck",
+    ),
+    (
+        "/health/ready",
+        "whether to send it work: 200, or 503 while it recovers, drains or cannot write",
+    ),
+    ("/info", "version, build, addresses, counts"),
+];
+
+fn router(state: HttpState, request_timeout: Duration, body_bytes_max: u64) -> Router {
+    let guard = Guard {
+        state: state.clone(),
+        request_timeout,
+        body_bytes_max,
+    };
+    Router::new()
+        .route("/", get(index))
+        .route("/metrics", get(metrics::get))
+        .route("/health", get(health::get_health))
+        .route("/health/live", get(health::get_live))
+        .route("/health/ready", get(health::get_ready))
+        .route("/info", get(info::get))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(guard, guarded))
+        .with_state(state)
+}
+
+async fn index() -> Response {
+    let mut text = format!("streamline {}\n\n", env!("CARGO_PKG_VERSION"));
+    for (path, meaning) in ENDPOINTS {
+        text.push_str(&format!("{path:<16}{meaning}\n"));
+    }
+    ([(CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
+}
+
+async fn not_found(uri: Uri) -> Response {
+    let known: Vec<_> = ENDPOINTS.iter().map(|(path, _)| *path).collect();
+    let error = format!(
+        "no such path: {}; there are {}",
+        uri.path(),
+        known.join(", ")
+    );
+    json_error(StatusCode::NOT_FOUND, error)
+}
+
+/// The router adds the `allow` header itself.
+async fn method_not_allowed(method: Method, uri: Uri) -> Response {
+    let error = format!("{} does not take {method}, only GET and HEAD", uri.path());
+    json_error(StatusCode::METHOD_NOT_ALLOWED, error)
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    match serde_json::to_string(body) {
+        Ok(mut text) => {
+            text.push('\n');
+            (status, [(CONTENT_TYPE, "application/json")], text).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+fn json_error(status: StatusCode, error: String) -> Response {
+    #[derive(Serialize)]
+    struct Body {
+        status: u16,
+        error: String,
+    }
+    json(
+        status,
+        &Body {
+            status: status.as_u16(),
+            error,
+        },
+    )
+}
+
+#[derive(Clone)]
+struct Guard {
+    state: HttpState,
+    request_timeout: Duration,
+    body_bytes_max: u64,
+}
+
+/// What holds for every request: no large body, an answer in bounded time, nothing cached on the way.
+async fn guarded(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    let rejected = &guard.state.handle.metrics();
+    let body_bytes = content_length(&request);
+    let method = request.method().clone();
+    let path = request.uri().path().to_string();
+    let mut response = if body_bytes > guard.body_bytes_max {
+        rejected
+            .http_rejected
+            .get(HttpRejection::BodyTooLarge)
+            .inc();
+        let error = format!(
+            "the body has {body_bytes} bytes, the limit is {}",
+            guard.body_bytes_max
+        );
+        json_error(StatusCode::PAYLOAD_TOO_LARGE, error)
+    } else {
+        match tokio::time::timeout(guard.request_timeout, next.run(request)).await {
+            Ok(response) => response,
+            Err(_) => {
+                rejected
+                    .http_rejected
+                    .get(HttpRejection::RequestTimeout)
+                    .inc();
+                tracing::warn!(%method, path, "no answer within {:?}", guard.request_timeout);
+                let error = format!("no answer within {:?}", guard.request_timeout);
+                json_error(StatusCode::SERVICE_UNAVAILABLE, error)
+            }
+        }
+    };
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    tracing::debug!(%method, path, status = response.status().as_u16(), "http request");
+    response
+}
+
+/// The announced length of the body. A chunked body counts as none: no endpoint reads one, so nothing of it is kept,
+/// and its connection closes after the answer.
+fn content_length(request: &Request) -> u64 {
+    request
+        .headers()
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse().ok())
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

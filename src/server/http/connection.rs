@@ -1,0 +1,70 @@
+//! One HTTP connection, from accept to close.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::Limits;
+use super::socket::TimedSocket;
+use crate::metrics::{HttpRejection, Metrics};
+
+/// Serves until the client goes, breaks the rules, or `stop` becomes true; then the response in flight is finished.
+pub(super) async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    mut stop: watch::Receiver<bool>,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "http connection closed before it was served");
+        return;
+    }
+    let (socket, mid_request) = TimedSocket::new(stream, limits.response_timeout);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_buf_size(limits.header_bytes_max)
+        .serve_connection(TokioIo::new(socket), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    let served = tokio::select! {
+        outcome = connection.as_mut() => Some(outcome),
+        () = stopping(&mut stop) => None,
+    };
+    let outcome = match served {
+        Some(outcome) => outcome,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    let Err(error) = outcome else { return };
+    let rejection = if error.is_timeout() {
+        // A client that keeps its connection open between two scrapes has done nothing wrong.
+        mid_request
+            .load(Ordering::Relaxed)
+            .then_some(HttpRejection::HeaderTimeout)
+    } else {
+        error.is_parse().then_some(HttpRejection::Malformed)
+    };
+    match rejection {
+        Some(reason) => {
+            metrics.http_rejected.get(reason).inc();
+            tracing::info!(%peer, %error, "http request refused");
+        }
+        None => tracing::debug!(%peer, %error, "http connection ended"),
+    }
+}
+
+/// Returns once `stop` is true, or nobody is left who could set it.
+pub(super) async fn stopping(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}

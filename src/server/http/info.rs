@@ -1,0 +1,76 @@
+//! `GET /info`: what runs here.
+
+use std::net::SocketAddr;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+
+use super::{HttpState, json};
+
+/// What the rest of the server contributes. Before recovery is through, much of it is not known yet.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Facts {
+    pub cluster_id: Option<String>,
+    pub node_id: Option<i32>,
+    pub addresses: Addresses,
+    /// Absent until the log has been opened.
+    pub counts: Option<Counts>,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Addresses {
+    /// Where Kafka clients are listened to.
+    pub kafka: Option<SocketAddr>,
+    /// The address Metadata names; absent when each client is told the one it reached.
+    pub advertised: Option<String>,
+    pub http: Option<SocketAddr>,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Counts {
+    pub topics: usize,
+    pub partitions: usize,
+    pub consumer_groups: usize,
+    pub connections: usize,
+}
+
+#[derive(Serialize)]
+struct Info {
+    name: &'static str,
+    version: &'static str,
+    commit: &'static str,
+    build: Build,
+    pid: u32,
+    uptime_seconds: f64,
+    #[serde(flatten)]
+    facts: Facts,
+}
+
+#[derive(Serialize)]
+struct Build {
+    profile: &'static str,
+    target: &'static str,
+    rustc: &'static str,
+    /// Seconds since the Unix epoch.
+    time: Option<u64>,
+}
+
+pub(super) async fn get(State(state): State<HttpState>) -> Response {
+    let info = Info {
+        name: env!("CARGO_PKG_NAME"),
+        version: env!("CARGO_PKG_VERSION"),
+        commit: env!("STREAMLINE_COMMIT"),
+        build: Build {
+            profile: env!("STREAMLINE_PROFILE"),
+            target: env!("STREAMLINE_TARGET"),
+            rustc: env!("STREAMLINE_RUSTC"),
+            time: env!("STREAMLINE_BUILD_TIME").parse().ok(),
+        },
+        pid: std::process::id(),
+        uptime_seconds: state.health.uptime().as_secs_f64(),
+        facts: (state.facts)(),
+    };
+    json(StatusCode::OK, &info)
+}
