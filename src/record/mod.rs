@@ -17,7 +17,11 @@ mod codec;
 pub mod compression;
 pub mod control;
 mod error;
+#[cfg(test)]
+mod fixture_tests;
 pub mod iter;
+#[cfg(test)]
+mod property_tests;
 #[expect(
     clippy::module_inception,
     reason = "the noun `record` lives in the area `record`"

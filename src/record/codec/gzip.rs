@@ -31,3 +31,31 @@ pub(in crate::record) type Writer = GzEncoder<Vec<u8>>;
 pub(in crate::record) fn writer(out: Vec<u8>) -> Writer {
     GzEncoder::new(out, flate2::Compression::default())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_without_its_trailer_or_with_a_wrong_checksum_is_refused() {
+        let whole = crate::record::compress(Compression::Gzip, b"some text").unwrap();
+        let read = |input: &[u8]| -> Result<usize> {
+            let mut reader = Reader::new(input);
+            let mut total = 0;
+            loop {
+                match reader.read(&mut [0; 64])? {
+                    0 => return Ok(total),
+                    n => total += n,
+                }
+            }
+        };
+        assert_eq!(read(&whole), Ok(9));
+        assert!(read(&whole[..whole.len() - 1]).is_err());
+        let mut damaged = whole.clone();
+        damaged[whole.len() - 5] ^= 1;
+        assert!(read(&damaged).is_err());
+        let mut trailing = whole;
+        trailing.extend_from_slice(b"more");
+        assert!(read(&trailing).is_err());
+    }
+}

@@ -222,3 +222,63 @@ pub(in crate::record) fn writer(out: Vec<u8>) -> Writer {
 fn invalid(reason: impl ToString) -> Error {
     Error::codec(Compression::Lz4, reason)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(flags: u8, block_descriptor: u8, body: &[u8]) -> Vec<u8> {
+        let descriptor = [flags, block_descriptor];
+        let mut out = MAGIC.to_le_bytes().to_vec();
+        out.extend_from_slice(&descriptor);
+        out.push((XxHash32::oneshot(0, &descriptor) >> 8) as u8);
+        out.extend_from_slice(body);
+        out
+    }
+
+    #[test]
+    fn the_largest_block_size_costs_only_what_the_blocks_can_hold() {
+        let body = [
+            3, 0, 0, 0x80, b'a', b'b', b'c', 2, 0, 0, 0, 0x10, b'd', 0, 0, 0, 0,
+        ];
+        let input = frame(VERSION | INDEPENDENT_BLOCKS, 7 << 4, &body);
+        let mut reader = Reader::new(&input);
+        let mut buffer = [0; 16];
+        assert_eq!(reader.read(&mut buffer).unwrap(), 3);
+        assert_eq!(reader.read(&mut buffer).unwrap(), 1);
+        assert_eq!(reader.read(&mut buffer).unwrap(), 0);
+        assert!(reader.out.capacity() < 2_000);
+    }
+
+    #[test]
+    fn a_frame_without_its_end_mark_is_cut_short() {
+        let input = frame(VERSION | INDEPENDENT_BLOCKS, 4 << 4, &[1, 0, 0, 0x80, b'a']);
+        let mut reader = Reader::new(&input);
+        assert_eq!(reader.read(&mut [0; 16]).unwrap(), 1);
+        assert!(reader.read(&mut [0; 16]).is_err());
+    }
+
+    #[test]
+    fn a_block_of_two_gigabytes_in_a_few_bytes_is_cut_short() {
+        let input = frame(VERSION, 7 << 4, &[0xff, 0xff, 0xff, 0x7f, 0]);
+        assert!(Reader::new(&input).read(&mut [0; 16]).is_err());
+    }
+
+    #[test]
+    fn dictionaries_unknown_bits_and_a_wrong_header_checksum_are_refused() {
+        for (flags, block_descriptor) in [
+            (VERSION | DICTIONARY_ID, 4 << 4),
+            (VERSION | FLG_RESERVED, 4 << 4),
+            (0, 4 << 4),
+            (VERSION, 3 << 4),
+            (VERSION, 4 << 4 | 1),
+        ] {
+            let input = frame(flags, block_descriptor, &[0; 8]);
+            assert!(Reader::new(&input).read(&mut [0; 1]).is_err());
+        }
+        let mut input = frame(VERSION, 4 << 4, &[0; 4]);
+        assert_eq!(Reader::new(&input).read(&mut [0; 1]), Ok(0));
+        input[6] ^= 1;
+        assert!(Reader::new(&input).read(&mut [0; 1]).is_err());
+    }
+}

@@ -188,3 +188,58 @@ fn put_block(encoder: &mut snap::raw::Encoder, out: &mut Vec<u8>, block: &[u8]) 
 fn invalid(reason: impl ToString) -> Error {
     Error::codec(Compression::Snappy, reason)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_that_claims_gigabytes_is_refused_before_memory_is_taken() {
+        let claim = [0xff, 0xff, 0xff, 0xff, 0x0f, 0];
+        let mut xerial = Writer::new(Vec::new()).finish().unwrap();
+        xerial.extend_from_slice(&6i32.to_be_bytes());
+        xerial.extend_from_slice(&claim);
+        for input in [&claim[..], &xerial] {
+            let mut reader = Reader::new(input, DecompressLimit::bytes(u64::MAX));
+            assert!(reader.read(&mut [0; 16]).is_err());
+            assert_eq!(reader.block.capacity(), 0);
+        }
+    }
+
+    #[test]
+    fn framing_that_lies_about_lengths_or_versions_is_refused() {
+        let header = Writer::new(Vec::new()).finish().unwrap();
+        let mut later = header.clone();
+        later[15] = 2;
+        let with_length = |len: i32| [&header[..], &len.to_be_bytes(), b"abc"].concat();
+        for input in [
+            later,
+            with_length(4),
+            with_length(-1),
+            with_length(i32::MAX),
+            header[..12].to_vec(),
+        ] {
+            let mut reader = Reader::new(&input, DecompressLimit::default());
+            assert!(reader.read(&mut [0; 16]).is_err());
+        }
+        assert_eq!(
+            Reader::new(&header, DecompressLimit::default()).read(&mut [0; 16]),
+            Ok(0)
+        );
+    }
+
+    #[test]
+    fn input_is_cut_into_blocks_that_other_readers_can_hold() {
+        let mut writer = Writer::new(Vec::new());
+        for chunk in vec![7u8; 100_000].chunks(30_000) {
+            writer.write(chunk).unwrap();
+        }
+        let out = writer.finish().unwrap();
+        let mut reader = Reader::new(&out, DecompressLimit::default());
+        let mut sizes = Vec::new();
+        while let Some(block) = reader.next_block().unwrap() {
+            sizes.push(snap::raw::decompress_len(block).unwrap());
+        }
+        assert_eq!(sizes, [32_768, 32_768, 32_768, 1_696]);
+    }
+}

@@ -54,3 +54,25 @@ impl Writer {
 fn invalid(error: std::io::Error) -> Error {
     Error::codec(Compression::Zstd, error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_past_the_usual_ceiling_are_refused() {
+        for (exponent, accepted) in [(17, true), (18, false), (31, false)] {
+            // Magic, a descriptor without flags, the window (2^(10 + exponent)), one last raw block of one byte.
+            let input = [0x28, 0xb5, 0x2f, 0xfd, 0, exponent << 3, 0b1001, 0, 0, b'x'];
+            let mut buffer = [0; 16];
+            let read = Reader::new(&input).unwrap().read(&mut buffer);
+            assert_eq!(read.is_ok(), accepted, "{read:?}");
+        }
+    }
+
+    #[test]
+    fn a_frame_cut_short_is_an_error() {
+        let input = [0x28, 0xb5, 0x2f, 0xfd, 0, 0, 0b1001, 0, 0];
+        assert!(Reader::new(&input).unwrap().read(&mut [0; 16]).is_err());
+    }
+}
