@@ -1,0 +1,20 @@
+//! Any bytes as zstd data: no panic, nothing past the limit; and what we compress, we read again.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use streamline::record::{Compression, DecompressLimit, compress, decompress};
+
+const LIMIT: u64 = 1 << 20;
+
+fuzz_target!(|data: &[u8]| {
+    if let Ok(output) = decompress(Compression::Zstd, data, DecompressLimit::bytes(LIMIT)) {
+        assert!(output.len() as u64 <= LIMIT);
+    }
+    let compressed = compress(Compression::Zstd, data).expect("anything can be compressed");
+    let limit = DecompressLimit::bytes(data.len() as u64);
+    assert_eq!(
+        decompress(Compression::Zstd, &compressed, limit).as_deref(),
+        Ok(data)
+    );
+});
