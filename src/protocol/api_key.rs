@@ -1,0 +1,115 @@
+//! The APIs this program knows, by Kafka's keys.
+
+use std::fmt;
+
+macro_rules! api_keys {
+    ($($name:ident = $key:literal, $metric_name:literal, flexible $flexible:expr;)*) => {
+        /// Which API a request is of. Only APIs whose messages are declared have a key here.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(i16)]
+        pub enum ApiKey {
+            $($name = $key,)*
+        }
+
+        impl ApiKey {
+            /// Every key, in ascending order.
+            pub const ALL: &'static [ApiKey] = &[$(ApiKey::$name),*];
+
+            /// Kafka's name, such as `ListOffsets`.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(ApiKey::$name => stringify!($name),)*
+                }
+            }
+
+            /// The name in metrics' labels, such as `list_offsets`.
+            pub const fn metric_name(self) -> &'static str {
+                match self {
+                    $(ApiKey::$name => $metric_name,)*
+                }
+            }
+
+            /// The first version with compact lengths and tagged fields, in header and body.
+            pub const fn flexible_from(self) -> i16 {
+                match self {
+                    $(ApiKey::$name => $flexible,)*
+                }
+            }
+        }
+
+        impl TryFrom<i16> for ApiKey {
+            type Error = UnknownApiKey;
+
+            fn try_from(key: i16) -> Result<ApiKey, UnknownApiKey> {
+                match key {
+                    $($key => Ok(ApiKey::$name),)*
+                    _ => Err(UnknownApiKey(key)),
+                }
+            }
+        }
+    };
+}
+
+/// The flexible version of an API that has none.
+const NEVER: i16 = i16::MAX;
+
+api_keys! {
+    Produce = 0, "produce", flexible 9;
+    Fetch = 1, "fetch", flexible 12;
+    ListOffsets = 2, "list_offsets", flexible 6;
+    Metadata = 3, "metadata", flexible 9;
+    OffsetCommit = 8, "offset_commit", flexible 8;
+    OffsetFetch = 9, "offset_fetch", flexible 6;
+    FindCoordinator = 10, "find_coordinator", flexible 3;
+    JoinGroup = 11, "join_group", flexible 6;
+    Heartbeat = 12, "heartbeat", flexible 4;
+    LeaveGroup = 13, "leave_group", flexible 4;
+    SyncGroup = 14, "sync_group", flexible 4;
+    DescribeGroups = 15, "describe_groups", flexible 5;
+    ListGroups = 16, "list_groups", flexible 3;
+    ApiVersions = 18, "api_versions", flexible 3;
+    CreateTopics = 19, "create_topics", flexible 5;
+    DeleteTopics = 20, "delete_topics", flexible 4;
+    DeleteRecords = 21, "delete_records", flexible 2;
+    InitProducerId = 22, "init_producer_id", flexible 2;
+    OffsetForLeaderEpoch = 23, "offset_for_leader_epoch", flexible 4;
+    DescribeConfigs = 32, "describe_configs", flexible 4;
+    AlterConfigs = 33, "alter_configs", flexible 2;
+    DescribeLogDirs = 35, "describe_log_dirs", flexible 2;
+    CreatePartitions = 37, "create_partitions", flexible 2;
+    DeleteGroups = 42, "delete_groups", flexible 2;
+    IncrementalAlterConfigs = 44, "incremental_alter_configs", flexible 1;
+    OffsetDelete = 47, "offset_delete", flexible NEVER;
+    DescribeCluster = 60, "describe_cluster", flexible 0;
+}
+
+/// A key that no API here has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("API key {0} is not served")]
+pub struct UnknownApiKey(pub i16);
+
+impl fmt::Display for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_found_by_its_number_and_named_in_snake_case() {
+        for &key in ApiKey::ALL {
+            assert_eq!(ApiKey::try_from(key as i16), Ok(key));
+            let camel: String = key
+                .metric_name()
+                .split('_')
+                .map(|word| word[..1].to_uppercase() + &word[1..])
+                .collect();
+            assert_eq!(camel, key.name());
+        }
+        assert!(ApiKey::ALL.is_sorted());
+        assert_eq!(ApiKey::try_from(4), Err(UnknownApiKey(4)));
+    }
+}

@@ -1,0 +1,269 @@
+//! Reading what came from the network, with every length checked before memory is taken for it.
+//!
+//! Three bounds hold, whatever the bytes say:
+//! * a string, a byte field or a tagged field is no longer than the bytes that are left;
+//! * an array has no more elements than the bytes that are left could encode, at the element's smallest encoding;
+//! * all strings and arrays of a message together take at most [`memory_budget`] bytes.
+//!
+//! Byte fields and record batches are slices of the frame and take no memory of their own.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use super::wire::{Version, Wire};
+
+/// What a frame was refused for, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("{problem} (at byte {at} of the body)")]
+pub struct DecodeError {
+    /// Distance from the start of the decoded bytes.
+    pub at: usize,
+    pub problem: Problem,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Problem {
+    #[error("{wanted} bytes announced or needed, {left} are left")]
+    Truncated { wanted: usize, left: usize },
+    #[error("an array of {count} elements announced, {left} bytes are left")]
+    CountExceedsBytes { count: usize, left: usize },
+    #[error("negative length {0}")]
+    NegativeLength(i64),
+    #[error("null where the protocol allows none")]
+    UnexpectedNull,
+    #[error("variable-length integer longer than 32 bits")]
+    VarintTooLong,
+    #[error("text that is not UTF-8")]
+    NotUtf8,
+    #[error("the message would take more memory than its size permits")]
+    OverBudget,
+    #[error("tagged field leaves {0} of its announced bytes unread")]
+    TagNotConsumed(usize),
+    #[error("{0} bytes follow the end of the message")]
+    TrailingBytes(usize),
+    #[error("version {0} is not one of this message's")]
+    UnsupportedVersion(i16),
+}
+
+/// The memory that the decoded form of `frame_bytes` may take in strings and arrays.
+///
+/// A message decodes to more bytes than it has on the wire: an empty string is 1 byte there and 24 here. The worst
+/// ratio of any element in any message is below 32 (a test beside the messages holds that), so that small frames always
+/// fit, however they are filled. A frame of many megabytes that is neither Produce nor Fetch has no honest reason to
+/// exist; for such the bound flattens to twice the frame above 64 MiB, still several times what a million
+/// partitions in one request would take.
+pub fn memory_budget(frame_bytes: usize) -> usize {
+    let steep = (64 << 10) + frame_bytes.saturating_mul(32);
+    let flat = (64 << 20) + frame_bytes.saturating_mul(2);
+    steep.min(flat)
+}
+
+/// A cursor over one message.
+#[derive(Debug)]
+pub struct Decoder {
+    bytes: Bytes,
+    /// The part not read yet. Inside a tagged field it ends where the field does.
+    rest: Range<usize>,
+    version: Version,
+    budget: usize,
+}
+
+impl Decoder {
+    pub fn new(bytes: Bytes, version: Version) -> Decoder {
+        Decoder {
+            rest: 0..bytes.len(),
+            budget: memory_budget(bytes.len()),
+            version,
+            bytes,
+        }
+    }
+
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Bytes not read yet.
+    pub fn left(&self) -> usize {
+        self.rest.len()
+    }
+
+    /// Memory that strings and arrays may still take.
+    pub fn budget(&self) -> usize {
+        self.budget
+    }
+
+    pub fn error(&self, problem: Problem) -> DecodeError {
+        DecodeError {
+            at: self.rest.start,
+            problem,
+        }
+    }
+
+    /// Ends the decoding: nothing may be left.
+    pub fn finish(self) -> Result<(), DecodeError> {
+        match self.left() {
+            0 => Ok(()),
+            left => Err(self.error(Problem::TrailingBytes(left))),
+        }
+    }
+
+    fn take(&mut self, len: usize) -> Result<Range<usize>, DecodeError> {
+        if len > self.rest.len() {
+            return Err(self.error(Problem::Truncated {
+                wanted: len,
+                left: self.rest.len(),
+            }));
+        }
+        let start = self.rest.start;
+        self.rest.start += len;
+        Ok(start..start + len)
+    }
+
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let range = self.take(N)?;
+        let mut array = [0; N];
+        array.copy_from_slice(&self.bytes[range]);
+        Ok(array)
+    }
+
+    pub fn i8(&mut self) -> Result<i8, DecodeError> {
+        Ok(i8::from_be_bytes(self.array()?))
+    }
+
+    pub fn i16(&mut self) -> Result<i16, DecodeError> {
+        Ok(i16::from_be_bytes(self.array()?))
+    }
+
+    pub fn i32(&mut self) -> Result<i32, DecodeError> {
+        Ok(i32::from_be_bytes(self.array()?))
+    }
+
+    pub fn i64(&mut self) -> Result<i64, DecodeError> {
+        Ok(i64::from_be_bytes(self.array()?))
+    }
+
+    /// An unsigned integer in groups of 7 bits, lowest first; the top bit says that another follows.
+    pub fn unsigned_varint(&mut self) -> Result<u32, DecodeError> {
+        let mut value = 0u32;
+        for shift in [0, 7, 14, 21, 28] {
+            let [byte] = self.array()?;
+            if shift == 28 && byte > 0x0f {
+                return Err(self.error(Problem::VarintTooLong));
+            }
+            value |= u32::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                break;
+            }
+        }
+        Ok(value)
+    }
+
+    /// A length or count: compact (one more than it is, 0 for null) in flexible versions; otherwise `fixed` reads it,
+    /// −1 for null.
+    fn length(
+        &mut self,
+        fixed: impl FnOnce(&mut Decoder) -> Result<i32, DecodeError>,
+    ) -> Result<Option<usize>, DecodeError> {
+        let length = if self.version.flexible {
+            i64::from(self.unsigned_varint()?) - 1
+        } else {
+            i64::from(fixed(self)?)
+        };
+        match usize::try_from(length) {
+            Ok(length) => Ok(Some(length)),
+            Err(_) if length == -1 => Ok(None),
+            Err(_) => Err(self.error(Problem::NegativeLength(length))),
+        }
+    }
+
+    fn charge(&mut self, bytes: usize) -> Result<(), DecodeError> {
+        match self.budget.checked_sub(bytes) {
+            Some(budget) => {
+                self.budget = budget;
+                Ok(())
+            }
+            None => Err(self.error(Problem::OverBudget)),
+        }
+    }
+
+    pub fn nullable_string(&mut self) -> Result<Option<String>, DecodeError> {
+        let Some(len) = self.length(|d| d.i16().map(i32::from))? else {
+            return Ok(None);
+        };
+        let range = self.take(len)?;
+        match std::str::from_utf8(&self.bytes[range]) {
+            Ok(text) => {
+                let text = text.to_owned();
+                self.charge(len)?;
+                Ok(Some(text))
+            }
+            Err(_) => Err(self.error(Problem::NotUtf8)),
+        }
+    }
+
+    /// A byte field or record batches, as a slice of the frame.
+    pub fn nullable_bytes(&mut self) -> Result<Option<Bytes>, DecodeError> {
+        let Some(len) = self.length(Decoder::i32)? else {
+            return Ok(None);
+        };
+        let range = self.take(len)?;
+        Ok(Some(self.bytes.slice(range)))
+    }
+
+    pub fn nullable_array<T: Wire>(&mut self) -> Result<Option<Vec<T>>, DecodeError> {
+        let Some(count) = self.length(Decoder::i32)? else {
+            return Ok(None);
+        };
+        let element_min = T::size_min(self.version).max(1);
+        if count > self.left() / element_min {
+            return Err(self.error(Problem::CountExceedsBytes {
+                count,
+                left: self.left(),
+            }));
+        }
+        self.charge(count.saturating_mul(size_of::<T>()))?;
+        let mut elements = Vec::with_capacity(count);
+        for _ in 0..count {
+            elements.push(T::decode(self)?);
+        }
+        Ok(Some(elements))
+    }
+
+    /// Reads the tagged fields that end every structure of a flexible version. `field` decodes the ones it knows and
+    /// says whether it did; the others are skipped. As in Kafka the order of tags is free, and of a tag given twice
+    /// the last counts.
+    pub fn tagged_fields(
+        &mut self,
+        mut field: impl FnMut(&mut Decoder, u32) -> Result<bool, DecodeError>,
+    ) -> Result<(), DecodeError> {
+        if !self.version.flexible {
+            return Ok(());
+        }
+        self.tagged_section(&mut field)
+    }
+
+    /// Reads over the tagged fields of a header.
+    pub(super) fn skip_tagged_fields(&mut self) -> Result<(), DecodeError> {
+        self.tagged_section(&mut |_, _| Ok(false))
+    }
+
+    fn tagged_section(
+        &mut self,
+        field: &mut dyn FnMut(&mut Decoder, u32) -> Result<bool, DecodeError>,
+    ) -> Result<(), DecodeError> {
+        for _ in 0..self.unsigned_varint()? {
+            let tag = self.unsigned_varint()?;
+            let len = self.unsigned_varint()? as usize;
+            let value = self.take(len)?;
+            let after = value.end..self.rest.end;
+            self.rest = value;
+            if field(self, tag)? && self.left() > 0 {
+                return Err(self.error(Problem::TagNotConsumed(self.left())));
+            }
+            self.rest = after;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,219 @@
+//! Writing a message: one growing buffer, and beside it the record batches that pass through without being copied.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use thiserror::Error;
+
+use super::wire::{Version, Wire};
+use crate::record::Records;
+
+/// Record bytes up to this size are copied into the buffer: that costs less than one more chunk for the socket.
+const COPIED_RECORDS_BYTES_MAX: usize = 4 << 10;
+
+/// Why a message cannot be written at a version. Always a mistake of this program, never of its peer.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum EncodeError {
+    #[error("{field} must not be null in version {version}")]
+    NullNotAllowed { field: &'static str, version: i16 },
+    #[error("{field} cannot be expressed in version {version}")]
+    FieldUnknown { field: &'static str, version: i16 },
+    #[error("{0} bytes or elements are more than the protocol can count")]
+    TooLong(usize),
+    #[error("version {0} is not one of this message's")]
+    UnsupportedVersion(i16),
+}
+
+/// A rope: `buffer` with `passed` batches standing at given distances from its start.
+#[derive(Debug)]
+pub struct Encoder {
+    buffer: BytesMut,
+    passed: Vec<(usize, Records)>,
+    version: Version,
+}
+
+impl Encoder {
+    pub fn new(version: Version) -> Encoder {
+        Encoder {
+            buffer: BytesMut::with_capacity(256),
+            passed: Vec::new(),
+            version,
+        }
+    }
+
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    pub fn put_i8(&mut self, value: i8) {
+        self.buffer.put_i8(value);
+    }
+
+    pub fn put_i16(&mut self, value: i16) {
+        self.buffer.put_i16(value);
+    }
+
+    pub fn put_i32(&mut self, value: i32) {
+        self.buffer.put_i32(value);
+    }
+
+    pub fn put_i64(&mut self, value: i64) {
+        self.buffer.put_i64(value);
+    }
+
+    pub fn put_slice(&mut self, bytes: &[u8]) {
+        self.buffer.put_slice(bytes);
+    }
+
+    pub fn put_unsigned_varint(&mut self, value: u32) {
+        let (bytes, len) = unsigned_varint(value);
+        self.buffer.put_slice(&bytes[..len]);
+    }
+
+    /// A compact length, or what `fixed` makes of it in versions that are not flexible.
+    fn put_length(
+        &mut self,
+        length: usize,
+        fixed: impl FnOnce(&mut Encoder, usize) -> Option<()>,
+    ) -> Result<(), EncodeError> {
+        if self.version.flexible {
+            let compact = i32::try_from(length)
+                .ok()
+                .and_then(|length| length.checked_add(1))
+                .ok_or(EncodeError::TooLong(length))?;
+            self.put_unsigned_varint(compact as u32);
+            Ok(())
+        } else {
+            fixed(self, length).ok_or(EncodeError::TooLong(length))
+        }
+    }
+
+    fn put_length_i32(&mut self, length: usize) -> Result<(), EncodeError> {
+        self.put_length(length, |e, length| {
+            e.put_i32(i32::try_from(length).ok()?);
+            Some(())
+        })
+    }
+
+    pub fn put_string(&mut self, text: &str) -> Result<(), EncodeError> {
+        // A compact string could be longer, but Kafka's own readers refuse more than 32,767 bytes there too.
+        if text.len() > i16::MAX as usize {
+            return Err(EncodeError::TooLong(text.len()));
+        }
+        self.put_length(text.len(), |e, length| {
+            e.put_i16(i16::try_from(length).ok()?);
+            Some(())
+        })?;
+        self.put_slice(text.as_bytes());
+        Ok(())
+    }
+
+    pub fn put_null_string(&mut self) {
+        if self.version.flexible {
+            self.put_unsigned_varint(0);
+        } else {
+            self.put_i16(-1);
+        }
+    }
+
+    pub fn put_bytes(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.put_length_i32(bytes.len())?;
+        self.put_slice(bytes);
+        Ok(())
+    }
+
+    /// A null byte field, record field or array.
+    pub fn put_null(&mut self) {
+        if self.version.flexible {
+            self.put_unsigned_varint(0);
+        } else {
+            self.put_i32(-1);
+        }
+    }
+
+    pub fn put_records(&mut self, records: &Records) -> Result<(), EncodeError> {
+        self.put_length_i32(records.len())?;
+        match records {
+            Records::Bytes(bytes) if bytes.len() <= COPIED_RECORDS_BYTES_MAX => {
+                self.put_slice(bytes);
+            }
+            records => self.passed.push((self.buffer.len(), records.clone())),
+        }
+        Ok(())
+    }
+
+    pub fn put_array<T: Wire>(&mut self, elements: &[T]) -> Result<(), EncodeError> {
+        self.put_length_i32(elements.len())?;
+        self.buffer
+            .reserve(elements.len() * T::size_min(self.version));
+        for element in elements {
+            element.encode(self)?;
+        }
+        Ok(())
+    }
+
+    /// A tagged field: tag, length, value. The value is written first and moved by the few bytes that its length
+    /// turns out to need, so that no field is measured or buffered twice.
+    pub fn put_tagged<T: Wire>(&mut self, tag: u32, value: &T) -> Result<(), EncodeError> {
+        self.put_unsigned_varint(tag);
+        let start = self.buffer.len();
+        value.encode(self)?;
+        let end = self.buffer.len();
+        let (length, length_len) =
+            unsigned_varint(u32::try_from(end - start).map_err(|_| EncodeError::TooLong(end))?);
+        self.buffer.put_slice(&length[..length_len]);
+        self.buffer.copy_within(start..end, start + length_len);
+        self.buffer[start..start + length_len].copy_from_slice(&length[..length_len]);
+        Ok(())
+    }
+
+    /// Bytes written so far, passed records included.
+    pub fn len(&self) -> usize {
+        self.buffer.len() + self.passed.iter().map(|(_, r)| r.len()).sum::<usize>()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Overwrites four bytes at `position` of the buffer.
+    pub(super) fn set_i32(&mut self, position: usize, value: i32) {
+        self.buffer[position..position + 4].copy_from_slice(&value.to_be_bytes());
+    }
+
+    /// The message in the order of the wire; chunks are never empty.
+    pub fn into_chunks(self) -> Vec<Records> {
+        let mut buffer = self.buffer.freeze();
+        let mut chunks = Vec::with_capacity(2 * self.passed.len() + 1);
+        let mut cut = 0;
+        for (position, records) in self.passed {
+            let before = buffer.split_to(position - cut);
+            cut = position;
+            if !before.is_empty() {
+                chunks.push(Records::Bytes(before));
+            }
+            chunks.push(records);
+        }
+        if !buffer.is_empty() {
+            chunks.push(Records::Bytes(buffer));
+        }
+        chunks
+    }
+
+    /// The message as one buffer, for messages that have no [`Records`] in them.
+    pub(super) fn into_bytes(self) -> Bytes {
+        debug_assert!(self.passed.is_empty(), "records passed through");
+        self.buffer.freeze()
+    }
+}
+
+/// The encoded bytes of `value` and how many of them count.
+fn unsigned_varint(mut value: u32) -> ([u8; 5], usize) {
+    let mut bytes = [0; 5];
+    let mut len = 0;
+    while value >= 0x80 {
+        bytes[len] = value as u8 | 0x80;
+        value >>= 7;
+        len += 1;
+    }
+    bytes[len] = value as u8;
+    (bytes, len + 1)
+}

@@ -1,0 +1,47 @@
+//! ApiVersions: which APIs and versions a broker serves. The first request of nearly every client.
+//!
+//! A broker that does not know the version asked for answers in version 0 with UNSUPPORTED_VERSION and the range of this
+//! API itself (KIP-511); the response's header never has tagged fields.
+//!
+//! * 3: the client names its software; features
+
+use crate::protocol::error_code::ErrorCode;
+
+api!(ApiVersions: ApiVersionsRequest => ApiVersionsResponse, versions 0..=4);
+
+messages! {
+    ApiVersionsRequest {
+        client_software_name: String, in 3..;
+        client_software_version: String, in 3..;
+    }
+}
+
+messages! {
+    ApiVersionsResponse {
+        error_code: ErrorCode;
+        api_keys: Vec<ApiVersion>;
+        throttle_time_ms: i32, in 1..;
+        supported_features: Vec<SupportedFeatureKey>, in 3.., tag 0;
+        finalized_features_epoch: i64 = -1, in 3.., tag 1;
+        finalized_features: Vec<FinalizedFeatureKey>, in 3.., tag 2;
+        zk_migration_ready: bool, in 3.., tag 3;
+    }
+
+    ApiVersion {
+        api_key: i16;
+        min_version: i16;
+        max_version: i16;
+    }
+
+    SupportedFeatureKey {
+        name: String;
+        min_version: i16;
+        max_version: i16;
+    }
+
+    FinalizedFeatureKey {
+        name: String;
+        max_version_level: i16;
+        min_version_level: i16;
+    }
+}

@@ -1,0 +1,23 @@
+//! DeleteGroups: forgetting groups without members, with their committed offsets.
+
+use crate::protocol::error_code::ErrorCode;
+
+api!(DeleteGroups: DeleteGroupsRequest => DeleteGroupsResponse, versions 0..=2);
+
+messages! {
+    DeleteGroupsRequest {
+        groups_names: Vec<String>;
+    }
+}
+
+messages! {
+    DeleteGroupsResponse {
+        throttle_time_ms: i32;
+        results: Vec<DeletableGroupResult>;
+    }
+
+    DeletableGroupResult {
+        group_id: String;
+        error_code: ErrorCode;
+    }
+}

@@ -1,0 +1,23 @@
+//! Heartbeat: a member of a group says that it lives, and learns of rebalances.
+//!
+//! * 3: static members (KIP-345)
+
+use crate::protocol::error_code::ErrorCode;
+
+api!(Heartbeat: HeartbeatRequest => HeartbeatResponse, versions 0..=4);
+
+messages! {
+    HeartbeatRequest {
+        group_id: String;
+        generation_id: i32;
+        member_id: String;
+        group_instance_id: Option<String>, only 3..;
+    }
+}
+
+messages! {
+    HeartbeatResponse {
+        throttle_time_ms: i32, in 1..;
+        error_code: ErrorCode;
+    }
+}

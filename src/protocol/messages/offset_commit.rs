@@ -1,0 +1,50 @@
+//! OffsetCommit: storing how far a group has consumed.
+//!
+//! * 2 to 4: the client may say how long the offset is to be kept
+//! * 6: leader epoch of the last consumed record
+//! * 7: static members (KIP-345)
+//! * 9: members of the new group protocol, who have epochs instead of generations (KIP-848)
+
+use crate::protocol::error_code::ErrorCode;
+
+api!(OffsetCommit: OffsetCommitRequest => OffsetCommitResponse, versions 2..=9);
+
+messages! {
+    OffsetCommitRequest {
+        group_id: String;
+        generation_id_or_member_epoch: i32 = -1;
+        member_id: String;
+        group_instance_id: Option<String>, only 7..;
+        retention_time_ms: i64 = -1, in ..=4;
+        topics: Vec<OffsetCommitRequestTopic>;
+    }
+
+    OffsetCommitRequestTopic {
+        name: String;
+        partitions: Vec<OffsetCommitRequestPartition>;
+    }
+
+    OffsetCommitRequestPartition {
+        partition_index: i32;
+        committed_offset: i64;
+        committed_leader_epoch: i32 = -1, in 6..;
+        committed_metadata: Option<String> = Some(String::new());
+    }
+}
+
+messages! {
+    OffsetCommitResponse {
+        throttle_time_ms: i32, in 3..;
+        topics: Vec<OffsetCommitResponseTopic>;
+    }
+
+    OffsetCommitResponseTopic {
+        name: String;
+        partitions: Vec<OffsetCommitResponsePartition>;
+    }
+
+    OffsetCommitResponsePartition {
+        partition_index: i32;
+        error_code: ErrorCode;
+    }
+}

@@ -1,0 +1,82 @@
+//! OffsetFetch: how far groups have consumed.
+//!
+//! * 2: null asks for all topics; an error of the whole request
+//! * 5: leader epochs
+//! * 7: the answer may have to wait for open transactions
+//! * 8: several groups in one request, everything nested under `groups`
+//! * 9: members of the new group protocol (KIP-848)
+
+use crate::protocol::error_code::ErrorCode;
+
+api!(OffsetFetch: OffsetFetchRequest => OffsetFetchResponse, versions 1..=9);
+
+messages! {
+    OffsetFetchRequest {
+        group_id: String, only ..=7;
+        /// Null: all topics (from version 2).
+        topics: Option<Vec<OffsetFetchRequestTopic>> = Some(Vec::new()), only ..=7, null 2..=7;
+        groups: Vec<OffsetFetchRequestGroup>, only 8..;
+        require_stable: bool, only 7..;
+    }
+
+    OffsetFetchRequestTopic {
+        name: String;
+        partition_indexes: Vec<i32>;
+    }
+
+    OffsetFetchRequestGroup {
+        group_id: String;
+        member_id: Option<String>, in 9..;
+        member_epoch: i32 = -1, in 9..;
+        /// Null: all topics.
+        topics: Option<Vec<OffsetFetchRequestTopics>> = Some(Vec::new());
+    }
+
+    OffsetFetchRequestTopics {
+        name: String;
+        partition_indexes: Vec<i32>;
+    }
+}
+
+messages! {
+    OffsetFetchResponse {
+        throttle_time_ms: i32, in 3..;
+        topics: Vec<OffsetFetchResponseTopic>, in ..=7;
+        error_code: ErrorCode, in 2..=7;
+        groups: Vec<OffsetFetchResponseGroup>, in 8..;
+    }
+
+    OffsetFetchResponseTopic {
+        name: String;
+        partitions: Vec<OffsetFetchResponsePartition>;
+    }
+
+    OffsetFetchResponsePartition {
+        partition_index: i32;
+        /// −1: none.
+        committed_offset: i64;
+        committed_leader_epoch: i32 = -1, in 5..;
+        metadata: Option<String> = Some(String::new());
+        error_code: ErrorCode;
+    }
+
+    OffsetFetchResponseGroup {
+        group_id: String;
+        topics: Vec<OffsetFetchResponseTopics>;
+        error_code: ErrorCode;
+    }
+
+    OffsetFetchResponseTopics {
+        name: String;
+        partitions: Vec<OffsetFetchResponsePartitions>;
+    }
+
+    OffsetFetchResponsePartitions {
+        partition_index: i32;
+        /// −1: none.
+        committed_offset: i64;
+        committed_leader_epoch: i32 = -1;
+        metadata: Option<String> = Some(String::new());
+        error_code: ErrorCode;
+    }
+}

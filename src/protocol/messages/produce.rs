@@ -1,0 +1,80 @@
+//! Produce: appending record batches. Without a response when `acks` is 0.
+//!
+//! * 3: transactional id, and only batches of format v2
+//! * 5: log start offset
+//! * 8: errors of single records, error text
+//! * 10: where the leader is now, on errors that say it moved (KIP-951)
+//! * 12: a producer may leave out AddPartitionsToTxn (KIP-890)
+//! * 13: topics by id instead of name (KIP-516)
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::protocol::error_code::ErrorCode;
+
+api!(Produce: ProduceRequest => ProduceResponse, versions 3..=13);
+
+messages! {
+    ProduceRequest {
+        transactional_id: Option<String>;
+        /// 0: no answer; 1: the leader has it; −1: it is as safe as the cluster makes it.
+        acks: i16;
+        timeout_ms: i32;
+        topic_data: Vec<TopicProduceData>;
+    }
+
+    TopicProduceData {
+        name: String, in ..=12;
+        topic_id: Uuid, in 13..;
+        partition_data: Vec<PartitionProduceData>;
+    }
+
+    PartitionProduceData {
+        index: i32;
+        /// Whole batches, a slice of the frame.
+        records: Option<Bytes> = Some(Bytes::new());
+    }
+}
+
+messages! {
+    ProduceResponse {
+        responses: Vec<TopicProduceResponse>;
+        throttle_time_ms: i32;
+        node_endpoints: Vec<NodeEndpoint>, in 10.., tag 0;
+    }
+
+    TopicProduceResponse {
+        name: String, in ..=12;
+        topic_id: Uuid, in 13..;
+        partition_responses: Vec<PartitionProduceResponse>;
+    }
+
+    PartitionProduceResponse {
+        index: i32;
+        error_code: ErrorCode;
+        base_offset: i64;
+        /// −1 unless the topic stamps records with the time of appending.
+        log_append_time_ms: i64 = -1;
+        log_start_offset: i64 = -1, in 5..;
+        record_errors: Vec<BatchIndexAndErrorMessage>, in 8..;
+        error_message: Option<String>, in 8..;
+        current_leader: LeaderIdAndEpoch, in 10.., tag 0;
+    }
+
+    BatchIndexAndErrorMessage {
+        batch_index: i32;
+        batch_index_error_message: Option<String>;
+    }
+
+    LeaderIdAndEpoch {
+        leader_id: i32 = -1;
+        leader_epoch: i32 = -1;
+    }
+
+    NodeEndpoint {
+        node_id: i32;
+        host: String;
+        port: i32;
+        rack: Option<String>;
+    }
+}
