@@ -1,1 +1,10 @@
 //! The command line.
+pub mod client;
+pub mod consume;
+pub mod error;
+pub mod groups;
+pub mod output;
+pub mod partitioner;
+pub mod position;
+pub mod produce;
+pub mod topics;

@@ -1,0 +1,322 @@
+//! `streamline consume`: records of a topic to standard output.
+
+use std::collections::BTreeMap;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+use super::client::{Client, Connect, check};
+use super::error::CliError;
+use super::output::{OutputFormat, print};
+use super::position::{self, Position};
+use crate::protocol::kafka::ErrorCode;
+use crate::protocol::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
+use crate::record::{DecompressLimit, Record, RecordBatch};
+
+/// How long the server may hold an answer back while there is nothing new.
+const MAX_WAIT_MS: i32 = 500;
+/// The most an answer may hold, in bytes; a larger first batch comes whole all the same.
+const FETCH_BYTES_MAX: i32 = 8 << 20;
+
+#[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("start").multiple(false)))]
+pub struct Consume {
+    /// The topic to read
+    topic: String,
+
+    /// Only these partitions; may be repeated
+    #[arg(short, long = "partition", value_name = "N")]
+    partitions: Vec<i32>,
+
+    /// Start at the first record kept; without a start, only what arrives from now on is read
+    #[arg(long, group = "start")]
+    from_beginning: bool,
+
+    /// Start at this offset; negative counts back from the end
+    #[arg(long, group = "start", value_parser = Position::parse_offset, allow_hyphen_values = true)]
+    offset: Option<Position>,
+
+    /// Start at the first record at or after a time (RFC 3339, Unix ms) or an age (15m)
+    #[arg(long, group = "start", value_name = "TIME", value_parser = Position::parse_time)]
+    since: Option<Position>,
+
+    /// Stop after so many records
+    #[arg(short = 'n', long, value_name = "N")]
+    max_messages: Option<u64>,
+
+    /// Stop at the end of each partition, as it stood at the start
+    #[arg(short, long)]
+    exit_at_end: bool,
+
+    /// Print partition and offset before each record
+    #[arg(long)]
+    print_offset: bool,
+
+    /// Print the timestamp (Unix ms)
+    #[arg(long)]
+    print_timestamp: bool,
+
+    /// Print the headers
+    #[arg(long)]
+    print_headers: bool,
+
+    /// Print the key
+    #[arg(long)]
+    print_key: bool,
+
+    #[command(flatten)]
+    connect: Connect,
+}
+
+impl Consume {
+    fn start(&self) -> Position {
+        match (self.offset.or(self.since), self.from_beginning) {
+            (Some(position), _) => position,
+            (None, true) => Position::Earliest,
+            (None, false) => Position::Latest,
+        }
+    }
+}
+
+/// Where reading stands in one partition.
+#[derive(Debug, Clone, Copy)]
+struct Cursor {
+    next: i64,
+    /// The end when reading began.
+    end: i64,
+}
+
+pub async fn run(args: Consume, output: OutputFormat) -> Result<(), CliError> {
+    let mut client = Client::connect(&args.connect).await?;
+    let mut partitions = client.partitions(&args.topic).await?;
+    if let Some(missing) = args.partitions.iter().find(|it| !partitions.contains(it)) {
+        return Err(CliError::Usage(format!(
+            "topic '{}' has no partition {missing}: it has {} of them, counted from 0",
+            args.topic,
+            partitions.len()
+        )));
+    }
+    if !args.partitions.is_empty() {
+        partitions.clone_from(&args.partitions);
+    }
+    let bounds = position::bounds(&mut client, &args.topic, &partitions).await?;
+    let starts = position::resolve(&mut client, &args.topic, &bounds, args.start()).await?;
+    let cursors = bounds
+        .iter()
+        .zip(starts)
+        .map(|(it, next)| {
+            (
+                it.partition,
+                Cursor {
+                    next,
+                    end: it.latest,
+                },
+            )
+        })
+        .collect();
+    let mut reader = Reader {
+        left: args.max_messages.unwrap_or(u64::MAX),
+        cursors,
+        output,
+        args,
+    };
+    while !reader.done() {
+        reader.poll(&mut client).await?;
+    }
+    Ok(())
+}
+
+struct Reader {
+    args: Consume,
+    output: OutputFormat,
+    cursors: BTreeMap<i32, Cursor>,
+    /// How many records may still be printed.
+    left: u64,
+}
+
+impl Reader {
+    fn done(&self) -> bool {
+        let at_end = || self.cursors.values().all(|it| it.next >= it.end);
+        self.left == 0 || (self.args.exit_at_end && at_end())
+    }
+
+    async fn poll(&mut self, client: &mut Client) -> Result<(), CliError> {
+        let topic_id = client.topic_id(&self.args.topic).await?;
+        let partitions = self
+            .cursors
+            .iter()
+            .map(|(&partition, cursor)| FetchPartition {
+                partition,
+                current_leader_epoch: -1,
+                fetch_offset: cursor.next,
+                partition_max_bytes: FETCH_BYTES_MAX,
+                ..Default::default()
+            });
+        let request = FetchRequest {
+            replica_id: -1,
+            max_wait_ms: MAX_WAIT_MS,
+            min_bytes: 1,
+            max_bytes: FETCH_BYTES_MAX,
+            session_id: 0,
+            session_epoch: -1,
+            topics: vec![FetchTopic {
+                topic: self.args.topic.clone(),
+                topic_id,
+                partitions: partitions.collect(),
+            }],
+            ..Default::default()
+        };
+        let response = client.call(&request).await?;
+        check("Fetch", response.error_code, None)?;
+        for data in response.responses.into_iter().flat_map(|it| it.partitions) {
+            let partition = data.partition_index;
+            if data.error_code == ErrorCode::OFFSET_OUT_OF_RANGE {
+                self.skip_to_start(client, partition).await?;
+                continue;
+            }
+            check(
+                &format!("{}-{partition}", self.args.topic),
+                data.error_code,
+                None,
+            )?;
+            let Some(records) = data.records else {
+                continue;
+            };
+            let bytes = records
+                .to_bytes()
+                .map_err(CliError::io("the fetched records"))?;
+            self.show(partition, bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Retention overtook the reader: it goes on at the first record there is, and says what it missed.
+    async fn skip_to_start(&mut self, client: &mut Client, partition: i32) -> Result<(), CliError> {
+        let bounds = position::bounds(client, &self.args.topic, &[partition]).await?;
+        for it in bounds {
+            if let Some(cursor) = self.cursors.get_mut(&partition) {
+                eprintln!(
+                    "{}-{partition}: offsets {} to {} are gone; going on at {}",
+                    self.args.topic, cursor.next, it.earliest, it.earliest
+                );
+                cursor.next = it.earliest;
+            }
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, partition: i32, bytes: Bytes) -> Result<(), CliError> {
+        let damaged = |error: crate::record::Error| {
+            CliError::Usage(format!(
+                "{}-{partition}: damaged batch: {error}",
+                self.args.topic
+            ))
+        };
+        let mut text = String::new();
+        let batches = RecordBatch::split(bytes).map_err(damaged)?;
+        for batch in batches {
+            let header = batch.header();
+            let next = header.next_offset();
+            let Some(cursor) = self.cursors.get_mut(&partition) else {
+                return Ok(());
+            };
+            let from = cursor.next;
+            cursor.next = next;
+            if header.attributes.is_control() {
+                continue;
+            }
+            for record in batch.records(DecompressLimit::default()).map_err(damaged)? {
+                let record = record.map_err(damaged)?;
+                if record.offset < from || self.left == 0 {
+                    continue;
+                }
+                self.left -= 1;
+                match self.output {
+                    OutputFormat::Json => text.push_str(&self.json(partition, &record).to_string()),
+                    OutputFormat::Text => self.push_text(&mut text, partition, &record),
+                }
+                text.push('\n');
+            }
+        }
+        print(&text)
+    }
+
+    fn push_text(&self, text: &mut String, partition: i32, record: &Record) {
+        if self.args.print_offset {
+            text.push_str(&format!("{partition}:{}\t", record.offset));
+        }
+        if self.args.print_timestamp {
+            text.push_str(&format!("{}\t", record.timestamp_ms));
+        }
+        if self.args.print_headers {
+            let headers: Vec<String> = record
+                .headers
+                .iter()
+                .map(|it| format!("{}={}", lossy(&it.key), show_bytes(it.value.as_ref())))
+                .collect();
+            text.push_str(&headers.join(","));
+            text.push('\t');
+        }
+        if self.args.print_key {
+            text.push_str(&show_bytes(record.key.as_ref()));
+            text.push('\t');
+        }
+        text.push_str(&show_bytes(record.value.as_ref()));
+    }
+
+    fn json(&self, partition: i32, record: &Record) -> Value {
+        let headers: Vec<Value> = record
+            .headers
+            .iter()
+            .map(|it| {
+                let mut object = Map::new();
+                object.insert("key".into(), lossy(&it.key).into());
+                insert_bytes(&mut object, "value", it.value.as_ref());
+                Value::Object(object)
+            })
+            .collect();
+        let mut object = Map::new();
+        object.insert("topic".into(), json!(self.args.topic));
+        object.insert("partition".into(), json!(partition));
+        object.insert("offset".into(), json!(record.offset));
+        object.insert("timestamp".into(), json!(record.timestamp_ms));
+        insert_bytes(&mut object, "key", record.key.as_ref());
+        insert_bytes(&mut object, "value", record.value.as_ref());
+        object.insert("headers".into(), headers.into());
+        Value::Object(object)
+    }
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn show_bytes(bytes: Option<&Bytes>) -> String {
+    bytes.map_or_else(|| "null".to_owned(), |it| lossy(it))
+}
+
+/// Text under `name`; bytes that are not text as base64 under `name_base64`.
+fn insert_bytes(object: &mut Map<String, Value>, name: &str, bytes: Option<&Bytes>) {
+    match bytes.map(|it| std::str::from_utf8(it)) {
+        None => object.insert(name.to_owned(), Value::Null),
+        Some(Ok(text)) => object.insert(name.to_owned(), text.into()),
+        Some(Err(_)) => object.insert(
+            format!("{name}_base64"),
+            bytes.map(|it| BASE64_STANDARD.encode(it)).into(),
+        ),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_are_not_text_come_as_base64() {
+        let mut object = Map::new();
+        insert_bytes(&mut object, "value", Some(&Bytes::from_static(b"\xff")));
+        insert_bytes(&mut object, "key", Some(&Bytes::from_static(b"k")));
+        assert_eq!(json!(object), json!({ "value_base64": "/w==", "key": "k" }));
+    }
+}

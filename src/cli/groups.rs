@@ -1,0 +1,538 @@
+//! `streamline groups`: list, describe, delete consumer groups and reset their offsets.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::client::{Client, Connect, check};
+use super::error::CliError;
+use super::output::{OutputFormat, Table, cell, print, print_json};
+use super::position::{self, Position};
+use crate::protocol::messages::consumer_protocol::ConsumerProtocolAssignment;
+use crate::protocol::messages::delete_groups::DeleteGroupsRequest;
+use crate::protocol::messages::describe_groups::{DescribeGroupsRequest, DescribedGroup};
+use crate::protocol::messages::list_groups::ListGroupsRequest;
+use crate::protocol::messages::offset_commit::{
+    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use crate::protocol::messages::offset_fetch::{OffsetFetchRequest, OffsetFetchRequestGroup};
+
+#[derive(Debug, clap::Args)]
+pub struct Groups {
+    #[command(subcommand)]
+    command: Command,
+
+    #[command(flatten)]
+    connect: Connect,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// List the groups
+    List,
+    /// Show members, committed offsets and lag
+    Describe {
+        /// The groups to show; all when none is named
+        groups: Vec<String>,
+    },
+    /// Delete groups that have no members, with their offsets
+    Delete {
+        #[arg(required = true)]
+        groups: Vec<String>,
+    },
+    /// Move the committed offsets of a group that has no members
+    ResetOffsets(ResetOffsets),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("to").required(true).multiple(false)))]
+struct ResetOffsets {
+    group: String,
+    /// The topics to reset, `TOPIC` or `TOPIC:PARTITION,PARTITION`; may be repeated
+    #[arg(
+        short,
+        long = "topic",
+        value_name = "TOPIC[:PARTITIONS]",
+        required_unless_present = "all_topics"
+    )]
+    topics: Vec<String>,
+    /// Every topic the group has committed offsets for
+    #[arg(long, conflicts_with = "topics")]
+    all_topics: bool,
+    /// To the first record kept
+    #[arg(long, group = "to")]
+    to_earliest: bool,
+    /// To the end: skip everything there is
+    #[arg(long, group = "to")]
+    to_latest: bool,
+    /// To this offset; negative counts back from the end
+    #[arg(long, group = "to", value_name = "OFFSET", value_parser = Position::parse_offset, allow_hyphen_values = true)]
+    to_offset: Option<Position>,
+    /// To the first record at or after a time (RFC 3339, Unix ms) or an age (15m)
+    #[arg(long, group = "to", value_name = "TIME", value_parser = Position::parse_time)]
+    to_time: Option<Position>,
+    /// By so many records from where it stands; negative goes back
+    #[arg(long, group = "to", value_name = "RECORDS", allow_hyphen_values = true)]
+    shift_by: Option<i64>,
+    /// Commit the new offsets; without it they are only shown
+    #[arg(long)]
+    execute: bool,
+}
+
+pub async fn run(args: Groups, output: OutputFormat) -> Result<(), CliError> {
+    let mut client = Client::connect(&args.connect).await?;
+    match args.command {
+        Command::List => list(&mut client, output).await,
+        Command::Describe { groups } => describe(&mut client, groups, output).await,
+        Command::Delete { groups } => delete(&mut client, groups, output).await,
+        Command::ResetOffsets(args) => reset_offsets(&mut client, args, output).await,
+    }
+}
+
+async fn list(client: &mut Client, output: OutputFormat) -> Result<(), CliError> {
+    let response = client.call(&ListGroupsRequest::default()).await?;
+    check("ListGroups", response.error_code, None)?;
+    let mut groups = response.groups;
+    groups.sort_by(|a, b| a.group_id.cmp(&b.group_id));
+    if output == OutputFormat::Json {
+        let groups: Vec<Value> = groups
+            .iter()
+            .map(|it| json!({ "group": it.group_id, "state": it.group_state, "protocol_type": it.protocol_type }))
+            .collect();
+        return print_json(&json!({ "groups": groups }));
+    }
+    let mut table = Table::new(["GROUP", "STATE", "PROTOCOL TYPE"]);
+    for group in groups {
+        table.row([group.group_id, group.group_state, group.protocol_type]);
+    }
+    table.print()
+}
+
+/// One committed partition of a group, with where its log stands.
+struct Committed {
+    topic: String,
+    partition: i32,
+    offset: i64,
+    log_end: Option<i64>,
+    member: Option<String>,
+}
+
+impl Committed {
+    fn lag(&self) -> Option<i64> {
+        self.log_end.map(|end| (end - self.offset).max(0))
+    }
+}
+
+async fn describe(
+    client: &mut Client,
+    mut groups: Vec<String>,
+    output: OutputFormat,
+) -> Result<(), CliError> {
+    if groups.is_empty() {
+        let listed = client.call(&ListGroupsRequest::default()).await?;
+        groups = listed.groups.into_iter().map(|it| it.group_id).collect();
+        groups.sort();
+    }
+    let request = DescribeGroupsRequest {
+        groups,
+        ..Default::default()
+    };
+    let mut documents = Vec::new();
+    for group in client.call(&request).await?.groups {
+        check(
+            &format!("group '{}'", group.group_id),
+            group.error_code,
+            group.error_message.as_deref(),
+        )?;
+        let committed = committed(client, &group).await?;
+        match output {
+            OutputFormat::Json => documents.push(describe_json(&group, &committed)),
+            OutputFormat::Text => describe_text(&group, &committed)?,
+        }
+    }
+    match output {
+        OutputFormat::Json => print_json(&json!({ "groups": documents })),
+        OutputFormat::Text => Ok(()),
+    }
+}
+
+fn describe_text(group: &DescribedGroup, committed: &[Committed]) -> Result<(), CliError> {
+    let total: i64 = committed.iter().filter_map(Committed::lag).sum();
+    print(&format!(
+        "{}  state {}, assignor {}, {} members, lag {total}\n",
+        group.group_id,
+        group.group_state,
+        cell((!group.protocol_data.is_empty()).then_some(&group.protocol_data)),
+        group.members.len(),
+    ))?;
+    let mut members = Table::new(["MEMBER", "INSTANCE", "CLIENT", "HOST", "ASSIGNED"]);
+    for member in &group.members {
+        let assigned = assignment(&member.member_assignment)
+            .into_iter()
+            .map(|(topic, partitions)| format!("{topic}:{partitions:?}").replace(' ', ""))
+            .collect::<Vec<_>>()
+            .join(" ");
+        members.row([
+            member.member_id.clone(),
+            cell(member.group_instance_id.as_ref()),
+            member.client_id.clone(),
+            member.client_host.clone(),
+            assigned,
+        ]);
+    }
+    if !group.members.is_empty() {
+        members.print()?;
+        print("\n")?;
+    }
+    let mut offsets = Table::new(["TOPIC", "PARTITION", "COMMITTED", "END", "LAG", "MEMBER"]);
+    for it in committed {
+        offsets.row([
+            it.topic.clone(),
+            it.partition.to_string(),
+            it.offset.to_string(),
+            cell(it.log_end),
+            cell(it.lag()),
+            cell(it.member.as_ref()),
+        ]);
+    }
+    offsets.print()?;
+    print("\n")
+}
+
+fn describe_json(group: &DescribedGroup, committed: &[Committed]) -> Value {
+    let members: Vec<Value> = group
+        .members
+        .iter()
+        .map(|it| {
+            json!({
+                "member_id": it.member_id,
+                "group_instance_id": it.group_instance_id,
+                "client_id": it.client_id,
+                "client_host": it.client_host,
+                "assignment": assignment(&it.member_assignment),
+            })
+        })
+        .collect();
+    let offsets: Vec<Value> = committed
+        .iter()
+        .map(|it| {
+            json!({
+                "topic": it.topic,
+                "partition": it.partition,
+                "committed_offset": it.offset,
+                "log_end_offset": it.log_end,
+                "lag": it.lag(),
+                "member_id": it.member,
+            })
+        })
+        .collect();
+    json!({
+        "group": group.group_id,
+        "state": group.group_state,
+        "protocol_type": group.protocol_type,
+        "assignor": group.protocol_data,
+        "members": members,
+        "offsets": offsets,
+        "lag": committed.iter().filter_map(Committed::lag).sum::<i64>(),
+    })
+}
+
+/// The partitions a member was given, by topic. Other protocols than the consumer's carry what only they can read.
+fn assignment(bytes: &Bytes) -> BTreeMap<String, Vec<i32>> {
+    ConsumerProtocolAssignment::decode_versioned(bytes.clone())
+        .map(|it| {
+            it.assigned_partitions
+                .into_iter()
+                .map(|it| (it.topic, it.partitions))
+                .collect()
+        })
+        .unwrap_or_default()
+}
+
+async fn committed(
+    client: &mut Client,
+    group: &DescribedGroup,
+) -> Result<Vec<Committed>, CliError> {
+    let owners: HashMap<(String, i32), &str> = group
+        .members
+        .iter()
+        .flat_map(|member| {
+            assignment(&member.member_assignment).into_iter().flat_map(
+                move |(topic, partitions)| {
+                    let owned = move |it| ((topic.clone(), it), member.member_id.as_str());
+                    partitions.into_iter().map(owned)
+                },
+            )
+        })
+        .collect();
+    let mut all = Vec::new();
+    for (topic, offsets) in committed_offsets(client, &group.group_id).await? {
+        let partitions: Vec<i32> = offsets.keys().copied().collect();
+        let ends: HashMap<i32, i64> = position::bounds(client, &topic, &partitions)
+            .await
+            .map(|bounds| bounds.iter().map(|it| (it.partition, it.latest)).collect())
+            .unwrap_or_default();
+        all.extend(offsets.into_iter().map(|(partition, offset)| {
+            Committed {
+                member: owners
+                    .get(&(topic.clone(), partition))
+                    .map(|it| (*it).to_owned()),
+                topic: topic.clone(),
+                partition,
+                offset,
+                log_end: ends.get(&partition).copied(),
+            }
+        }));
+    }
+    Ok(all)
+}
+
+/// Every committed offset of a group, by topic and partition.
+async fn committed_offsets(
+    client: &mut Client,
+    group: &str,
+) -> Result<BTreeMap<String, BTreeMap<i32, i64>>, CliError> {
+    let request = OffsetFetchRequest {
+        group_id: group.to_owned(),
+        topics: None,
+        groups: vec![OffsetFetchRequestGroup {
+            group_id: group.to_owned(),
+            topics: None,
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let response = client.call(&request).await?;
+    check("OffsetFetch", response.error_code, None)?;
+    let mut all: BTreeMap<String, BTreeMap<i32, i64>> = BTreeMap::new();
+    let mut take = |topic: &str, partition: i32, offset: i64, code| {
+        check(&format!("offset of {topic}-{partition}"), code, None)?;
+        if offset >= 0 {
+            all.entry(topic.to_owned())
+                .or_default()
+                .insert(partition, offset);
+        }
+        Ok::<(), CliError>(())
+    };
+    for topic in &response.topics {
+        for it in &topic.partitions {
+            take(
+                &topic.name,
+                it.partition_index,
+                it.committed_offset,
+                it.error_code,
+            )?;
+        }
+    }
+    for group in &response.groups {
+        check(
+            &format!("group '{}'", group.group_id),
+            group.error_code,
+            None,
+        )?;
+        for topic in &group.topics {
+            for it in &topic.partitions {
+                take(
+                    &topic.name,
+                    it.partition_index,
+                    it.committed_offset,
+                    it.error_code,
+                )?;
+            }
+        }
+    }
+    Ok(all)
+}
+
+async fn delete(
+    client: &mut Client,
+    groups: Vec<String>,
+    output: OutputFormat,
+) -> Result<(), CliError> {
+    let request = DeleteGroupsRequest {
+        groups_names: groups,
+    };
+    let mut deleted = Vec::new();
+    let mut refused = Ok(());
+    for result in client.call(&request).await?.results {
+        match check(
+            &format!("group '{}'", result.group_id),
+            result.error_code,
+            None,
+        ) {
+            Ok(()) => deleted.push(result.group_id),
+            Err(error) => refused = refused.and(Err(error)),
+        }
+    }
+    match output {
+        OutputFormat::Text => {
+            for group in &deleted {
+                print(&format!("deleted group {group}\n"))?;
+            }
+        }
+        OutputFormat::Json => print_json(&json!({ "deleted": deleted }))?,
+    }
+    refused
+}
+
+/// One offset to be moved.
+struct Move {
+    topic: String,
+    partition: i32,
+    from: Option<i64>,
+    to: i64,
+}
+
+async fn reset_offsets(
+    client: &mut Client,
+    args: ResetOffsets,
+    output: OutputFormat,
+) -> Result<(), CliError> {
+    let current = committed_offsets(client, &args.group).await?;
+    let targets = targets(client, &args, &current).await?;
+    let mut moves = Vec::new();
+    for (topic, partitions) in targets {
+        moves.extend(plan(client, &args, &current, topic, partitions).await?);
+    }
+    if args.execute {
+        commit(client, &args.group, &moves).await?;
+    }
+    if output == OutputFormat::Json {
+        let moves: Vec<Value> = moves
+            .iter()
+            .map(|it| json!({ "topic": it.topic, "partition": it.partition, "from": it.from, "to": it.to }))
+            .collect();
+        return print_json(
+            &json!({ "group": args.group, "executed": args.execute, "offsets": moves }),
+        );
+    }
+    let mut table = Table::new(["TOPIC", "PARTITION", "FROM", "TO"]);
+    for it in &moves {
+        table.row([
+            it.topic.clone(),
+            it.partition.to_string(),
+            cell(it.from),
+            it.to.to_string(),
+        ]);
+    }
+    table.print()?;
+    if args.execute {
+        return Ok(());
+    }
+    print("nothing was changed; add --execute to commit these offsets\n")
+}
+
+/// The partitions to reset, by topic.
+async fn targets(
+    client: &mut Client,
+    args: &ResetOffsets,
+    current: &BTreeMap<String, BTreeMap<i32, i64>>,
+) -> Result<Vec<(String, Vec<i32>)>, CliError> {
+    if args.all_topics {
+        return Ok(current
+            .iter()
+            .map(|(topic, it)| (topic.clone(), it.keys().copied().collect()))
+            .collect());
+    }
+    let mut targets = Vec::new();
+    for text in &args.topics {
+        let (topic, partitions) = match text.split_once(':') {
+            None => (text.as_str(), client.partitions(text).await?),
+            Some((topic, list)) => {
+                let partitions = list.split(',').map(str::parse).collect::<Result<_, _>>();
+                let partitions = partitions.map_err(|_| {
+                    CliError::Usage(format!(
+                        "'{text}': partitions are numbers, such as {topic}:0,1"
+                    ))
+                })?;
+                (topic, partitions)
+            }
+        };
+        targets.push((topic.to_owned(), partitions));
+    }
+    Ok(targets)
+}
+
+/// Where each partition of one topic is to go.
+async fn plan(
+    client: &mut Client,
+    args: &ResetOffsets,
+    current: &BTreeMap<String, BTreeMap<i32, i64>>,
+    topic: String,
+    partitions: Vec<i32>,
+) -> Result<Vec<Move>, CliError> {
+    let committed = |partition: i32| {
+        current
+            .get(&topic)
+            .and_then(|it| it.get(&partition))
+            .copied()
+    };
+    let bounds = position::bounds(client, &topic, &partitions).await?;
+    let goals = match (args.shift_by, args.position()) {
+        (Some(shift), _) => bounds
+            .iter()
+            .map(|it| {
+                let from = committed(it.partition).ok_or_else(|| {
+                    CliError::Usage(format!(
+                        "{topic}-{}: --shift-by needs a committed offset to start from, and there is none",
+                        it.partition
+                    ))
+                })?;
+                Ok(from.saturating_add(shift).clamp(it.earliest, it.latest))
+            })
+            .collect::<Result<Vec<i64>, CliError>>()?,
+        (None, position) => position::resolve(client, &topic, &bounds, position).await?,
+    };
+    Ok(bounds
+        .iter()
+        .zip(goals)
+        .map(|(it, to)| Move {
+            topic: topic.clone(),
+            partition: it.partition,
+            from: committed(it.partition),
+            to,
+        })
+        .collect())
+}
+
+impl ResetOffsets {
+    fn position(&self) -> Position {
+        match (self.to_offset.or(self.to_time), self.to_earliest) {
+            (Some(position), _) => position,
+            (None, true) => Position::Earliest,
+            (None, false) => Position::Latest,
+        }
+    }
+}
+
+async fn commit(client: &mut Client, group: &str, moves: &[Move]) -> Result<(), CliError> {
+    let mut topics: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
+    for it in moves {
+        let partition = OffsetCommitRequestPartition {
+            partition_index: it.partition,
+            committed_offset: it.to,
+            ..Default::default()
+        };
+        topics.entry(&it.topic).or_default().push(partition);
+    }
+    let request = OffsetCommitRequest {
+        group_id: group.to_owned(),
+        generation_id_or_member_epoch: -1,
+        topics: topics
+            .into_iter()
+            .map(|(name, partitions)| OffsetCommitRequestTopic {
+                name: name.to_owned(),
+                partitions,
+            })
+            .collect(),
+        ..Default::default()
+    };
+    for topic in client.call(&request).await?.topics {
+        for it in topic.partitions {
+            let what = format!("offset of {}-{}", topic.name, it.partition_index);
+            check(&what, it.error_code, None)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! Positions in a partition as people name them, and how to find the offsets they stand for.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::client::{Client, check};
+use super::error::CliError;
+use crate::protocol::messages::list_offsets::{
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
+};
+
+/// ListOffsets' word for the end of the log.
+const LATEST: i64 = -1;
+/// ListOffsets' word for the first record kept.
+const EARLIEST: i64 = -2;
+
+/// A place in a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    Earliest,
+    Latest,
+    /// This offset, whatever is there.
+    Offset(i64),
+    /// So many records before the end.
+    BeforeEnd(i64),
+    /// The first record at or after this time, in Unix milliseconds.
+    Time(i64),
+}
+
+impl Position {
+    /// Reads an offset: a number, or a negative number for that many records before the end.
+    pub fn parse_offset(text: &str) -> Result<Position, String> {
+        match text.parse::<i64>() {
+            Ok(offset) if offset >= 0 => Ok(Position::Offset(offset)),
+            Ok(before_end) => Ok(Position::BeforeEnd(before_end.saturating_neg())),
+            Err(_) => Err("a whole number; negative counts back from the end".to_owned()),
+        }
+    }
+
+    /// Reads a time: RFC 3339 (`2026-01-31T12:00:00Z`), Unix milliseconds, or an age such as `15m` or `2h30m`.
+    pub fn parse_time(text: &str) -> Result<Position, String> {
+        if let Ok(ms) = text.parse::<i64>() {
+            return Ok(Position::Time(ms));
+        }
+        let then = match humantime::parse_duration(text) {
+            Ok(age) => SystemTime::now().checked_sub(age),
+            Err(_) => humantime::parse_rfc3339_weak(text).ok(),
+        };
+        then.and_then(|then| then.duration_since(UNIX_EPOCH).ok())
+            .and_then(|since| i64::try_from(since.as_millis()).ok())
+            .map(Position::Time)
+            .ok_or_else(|| {
+                "a time such as 2026-01-31T12:00:00Z, Unix milliseconds, or an age such as 15m"
+                    .to_owned()
+            })
+    }
+
+    /// What this position is asked of ListOffsets as.
+    fn timestamp(self) -> i64 {
+        match self {
+            Position::Earliest => EARLIEST,
+            Position::Time(ms) => ms,
+            Position::Latest | Position::Offset(_) | Position::BeforeEnd(_) => LATEST,
+        }
+    }
+}
+
+/// The earliest and latest offsets of one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    pub partition: i32,
+    pub earliest: i64,
+    pub latest: i64,
+}
+
+/// The bounds of these partitions of `topic`, in their order.
+pub async fn bounds(
+    client: &mut Client,
+    topic: &str,
+    partitions: &[i32],
+) -> Result<Vec<Bounds>, CliError> {
+    let earliest = list_offsets(client, topic, partitions, EARLIEST).await?;
+    let latest = list_offsets(client, topic, partitions, LATEST).await?;
+    Ok(partitions
+        .iter()
+        .zip(earliest.into_iter().zip(latest))
+        .map(|(&partition, (earliest, latest))| Bounds {
+            partition,
+            earliest,
+            latest,
+        })
+        .collect())
+}
+
+/// The offsets `position` stands for, clamped to what the log holds.
+pub async fn resolve(
+    client: &mut Client,
+    topic: &str,
+    bounds: &[Bounds],
+    position: Position,
+) -> Result<Vec<i64>, CliError> {
+    let partitions: Vec<i32> = bounds.iter().map(|it| it.partition).collect();
+    let found = match position {
+        Position::Time(_) => list_offsets(client, topic, &partitions, position.timestamp()).await?,
+        _ => Vec::new(),
+    };
+    Ok(bounds
+        .iter()
+        .enumerate()
+        .map(|(i, it)| {
+            let wanted = match position {
+                Position::Earliest => it.earliest,
+                Position::Latest => it.latest,
+                Position::Offset(offset) => offset,
+                Position::BeforeEnd(count) => it.latest.saturating_sub(count),
+                // Nothing is that young: the end is where such records will come to stand.
+                Position::Time(_) if found[i] < 0 => it.latest,
+                Position::Time(_) => found[i],
+            };
+            wanted.clamp(it.earliest, it.latest)
+        })
+        .collect())
+}
+
+async fn list_offsets(
+    client: &mut Client,
+    topic: &str,
+    partitions: &[i32],
+    timestamp: i64,
+) -> Result<Vec<i64>, CliError> {
+    let request = ListOffsetsRequest {
+        replica_id: -1,
+        topics: vec![ListOffsetsTopic {
+            name: topic.to_owned(),
+            partitions: partitions
+                .iter()
+                .map(|&partition_index| ListOffsetsPartition {
+                    partition_index,
+                    current_leader_epoch: -1,
+                    timestamp,
+                })
+                .collect(),
+        }],
+        ..Default::default()
+    };
+    let answered = client.call(&request).await?.topics;
+    let answered = answered.first().map_or(&[][..], |it| &it.partitions[..]);
+    partitions
+        .iter()
+        .map(|&partition| {
+            let what = format!("ListOffsets of {topic}-{partition}");
+            let answer = answered
+                .iter()
+                .find(|it| it.partition_index == partition)
+                .ok_or_else(|| CliError::Usage(format!("{what}: the server left it out")))?;
+            check(&what, answer.error_code, None)?;
+            Ok(answer.offset)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_negative_offset_counts_back_from_the_end() {
+        assert_eq!(Position::parse_offset("7"), Ok(Position::Offset(7)));
+        assert_eq!(Position::parse_offset("-7"), Ok(Position::BeforeEnd(7)));
+        assert!(Position::parse_offset("soon").is_err());
+    }
+
+    #[test]
+    fn a_time_is_a_date_milliseconds_or_an_age() {
+        assert_eq!(
+            Position::parse_time("2026-01-31T12:00:00Z"),
+            Ok(Position::Time(1_769_860_800_000))
+        );
+        assert_eq!(Position::parse_time("1500"), Ok(Position::Time(1500)));
+        assert!(matches!(
+            Position::parse_time("15m"),
+            Ok(Position::Time(ms)) if ms > 1_500_000_000_000
+        ));
+        assert!(Position::parse_time("yesterday-ish").is_err());
+    }
+}

@@ -1,0 +1,426 @@
+//! `streamline produce`: records from standard input or the command line into a topic.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, IsTerminal};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::client::{Client, Connect, check};
+use super::error::CliError;
+use super::output::{OutputFormat, print, print_json};
+use super::partitioner::partition_for_key;
+use crate::protocol::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
+use crate::record::{BatchBuilder, Compression, Header};
+
+/// A batch is sent when it holds this many bytes, or when the input pauses.
+const BATCH_BYTES: usize = 256 << 10;
+/// Lines read ahead of what is being sent.
+const READ_AHEAD: usize = 10_000;
+
+#[derive(Debug, clap::Args)]
+pub struct Produce {
+    /// The topic to write to
+    topic: String,
+
+    /// Write this one record instead of reading standard input
+    #[arg(short, long)]
+    value: Option<String>,
+
+    /// The key of the record given with --value
+    #[arg(short, long, requires = "value")]
+    key: Option<String>,
+
+    /// A header for every record; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "KEY=VALUE", value_parser = parse_header)]
+    headers: Vec<(String, String)>,
+
+    /// Lines are KEY, this separator, VALUE
+    #[arg(long, value_name = "TEXT", conflicts_with = "format")]
+    key_separator: Option<String>,
+
+    /// What standard input holds: one value a line, or one JSON object a line as `consume --output json` writes it
+    #[arg(long, value_enum, default_value = "lines")]
+    format: InputFormat,
+
+    /// Write to this partition; otherwise keys choose, and records without a key go round
+    #[arg(short, long)]
+    partition: Option<i32>,
+
+    /// none, gzip, snappy, lz4 or zstd
+    #[arg(long, default_value = "none")]
+    compression: Compression,
+
+    /// When a record counts as written: 1 (in the log), all (survives loss of power)
+    #[arg(long, value_enum, default_value = "all")]
+    acks: Acks,
+
+    #[command(flatten)]
+    connect: Connect,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum InputFormat {
+    Lines,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Acks {
+    #[value(name = "1")]
+    Leader,
+    #[value(name = "all", alias = "-1")]
+    All,
+}
+
+impl Acks {
+    fn code(self) -> i16 {
+        match self {
+            Acks::Leader => 1,
+            Acks::All => -1,
+        }
+    }
+}
+
+fn parse_header(text: &str) -> Result<(String, String), String> {
+    text.split_once('=')
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .ok_or_else(|| "KEY=VALUE, such as source=cli".to_owned())
+}
+
+/// A record as it was read.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Input {
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    headers: Vec<Header>,
+    timestamp_ms: Option<i64>,
+}
+
+/// A line of JSON input: the fields of `consume --output json`, of which all but the record's own are passed over.
+#[derive(Debug, Deserialize)]
+struct JsonInput {
+    key: Option<String>,
+    key_base64: Option<String>,
+    value: Option<String>,
+    value_base64: Option<String>,
+    #[serde(default)]
+    headers: Vec<JsonHeader>,
+    timestamp: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct JsonHeader {
+    key: String,
+    value: Option<String>,
+    value_base64: Option<String>,
+}
+
+pub async fn run(args: Produce, output: OutputFormat) -> Result<(), CliError> {
+    let mut client = Client::connect(&args.connect).await?;
+    let partitions = partitions(&mut client, &args).await?;
+    let mut input = match &args.value {
+        Some(value) => single(Input {
+            key: args.key.clone().map(String::into_bytes),
+            value: Some(value.clone().into_bytes()),
+            ..Default::default()
+        }),
+        None => read_standard_input(args.format, args.key_separator.clone()),
+    };
+    let mut writer = Writer {
+        headers: args
+            .headers
+            .iter()
+            .map(|(key, value)| header(key, Some(value.clone().into_bytes())))
+            .collect(),
+        partitions,
+        round: 0,
+        written: BTreeMap::new(),
+        progress: Progress::new(output),
+        args,
+    };
+    let mut batches = Batches::default();
+    while let Some(record) = input.recv().await {
+        writer.add(&mut batches, record?);
+        if batches.bytes >= BATCH_BYTES || input.is_empty() {
+            writer
+                .send(&mut client, std::mem::take(&mut batches))
+                .await?;
+        }
+    }
+    writer.report(output)
+}
+
+/// The partitions records may go to. The topic is created by asking for it, where the server allows that.
+async fn partitions(client: &mut Client, args: &Produce) -> Result<Vec<i32>, CliError> {
+    let partitions = client.topic_created_on_demand(&args.topic).await?;
+    match args.partition {
+        None => Ok(partitions),
+        Some(partition) if partitions.contains(&partition) => Ok(vec![partition]),
+        Some(partition) => Err(CliError::Usage(format!(
+            "topic '{}' has no partition {partition}: it has {} of them, counted from 0",
+            args.topic,
+            partitions.len()
+        ))),
+    }
+}
+
+fn single(record: Input) -> mpsc::Receiver<Result<Input, CliError>> {
+    let (send, receive) = mpsc::channel(1);
+    send.try_send(Ok(record)).expect("the channel holds one");
+    receive
+}
+
+/// Reads on a thread of its own, since standard input cannot be awaited.
+fn read_standard_input(
+    format: InputFormat,
+    key_separator: Option<String>,
+) -> mpsc::Receiver<Result<Input, CliError>> {
+    let (send, receive) = mpsc::channel(READ_AHEAD);
+    std::thread::spawn(move || {
+        let mut lines = std::io::stdin().lock();
+        for number in 1u64.. {
+            let mut line = Vec::new();
+            let record = match lines.read_until(b'\n', &mut line) {
+                Ok(0) => return,
+                Ok(_) => {
+                    if line.last() == Some(&b'\n') {
+                        line.pop();
+                    }
+                    parse(line, format, key_separator.as_deref())
+                        .map_err(|reason| CliError::Usage(format!("line {number}: {reason}")))
+                }
+                Err(error) => Err(CliError::io("standard input")(error)),
+            };
+            let last = record.is_err();
+            if send.blocking_send(record).is_err() || last {
+                return;
+            }
+        }
+    });
+    receive
+}
+
+fn parse(line: Vec<u8>, format: InputFormat, separator: Option<&str>) -> Result<Input, String> {
+    match (format, separator) {
+        (InputFormat::Json, _) => parse_json(&line),
+        (InputFormat::Lines, None) => Ok(Input {
+            value: Some(line),
+            ..Default::default()
+        }),
+        (InputFormat::Lines, Some(separator)) => {
+            let width = separator.len();
+            let at = line
+                .windows(width.max(1))
+                .position(|it| it == separator.as_bytes())
+                .ok_or_else(|| format!("the key separator '{separator}' is not in it"))?;
+            Ok(Input {
+                key: Some(line[..at].to_vec()),
+                value: Some(line[at + width..].to_vec()),
+                ..Default::default()
+            })
+        }
+    }
+}
+
+fn parse_json(line: &[u8]) -> Result<Input, String> {
+    let record: JsonInput = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    let headers = record
+        .headers
+        .into_iter()
+        .map(|it| Ok(header(&it.key, bytes_of(it.value, it.value_base64)?)))
+        .collect::<Result<_, String>>()?;
+    Ok(Input {
+        key: bytes_of(record.key, record.key_base64)?,
+        value: bytes_of(record.value, record.value_base64)?,
+        headers,
+        timestamp_ms: record.timestamp,
+    })
+}
+
+/// Text as it is, or bytes that no text can hold as base64.
+fn bytes_of(text: Option<String>, base64: Option<String>) -> Result<Option<Vec<u8>>, String> {
+    match (text, base64) {
+        (text, None) => Ok(text.map(String::into_bytes)),
+        (_, Some(base64)) => BASE64_STANDARD
+            .decode(base64)
+            .map(Some)
+            .map_err(|error| format!("not base64: {error}")),
+    }
+}
+
+fn header(key: &str, value: Option<Vec<u8>>) -> Header {
+    Header {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: value.map(Bytes::from),
+    }
+}
+
+/// Batches under way, one a partition.
+#[derive(Default)]
+struct Batches {
+    by_partition: BTreeMap<i32, BatchBuilder>,
+    bytes: usize,
+}
+
+struct Writer {
+    args: Produce,
+    headers: Vec<Header>,
+    partitions: Vec<i32>,
+    /// Which partition records without a key go to until the next batch.
+    round: usize,
+    written: BTreeMap<i32, u64>,
+    progress: Progress,
+}
+
+impl Writer {
+    fn add(&self, batches: &mut Batches, record: Input) {
+        let index = match &record.key {
+            Some(key) => partition_for_key(key, self.partitions.len()),
+            None => self.round % self.partitions.len(),
+        };
+        let builder = batches
+            .by_partition
+            .entry(self.partitions[index])
+            .or_insert_with(|| BatchBuilder::new(self.args.compression));
+        let before = builder.size_bytes();
+        let headers = [&record.headers[..], &self.headers[..]].concat();
+        builder.push(
+            record.timestamp_ms.unwrap_or_else(now_ms),
+            record.key.as_deref(),
+            record.value.as_deref(),
+            &headers,
+        );
+        batches.bytes += builder.size_bytes() - before;
+    }
+
+    async fn send(&mut self, client: &mut Client, batches: Batches) -> Result<(), CliError> {
+        self.round += 1;
+        let mut counts = BTreeMap::new();
+        let mut partition_data = Vec::new();
+        for (index, builder) in batches.by_partition {
+            counts.insert(index, builder.record_count() as u64);
+            let batch = builder.build().map_err(|error| {
+                CliError::Usage(format!("these records make no batch: {error}"))
+            })?;
+            partition_data.push(PartitionProduceData {
+                index,
+                records: Some(batch.bytes().clone()),
+            });
+        }
+        let request = ProduceRequest {
+            transactional_id: None,
+            acks: self.args.acks.code(),
+            timeout_ms: i32::try_from(self.args.connect.timeout.as_millis()).unwrap_or(i32::MAX),
+            topic_data: vec![TopicProduceData {
+                name: self.args.topic.clone(),
+                topic_id: client.topic_id(&self.args.topic).await?,
+                partition_data,
+            }],
+        };
+        for topic in client.call(&request).await?.responses {
+            for it in topic.partition_responses {
+                check(
+                    &format!("{}-{}", self.args.topic, it.index),
+                    it.error_code,
+                    it.error_message.as_deref(),
+                )?;
+                let count = counts.get(&it.index).copied().unwrap_or(0);
+                *self.written.entry(it.index).or_default() += count;
+                self.progress.add(count);
+            }
+        }
+        Ok(())
+    }
+
+    fn report(mut self, output: OutputFormat) -> Result<(), CliError> {
+        self.progress.end();
+        let total: u64 = self.written.values().sum();
+        match output {
+            OutputFormat::Json => print_json(&json!({
+                "topic": self.args.topic,
+                "records": total,
+                "by_partition": self.written,
+            })),
+            OutputFormat::Text => print(&format!(
+                "wrote {total} records to {} ({} partitions)\n",
+                self.args.topic,
+                self.written.len()
+            )),
+        }
+    }
+}
+
+/// Says on a terminal, once a second, how far a long job has come.
+struct Progress {
+    shown: bool,
+    records: u64,
+    started: Instant,
+    last: Instant,
+}
+
+impl Progress {
+    fn new(output: OutputFormat) -> Progress {
+        let now = Instant::now();
+        Progress {
+            shown: output == OutputFormat::Text
+                && std::io::stderr().is_terminal()
+                && !std::io::stdin().is_terminal(),
+            records: 0,
+            started: now,
+            last: now,
+        }
+    }
+
+    fn add(&mut self, records: u64) {
+        self.records += records;
+        if self.shown && self.last.elapsed() >= Duration::from_secs(1) {
+            self.last = Instant::now();
+            let rate = self.records as f64 / self.started.elapsed().as_secs_f64();
+            eprint!("\r{} records, {rate:.0} a second ", self.records);
+        }
+    }
+
+    fn end(&mut self) {
+        if self.shown && self.last > self.started {
+            eprintln!();
+        }
+    }
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_a_value_or_a_key_and_a_value() {
+        let plain = parse(b"a:b".to_vec(), InputFormat::Lines, None).unwrap();
+        assert_eq!((plain.key, plain.value), (None, Some(b"a:b".to_vec())));
+        let keyed = parse(b"a::b".to_vec(), InputFormat::Lines, Some("::")).unwrap();
+        assert_eq!(
+            (keyed.key, keyed.value),
+            (Some(b"a".to_vec()), Some(b"b".to_vec()))
+        );
+        assert!(parse(b"ab".to_vec(), InputFormat::Lines, Some(":")).is_err());
+    }
+
+    #[test]
+    fn json_lines_carry_text_bytes_and_headers() {
+        let line = br#"{"topic":"t","offset":4,"key":null,"value_base64":"/w==","headers":[{"key":"h","value":"x"}],"timestamp":7}"#;
+        let record = parse_json(line).unwrap();
+        assert_eq!(record.key, None);
+        assert_eq!(record.value, Some(vec![0xff]));
+        assert_eq!(record.headers, [header("h", Some(b"x".to_vec()))]);
+        assert_eq!(record.timestamp_ms, Some(7));
+    }
+}

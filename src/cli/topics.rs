@@ -1,0 +1,419 @@
+//! `streamline topics`: create, list, describe, alter and delete topics.
+
+use std::collections::BTreeMap;
+
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use serde_json::{Value, json};
+
+use super::client::{Client, Connect, check};
+use super::error::CliError;
+use super::output::{OutputFormat, Table, cell, print, print_json};
+use super::position::{self, Bounds};
+use crate::protocol::kafka::ErrorCode;
+use crate::protocol::messages::create_partitions::{
+    CreatePartitionsRequest, CreatePartitionsTopic,
+};
+use crate::protocol::messages::create_topics::{
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
+};
+use crate::protocol::messages::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
+use crate::protocol::messages::describe_configs::{
+    DescribeConfigsRequest, DescribeConfigsResource,
+};
+use crate::protocol::messages::describe_log_dirs::{
+    DescribableLogDirTopic, DescribeLogDirsRequest,
+};
+use crate::protocol::messages::incremental_alter_configs::{
+    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
+};
+
+/// Kafka's resource type of a topic in the config APIs.
+const TOPIC_RESOURCE: i8 = 2;
+/// DescribeConfigs' word for a value set on the topic itself.
+const SOURCE_TOPIC: i8 = 1;
+
+#[derive(Debug, clap::Args)]
+pub struct Topics {
+    #[command(subcommand)]
+    command: Command,
+
+    #[command(flatten)]
+    connect: Connect,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Create a topic
+    Create(Create),
+    /// List the topics
+    List,
+    /// Show partitions, offsets, sizes and settings
+    Describe {
+        /// The topics to show; all when none is named
+        topics: Vec<String>,
+    },
+    /// Add partitions, set or unset configs
+    Alter(Alter),
+    /// Delete topics and all their records
+    Delete {
+        #[arg(required = true)]
+        topics: Vec<String>,
+        /// Do not fail for topics that are not there
+        #[arg(long)]
+        if_exists: bool,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Create {
+    topic: String,
+    /// How many partitions; the server's default when left out
+    #[arg(short, long, value_parser = clap::value_parser!(i32).range(1..))]
+    partitions: Option<i32>,
+    /// A topic config by Kafka's name, such as retention.ms=86400000; may be repeated
+    #[arg(short, long = "config", value_name = "KEY=VALUE", value_parser = parse_config)]
+    configs: Vec<(String, String)>,
+    /// Succeed when the topic is there already
+    #[arg(long)]
+    if_not_exists: bool,
+    /// Check only; create nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Alter {
+    topic: String,
+    /// The new number of partitions; it can only grow
+    #[arg(short, long, value_parser = clap::value_parser!(i32).range(1..))]
+    partitions: Option<i32>,
+    /// Set a topic config; may be repeated
+    #[arg(short, long = "config", value_name = "KEY=VALUE", value_parser = parse_config)]
+    configs: Vec<(String, String)>,
+    /// Return a config to the server's default; may be repeated
+    #[arg(long = "delete-config", value_name = "KEY")]
+    delete_configs: Vec<String>,
+}
+
+fn parse_config(text: &str) -> Result<(String, String), String> {
+    text.split_once('=')
+        .filter(|(key, _)| !key.is_empty())
+        .map(|(key, value)| (key.trim().to_owned(), value.to_owned()))
+        .ok_or_else(|| "KEY=VALUE, such as retention.ms=86400000".to_owned())
+}
+
+pub async fn run(args: Topics, output: OutputFormat) -> Result<(), CliError> {
+    let mut client = Client::connect(&args.connect).await?;
+    match args.command {
+        Command::Create(args) => create(&mut client, args, output).await,
+        Command::List => list(&mut client, output).await,
+        Command::Describe { topics } => describe(&mut client, &topics, output).await,
+        Command::Alter(args) => alter(&mut client, args, output).await,
+        Command::Delete { topics, if_exists } => {
+            delete(&mut client, topics, if_exists, output).await
+        }
+    }
+}
+
+async fn create(client: &mut Client, args: Create, output: OutputFormat) -> Result<(), CliError> {
+    let request = CreateTopicsRequest {
+        topics: vec![CreatableTopic {
+            name: args.topic.clone(),
+            num_partitions: args.partitions.unwrap_or(-1),
+            replication_factor: -1,
+            configs: args
+                .configs
+                .into_iter()
+                .map(|(name, value)| CreatableTopicConfig {
+                    name,
+                    value: Some(value),
+                })
+                .collect(),
+            ..Default::default()
+        }],
+        timeout_ms: 30_000,
+        validate_only: args.dry_run,
+    };
+    let mut created = false;
+    for topic in client.call(&request).await?.topics {
+        let there_already = topic.error_code == ErrorCode::TOPIC_ALREADY_EXISTS;
+        if !(args.if_not_exists && there_already) {
+            check(
+                &format!("topic '{}'", topic.name),
+                topic.error_code,
+                topic.error_message.as_deref(),
+            )?;
+        }
+        created = !there_already && !args.dry_run;
+    }
+    let text = match (created, args.dry_run) {
+        (true, _) => format!("created topic {}\n", args.topic),
+        (false, true) => format!("topic {} could be created\n", args.topic),
+        (false, false) => format!("topic {} was there already\n", args.topic),
+    };
+    match output {
+        OutputFormat::Text => print(&text),
+        OutputFormat::Json => print_json(&json!({ "topic": args.topic, "created": created })),
+    }
+}
+
+async fn list(client: &mut Client, output: OutputFormat) -> Result<(), CliError> {
+    let topics = client.topics(None).await?;
+    if output == OutputFormat::Json {
+        let topics: Vec<Value> = topics
+            .iter()
+            .map(|it| json!({ "name": it.name, "id": show_id(it.topic_id), "partitions": it.partitions.len() }))
+            .collect();
+        return print_json(&json!({ "topics": topics }));
+    }
+    let mut table = Table::new(["TOPIC", "PARTITIONS", "ID"]);
+    for topic in topics {
+        table.row([
+            topic.name.unwrap_or_default(),
+            topic.partitions.len().to_string(),
+            show_id(topic.topic_id),
+        ]);
+    }
+    table.print()
+}
+
+async fn describe(
+    client: &mut Client,
+    names: &[String],
+    output: OutputFormat,
+) -> Result<(), CliError> {
+    let topics = client.topics((!names.is_empty()).then_some(names)).await?;
+    let mut documents = Vec::new();
+    for topic in topics {
+        let name = topic.name.unwrap_or_default();
+        let indexes: Vec<i32> = topic
+            .partitions
+            .iter()
+            .map(|it| it.partition_index)
+            .collect();
+        let bounds = position::bounds(client, &name, &indexes).await?;
+        let sizes = sizes(client, &name, &indexes).await?;
+        let configs = configs(client, &name).await?;
+        match output {
+            OutputFormat::Json => {
+                let partitions: Vec<Value> = bounds
+                    .iter()
+                    .map(|it| {
+                        json!({
+                            "partition": it.partition,
+                            "log_start_offset": it.earliest,
+                            "log_end_offset": it.latest,
+                            "size_bytes": sizes.get(&it.partition),
+                        })
+                    })
+                    .collect();
+                documents.push(json!({
+                    "name": name,
+                    "id": show_id(topic.topic_id),
+                    "partitions": partitions,
+                    "configs": configs,
+                }));
+            }
+            OutputFormat::Text => {
+                print(&describe_heading(&name, topic.topic_id, &configs))?;
+                partition_table(&bounds, &sizes).print()?;
+                print("\n")?;
+            }
+        }
+    }
+    match output {
+        OutputFormat::Json => print_json(&json!({ "topics": documents })),
+        OutputFormat::Text => Ok(()),
+    }
+}
+
+/// A topic's id as Kafka's tools write it.
+fn show_id(id: uuid::Uuid) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(id.as_bytes())
+}
+
+fn describe_heading(
+    name: &str,
+    id: uuid::Uuid,
+    configs: &BTreeMap<String, Option<String>>,
+) -> String {
+    let mut text = format!("{name}  (id {})\n", show_id(id));
+    for (key, value) in configs {
+        text.push_str(&format!("  {key}={}\n", cell(value.as_deref())));
+    }
+    text
+}
+
+fn partition_table(bounds: &[Bounds], sizes: &BTreeMap<i32, i64>) -> Table {
+    let mut table = Table::new(["PARTITION", "START", "END", "RECORDS", "BYTES"]);
+    for it in bounds {
+        table.row([
+            it.partition.to_string(),
+            it.earliest.to_string(),
+            it.latest.to_string(),
+            (it.latest - it.earliest).to_string(),
+            cell(sizes.get(&it.partition)),
+        ]);
+    }
+    table
+}
+
+/// Bytes on disk by partition.
+async fn sizes(
+    client: &mut Client,
+    topic: &str,
+    partitions: &[i32],
+) -> Result<BTreeMap<i32, i64>, CliError> {
+    let request = DescribeLogDirsRequest {
+        topics: Some(vec![DescribableLogDirTopic {
+            topic: topic.to_owned(),
+            partitions: partitions.to_vec(),
+        }]),
+    };
+    let mut sizes = BTreeMap::new();
+    for dir in client.call(&request).await?.results {
+        check("DescribeLogDirs", dir.error_code, None)?;
+        let partitions = dir.topics.into_iter().flat_map(|it| it.partitions);
+        sizes.extend(partitions.map(|it| (it.partition_index, it.partition_size)));
+    }
+    Ok(sizes)
+}
+
+/// The configs set on the topic itself.
+async fn configs(
+    client: &mut Client,
+    topic: &str,
+) -> Result<BTreeMap<String, Option<String>>, CliError> {
+    let request = DescribeConfigsRequest {
+        resources: vec![DescribeConfigsResource {
+            resource_type: TOPIC_RESOURCE,
+            resource_name: topic.to_owned(),
+            configuration_keys: None,
+        }],
+        ..Default::default()
+    };
+    let mut configs = BTreeMap::new();
+    for result in client.call(&request).await?.results {
+        check(
+            &format!("configs of '{topic}'"),
+            result.error_code,
+            result.error_message.as_deref(),
+        )?;
+        let own = result
+            .configs
+            .into_iter()
+            .filter(|it| it.config_source == SOURCE_TOPIC);
+        configs.extend(own.map(|it| (it.name, it.value)));
+    }
+    Ok(configs)
+}
+
+async fn alter(client: &mut Client, args: Alter, output: OutputFormat) -> Result<(), CliError> {
+    if args.partitions.is_none() && args.configs.is_empty() && args.delete_configs.is_empty() {
+        return Err(CliError::Usage(
+            "nothing to alter: give --partitions, --config or --delete-config".to_owned(),
+        ));
+    }
+    // Configs first: they can be refused, and then nothing has been done yet; partitions cannot be taken away again.
+    alter_configs(client, &args).await?;
+    if let Some(count) = args.partitions {
+        add_partitions(client, &args.topic, count).await?;
+    }
+    match output {
+        OutputFormat::Text => print(&format!("altered topic {}\n", args.topic)),
+        OutputFormat::Json => print_json(&json!({ "topic": args.topic, "altered": true })),
+    }
+}
+
+async fn alter_configs(client: &mut Client, args: &Alter) -> Result<(), CliError> {
+    const SET: i8 = 0;
+    const DELETE: i8 = 1;
+    let set = args.configs.iter().map(|(name, value)| AlterableConfig {
+        name: name.clone(),
+        config_operation: SET,
+        value: Some(value.clone()),
+    });
+    let delete = args.delete_configs.iter().map(|name| AlterableConfig {
+        name: name.clone(),
+        config_operation: DELETE,
+        value: None,
+    });
+    let configs: Vec<AlterableConfig> = set.chain(delete).collect();
+    if configs.is_empty() {
+        return Ok(());
+    }
+    let request = IncrementalAlterConfigsRequest {
+        resources: vec![AlterConfigsResource {
+            resource_type: TOPIC_RESOURCE,
+            resource_name: args.topic.clone(),
+            configs,
+        }],
+        validate_only: false,
+    };
+    for answer in client.call(&request).await?.responses {
+        check(
+            &format!("configs of '{}'", args.topic),
+            answer.error_code,
+            answer.error_message.as_deref(),
+        )?;
+    }
+    Ok(())
+}
+
+async fn add_partitions(client: &mut Client, topic: &str, count: i32) -> Result<(), CliError> {
+    let request = CreatePartitionsRequest {
+        topics: vec![CreatePartitionsTopic {
+            name: topic.to_owned(),
+            count,
+            assignments: None,
+        }],
+        timeout_ms: 30_000,
+        validate_only: false,
+    };
+    for result in client.call(&request).await?.results {
+        check(
+            &format!("partitions of '{topic}'"),
+            result.error_code,
+            result.error_message.as_deref(),
+        )?;
+    }
+    Ok(())
+}
+
+async fn delete(
+    client: &mut Client,
+    topics: Vec<String>,
+    if_exists: bool,
+    output: OutputFormat,
+) -> Result<(), CliError> {
+    let mut deleted = Vec::new();
+    // One request a topic: what was deleted before a refusal is then told by name, in every protocol version.
+    for topic in topics {
+        let request = DeleteTopicsRequest {
+            topics: vec![DeleteTopicState {
+                name: Some(topic.clone()),
+                ..Default::default()
+            }],
+            topic_names: vec![topic.clone()],
+            timeout_ms: 30_000,
+        };
+        for answer in client.call(&request).await?.responses {
+            if if_exists && answer.error_code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION {
+                continue;
+            }
+            check(
+                &format!("topic '{topic}'"),
+                answer.error_code,
+                answer.error_message.as_deref(),
+            )?;
+            if output == OutputFormat::Text {
+                print(&format!("deleted topic {topic}\n"))?;
+            }
+            deleted.push(topic.clone());
+        }
+    }
+    match output {
+        OutputFormat::Text => Ok(()),
+        OutputFormat::Json => print_json(&json!({ "deleted": deleted })),
+    }
+}
