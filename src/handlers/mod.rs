@@ -1,1 +1,254 @@
-//! One file per API family; the table that ApiVersions is derived from.
+//! What the server does with a request: one file per API family, and the table that says which APIs there are.
+//!
+//! [`APIS`] is the only list of APIs and versions; ApiVersions, [`dispatch`] and `docs/COMPATIBILITY.md` derive from it.
+//! A handler is an async function from a request to a response. It decides, by calls to the [`Broker`]'s components, and
+//! knows nothing of frames, sockets or metrics of requests. Everything a handler does before it first waits happens in
+//! the order in which a connection's requests arrived, since the connection polls each once before it reads the next.
+
+pub mod api_versions;
+mod cluster;
+mod error;
+mod init_producer_id;
+mod operations;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::{self, BoxFuture};
+
+use crate::broker::Broker;
+use crate::metrics::TopicCounters;
+use crate::protocol::kafka::{
+    ApiKey, DecodeError, Request, RequestHeader, ResponseFrame, Wire, decode_request,
+    encode_response,
+};
+use crate::protocol::messages;
+
+/// What a handler may know about the connection a request came by.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestContext {
+    pub peer: SocketAddr,
+    /// The address by which the client reached the server.
+    pub local: SocketAddr,
+}
+
+/// The outcome of a request.
+pub struct Reply {
+    /// `None` when nothing is to be sent: a produce with acks=0, or a request that closes the connection.
+    pub frame: Option<ResponseFrame>,
+    /// Whether the request could not be understood or its response carries any error code.
+    pub error: bool,
+    /// Record-batch bytes in the frame by topic, to be counted when the frame has been handed to the socket.
+    pub bytes_out: Vec<(Arc<TopicCounters>, u64)>,
+    /// The connection is to be closed, after the frame if there is one.
+    pub close: Option<CloseReason>,
+}
+
+/// Why a request ends its connection.
+#[derive(Debug, Clone)]
+pub enum CloseReason {
+    /// Nobody serves an API of this number.
+    UnknownApi { api_key: i16 },
+    /// The API is served, but not this version of it.
+    UnsupportedVersion { api: ApiKey, version: i16 },
+    Malformed {
+        api: ApiKey,
+        version: i16,
+        error: DecodeError,
+    },
+    /// A produce with acks=0 failed, and closing is the only way to say so.
+    UnacknowledgedProduceFailed { reason: String },
+    /// The response does not fit the protocol. A bug, or a size beyond what a length can say.
+    Unencodable {
+        api: ApiKey,
+        version: i16,
+        reason: String,
+    },
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CloseReason::UnknownApi { api_key } => write!(f, "API key {api_key} is not served"),
+            CloseReason::UnsupportedVersion { api, version } => {
+                write!(f, "{} version {version} is not served", api.name())
+            }
+            CloseReason::Malformed {
+                api,
+                version,
+                error,
+            } => write!(f, "{} version {version} is malformed: {error}", api.name()),
+            CloseReason::UnacknowledgedProduceFailed { reason } => {
+                write!(f, "a produce with acks=0 failed: {reason}")
+            }
+            CloseReason::Unencodable {
+                api,
+                version,
+                reason,
+            } => write!(
+                f,
+                "the response to {} version {version} cannot be encoded: {reason}",
+                api.name()
+            ),
+        }
+    }
+}
+
+impl Reply {
+    fn closing(reason: CloseReason) -> Reply {
+        Reply {
+            frame: None,
+            error: true,
+            bytes_out: Vec::new(),
+            close: Some(reason),
+        }
+    }
+}
+
+/// One API: its versions and who serves it.
+pub struct Api {
+    pub key: ApiKey,
+    /// The versions that are served.
+    pub versions: RangeInclusive<i16>,
+    /// The lowest version that ApiVersions names. Lower than what is served for Produce only.
+    pub advertised_min: i16,
+    serve: fn(Call, Bytes) -> BoxFuture<'static, Reply>,
+}
+
+/// What a handler gets beside the request itself.
+struct Call {
+    broker: Arc<Broker>,
+    context: RequestContext,
+    version: i16,
+    correlation_id: i32,
+    client_id: Option<String>,
+}
+
+/// What a handler gives back; a bare response converts into it.
+struct Answer<T> {
+    /// `None`: nothing is sent.
+    response: Option<T>,
+    bytes_out: Vec<(Arc<TopicCounters>, u64)>,
+    close: Option<CloseReason>,
+}
+
+impl<T> From<T> for Answer<T> {
+    fn from(response: T) -> Self {
+        Answer {
+            response: Some(response),
+            bytes_out: Vec::new(),
+            close: None,
+        }
+    }
+}
+
+macro_rules! api {
+    ($request:ty, $handle:path) => {
+        Api {
+            key: <$request as Request>::KEY,
+            versions: <$request as Request>::VERSIONS,
+            advertised_min: *<$request as Request>::VERSIONS.start(),
+            serve: |call, body| Box::pin(serve::<$request, _, _, _>(call, body, $handle)),
+        }
+    };
+}
+
+/// Every API that is served, the frequent ones first.
+pub static APIS: &[Api] = &[
+    api!(
+        messages::api_versions::ApiVersionsRequest,
+        api_versions::handle
+    ),
+    api!(
+        messages::init_producer_id::InitProducerIdRequest,
+        init_producer_id::handle
+    ),
+    api!(
+        messages::describe_cluster::DescribeClusterRequest,
+        cluster::handle
+    ),
+];
+
+/// Starts the work on a request. The future makes progress only when polled.
+pub fn dispatch(
+    broker: &Arc<Broker>,
+    context: RequestContext,
+    header: RequestHeader,
+    body: Bytes,
+) -> BoxFuture<'static, Reply> {
+    let Some(api) = APIS.iter().find(|api| api.key as i16 == header.api_key) else {
+        let api_key = header.api_key;
+        return closing(CloseReason::UnknownApi { api_key });
+    };
+    let call = Call {
+        broker: Arc::clone(broker),
+        context,
+        version: header.api_version,
+        correlation_id: header.correlation_id,
+        client_id: header.client_id,
+    };
+    if api.versions.contains(&call.version) {
+        (api.serve)(call, body)
+    } else if api.key == ApiKey::ApiVersions {
+        Box::pin(future::ready(api_versions::unsupported(&call)))
+    } else {
+        closing(CloseReason::UnsupportedVersion {
+            api: api.key,
+            version: call.version,
+        })
+    }
+}
+
+fn closing(reason: CloseReason) -> BoxFuture<'static, Reply> {
+    Box::pin(future::ready(Reply::closing(reason)))
+}
+
+/// Decodes a request, has it handled and encodes the answer.
+async fn serve<R, F, Fut, A>(call: Call, body: Bytes, handle: F) -> Reply
+where
+    R: Request,
+    F: FnOnce(Call, R) -> Fut,
+    Fut: Future<Output = A>,
+    A: Into<Answer<R::Response>>,
+{
+    let (version, correlation_id) = (call.version, call.correlation_id);
+    let request = match decode_request::<R>(body, version) {
+        Ok(request) => request,
+        Err(error) => {
+            return Reply::closing(CloseReason::Malformed {
+                api: R::KEY,
+                version,
+                error,
+            });
+        }
+    };
+    let answer = handle(call, request).await.into();
+    encode::<R>(answer, correlation_id, version)
+}
+
+fn encode<R: Request>(answer: Answer<R::Response>, correlation_id: i32, version: i16) -> Reply {
+    let Some(response) = answer.response else {
+        return Reply {
+            frame: None,
+            error: answer.close.is_some(),
+            bytes_out: answer.bytes_out,
+            close: answer.close,
+        };
+    };
+    match encode_response::<R>(correlation_id, version, &response) {
+        Ok(frame) => Reply {
+            frame: Some(frame),
+            error: response.has_error(),
+            bytes_out: answer.bytes_out,
+            close: answer.close,
+        },
+        Err(error) => Reply::closing(CloseReason::Unencodable {
+            api: R::KEY,
+            version,
+            reason: error.to_string(),
+        }),
+    }
+}

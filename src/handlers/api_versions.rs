@@ -1,0 +1,93 @@
+//! ApiVersions: which APIs there are, derived from the table.
+//!
+//! A version of ApiVersions itself that is not known is answered in version 0 with the versions of ApiVersions that are
+//! (KIP-511), since a client cannot know them before it has asked.
+
+use super::{APIS, Answer, Api, Call, Reply, encode};
+use crate::protocol::kafka::{ApiKey, ErrorCode};
+use crate::protocol::messages::api_versions::{
+    ApiVersion, ApiVersionsRequest, ApiVersionsResponse,
+};
+
+/// The first version in which clients say what they are.
+const CLIENT_SOFTWARE_FROM: i16 = 3;
+
+pub(super) async fn handle(call: Call, request: ApiVersionsRequest) -> ApiVersionsResponse {
+    let named = [
+        &request.client_software_name,
+        &request.client_software_version,
+    ];
+    if call.version >= CLIENT_SOFTWARE_FROM && !named.into_iter().all(|name| is_valid(name)) {
+        return ApiVersionsResponse {
+            error_code: ErrorCode::INVALID_REQUEST,
+            ..ApiVersionsResponse::default()
+        };
+    }
+    tracing::debug!(
+        peer = %call.context.peer,
+        client_id = call.client_id.as_deref(),
+        software = request.client_software_name,
+        version = request.client_software_version,
+        "client introduced itself"
+    );
+    ApiVersionsResponse {
+        api_keys: advertised(APIS),
+        ..ApiVersionsResponse::default()
+    }
+}
+
+/// The answer to a version that is not served.
+pub(super) fn unsupported(call: &Call) -> Reply {
+    let own = APIS.iter().filter(|api| api.key == ApiKey::ApiVersions);
+    let response = ApiVersionsResponse {
+        error_code: ErrorCode::UNSUPPORTED_VERSION,
+        api_keys: advertised(own),
+        ..ApiVersionsResponse::default()
+    };
+    encode::<ApiVersionsRequest>(Answer::from(response), call.correlation_id, 0)
+}
+
+fn advertised<'a>(apis: impl IntoIterator<Item = &'a Api>) -> Vec<ApiVersion> {
+    let mut versions: Vec<ApiVersion> = apis
+        .into_iter()
+        .map(|api| ApiVersion {
+            api_key: api.key as i16,
+            min_version: api.advertised_min,
+            max_version: *api.versions.end(),
+        })
+        .collect();
+    versions.sort_by_key(|version| version.api_key);
+    versions
+}
+
+/// Kafka's rule: letters, digits, '-' and '.', the latter two not at either end.
+fn is_valid(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    let ends_well = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    ends_well(bytes.first())
+        && ends_well(bytes.last())
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_api_is_listed_twice() {
+        let keys: Vec<i16> = advertised(APIS).iter().map(|each| each.api_key).collect();
+        assert!(keys.windows(2).all(|pair| pair[0] < pair[1]), "{keys:?}");
+    }
+
+    #[test]
+    fn software_names_follow_kafkas_pattern() {
+        for name in ["librdkafka", "apache-kafka-java", "4.1.0", "a", "1.0-rc.1"] {
+            assert!(is_valid(name), "{name:?}");
+        }
+        for name in ["", "-a", "a-", ".1", "a b", "a_b", "ä"] {
+            assert!(!is_valid(name), "{name:?}");
+        }
+    }
+}

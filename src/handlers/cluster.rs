@@ -1,0 +1,54 @@
+//! DescribeCluster: the nodes there are, which is one.
+
+use super::{Call, operations};
+use crate::broker::NODE_ID;
+use crate::protocol::kafka::ErrorCode;
+use crate::protocol::messages::describe_cluster::{
+    DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse,
+};
+
+/// Endpoints that clients talk to.
+const BROKERS: i8 = 1;
+/// Endpoints of KRaft's controllers, of which there are none.
+const CONTROLLERS: i8 = 2;
+
+pub(super) async fn handle(call: Call, request: DescribeClusterRequest) -> DescribeClusterResponse {
+    let cluster_id = call.broker.catalog.cluster_id().to_owned();
+    let refusal = match request.endpoint_type {
+        BROKERS => None,
+        CONTROLLERS => Some((
+            ErrorCode::MISMATCHED_ENDPOINT_TYPE,
+            "this is a broker; there are no separate controllers".to_owned(),
+        )),
+        other => Some((
+            ErrorCode::UNSUPPORTED_ENDPOINT_TYPE,
+            format!("there is no endpoint type {other}"),
+        )),
+    };
+    if let Some((error_code, message)) = refusal {
+        return DescribeClusterResponse {
+            error_code,
+            error_message: Some(message),
+            endpoint_type: request.endpoint_type,
+            cluster_id,
+            ..DescribeClusterResponse::default()
+        };
+    }
+    let (host, port) = call.broker.advertised(call.context.local);
+    DescribeClusterResponse {
+        cluster_id,
+        controller_id: NODE_ID,
+        brokers: vec![DescribeClusterBroker {
+            broker_id: NODE_ID,
+            host,
+            port: i32::from(port),
+            ..DescribeClusterBroker::default()
+        }],
+        cluster_authorized_operations: if request.include_cluster_authorized_operations {
+            operations::CLUSTER
+        } else {
+            operations::NOT_REQUESTED
+        },
+        ..DescribeClusterResponse::default()
+    }
+}

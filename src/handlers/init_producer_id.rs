@@ -1,0 +1,54 @@
+//! InitProducerId: an identity for an idempotent producer.
+//!
+//! A producer without a transactional id always gets a new id with epoch 0, whatever it had before, as in Kafka: such a
+//! producer raises its epoch by itself.
+
+use super::{Call, error};
+use crate::protocol::kafka::ErrorCode;
+use crate::protocol::messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
+
+pub(super) async fn handle(call: Call, request: InitProducerIdRequest) -> InitProducerIdResponse {
+    if let Err(error_code) = check(&request) {
+        return refuse(error_code);
+    }
+    if let Some(transactional_id) = &request.transactional_id {
+        tracing::info!(
+            peer = %call.context.peer,
+            client_id = call.client_id.as_deref(),
+            transactional_id,
+            "refused a transactional producer: this server does not offer transactions"
+        );
+        // Producers of every family take this code as final; others they retry for minutes.
+        return refuse(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
+    }
+    match call.broker.catalog.next_producer_id().await {
+        Ok(producer_id) => InitProducerIdResponse {
+            producer_id,
+            producer_epoch: 0,
+            ..InitProducerIdResponse::default()
+        },
+        Err(failure) => {
+            tracing::error!(error = %failure, "could not get a new producer id");
+            refuse(error::of_catalog(&failure))
+        }
+    }
+}
+
+/// Id and epoch are known both or neither; an empty transactional id is none that Kafka accepts.
+fn check(request: &InitProducerIdRequest) -> Result<(), ErrorCode> {
+    let half_known = (request.producer_id == -1) != (request.producer_epoch == -1);
+    let empty = request.transactional_id.as_deref() == Some("");
+    if half_known || empty {
+        return Err(ErrorCode::INVALID_REQUEST);
+    }
+    Ok(())
+}
+
+fn refuse(error_code: ErrorCode) -> InitProducerIdResponse {
+    InitProducerIdResponse {
+        error_code,
+        producer_id: -1,
+        producer_epoch: -1,
+        ..InitProducerIdResponse::default()
+    }
+}

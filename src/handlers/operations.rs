@@ -1,0 +1,23 @@
+//! The operations a principal may perform, as the bit fields of Metadata, DescribeCluster and DescribeGroups.
+//!
+//! There are no access rules yet, so whoever asks may do everything that the kind of resource knows.
+
+/// Nobody asked.
+pub(super) const NOT_REQUESTED: i32 = i32::MIN;
+
+const CREATE: i32 = 1 << 5;
+const ALTER: i32 = 1 << 7;
+const DESCRIBE: i32 = 1 << 8;
+const CLUSTER_ACTION: i32 = 1 << 9;
+const DESCRIBE_CONFIGS: i32 = 1 << 10;
+const ALTER_CONFIGS: i32 = 1 << 11;
+const IDEMPOTENT_WRITE: i32 = 1 << 12;
+
+/// Everything that can be done to the cluster.
+pub(super) const CLUSTER: i32 = CREATE
+    | ALTER
+    | DESCRIBE
+    | CLUSTER_ACTION
+    | DESCRIBE_CONFIGS
+    | ALTER_CONFIGS
+    | IDEMPOTENT_WRITE;
