@@ -136,7 +136,7 @@ mod tests {
     fn render(collector: &dyn Collector) -> String {
         let mut samples = Samples::new(Format::Text);
         collector.collect(&mut samples);
-        samples.finish()
+        samples.finish().concat()
     }
 
     fn value(text: &str, name: &str) -> f64 {

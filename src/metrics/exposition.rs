@@ -1,7 +1,9 @@
 //! Samples as text: the Prometheus format 0.0.4 and OpenMetrics 1.0.
 //!
-//! Collectors write straight into one buffer a family, in any order; [`Samples::finish`] puts the families one after
-//! the other. Nothing is kept between two scrapes, so a series lives exactly as long as what it describes.
+//! Collectors write straight into one list of chunks a family, in any order; [`Samples::finish`] puts the families one
+//! after the other without copying what is large. Chunks instead of one string, because strings that grow to megabytes
+//! in turns are moved again and again, which took longer than writing them. Nothing is kept between two scrapes, so a
+//! series lives exactly as long as what it describes.
 
 use std::fmt::Write;
 
@@ -184,14 +186,35 @@ impl Value {
 pub struct Samples {
     format: Format,
     /// By place in the catalogue; a family without samples is not exposed.
-    families: Vec<String>,
+    families: Vec<Chunks>,
+}
+
+/// Text in pieces of bounded size.
+type Chunks = Vec<String>;
+
+const CHUNK_BYTES: usize = 64 * 1024;
+/// A chunk with less room than this is full. Longer samples make their chunk grow, which is merely slower.
+const SAMPLE_BYTES_USUAL_MAX: usize = 512;
+
+/// The chunk to write the next sample to.
+fn open_chunk(chunks: &mut Chunks) -> &mut String {
+    match chunks.last() {
+        None => chunks.push(String::new()),
+        Some(last) if last.len() + SAMPLE_BYTES_USUAL_MAX > CHUNK_BYTES => {
+            chunks.push(String::with_capacity(CHUNK_BYTES));
+        }
+        Some(_) => {}
+    }
+    chunks
+        .last_mut()
+        .expect("one was just pushed, or there was one")
 }
 
 impl Samples {
     pub(super) fn new(format: Format) -> Self {
         Self {
             format,
-            families: catalog::ALL.iter().map(|_| String::new()).collect(),
+            families: catalog::ALL.iter().map(|_| Chunks::new()).collect(),
         }
     }
 
@@ -200,22 +223,24 @@ impl Samples {
         Family {
             metric,
             format: self.format,
-            out: &mut self.families[metric.index()],
+            chunks: &mut self.families[metric.index()],
         }
     }
 
-    pub(super) fn finish(self) -> String {
-        let headers = 256 * catalog::ALL.len();
-        let samples: usize = self.families.iter().map(String::len).sum();
-        let mut out = String::with_capacity(headers + samples);
+    pub(super) fn finish(self) -> Chunks {
+        let mut out = Chunks::new();
         for (metric, samples) in catalog::ALL.iter().zip(self.families) {
-            if !samples.is_empty() {
-                write_header(metric, self.format, &mut out);
-                out.push_str(&samples);
+            if samples.is_empty() {
+                continue;
+            }
+            write_header(metric, self.format, open_chunk(&mut out));
+            match <[String; 1]>::try_from(samples) {
+                Ok([small]) => open_chunk(&mut out).push_str(&small),
+                Err(large) => out.extend(large),
             }
         }
         if self.format == Format::OpenMetrics {
-            out.push_str("# EOF\n");
+            open_chunk(&mut out).push_str("# EOF\n");
         }
         out
     }
@@ -250,7 +275,7 @@ fn write_header(metric: &Metric, format: Format, out: &mut String) {
 pub struct Family<'a> {
     metric: &'static Metric,
     format: Format,
-    out: &'a mut String,
+    chunks: &'a mut Chunks,
 }
 
 impl Family<'_> {
@@ -290,30 +315,31 @@ impl Family<'_> {
             self.metric.name,
             self.metric.labels
         );
-        self.out.push_str(self.metric.name);
-        self.out.push_str(suffix);
+        let out = open_chunk(self.chunks);
+        out.push_str(self.metric.name);
+        out.push_str(suffix);
         let mut separator = '{';
         for (name, value) in labels {
-            self.out.push(separator);
-            self.out.push_str(name);
-            self.out.push_str("=\"");
-            value.write_to(self.out);
-            self.out.push('"');
+            out.push(separator);
+            out.push_str(name);
+            out.push_str("=\"");
+            value.write_to(out);
+            out.push('"');
             separator = ',';
         }
         if let Some(le) = le {
-            self.out.push(separator);
-            self.out.push_str("le=\"");
-            write_bound(le, self.format, self.out);
-            self.out.push('"');
+            out.push(separator);
+            out.push_str("le=\"");
+            write_bound(le, self.format, out);
+            out.push('"');
             separator = ',';
         }
         if separator == ',' {
-            self.out.push('}');
+            out.push('}');
         }
-        self.out.push(' ');
-        value.write_to(self.out);
-        self.out.push('\n');
+        out.push(' ');
+        value.write_to(out);
+        out.push('\n');
     }
 }
 
@@ -400,7 +426,7 @@ mod tests {
     fn render(format: Format, fill: impl FnOnce(&mut Samples)) -> String {
         let mut samples = Samples::new(format);
         fill(&mut samples);
-        samples.finish()
+        samples.finish().concat()
     }
 
     #[test]
@@ -457,6 +483,30 @@ mod tests {
                 r#"streamline_log_end_offset{topic="t",partition="1"} 3"#,
             ]
         );
+    }
+
+    #[test]
+    fn a_large_family_comes_in_chunks_and_whole() {
+        let mut samples = Samples::new(Format::OpenMetrics);
+        let partitions = 0..5_000;
+        for partition in partitions.clone() {
+            samples
+                .family(&catalog::LOG_END_OFFSET)
+                .sample(&[("topic", &"orders"), ("partition", &partition)], 1_i64);
+        }
+        samples.family(&catalog::TOPICS_TOTAL).sample(&[], 1_i64);
+        let chunks = samples.finish();
+        assert!(chunks.len() > 3);
+        assert!(chunks.iter().all(|chunk| chunk.len() <= CHUNK_BYTES));
+        let text = chunks.concat();
+        let lines: Vec<_> = text
+            .lines()
+            .filter(|line| line.contains("orders"))
+            .collect();
+        assert!(lines.iter().copied().eq(partitions.map(|partition| {
+            format!("streamline_log_end_offset{{topic=\"orders\",partition=\"{partition}\"}} 1")
+        })));
+        assert_eq!(text.lines().last(), Some("# EOF"));
     }
 
     #[test]

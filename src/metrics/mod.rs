@@ -203,14 +203,18 @@ impl PrometheusHandle {
 
     /// The whole exposition, true at the moment of the call. While metrics are off there is none, which a comment says.
     pub fn render(&self, format: Format) -> String {
+        self.render_chunks(format).concat()
+    }
+
+    /// The same in pieces, for sending it without copying it into one.
+    pub fn render_chunks(&self, format: Format) -> Vec<String> {
         if !self.metrics.enabled {
             // OpenMetrics knows no comments but this one.
-            return match format {
-                Format::Text => {
-                    "# Metrics are switched off by the setting `metrics`.\n".to_string()
-                }
-                Format::OpenMetrics => "# EOF\n".to_string(),
+            let text = match format {
+                Format::Text => "# Metrics are switched off by the setting `metrics`.\n",
+                Format::OpenMetrics => "# EOF\n",
             };
+            return vec![text.to_string()];
         }
         let mut out = Samples::new(format);
         self.metrics.collect(&mut out);

@@ -1,9 +1,16 @@
 //! `GET /metrics`.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::vec;
+
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header::{ACCEPT, CONTENT_TYPE, VARY};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use hyper::body::{Frame, SizeHint};
 
 use super::{HttpState, json_error};
 use crate::metrics::Format;
@@ -19,10 +26,10 @@ pub(super) async fn get(State(state): State<HttpState>, headers: HeaderMap) -> R
     state.health.probe().await;
     // Collecting takes milliseconds when there are many partitions; probes must not wait for it.
     let handle = state.handle.clone();
-    match tokio::task::spawn_blocking(move || handle.render(format)).await {
-        Ok(text) => {
+    match tokio::task::spawn_blocking(move || handle.render_chunks(format)).await {
+        Ok(chunks) => {
             let headers = [(CONTENT_TYPE, format.content_type()), (VARY, "accept")];
-            (headers, text).into_response()
+            (headers, Body::new(Chunks::new(chunks))).into_response()
         }
         Err(error) => {
             let error = format!("collecting the metrics failed: {error}");
@@ -39,4 +46,41 @@ fn accept(headers: &HeaderMap) -> Option<String> {
         .filter_map(|line| line.to_str().ok())
         .collect();
     (!lines.is_empty()).then(|| lines.join(","))
+}
+
+/// An exposition on its way out, piece by piece, of a length known beforehand.
+struct Chunks {
+    chunks: vec::IntoIter<String>,
+    bytes_left: u64,
+}
+
+impl Chunks {
+    fn new(chunks: Vec<String>) -> Self {
+        Self {
+            bytes_left: chunks.iter().map(|chunk| chunk.len() as u64).sum(),
+            chunks: chunks.into_iter(),
+        }
+    }
+}
+
+impl hyper::body::Body for Chunks {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let chunk = self.chunks.next().map(Bytes::from);
+        self.bytes_left -= chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        Poll::Ready(chunk.map(|chunk| Ok(Frame::data(chunk))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes_left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes_left)
+    }
 }

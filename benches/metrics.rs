@@ -1,0 +1,129 @@
+//! What seeing costs: one record alone and with every core recording, and a scrape of many series.
+//!
+//! `cargo bench --bench metrics`. The comparison with other libraries is in `bench/metrics-libraries`.
+
+use std::hint::black_box;
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use streamline::metrics::{
+    Collector, Counter, Format, Histogram, LATENCY, Label, Metrics, PrometheusHandle, Samples,
+    catalog,
+};
+
+const FETCH: i16 = 1;
+const DURATION: Duration = Duration::from_micros(730);
+
+/// Time of `iterations` calls on each of `threads` threads at once, as one thread sees it.
+fn timed(iterations: u64, threads: usize, record: impl Fn() + Sync) -> Duration {
+    let barrier = Barrier::new(threads);
+    let run = || {
+        barrier.wait();
+        let start = Instant::now();
+        for _ in 0..iterations {
+            record();
+        }
+        start.elapsed()
+    };
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
+        let times = running
+            .into_iter()
+            .map(|thread| thread.join().expect("recording does not panic"));
+        times.sum::<Duration>() / threads as u32
+    })
+}
+
+fn recording(criterion: &mut Criterion) {
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    for threads in [1, cores] {
+        let mut group = criterion.benchmark_group(format!("record on {threads} threads"));
+        let counter = Counter::new(true);
+        group.bench_function("counter", |b| {
+            b.iter_custom(|n| timed(n, threads, || counter.inc()))
+        });
+        let histogram = Histogram::new(true, &LATENCY);
+        group.bench_function("histogram", |b| {
+            b.iter_custom(|n| {
+                timed(n, threads, || {
+                    histogram.record_duration(black_box(DURATION));
+                })
+            })
+        });
+        for (name, enabled) in [("request", true), ("request, metrics off", false)] {
+            let metrics = Metrics::new(enabled);
+            let topic = metrics.topic("orders");
+            group.bench_function(name, |b| {
+                b.iter_custom(|n| {
+                    timed(n, threads, || {
+                        let request = metrics.request(black_box(FETCH));
+                        request.record_request_size(black_box(120));
+                        request.record(black_box(DURATION), false);
+                        request.record_response_size(black_box(65_536));
+                        topic.add_bytes_out(black_box(65_400));
+                    })
+                })
+            });
+        }
+        group.finish();
+    }
+}
+
+/// Partitions as storage shows them.
+struct Partitions {
+    topics: Vec<Arc<str>>,
+}
+
+const PARTITIONS_PER_TOPIC: i32 = 10;
+const SERIES_PER_PARTITION: usize = 4;
+
+impl Collector for Partitions {
+    fn collect(&self, out: &mut Samples) {
+        for topic in &self.topics {
+            for partition in 0..PARTITIONS_PER_TOPIC {
+                let labels: [Label<'_>; 2] = [("topic", topic), ("partition", &partition)];
+                out.family(&catalog::RECORDS_TOTAL)
+                    .sample(&labels, 123_456_u64);
+                out.family(&catalog::LOG_SIZE_BYTES)
+                    .sample(&labels, 1_234_567_890_u64);
+                out.family(&catalog::LOG_END_OFFSET)
+                    .sample(&labels, 123_456_i64);
+                out.family(&catalog::SEGMENTS_TOTAL).sample(&labels, 3_i64);
+            }
+        }
+    }
+}
+
+fn rendering(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("render");
+    group.sample_size(20);
+    for series in [10_000, 100_000] {
+        let topics = series / SERIES_PER_PARTITION / PARTITIONS_PER_TOPIC as usize;
+        let metrics = Metrics::new(true);
+        metrics.register(Arc::new(Partitions {
+            topics: (0..topics)
+                .map(|topic| format!("orders-{topic:04}").into())
+                .collect(),
+        }));
+        let handle = PrometheusHandle::new(metrics);
+        group.throughput(Throughput::Elements(series as u64));
+        for (name, format) in [("text", Format::Text), ("openmetrics", Format::OpenMetrics)] {
+            group.bench_function(BenchmarkId::new(name, series), |b| {
+                b.iter(|| handle.render_chunks(format))
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+        .sample_size(20)
+        .without_plots();
+    targets = recording, rendering
+}
+criterion_main!(benches);
