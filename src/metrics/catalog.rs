@@ -141,6 +141,14 @@ catalog! {
             "Active groups: those with members";
         CONSUMER_LAG: Gauge "streamline_consumer_lag" ["group", "topic", "partition"]
             "Consumer lag: records between the committed offset and the end of the log; absent without a commit";
+        CONSUMER_GROUPS_BY_STATE: Gauge "streamline_consumer_groups_by_state" ["state"]
+            "Groups by the state they are in";
+        CONSUMER_GROUP_MEMBERS: Gauge "streamline_consumer_group_members" ["group"]
+            "Members of the group";
+        CONSUMER_GROUP_REBALANCES_TOTAL: Counter "streamline_consumer_group_rebalances_total" ["group"]
+            "Rebalances that the group has completed";
+        CONSUMER_GROUP_COMMITTED_OFFSET: Gauge "streamline_consumer_group_committed_offset" ["group", "topic", "partition"]
+            "Committed offset: the one the group will read next";
     }
     "Process" {
         PROCESS_CPU_SECONDS_TOTAL: Counter "process_cpu_seconds_total" []

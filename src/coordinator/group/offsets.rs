@@ -1,0 +1,207 @@
+//! How far groups have read: committing, reading, deleting and expiring their offsets.
+//!
+//! Who may commit is decided under the group's lock, and the commit is queued to the catalog before that lock is let
+//! go. So a commit that was allowed precedes whatever the group does next: a rebalance, or its deletion.
+
+use super::{CommitOffsets, GroupError, GroupState, Groups, OffsetToCommit, require_group_id};
+use crate::catalog::{CommittedOffset, GroupOffsets, OffsetCommit, TopicPartition};
+
+/// One group's offsets for retention to look at: the partition, the time of its last commit, and when it ends.
+type Expired = (TopicPartition, i64);
+
+impl Groups {
+    /// Commits offsets, each with its own answer in the order of the request. Returns when they are on disk.
+    pub async fn commit_offsets(
+        &self,
+        commit: CommitOffsets,
+    ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
+        require_group_id(&commit.group_id)?;
+        let now_ms = self.clock.now_ms();
+        let expire_ms = commit
+            .retention_ms
+            .map(|retention_ms| now_ms.saturating_add(retention_ms));
+        let mut answers: Vec<_> = commit
+            .offsets
+            .iter()
+            .map(|offset| self.check_commit(offset))
+            .collect();
+        let accepted: Vec<_> = commit
+            .offsets
+            .iter()
+            .zip(&answers)
+            .filter(|(_, answer)| answer.is_ok())
+            .map(|(offset, _)| OffsetCommit {
+                topic: offset.topic.clone(),
+                partition: offset.partition,
+                committed: CommittedOffset {
+                    offset: offset.offset,
+                    leader_epoch: offset.leader_epoch,
+                    metadata: offset.metadata.clone(),
+                    commit_ms: now_ms,
+                    expire_ms,
+                },
+            })
+            .collect();
+        // A consumer without a group's management makes its group by committing.
+        let create = commit.member.generation < 0 && !accepted.is_empty();
+        let stored = self
+            .with_group(&commit.group_id, create, |seat, now, _| {
+                seat.group.begin_commit(&commit.member, now)?;
+                Ok((!accepted.is_empty())
+                    .then(|| self.catalog.commit_offsets(&commit.group_id, accepted)))
+            })
+            .unwrap_or(if commit.member.generation < 0 {
+                Ok(None)
+            } else {
+                Err(GroupError::GroupIdNotFound)
+            })?;
+        if let Some(stored) = stored {
+            let missing = stored.await?;
+            for (offset, answer) in commit.offsets.iter().zip(&mut answers) {
+                if missing.contains(&offset.topic) {
+                    *answer = Err(GroupError::UnknownTopicOrPartition);
+                }
+            }
+        }
+        Ok(answers)
+    }
+
+    /// The group's committed offset for one partition.
+    pub fn committed_offset(
+        &self,
+        group_id: &str,
+        topic: &str,
+        partition: i32,
+    ) -> Option<CommittedOffset> {
+        let offsets = self.catalog.offsets(group_id)?;
+        let offsets = offsets.read();
+        offsets.get(topic)?.get(&partition).cloned()
+    }
+
+    /// Everything that the group has committed.
+    pub fn committed_offsets(&self, group_id: &str) -> GroupOffsets {
+        self.catalog
+            .offsets(group_id)
+            .map(|offsets| offsets.read().clone())
+            .unwrap_or_default()
+    }
+
+    /// Deletes offsets, each with its own answer, except those of topics that the group's consumers read.
+    pub async fn delete_offsets(
+        &self,
+        group_id: &str,
+        partitions: Vec<TopicPartition>,
+    ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
+        require_group_id(group_id)?;
+        let (answers, deleted) = self
+            .with_group(group_id, false, |seat, _, _| {
+                if seat.group.member_count() > 0 && !seat.group.is_of_consumers() {
+                    return Err(GroupError::NonEmptyGroup);
+                }
+                let answers: Vec<_> = partitions
+                    .iter()
+                    .map(|(topic, partition)| {
+                        if self.logs.log_end_offset(topic, *partition).is_none() {
+                            Err(GroupError::UnknownTopicOrPartition)
+                        } else if seat.group.is_subscribed_to(topic) {
+                            Err(GroupError::GroupSubscribedToTopic)
+                        } else {
+                            Ok(())
+                        }
+                    })
+                    .collect();
+                let allowed = partitions
+                    .into_iter()
+                    .zip(&answers)
+                    .filter(|(_, answer)| answer.is_ok())
+                    .map(|(partition, _)| partition)
+                    .collect();
+                Ok((answers, self.catalog.delete_offsets(group_id, allowed)))
+            })
+            .ok_or(GroupError::GroupIdNotFound)??;
+        deleted.await?;
+        Ok(answers)
+    }
+
+    /// Deletes the offsets whose time is over and the groups that have nothing left.
+    ///
+    /// An offset's time counts from when its group became empty; without a group's management, or when no consumer of
+    /// a stable group reads the topic any more, from its last commit.
+    pub async fn expire_offsets(&self) {
+        let group_ids: Vec<_> = self.groups.read().keys().cloned().collect();
+        for group_id in group_ids {
+            let expired = self.with_group(&group_id, false, |seat, now, _| {
+                let counts_from_empty = match (seat.group.protocol_type(), seat.group.state()) {
+                    (Some(_), GroupState::Empty) => Some(seat.group.state_since_ms()),
+                    (Some(_), GroupState::Stable) if seat.group.knows_subscriptions() => None,
+                    (None, _) => None,
+                    _ => return None,
+                };
+                let expired = self.expired(&group_id, counts_from_empty, now.unix_ms, |topic| {
+                    seat.group.is_subscribed_to(topic)
+                });
+                (!expired.is_empty()).then(|| self.catalog.expire_offsets(&group_id, expired))
+            });
+            if let Some(Some(expired)) = expired {
+                match expired.await {
+                    Ok(expired) => tracing::info!(
+                        group = group_id,
+                        offsets = expired.len(),
+                        "expired committed offsets"
+                    ),
+                    Err(error) => {
+                        tracing::warn!(group = group_id, %error, "cannot expire committed offsets");
+                        return;
+                    }
+                }
+            }
+            self.remove_if_abandoned(&group_id).await;
+        }
+    }
+
+    fn expired(
+        &self,
+        group_id: &str,
+        counts_from_empty: Option<i64>,
+        now_ms: i64,
+        subscribed: impl Fn(&str) -> bool,
+    ) -> Vec<Expired> {
+        let Some(offsets) = self.catalog.offsets(group_id) else {
+            return Vec::new();
+        };
+        let offsets = offsets.read();
+        offsets
+            .iter()
+            .filter(|(topic, _)| !subscribed(topic))
+            .flat_map(|(topic, partitions)| {
+                partitions
+                    .iter()
+                    .map(move |(partition, committed)| ((topic.clone(), *partition), committed))
+            })
+            .filter(|(_, committed)| {
+                let ends_ms = committed.expire_ms.unwrap_or_else(|| {
+                    // An offset may have been committed after the group became empty, by a tool.
+                    counts_from_empty
+                        .map_or(committed.commit_ms, |empty| empty.max(committed.commit_ms))
+                        .saturating_add(self.settings.offsets_retention_ms)
+                });
+                now_ms >= ends_ms
+            })
+            .map(|(partition, committed)| (partition, committed.commit_ms))
+            .collect()
+    }
+
+    fn check_commit(&self, offset: &OffsetToCommit) -> Result<(), GroupError> {
+        if self
+            .logs
+            .log_end_offset(&offset.topic, offset.partition)
+            .is_none()
+        {
+            Err(GroupError::UnknownTopicOrPartition)
+        } else if offset.metadata.len() > self.settings.offset_metadata_max_bytes {
+            Err(GroupError::OffsetMetadataTooLarge)
+        } else {
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! When which group has to look at its deadlines.
+//!
+//! Each group stands in the queue at most once, at or before its earliest deadline. Heartbeats move deadlines away all
+//! the time without touching the queue: a group that is woken too early goes back in with its new deadline.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::Groups;
+
+/// How often offsets and groups are checked for their retention.
+const RETENTION_CHECK_INTERVAL: Duration = Duration::from_secs(600);
+
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    queue: Mutex<Queue>,
+    earlier: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    by_time: BinaryHeap<Reverse<(u64, String)>>,
+    /// The entry of each group that counts; others in the heap are left-overs.
+    of_group: HashMap<String, u64>,
+}
+
+impl Timers {
+    /// Wakes the group at the given monotonic time, unless it is to be woken before.
+    pub(super) fn schedule(&self, group_id: &str, at_ms: u64) {
+        let mut queue = self.queue.lock();
+        if queue.of_group.get(group_id).is_some_and(|at| *at <= at_ms) {
+            return;
+        }
+        queue.of_group.insert(group_id.to_owned(), at_ms);
+        queue.by_time.push(Reverse((at_ms, group_id.to_owned())));
+        let is_next = queue
+            .by_time
+            .peek()
+            .is_some_and(|Reverse((first, _))| *first == at_ms);
+        drop(queue);
+        if is_next {
+            self.earlier.notify_one();
+        }
+    }
+
+    /// The groups whose time has come, each taken out of the queue.
+    fn take_due(&self, now_ms: u64) -> Vec<String> {
+        let mut queue = self.queue.lock();
+        let mut due = Vec::new();
+        while let Some(Reverse((at_ms, _))) = queue.by_time.peek()
+            && *at_ms <= now_ms
+        {
+            let Some(Reverse((at_ms, group_id))) = queue.by_time.pop() else {
+                break;
+            };
+            if queue.of_group.get(&group_id) == Some(&at_ms) {
+                queue.of_group.remove(&group_id);
+                due.push(group_id);
+            }
+        }
+        due
+    }
+
+    fn next_ms(&self) -> Option<u64> {
+        let queue = self.queue.lock();
+        queue.by_time.peek().map(|Reverse((at_ms, _))| *at_ms)
+    }
+}
+
+impl Groups {
+    /// Ends sessions and join phases when their time is up, and offsets when theirs is. Never returns; to be spawned once,
+    /// and aborted when the server ends.
+    pub async fn run(self: Arc<Self>) {
+        let mut retention = tokio::time::interval(RETENTION_CHECK_INTERVAL);
+        loop {
+            let wait = self.tick();
+            tokio::select! {
+                () = sleep_or_forever(wait) => {}
+                () = self.timers.earlier.notified() => {}
+                _ = retention.tick() => self.expire_offsets().await,
+            }
+        }
+    }
+
+    /// Does what is due by the clock. Returns how long it is until something else may be.
+    pub fn tick(&self) -> Option<Duration> {
+        for group_id in self.timers.take_due(self.now().monotonic_ms) {
+            // Looking at the group is enough: its due deadlines are seen to whenever it is touched.
+            self.with_group(&group_id, false, |_, _, _| {});
+            self.forget_if_unused(&group_id);
+        }
+        let next_ms = self.timers.next_ms()?;
+        Some(Duration::from_millis(
+            next_ms.saturating_sub(self.now().monotonic_ms),
+        ))
+    }
+}
+
+async fn sleep_or_forever(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_woken_once_at_its_earliest_time() {
+        let timers = Timers::default();
+        timers.schedule("a", 10);
+        timers.schedule("a", 20);
+        timers.schedule("b", 15);
+        timers.schedule("b", 5);
+        assert_eq!(timers.next_ms(), Some(5));
+        assert_eq!(timers.take_due(4), [] as [String; 0]);
+        assert_eq!(timers.take_due(10), ["b", "a"]);
+        assert_eq!(timers.take_due(100), [] as [String; 0]);
+        timers.schedule("a", 20);
+        assert_eq!(timers.take_due(100), ["a"]);
+    }
+}
