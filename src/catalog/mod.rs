@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use rusqlite::{Connection, OpenFlags};
+use uuid::Uuid;
 
 pub use error::Error;
 pub use groups::{GroupRow, MemberRow};
@@ -94,7 +95,8 @@ impl Catalog {
             .await
     }
 
-    /// Deletes the topic together with its configs and every group's offsets in it.
+    /// Deletes the topic together with its configs and every group's offsets in it. Its id stays among the
+    /// [deleted](Catalog::deleted_topics) ones until it is forgotten.
     pub async fn delete_topic(&self, name: &str) -> Result<(), Error> {
         let offsets = Arc::clone(&self.offsets);
         let (deleted, applied) = (name.to_owned(), name.to_owned());
@@ -103,6 +105,19 @@ impl Catalog {
                 move |db| topics::delete(db, &deleted),
                 move |()| offsets.apply_topic_deletion(&applied),
             )
+            .await
+    }
+
+    /// Ids of deleted topics that were not yet forgotten: directories with such an id are left over from the topic.
+    /// Reads the file and blocks: for the start.
+    pub fn deleted_topics(&self) -> Result<HashSet<Uuid>, Error> {
+        topics::load_deleted(&self.reader()?)
+    }
+
+    /// Forgets a deleted topic, once nothing is left of it on disk.
+    pub async fn forget_deleted_topic(&self, id: Uuid) -> Result<(), Error> {
+        self.writer
+            .write(move |db| topics::forget_deleted(db, id), |()| {})
             .await
     }
 

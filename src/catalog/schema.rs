@@ -29,6 +29,11 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (topic, key)
     ) WITHOUT ROWID;
 
+    -- Topics whose directories may still have to be removed.
+    CREATE TABLE deleted_topics (
+        id TEXT NOT NULL PRIMARY KEY
+    ) WITHOUT ROWID;
+
     CREATE TABLE committed_offsets (
         group_id     TEXT    NOT NULL,
         topic        TEXT    NOT NULL REFERENCES topics (name) ON DELETE CASCADE,
@@ -173,6 +178,6 @@ mod tests {
                 |row| row.get(0),
             )
             .unwrap();
-        assert_eq!(tables, 8);
+        assert_eq!(tables, 9);
     }
 }

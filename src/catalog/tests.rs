@@ -92,6 +92,23 @@ async fn what_does_not_exist_or_exists_already_is_said() {
 }
 
 #[tokio::test]
+async fn a_deleted_topics_id_is_remembered_until_it_is_forgotten() {
+    let home = Home::new();
+    let catalog = home.open();
+    let (old, new) = (topic("orders", 1), topic("orders", 2));
+    catalog.create_topic(old.clone()).await.unwrap();
+    catalog.delete_topic("orders").await.unwrap();
+    catalog.create_topic(new.clone()).await.unwrap();
+    drop(catalog);
+
+    let catalog = home.open();
+    assert_eq!(catalog.deleted_topics().unwrap(), [old.id].into());
+    catalog.forget_deleted_topic(old.id).await.unwrap();
+    assert!(catalog.deleted_topics().unwrap().is_empty());
+    assert_eq!(catalog.topics().unwrap(), [new]);
+}
+
+#[tokio::test]
 async fn a_deleted_topic_takes_its_offsets_along_and_a_new_one_starts_without() {
     let home = Home::new();
     let catalog = home.open();

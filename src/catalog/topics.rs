@@ -1,6 +1,6 @@
 //! Topics and their configs as rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
@@ -54,12 +54,33 @@ pub(super) fn create(db: &Connection, topic: &TopicRow) -> Result<(), Error> {
     insert_configs(db, &topic.name, &topic.configs)
 }
 
-/// Deletes the topic, its configs and, by the foreign key, every group's offsets in it.
+/// Deletes the topic, its configs and, by the foreign key, every group's offsets in it. Its id is remembered.
 pub(super) fn delete(db: &Connection, name: &str) -> Result<(), Error> {
+    db.prepare_cached("INSERT INTO deleted_topics (id) SELECT id FROM topics WHERE name = ?1")?
+        .execute([name])?;
     let deleted = db
         .prepare_cached("DELETE FROM topics WHERE name = ?1")?
         .execute([name])?;
     found(deleted, name)
+}
+
+pub(super) fn load_deleted(db: &Connection) -> Result<HashSet<Uuid>, Error> {
+    let mut statement = db.prepare("SELECT id FROM deleted_topics")?;
+    let mut rows = statement.query([])?;
+    let mut deleted = HashSet::new();
+    while let Some(row) = rows.next()? {
+        let id: String = row.get(0)?;
+        let id = Uuid::parse_str(&id)
+            .map_err(|error| Error::Corrupt(format!("id of a deleted topic: {error}")))?;
+        deleted.insert(id);
+    }
+    Ok(deleted)
+}
+
+pub(super) fn forget_deleted(db: &Connection, id: Uuid) -> Result<(), Error> {
+    db.prepare_cached("DELETE FROM deleted_topics WHERE id = ?1")?
+        .execute([id.to_string()])?;
+    Ok(())
 }
 
 pub(super) fn set_partitions(db: &Connection, name: &str, partitions: i32) -> Result<(), Error> {
