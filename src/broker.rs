@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use crate::catalog::Catalog;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Effective};
+use crate::coordinator::group::Groups;
 use crate::metrics::Metrics;
 
 /// The only node there is.
@@ -16,7 +17,10 @@ pub const NODE_ID: i32 = 1;
 /// One server's components.
 pub struct Broker {
     pub config: Config,
+    /// The server's settings and where each came from.
+    pub settings: Vec<Effective>,
     pub catalog: Arc<Catalog>,
+    pub groups: Arc<Groups>,
     pub metrics: Arc<Metrics>,
     pub clock: Arc<dyn Clock>,
 }
