@@ -302,6 +302,45 @@ fn the_repository_names_no_machine_and_no_registry() {
 }
 
 #[test]
+fn every_fuzz_target_is_declared_and_has_a_corpus() {
+    let fuzz = root().join("fuzz");
+    let targets: BTreeSet<String> = rust_files()
+        .iter()
+        .filter(|path| path.starts_with(fuzz.join("fuzz_targets")))
+        .filter_map(|path| {
+            path.file_stem()
+                .map(|stem| stem.to_string_lossy().into_owned())
+        })
+        .collect();
+    let manifest = read(&fuzz.join("Cargo.toml"));
+    let mut wrong = Vec::new();
+    if targets.is_empty() {
+        wrong.push("fuzz/fuzz_targets: no target".to_string());
+    }
+    for target in &targets {
+        if !manifest.contains(&format!("\"fuzz_targets/{target}.rs\"")) {
+            wrong.push(format!("fuzz/Cargo.toml: does not name `{target}`"));
+        }
+        let corpus = fuzz.join("corpus").join(target);
+        let inputs = fs::read_dir(&corpus).map(Iterator::count).unwrap_or(0);
+        if inputs == 0 {
+            wrong.push(format!("fuzz/corpus/{target}: empty or missing"));
+        }
+    }
+    for entry in fs::read_dir(fuzz.join("corpus"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !targets.contains(&name) {
+            wrong.push(format!("fuzz/corpus/{name}: corpus of no target"));
+        }
+    }
+    assert_none(&wrong, "fuzz targets that would not run");
+}
+
+#[test]
 fn dependencies_come_under_permissive_licences() {
     let metadata = metadata();
     let own = &metadata
