@@ -8,7 +8,9 @@
 pub mod api_versions;
 mod cluster;
 mod error;
+mod groups;
 mod init_producer_id;
+mod offsets;
 mod operations;
 
 use std::fmt;
@@ -162,6 +164,19 @@ pub static APIS: &[Api] = &[
         messages::api_versions::ApiVersionsRequest,
         api_versions::handle
     ),
+    api!(messages::heartbeat::HeartbeatRequest, groups::heartbeat),
+    api!(
+        messages::offset_commit::OffsetCommitRequest,
+        offsets::commit
+    ),
+    api!(messages::offset_fetch::OffsetFetchRequest, offsets::fetch),
+    api!(
+        messages::find_coordinator::FindCoordinatorRequest,
+        groups::find_coordinator
+    ),
+    api!(messages::join_group::JoinGroupRequest, groups::join),
+    api!(messages::sync_group::SyncGroupRequest, groups::sync),
+    api!(messages::leave_group::LeaveGroupRequest, groups::leave),
     api!(
         messages::init_producer_id::InitProducerIdRequest,
         init_producer_id::handle
@@ -169,6 +184,16 @@ pub static APIS: &[Api] = &[
     api!(
         messages::describe_cluster::DescribeClusterRequest,
         cluster::handle
+    ),
+    api!(messages::list_groups::ListGroupsRequest, groups::list),
+    api!(
+        messages::describe_groups::DescribeGroupsRequest,
+        groups::describe
+    ),
+    api!(messages::delete_groups::DeleteGroupsRequest, groups::delete),
+    api!(
+        messages::offset_delete::OffsetDeleteRequest,
+        offsets::delete
     ),
 ];
 

@@ -5,7 +5,9 @@
 /// Nobody asked.
 pub(super) const NOT_REQUESTED: i32 = i32::MIN;
 
+const READ: i32 = 1 << 3;
 const CREATE: i32 = 1 << 5;
+const DELETE: i32 = 1 << 6;
 const ALTER: i32 = 1 << 7;
 const DESCRIBE: i32 = 1 << 8;
 const CLUSTER_ACTION: i32 = 1 << 9;
@@ -21,3 +23,6 @@ pub(super) const CLUSTER: i32 = CREATE
     | DESCRIBE_CONFIGS
     | ALTER_CONFIGS
     | IDEMPOTENT_WRITE;
+
+/// Everything that can be done to a group.
+pub(super) const GROUP: i32 = READ | DELETE | DESCRIBE;

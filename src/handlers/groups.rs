@@ -1,0 +1,391 @@
+//! Consumer groups: who coordinates them, membership (JoinGroup, SyncGroup, Heartbeat, LeaveGroup), and what operators ask
+//! (ListGroups, DescribeGroups, DeleteGroups).
+//!
+//! The coordinator's answers come as its own types; here is what the versions of the wire make of them.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+
+use super::{Call, error, operations};
+use crate::broker::NODE_ID;
+use crate::coordinator::group::{
+    GroupDescription, GroupError, GroupState, JoinGroup, JoinedGroup, LeavingMember,
+    MemberIdentity, SyncGroup,
+};
+use crate::protocol::kafka::ErrorCode;
+use crate::protocol::messages::delete_groups::{
+    DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse,
+};
+use crate::protocol::messages::describe_groups::{
+    DescribeGroupsRequest, DescribeGroupsResponse, DescribedGroup, DescribedGroupMember,
+};
+use crate::protocol::messages::find_coordinator::{
+    Coordinator, FindCoordinatorRequest, FindCoordinatorResponse,
+};
+use crate::protocol::messages::heartbeat::{HeartbeatRequest, HeartbeatResponse};
+use crate::protocol::messages::join_group::{
+    JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMember,
+};
+use crate::protocol::messages::leave_group::{
+    LeaveGroupRequest, LeaveGroupResponse, MemberResponse,
+};
+use crate::protocol::messages::list_groups::{ListGroupsRequest, ListGroupsResponse, ListedGroup};
+use crate::protocol::messages::sync_group::{SyncGroupRequest, SyncGroupResponse};
+
+/// The only type of group there is, by Kafka's name; ListGroups 5 can filter by it.
+const CLASSIC: &str = "Classic";
+
+/// FindCoordinator asks for many keys at once.
+const FIND_COORDINATOR_BATCHED_FROM: i16 = 4;
+/// A new dynamic member has to come back with the id it is given (KIP-394).
+const MEMBER_ID_REQUIRED_FROM: i16 = 4;
+/// The protocol's name in JoinGroup's response may be null.
+const NULL_PROTOCOL_FROM: i16 = 7;
+/// A leader can be told to keep the assignment (KIP-814).
+const SKIP_ASSIGNMENT_FROM: i16 = 9;
+/// JoinGroup carries a rebalance timeout of its own.
+const REBALANCE_TIMEOUT_FROM: i16 = 1;
+/// SyncGroup must name the protocol that the member believes was chosen.
+const SYNC_NAMES_PROTOCOL_FROM: i16 = 5;
+/// LeaveGroup names several members, each with its own answer.
+const LEAVE_BATCHED_FROM: i16 = 3;
+/// DescribeGroups says of a group that does not exist that it does not, instead of calling it dead.
+const DESCRIBE_NOT_FOUND_FROM: i16 = 6;
+
+const KEY_TYPE_GROUP: i8 = 0;
+const KEY_TYPE_TRANSACTION: i8 = 1;
+
+pub(super) async fn find_coordinator(
+    call: Call,
+    request: FindCoordinatorRequest,
+) -> FindCoordinatorResponse {
+    let find = |key: String| match request.key_type {
+        KEY_TYPE_GROUP => {
+            let (host, port) = call.broker.advertised(call.context.local);
+            Coordinator {
+                key,
+                node_id: NODE_ID,
+                host,
+                port: i32::from(port),
+                ..Coordinator::default()
+            }
+        }
+        KEY_TYPE_TRANSACTION => {
+            tracing::info!(
+                peer = %call.context.peer,
+                client_id = call.client_id.as_deref(),
+                transactional_id = key,
+                "refused a transactional producer: this server does not offer transactions"
+            );
+            // Producers of every family take this code as final.
+            let refusal = ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
+            no_coordinator(key, refusal, "this server does not offer transactions")
+        }
+        _ => no_coordinator(
+            key,
+            ErrorCode::INVALID_REQUEST,
+            "this server coordinates nothing of that key type",
+        ),
+    };
+    if call.version >= FIND_COORDINATOR_BATCHED_FROM {
+        return FindCoordinatorResponse {
+            coordinators: request.coordinator_keys.into_iter().map(find).collect(),
+            ..FindCoordinatorResponse::default()
+        };
+    }
+    let found = find(request.key);
+    FindCoordinatorResponse {
+        error_code: found.error_code,
+        error_message: found.error_message,
+        node_id: found.node_id,
+        host: found.host,
+        port: found.port,
+        ..FindCoordinatorResponse::default()
+    }
+}
+
+fn no_coordinator(key: String, error_code: ErrorCode, reason: &str) -> Coordinator {
+    Coordinator {
+        key,
+        node_id: -1,
+        port: -1,
+        error_code,
+        error_message: Some(reason.to_owned()),
+        ..Coordinator::default()
+    }
+}
+
+pub(super) async fn join(call: Call, request: JoinGroupRequest) -> JoinGroupResponse {
+    let asked_id = request.member_id.clone();
+    let join = JoinGroup {
+        group_id: request.group_id,
+        member_id: request.member_id,
+        group_instance_id: request.group_instance_id,
+        client_id: call.client_id.unwrap_or_default(),
+        client_host: format!("/{}", call.context.peer.ip().to_canonical()),
+        session_timeout_ms: request.session_timeout_ms,
+        rebalance_timeout_ms: if call.version >= REBALANCE_TIMEOUT_FROM {
+            request.rebalance_timeout_ms
+        } else {
+            request.session_timeout_ms
+        },
+        protocol_type: request.protocol_type,
+        protocols: request
+            .protocols
+            .into_iter()
+            .map(|protocol| (protocol.name, detached(&protocol.metadata)))
+            .collect(),
+        requires_member_id: call.version >= MEMBER_ID_REQUIRED_FROM,
+        supports_skipping_assignment: call.version >= SKIP_ASSIGNMENT_FROM,
+        reason: request.reason,
+    };
+    match call.broker.groups.join(join).await {
+        Ok(joined) => joined_response(joined),
+        Err(refusal) => JoinGroupResponse {
+            error_code: error::of_group(&refusal),
+            protocol_name: (call.version < NULL_PROTOCOL_FROM).then(String::new),
+            member_id: match refusal {
+                GroupError::MemberIdRequired { member_id } => member_id,
+                _ => asked_id,
+            },
+            ..JoinGroupResponse::default()
+        },
+    }
+}
+
+fn joined_response(joined: JoinedGroup) -> JoinGroupResponse {
+    JoinGroupResponse {
+        generation_id: joined.generation,
+        protocol_type: joined.protocol_type,
+        protocol_name: Some(joined.protocol_name.unwrap_or_default()),
+        leader: joined.leader,
+        skip_assignment: joined.skip_assignment,
+        member_id: joined.member_id,
+        members: joined
+            .members
+            .into_iter()
+            .map(|member| JoinGroupResponseMember {
+                member_id: member.member_id,
+                group_instance_id: member.group_instance_id,
+                metadata: member.metadata,
+            })
+            .collect(),
+        ..JoinGroupResponse::default()
+    }
+}
+
+pub(super) async fn sync(call: Call, request: SyncGroupRequest) -> SyncGroupResponse {
+    let names_protocol = request.protocol_type.is_some() && request.protocol_name.is_some();
+    if call.version >= SYNC_NAMES_PROTOCOL_FROM && !names_protocol {
+        return SyncGroupResponse {
+            error_code: ErrorCode::INCONSISTENT_GROUP_PROTOCOL,
+            ..SyncGroupResponse::default()
+        };
+    }
+    let sync = SyncGroup {
+        group_id: request.group_id,
+        member: MemberIdentity {
+            member_id: request.member_id,
+            group_instance_id: request.group_instance_id,
+            generation: request.generation_id,
+        },
+        protocol_type: request.protocol_type,
+        protocol_name: request.protocol_name,
+        assignments: request
+            .assignments
+            .into_iter()
+            .map(|each| (each.member_id, detached(&each.assignment)))
+            .collect(),
+    };
+    match call.broker.groups.sync(sync).await {
+        Ok(synced) => SyncGroupResponse {
+            protocol_type: synced.protocol_type,
+            protocol_name: synced.protocol_name,
+            assignment: synced.assignment,
+            ..SyncGroupResponse::default()
+        },
+        Err(refusal) => SyncGroupResponse {
+            error_code: error::of_group(&refusal),
+            ..SyncGroupResponse::default()
+        },
+    }
+}
+
+pub(super) async fn heartbeat(call: Call, request: HeartbeatRequest) -> HeartbeatResponse {
+    let member = MemberIdentity {
+        member_id: request.member_id,
+        group_instance_id: request.group_instance_id,
+        generation: request.generation_id,
+    };
+    let beat = call.broker.groups.heartbeat(&request.group_id, &member);
+    HeartbeatResponse {
+        error_code: error::of_group_result(&beat),
+        ..HeartbeatResponse::default()
+    }
+}
+
+pub(super) async fn leave(call: Call, request: LeaveGroupRequest) -> LeaveGroupResponse {
+    let leaving: Vec<_> = if call.version >= LEAVE_BATCHED_FROM {
+        request
+            .members
+            .into_iter()
+            .map(|member| LeavingMember {
+                member_id: member.member_id,
+                group_instance_id: member.group_instance_id,
+                reason: member.reason,
+            })
+            .collect()
+    } else {
+        vec![LeavingMember {
+            member_id: request.member_id,
+            group_instance_id: None,
+            reason: None,
+        }]
+    };
+    let answers = match call.broker.groups.leave(&request.group_id, &leaving) {
+        Ok(answers) => answers,
+        // A group that does not exist knows none of the members.
+        Err(GroupError::UnknownMemberId) => vec![Err(GroupError::UnknownMemberId); leaving.len()],
+        Err(refusal) => {
+            return LeaveGroupResponse {
+                error_code: error::of_group(&refusal),
+                ..LeaveGroupResponse::default()
+            };
+        }
+    };
+    if call.version < LEAVE_BATCHED_FROM {
+        return LeaveGroupResponse {
+            error_code: answers
+                .first()
+                .map_or(ErrorCode::NONE, error::of_group_result),
+            ..LeaveGroupResponse::default()
+        };
+    }
+    LeaveGroupResponse {
+        members: leaving
+            .into_iter()
+            .zip(&answers)
+            .map(|(member, answer)| MemberResponse {
+                member_id: member.member_id,
+                group_instance_id: member.group_instance_id,
+                error_code: error::of_group_result(answer),
+            })
+            .collect(),
+        ..LeaveGroupResponse::default()
+    }
+}
+
+pub(super) async fn list(call: Call, request: ListGroupsRequest) -> ListGroupsResponse {
+    let wanted = |filter: &[String], value: &str| {
+        filter.is_empty() || filter.iter().any(|each| each.eq_ignore_ascii_case(value))
+    };
+    let groups = if wanted(&request.types_filter, CLASSIC) {
+        call.broker.groups.list()
+    } else {
+        Vec::new()
+    };
+    ListGroupsResponse {
+        groups: groups
+            .into_iter()
+            .filter(|group| wanted(&request.states_filter, group.state.name()))
+            .map(|group| ListedGroup {
+                group_id: group.group_id,
+                protocol_type: group.protocol_type,
+                group_state: group.state.name().to_owned(),
+                group_type: CLASSIC.to_owned(),
+            })
+            .collect(),
+        ..ListGroupsResponse::default()
+    }
+}
+
+pub(super) async fn describe(call: Call, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
+    let authorized_operations = if request.include_authorized_operations {
+        operations::GROUP
+    } else {
+        operations::NOT_REQUESTED
+    };
+    let groups = once_each(request.groups)
+        .into_iter()
+        .map(|group_id| match call.broker.groups.describe(&group_id) {
+            Some(group) => DescribedGroup {
+                authorized_operations,
+                ..described(group)
+            },
+            None => DescribedGroup {
+                authorized_operations,
+                ..not_found(group_id, call.version)
+            },
+        })
+        .collect();
+    DescribeGroupsResponse {
+        groups,
+        ..DescribeGroupsResponse::default()
+    }
+}
+
+fn described(group: GroupDescription) -> DescribedGroup {
+    DescribedGroup {
+        group_id: group.group_id,
+        group_state: group.state.name().to_owned(),
+        protocol_type: group.protocol_type,
+        protocol_data: group.protocol,
+        members: group
+            .members
+            .into_iter()
+            .map(|member| DescribedGroupMember {
+                member_id: member.member_id,
+                group_instance_id: member.group_instance_id,
+                client_id: member.client_id,
+                client_host: member.client_host,
+                member_metadata: member.metadata,
+                member_assignment: member.assignment,
+            })
+            .collect(),
+        ..DescribedGroup::default()
+    }
+}
+
+fn not_found(group_id: String, version: i16) -> DescribedGroup {
+    let (error_code, error_message) = if version >= DESCRIBE_NOT_FOUND_FROM {
+        let message = format!("group {group_id:?} does not exist");
+        (ErrorCode::GROUP_ID_NOT_FOUND, Some(message))
+    } else {
+        (ErrorCode::NONE, None)
+    };
+    DescribedGroup {
+        error_code,
+        error_message,
+        group_id,
+        group_state: GroupState::Dead.name().to_owned(),
+        ..DescribedGroup::default()
+    }
+}
+
+pub(super) async fn delete(call: Call, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
+    let mut results = Vec::new();
+    for group_id in once_each(request.groups_names) {
+        let deleted = call.broker.groups.delete_group(&group_id).await;
+        results.push(DeletableGroupResult {
+            error_code: error::of_group_result(&deleted),
+            group_id,
+        });
+    }
+    DeleteGroupsResponse {
+        results,
+        ..DeleteGroupsResponse::default()
+    }
+}
+
+/// Each group once, so that naming a large group a million times does not make a response a million times its size.
+fn once_each(mut group_ids: Vec<String>) -> Vec<String> {
+    let mut seen = HashSet::new();
+    group_ids.retain(|group_id| seen.insert(group_id.clone()));
+    group_ids
+}
+
+/// Bytes that will be kept for long, copied so that they do not keep the whole request in memory.
+fn detached(bytes: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(bytes)
+}
