@@ -47,15 +47,17 @@ pub enum Problem {
     UnsupportedVersion(i16),
 }
 
+/// No element takes more memory than this many times its smallest encoding; `Decoder::nullable_array` checks it.
+const MEMORY_RATIO_MAX: usize = 32;
+
 /// The memory that the decoded form of `frame_bytes` may take in strings and arrays.
 ///
 /// A message decodes to more bytes than it has on the wire: an empty string is 1 byte there and 24 here. The worst
-/// ratio of any element in any message is below 32 (a test beside the messages holds that), so that small frames always
-/// fit, however they are filled. A frame of many megabytes that is neither Produce nor Fetch has no honest reason to
+/// ratio of any element in any message is 32, so that small frames always fit, however they are filled. A frame of many megabytes that is neither Produce nor Fetch has no honest reason to
 /// exist; for such the bound flattens to twice the frame above 64 MiB, still several times what a million
 /// partitions in one request would take.
 pub fn memory_budget(frame_bytes: usize) -> usize {
-    let steep = (64 << 10) + frame_bytes.saturating_mul(32);
+    let steep = (64 << 10) + frame_bytes.saturating_mul(MEMORY_RATIO_MAX);
     let flat = (64 << 20) + frame_bytes.saturating_mul(2);
     steep.min(flat)
 }
@@ -217,6 +219,13 @@ impl Decoder {
             return Ok(None);
         };
         let element_min = T::size_min(self.version).max(1);
+        // Depends on the type and the version alone, never on the bytes read.
+        debug_assert!(
+            size_of::<T>() <= MEMORY_RATIO_MAX * element_min,
+            "{} takes {} bytes for {element_min} on the wire",
+            std::any::type_name::<T>(),
+            size_of::<T>(),
+        );
         if count > self.left() / element_min {
             return Err(self.error(Problem::CountExceedsBytes {
                 count,
