@@ -14,6 +14,9 @@ use thiserror::Error;
 
 use super::wire::{Version, Wire};
 
+/// The longest text in any message, in any version.
+pub(super) const STRING_BYTES_MAX: usize = i16::MAX as usize;
+
 /// What a frame was refused for, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("{problem} (at byte {at} of the body)")]
@@ -35,6 +38,8 @@ pub enum Problem {
     UnexpectedNull,
     #[error("variable-length integer longer than 32 bits")]
     VarintTooLong,
+    #[error("a text of {0} bytes announced, {STRING_BYTES_MAX} are allowed")]
+    StringTooLong(usize),
     #[error("text that is not UTF-8")]
     NotUtf8,
     #[error("the message would take more memory than its size permits")]
@@ -194,6 +199,10 @@ impl Decoder {
         let Some(len) = self.length(|d| d.i16().map(i32::from))? else {
             return Ok(None);
         };
+        // Compact lengths could say more; Kafka allows it to no text.
+        if len > STRING_BYTES_MAX {
+            return Err(self.error(Problem::StringTooLong(len)));
+        }
         let range = self.take(len)?;
         match std::str::from_utf8(&self.bytes[range]) {
             Ok(text) => {

@@ -3,6 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
+use super::decoder::STRING_BYTES_MAX;
 use super::wire::{Version, Wire};
 use crate::record::Records;
 
@@ -94,8 +95,7 @@ impl Encoder {
     }
 
     pub fn put_string(&mut self, text: &str) -> Result<(), EncodeError> {
-        // A compact string could be longer, but Kafka's own readers refuse more than 32,767 bytes there too.
-        if text.len() > i16::MAX as usize {
+        if text.len() > STRING_BYTES_MAX {
             return Err(EncodeError::TooLong(text.len()));
         }
         self.put_length(text.len(), |e, length| {
