@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
@@ -10,6 +9,7 @@ use super::client::{Client, Connect, check};
 use super::error::CliError;
 use super::output::{OutputFormat, print};
 use super::position::{self, Position};
+use super::record_view;
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use crate::record::{DecompressLimit, Record, RecordBatch};
@@ -250,73 +250,21 @@ impl Reader {
             text.push_str(&format!("{}\t", record.timestamp_ms));
         }
         if self.args.print_headers {
-            let headers: Vec<String> = record
-                .headers
-                .iter()
-                .map(|it| format!("{}={}", lossy(&it.key), show_bytes(it.value.as_ref())))
-                .collect();
-            text.push_str(&headers.join(","));
+            text.push_str(&record_view::headers_text(record));
             text.push('\t');
         }
         if self.args.print_key {
-            text.push_str(&show_bytes(record.key.as_ref()));
+            text.push_str(&record_view::text(record.key.as_ref()));
             text.push('\t');
         }
-        text.push_str(&show_bytes(record.value.as_ref()));
+        text.push_str(&record_view::text(record.value.as_ref()));
     }
 
     fn json(&self, partition: i32, record: &Record) -> Value {
-        let headers: Vec<Value> = record
-            .headers
-            .iter()
-            .map(|it| {
-                let mut object = Map::new();
-                object.insert("key".into(), lossy(&it.key).into());
-                insert_bytes(&mut object, "value", it.value.as_ref());
-                Value::Object(object)
-            })
-            .collect();
         let mut object = Map::new();
         object.insert("topic".into(), json!(self.args.topic));
         object.insert("partition".into(), json!(partition));
-        object.insert("offset".into(), json!(record.offset));
-        object.insert("timestamp".into(), json!(record.timestamp_ms));
-        insert_bytes(&mut object, "key", record.key.as_ref());
-        insert_bytes(&mut object, "value", record.value.as_ref());
-        object.insert("headers".into(), headers.into());
+        object.extend(record_view::json(record));
         Value::Object(object)
-    }
-}
-
-fn lossy(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn show_bytes(bytes: Option<&Bytes>) -> String {
-    bytes.map_or_else(|| "null".to_owned(), |it| lossy(it))
-}
-
-/// Text under `name`; bytes that are not text as base64 under `name_base64`.
-fn insert_bytes(object: &mut Map<String, Value>, name: &str, bytes: Option<&Bytes>) {
-    match bytes.map(|it| std::str::from_utf8(it)) {
-        None => object.insert(name.to_owned(), Value::Null),
-        Some(Ok(text)) => object.insert(name.to_owned(), text.into()),
-        Some(Err(_)) => object.insert(
-            format!("{name}_base64"),
-            bytes.map(|it| BASE64_STANDARD.encode(it)).into(),
-        ),
-    };
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_that_are_not_text_come_as_base64() {
-        let mut object = Map::new();
-        insert_bytes(&mut object, "value", Some(&Bytes::from_static(b"\xff")));
-        insert_bytes(&mut object, "key", Some(&Bytes::from_static(b"k")));
-        assert_eq!(json!(object), json!({ "value_base64": "/w==", "key": "k" }));
     }
 }
