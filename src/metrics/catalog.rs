@@ -135,6 +135,22 @@ catalog! {
             "Time of one fdatasync of a log segment";
         LOG_FLUSH_FAILURES_TOTAL: Counter "streamline_log_flush_failures_total" []
             "Failed fdatasyncs; each one has poisoned its partition";
+        LOG_START_OFFSET: Gauge "streamline_log_start_offset" ["topic", "partition"]
+            "Earliest offset that can be read";
+        LOG_HIGH_WATERMARK: Gauge "streamline_log_high_watermark" ["topic", "partition"]
+            "Offset up to which consumers can read";
+        LOG_DAMAGED_RANGES_TOTAL: Counter "streamline_log_damaged_ranges_total" []
+            "Damaged ranges of the log that were found, set aside and not served";
+        RECOVERY_DURATION_SECONDS: Gauge "streamline_recovery_duration_seconds" []
+            "How long opening the logs took at the last start";
+        RECOVERY_PARTITIONS: Gauge "streamline_recovery_partitions" []
+            "Partitions that were opened at the last start";
+        RECOVERY_TRUNCATED_BYTES_TOTAL: Counter "streamline_recovery_truncated_bytes_total" []
+            "Bytes of incomplete writes that recovery cut off";
+        RETENTION_DELETED_SEGMENTS_TOTAL: Counter "streamline_retention_deleted_segments_total" []
+            "Segments deleted by retention";
+        RETENTION_DELETED_BYTES_TOTAL: Counter "streamline_retention_deleted_bytes_total" []
+            "Bytes of the segments deleted by retention";
     }
     "Consumer groups" {
         CONSUMER_GROUPS_TOTAL: Gauge "streamline_consumer_groups_total" []

@@ -1,1 +1,42 @@
 //! The log on local disk, in the format Kafka itself writes.
+//!
+//! From the outside in:
+//!
+//! * [`Topics`] holds all topics of a data directory: opens, creates, deletes, flushes, retains and closes them.
+//! * [`Partition`] is one log with its producers, its durability and its readers.
+//! * `log` is the list of segments and the end that is written; `segment` one file and how to find things in it;
+//!   `index` its two sparse indexes; `scan` the walk over its batches.
+//! * `recovery` puts logs in order that were not closed cleanly, `retention` says what may go, `durability` keeps the
+//!   books of what is written, on disk and visible, `producer_state` recognises retries, `checkpoint` reads and writes
+//!   Kafka's small text files, `admission` says what may be appended, `health` probes the disk, `stats` is what a scrape
+//!   shows.
+//!
+//! What holds everywhere: what readers see is a prefix of the log and whole batches; nothing that is damaged is served;
+//! a failed append leaves no trace; what a disk has promised is never given up for what it has not.
+//!
+//! Deliberately not known here: API keys, error codes, sockets, HTTP, and who asks.
+
+mod admission;
+mod checkpoint;
+mod durability;
+mod error;
+mod health;
+mod index;
+mod log;
+mod partition;
+mod producer_state;
+mod recovery;
+mod retention;
+mod scan;
+mod segment;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod topics;
+
+pub use error::Error;
+pub use partition::{
+    Acks, AppendOptions, Appended, Fetched, Isolation, Offsets, Partition, PartitionSnapshot,
+    TimestampedOffset, Watch,
+};
+pub use topics::{FoundTopic, StorageOptions, Topic, TopicInfo, TopicSpec, Topics};

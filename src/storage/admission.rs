@@ -1,0 +1,185 @@
+//! What a batch has to be like before it may be appended, and what the topic makes of it.
+//!
+//! Everything here is done before the append lock is taken.
+
+use super::error::Error;
+use crate::config::{CompressionType, TimestampType, TopicConfig};
+use crate::record::{Compression, DecompressLimit, RecordBatch};
+
+/// Batches as they will be stored, offsets and leader epoch aside.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    pub batches: Vec<RecordBatch>,
+    /// The time that was stamped on the records, if the topic does that.
+    pub log_append_time_ms: Option<i64>,
+}
+
+/// Checks batches against the topic's limits, and recompresses and stamps them as it asks.
+pub(super) fn admit(
+    mut batches: Vec<RecordBatch>,
+    config: &TopicConfig,
+    now_ms: i64,
+) -> Result<Admitted, Error> {
+    if batches.is_empty() {
+        return Err(crate::record::Error::Empty.into());
+    }
+    let stamps = config.message_timestamp_type == TimestampType::LogAppendTime;
+    for batch in &mut batches {
+        let attributes = batch.header().attributes;
+        if attributes.is_control() || attributes.is_transactional() {
+            return Err(Error::NotAClientBatch);
+        }
+        check_size(batch, config)?;
+        let summary = batch.validate_records(DecompressLimit::default())?;
+        if !stamps {
+            check_time(summary.min_timestamp, config, now_ms)?;
+            check_time(summary.max_timestamp, config, now_ms)?;
+            if summary.max_timestamp != batch.header().max_timestamp {
+                *batch = batch.with_max_timestamp(summary.max_timestamp);
+            }
+        }
+        if let Some(codec) = codec_of(config.compression_type)
+            && codec != batch.compression()
+        {
+            *batch = batch.recompress(codec, DecompressLimit::default())?;
+            check_size(batch, config)?;
+        }
+        if stamps {
+            *batch = batch.with_log_append_time(now_ms);
+        }
+    }
+    Ok(Admitted {
+        batches,
+        log_append_time_ms: stamps.then_some(now_ms),
+    })
+}
+
+fn check_size(batch: &RecordBatch, config: &TopicConfig) -> Result<(), Error> {
+    let limit = config.max_message_bytes.max(0) as usize;
+    match batch.size_bytes() > limit {
+        true => Err(Error::BatchTooLarge {
+            size: batch.size_bytes(),
+            limit,
+        }),
+        false => Ok(()),
+    }
+}
+
+/// A record without a timestamp (−1) is let through, as Kafka does.
+fn check_time(timestamp_ms: i64, config: &TopicConfig, now_ms: i64) -> Result<(), Error> {
+    let min_ms = now_ms.saturating_sub(config.message_timestamp_before_max_ms);
+    let max_ms = now_ms.saturating_add(config.message_timestamp_after_max_ms);
+    match timestamp_ms == -1 || (min_ms..=max_ms).contains(&timestamp_ms) {
+        true => Ok(()),
+        false => Err(Error::TimestampOutOfBounds {
+            timestamp_ms,
+            min_ms,
+            max_ms,
+        }),
+    }
+}
+
+fn codec_of(wanted: CompressionType) -> Option<Compression> {
+    match wanted {
+        CompressionType::Producer => None,
+        CompressionType::Uncompressed => Some(Compression::None),
+        CompressionType::Gzip => Some(Compression::Gzip),
+        CompressionType::Snappy => Some(Compression::Snappy),
+        CompressionType::Lz4 => Some(Compression::Lz4),
+        CompressionType::Zstd => Some(Compression::Zstd),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::BatchBuilder;
+
+    const NOW_MS: i64 = 1_700_000_000_000;
+
+    fn batch(timestamp_ms: i64) -> RecordBatch {
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.push(timestamp_ms, None, Some(&[7; 1000]), &[]);
+        builder.push(timestamp_ms + 5, None, Some(&[7; 1000]), &[]);
+        builder.build().unwrap()
+    }
+
+    fn admit_one(batch: RecordBatch, config: &TopicConfig) -> Result<RecordBatch, Error> {
+        admit(vec![batch], config, NOW_MS).map(|admitted| admitted.batches[0].clone())
+    }
+
+    #[test]
+    fn batches_are_kept_as_they_came_unless_the_topic_wants_otherwise() {
+        let config = TopicConfig::default();
+        assert_eq!(admit_one(batch(NOW_MS), &config).unwrap(), batch(NOW_MS));
+        let config = TopicConfig {
+            compression_type: CompressionType::Zstd,
+            ..config
+        };
+        let stored = admit_one(batch(NOW_MS), &config).unwrap();
+        assert_eq!(stored.compression(), Compression::Zstd);
+        assert!(stored.size_bytes() < batch(NOW_MS).size_bytes());
+    }
+
+    #[test]
+    fn a_batch_above_the_limit_is_refused_with_both_numbers() {
+        let config = TopicConfig {
+            max_message_bytes: 500,
+            ..TopicConfig::default()
+        };
+        assert!(matches!(
+            admit_one(batch(NOW_MS), &config),
+            Err(Error::BatchTooLarge { limit: 500, .. })
+        ));
+    }
+
+    #[test]
+    fn timestamps_out_of_bounds_are_refused_and_missing_ones_are_not() {
+        let config = TopicConfig {
+            message_timestamp_before_max_ms: 1_000,
+            message_timestamp_after_max_ms: 1_000,
+            ..TopicConfig::default()
+        };
+        admit_one(batch(NOW_MS - 900), &config).unwrap();
+        for timestamp_ms in [NOW_MS - 1_001, NOW_MS + 996] {
+            assert!(matches!(
+                admit_one(batch(timestamp_ms), &config),
+                Err(Error::TimestampOutOfBounds { .. })
+            ));
+        }
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.push(-1, None, None, &[]);
+        admit_one(builder.build().unwrap(), &config).unwrap();
+    }
+
+    #[test]
+    fn log_append_time_is_stamped_whatever_the_producer_said() {
+        let config = TopicConfig {
+            message_timestamp_type: TimestampType::LogAppendTime,
+            ..TopicConfig::default()
+        };
+        let admitted = admit(vec![batch(5)], &config, NOW_MS).unwrap();
+        assert_eq!(admitted.log_append_time_ms, Some(NOW_MS));
+        let records = admitted.batches[0]
+            .records(DecompressLimit::default())
+            .unwrap();
+        for record in records {
+            assert_eq!(record.unwrap().timestamp_ms, NOW_MS);
+        }
+    }
+
+    #[test]
+    fn control_and_transactional_batches_are_not_for_clients_to_write() {
+        for builder in [
+            BatchBuilder::new(Compression::None).control(),
+            BatchBuilder::new(Compression::None).transactional(),
+        ] {
+            let mut builder = builder;
+            builder.push(NOW_MS, None, None, &[]);
+            assert!(matches!(
+                admit_one(builder.build().unwrap(), &TopicConfig::default()),
+                Err(Error::NotAClientBatch)
+            ));
+        }
+    }
+}

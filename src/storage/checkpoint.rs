@@ -1,0 +1,248 @@
+//! Kafka's small text files: offsets per partition, leader epochs per log, and the topic's id.
+//!
+//! A checkpoint is a version, a count and that many lines; `partition.metadata` is two lines of `key: value`. All are
+//! replaced atomically. A file that cannot be understood is treated as absent by its readers, who know what to do
+//! without it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use uuid::Uuid;
+
+use super::error::{Error, IoContext};
+use crate::fs::Fs;
+
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// An offset for each of many partitions, by topic and partition number.
+pub(super) type Offsets = BTreeMap<(String, i32), i64>;
+
+/// Reads an offset checkpoint; `None` if there is none, or none that can be understood.
+pub(super) fn read_offsets(fs: &Fs, path: &Path) -> Result<Option<Offsets>, Error> {
+    Ok(read(fs, path)?.and_then(|text| {
+        parse_lines(&text, |words| match words {
+            [topic, partition, offset] => Some((
+                (topic.to_string(), partition.parse().ok()?),
+                offset.parse().ok()?,
+            )),
+            _ => None,
+        })
+    }))
+}
+
+pub(super) fn write_offsets(fs: &Fs, path: &Path, offsets: &Offsets) -> Result<(), Error> {
+    let mut text = format!("0\n{}\n", offsets.len());
+    for ((topic, partition), offset) in offsets {
+        let _ = writeln!(text, "{topic} {partition} {offset}");
+    }
+    fs.write_atomically(path, text.as_bytes())
+        .during("write", path)
+}
+
+/// The leader epochs of a log: which epoch began at which offset, oldest first. Here there is one leader, so a log that
+/// was not brought from elsewhere has epoch 0 throughout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LeaderEpochs {
+    entries: Vec<(i32, i64)>,
+}
+
+impl LeaderEpochs {
+    /// Those of a log that starts here.
+    pub fn new() -> Self {
+        Self {
+            entries: vec![(0, 0)],
+        }
+    }
+
+    pub fn read(fs: &Fs, path: &Path) -> Result<Option<Self>, Error> {
+        Ok(read(fs, path)?.and_then(|text| {
+            let entries: Vec<(i32, i64)> = parse_lines(&text, |words| match words {
+                [epoch, offset] => Some((epoch.parse().ok()?, offset.parse().ok()?)),
+                _ => None,
+            })?;
+            let grows = entries.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1);
+            (grows && !entries.is_empty()).then_some(Self { entries })
+        }))
+    }
+
+    pub fn to_text(&self) -> String {
+        let mut text = format!("0\n{}\n", self.entries.len());
+        for (epoch, offset) in &self.entries {
+            let _ = writeln!(text, "{epoch} {offset}");
+        }
+        text
+    }
+
+    /// The epoch that new records get.
+    pub fn current(&self) -> i32 {
+        self.entries.last().map_or(0, |(epoch, _)| *epoch)
+    }
+
+    /// The epoch of the record at `offset`.
+    pub fn at(&self, offset: i64) -> i32 {
+        let after = self.entries.partition_point(|(_, start)| *start <= offset);
+        match after.checked_sub(1) {
+            Some(entry) => self.entries[entry].0,
+            None => self.entries.first().map_or(0, |(epoch, _)| *epoch),
+        }
+    }
+
+    /// The largest epoch not after the one asked for, and where it ends; `None` for an epoch that is yet to come.
+    pub fn end_offset(&self, epoch: i32, log_end: i64) -> Option<(i32, i64)> {
+        if epoch < 0 || epoch > self.current() {
+            return None;
+        }
+        let after = self.entries.partition_point(|(each, _)| *each <= epoch);
+        let end = self.entries.get(after).map_or(log_end, |(_, start)| *start);
+        let floor = after
+            .checked_sub(1)
+            .map_or(epoch, |entry| self.entries[entry].0);
+        Some((floor, end))
+    }
+}
+
+/// The content of `partition.metadata`.
+pub(super) fn partition_metadata_text(topic_id: Uuid) -> String {
+    format!("version: 0\ntopic_id: {}", encode_id(topic_id))
+}
+
+/// The topic id in a `partition.metadata` file, if it holds one.
+pub(super) fn read_partition_metadata(fs: &Fs, path: &Path) -> Result<Option<Uuid>, Error> {
+    Ok(read(fs, path)?.and_then(|text| {
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix("topic_id:"))?;
+        decode_id(value.trim())
+    }))
+}
+
+fn read(fs: &Fs, path: &Path) -> Result<Option<String>, Error> {
+    match fs.read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        other => Ok(String::from_utf8(other.during("read", path)?).ok()),
+    }
+}
+
+fn parse_lines<T, C: FromIterator<T>>(
+    text: &str,
+    parse: impl Fn(&[&str]) -> Option<T>,
+) -> Option<C> {
+    let mut lines = text.lines();
+    if lines.next()?.trim() != "0" {
+        return None;
+    }
+    let count: usize = lines.next()?.trim().parse().ok()?;
+    let mut seen = 0;
+    let parsed = lines
+        .map(|line| {
+            seen += 1;
+            let words: Vec<&str> = line.split_whitespace().collect();
+            parse(&words)
+        })
+        .collect::<Option<C>>()?;
+    (seen == count).then_some(parsed)
+}
+
+/// Kafka's way to write an id: base64url of its 16 bytes, without padding.
+pub(super) fn encode_id(id: Uuid) -> String {
+    let number = id.as_u128();
+    // 22 digits of six bits are 132 bits: the last digit carries only two.
+    (0..22)
+        .map(|digit| {
+            let shift = 122 - 6 * digit;
+            let bits = match shift {
+                0.. => number >> shift,
+                _ => number << -shift,
+            };
+            char::from(ALPHABET[(bits & 63) as usize])
+        })
+        .collect()
+}
+
+fn decode_id(text: &str) -> Option<Uuid> {
+    let text = text.trim_end_matches('=').as_bytes();
+    if text.len() != 22 {
+        return None;
+    }
+    let mut number: u128 = 0;
+    for (digit, byte) in text.iter().enumerate() {
+        let value = ALPHABET.iter().position(|each| each == byte)? as u128;
+        number = match digit {
+            21 => number << 2 | value >> 4,
+            _ => number << 6 | value,
+        };
+    }
+    Some(Uuid::from_u128(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_come_back_and_nonsense_counts_as_absent() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("recovery-point-offset-checkpoint");
+        let fs = Fs::new();
+        assert_eq!(read_offsets(&fs, &path).unwrap(), None);
+        let offsets: Offsets = [(("a.b".to_string(), 0), 12), (("c".to_string(), 7), 0)].into();
+        write_offsets(&fs, &path, &offsets).unwrap();
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            "0\n2\na.b 0 12\nc 7 0\n"
+        );
+        assert_eq!(read_offsets(&fs, &path).unwrap(), Some(offsets));
+        for nonsense in [
+            "",
+            "0",
+            "1\n0\n",
+            "0\n2\na 0 1\n",
+            "0\n1\na 0\n",
+            "0\n1\na b c\n",
+        ] {
+            std::fs::write(&path, nonsense).unwrap();
+            assert_eq!(read_offsets(&fs, &path).unwrap(), None, "{nonsense:?}");
+        }
+    }
+
+    #[test]
+    fn epochs_end_where_the_next_begins() {
+        let epochs = LeaderEpochs {
+            entries: vec![(2, 0), (4, 10), (7, 25)],
+        };
+        assert_eq!(epochs.current(), 7);
+        assert_eq!(
+            [0, 9, 10, 24, 25, 99].map(|offset| epochs.at(offset)),
+            [2, 2, 4, 4, 7, 7]
+        );
+        assert_eq!(epochs.end_offset(7, 40), Some((7, 40)));
+        assert_eq!(epochs.end_offset(5, 40), Some((4, 25)));
+        assert_eq!(epochs.end_offset(2, 40), Some((2, 10)));
+        assert_eq!(epochs.end_offset(1, 40), Some((1, 0)));
+        assert_eq!(epochs.end_offset(8, 40), None);
+        assert_eq!(epochs.end_offset(-1, 40), None);
+    }
+
+    #[test]
+    fn epochs_come_back_from_their_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("leader-epoch-checkpoint");
+        let epochs = LeaderEpochs {
+            entries: vec![(0, 0), (3, 17)],
+        };
+        std::fs::write(&path, epochs.to_text()).unwrap();
+        assert_eq!(LeaderEpochs::read(&Fs::new(), &path).unwrap(), Some(epochs));
+    }
+
+    #[test]
+    fn ids_are_written_as_kafka_writes_them() {
+        // The pair is from Kafka's own documentation of its Uuid: 0x…01 is the reserved metadata topic's id.
+        assert_eq!(encode_id(Uuid::from_u128(1)), "AAAAAAAAAAAAAAAAAAAAAQ");
+        for id in [Uuid::nil(), Uuid::max(), Uuid::new_v4(), Uuid::new_v4()] {
+            assert_eq!(decode_id(&encode_id(id)), Some(id));
+        }
+        assert_eq!(decode_id("short"), None);
+        assert_eq!(decode_id("AAAAAAAAAAAAAAAAAAAA!Q"), None);
+    }
+}

@@ -1,0 +1,353 @@
+//! Where a partition ends: what is written, what the disk has, what readers may see.
+//!
+//! ```text
+//! log_start ≤ high_watermark ≤ log_end        durable ≤ log_end
+//! ```
+//!
+//! A [`Tail`] is the bookkeeping alone, always under its partition's lock and never across I/O. Its rules:
+//!
+//! * A batch that was promised to the disk (`acks=all`) is not shown before the disk has it, and nothing behind it is,
+//!   so what readers see is always a prefix. Other batches are shown at once.
+//! * One synchronisation runs at a time. It covers what was written when it started; whoever comes later rides on the
+//!   next one.
+//! * After a failed synchronisation nothing more is promised or shown, ever: the kernel marks pages clean that it could
+//!   not write, so a retry would report success for data that is gone.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::error::Error;
+use super::segment::Segment;
+
+/// A place between two batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub offset: i64,
+    /// The segment's base offset.
+    pub segment: i64,
+    pub position: u64,
+}
+
+/// Someone who waits for the disk to have everything below an offset.
+type Waiter = (i64, oneshot::Sender<Result<(), Error>>);
+
+pub(super) struct Tail {
+    pub log_start: i64,
+    pub end: Mark,
+    /// Readers may go up to here.
+    pub visible: Mark,
+    /// The disk has everything below.
+    pub durable: i64,
+    pub active: Arc<Segment>,
+    /// Starts of batches promised to the disk that it does not have yet.
+    promised: VecDeque<Mark>,
+    /// Where the last promise ends.
+    promised_end: i64,
+    /// Closed segments that are not known to be on disk.
+    unsynced: Vec<Arc<Segment>>,
+    /// Files were created that their directory may not remember.
+    directory_changed: bool,
+    syncing: bool,
+    waiters: Vec<Waiter>,
+    failure: Option<Error>,
+    /// When the oldest data that the disk lacks was written.
+    unsynced_since: Option<Duration>,
+}
+
+/// What a synchronisation has to do.
+pub(super) struct Sync {
+    pub segments: Vec<Arc<Segment>>,
+    pub active: Arc<Segment>,
+    pub directory: bool,
+    /// What it makes durable.
+    pub end: i64,
+}
+
+/// How to wait for durability.
+pub(super) enum Wait {
+    Done(Result<(), Error>),
+    /// For a synchronisation; `start` says that the caller has to run it.
+    For {
+        result: oneshot::Receiver<Result<(), Error>>,
+        start: bool,
+    },
+}
+
+impl Tail {
+    /// That of a log which is on disk up to `end`, if `durable`; otherwise nothing is known about the disk.
+    pub fn new(log_start: i64, end: Mark, durable: i64, active: Arc<Segment>) -> Self {
+        Self {
+            log_start,
+            end,
+            visible: end,
+            durable,
+            active,
+            promised: VecDeque::new(),
+            promised_end: durable,
+            unsynced: Vec::new(),
+            directory_changed: durable < end.offset || end.offset == 0,
+            syncing: false,
+            waiters: Vec::new(),
+            failure: None,
+            unsynced_since: (durable < end.offset).then_some(Duration::ZERO),
+        }
+    }
+
+    /// An error once the log takes no more records.
+    pub fn check(&self) -> Result<(), Error> {
+        match &self.failure {
+            Some(failure) => Err(failure.clone()),
+            None => Ok(()),
+        }
+    }
+
+    pub fn failure(&self) -> Option<&Error> {
+        self.failure.as_ref()
+    }
+
+    /// Batches were written from `start` to `end`. Returns whether there was nothing unsynchronised before.
+    pub fn appended(&mut self, start: Mark, end: Mark, promised: bool, now: Duration) -> bool {
+        debug_assert_eq!(start.offset, self.end.offset);
+        if promised {
+            self.promised.push_back(start);
+            self.promised_end = end.offset;
+        }
+        self.end = end;
+        self.show();
+        let was_clean = self.unsynced_since.is_none();
+        self.unsynced_since.get_or_insert(now);
+        was_clean
+    }
+
+    /// The active segment was closed and another one begun.
+    pub fn rolled(&mut self, closed: Arc<Segment>, opened: Arc<Segment>) {
+        if self.durable < self.end.offset {
+            self.unsynced.push(closed);
+        }
+        self.directory_changed = true;
+        self.end.segment = opened.base_offset;
+        self.end.position = 0;
+        self.active = opened;
+        self.show();
+    }
+
+    fn show(&mut self) {
+        let visible = self.promised.front().copied().unwrap_or(self.end);
+        if self.failure.is_none() && visible.offset >= self.visible.offset {
+            self.visible = visible;
+        }
+    }
+
+    /// Waits until everything below `offset` is durable, or, if `promised_only`, only until promises below it are kept.
+    pub fn wait(&mut self, offset: i64, promised_only: bool) -> Wait {
+        let offset = match promised_only {
+            true => offset.min(self.promised_end),
+            false => offset,
+        };
+        if self.durable >= offset {
+            return Wait::Done(Ok(()));
+        }
+        if let Some(failure) = &self.failure {
+            return Wait::Done(Err(failure.clone()));
+        }
+        let (sender, result) = oneshot::channel();
+        self.waiters.push((offset, sender));
+        Wait::For {
+            result,
+            start: self.claim(),
+        }
+    }
+
+    /// Takes the right to synchronise, if nobody has it.
+    pub fn claim(&mut self) -> bool {
+        let free = !self.syncing && self.failure.is_none();
+        self.syncing |= free;
+        free
+    }
+
+    pub fn is_syncing(&self) -> bool {
+        self.syncing
+    }
+
+    /// Begins a synchronisation of all that is written so far.
+    pub fn begin(&mut self) -> Sync {
+        self.unsynced_since = None;
+        Sync {
+            segments: std::mem::take(&mut self.unsynced),
+            active: Arc::clone(&self.active),
+            directory: std::mem::take(&mut self.directory_changed),
+            end: self.end.offset,
+        }
+    }
+
+    /// It succeeded. Returns whether another one is due at once, for those who came meanwhile.
+    pub fn synced(&mut self, sync: &Sync) -> bool {
+        self.durable = self.durable.max(sync.end);
+        while self
+            .promised
+            .front()
+            .is_some_and(|start| start.offset < self.durable)
+        {
+            self.promised.pop_front();
+        }
+        self.show();
+        let durable = self.durable;
+        for (_, waiter) in self.waiters.extract_if(.., |waiter| waiter.0 <= durable) {
+            // Whoever does not wait any more does not need to know.
+            let _ = waiter.send(Ok(()));
+        }
+        let again = !self.waiters.is_empty() && self.failure.is_none();
+        self.syncing = again;
+        again
+    }
+
+    /// Nothing more is promised, written or shown.
+    pub fn fail(&mut self, failure: Error) {
+        for (_, waiter) in self.waiters.drain(..) {
+            let _ = waiter.send(Err(failure.clone()));
+        }
+        self.failure.get_or_insert(failure);
+        self.syncing = false;
+        self.unsynced_since = None;
+    }
+
+    pub fn unsynced_since(&self) -> Option<Duration> {
+        self.unsynced_since
+    }
+
+    /// Records that the disk may lack.
+    pub fn unsynced_records(&self) -> i64 {
+        self.end.offset - self.durable
+    }
+
+    /// Promises everything written so far to the disk, as `flush.messages` does; what is visible stays so.
+    pub fn promise_all(&mut self) {
+        self.promised_end = self.end.offset;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::index::SparseIndex;
+    use super::*;
+    use crate::fs::Fs;
+    use std::path::Path;
+
+    fn segment(base_offset: i64) -> Arc<Segment> {
+        let dir = Arc::from(Path::new("nowhere"));
+        Arc::new(Segment::sound(
+            &Fs::new(),
+            &dir,
+            base_offset,
+            0,
+            SparseIndex::new(),
+        ))
+    }
+
+    fn mark(offset: i64) -> Mark {
+        Mark {
+            offset,
+            segment: 0,
+            position: offset as u64 * 100,
+        }
+    }
+
+    fn tail() -> Tail {
+        Tail::new(0, mark(0), 0, segment(0))
+    }
+
+    fn append(tail: &mut Tail, until: i64, promised: bool) {
+        tail.appended(tail.end, mark(until), promised, Duration::ZERO);
+    }
+
+    #[test]
+    fn batches_without_a_promise_show_at_once() {
+        let mut tail = tail();
+        append(&mut tail, 3, false);
+        assert_eq!(tail.visible, mark(3));
+        assert_eq!(tail.durable, 0);
+    }
+
+    #[test]
+    fn a_promised_batch_holds_back_itself_and_all_behind_it() {
+        let mut tail = tail();
+        append(&mut tail, 3, false);
+        append(&mut tail, 5, true);
+        append(&mut tail, 8, false);
+        assert_eq!(tail.visible, mark(3));
+        assert!(tail.claim());
+        let sync = tail.begin();
+        append(&mut tail, 9, true);
+        assert!(!tail.synced(&sync));
+        assert_eq!((tail.visible, tail.durable), (mark(8), 8));
+    }
+
+    #[test]
+    fn waiters_ride_on_the_sync_that_began_after_them() {
+        let mut tail = tail();
+        append(&mut tail, 3, true);
+        let Wait::For {
+            result: mut first,
+            start: true,
+        } = tail.wait(3, true)
+        else {
+            panic!("nobody synchronises yet");
+        };
+        let sync = tail.begin();
+        append(&mut tail, 5, true);
+        let Wait::For {
+            result: mut second,
+            start: false,
+        } = tail.wait(5, true)
+        else {
+            panic!("a synchronisation is under way");
+        };
+        assert!(tail.synced(&sync), "the second waiter needs another one");
+        assert!(first.try_recv().unwrap().is_ok());
+        second.try_recv().unwrap_err();
+        let sync = tail.begin();
+        assert!(!tail.synced(&sync));
+        assert!(second.try_recv().unwrap().is_ok());
+        assert!(matches!(tail.wait(5, true), Wait::Done(Ok(()))));
+    }
+
+    #[test]
+    fn without_a_promise_there_is_nothing_to_wait_for() {
+        let mut tail = tail();
+        append(&mut tail, 3, false);
+        assert!(matches!(tail.wait(3, true), Wait::Done(Ok(()))));
+        assert!(matches!(tail.wait(3, false), Wait::For { .. }));
+    }
+
+    #[test]
+    fn after_a_failure_nothing_more_shows_and_nobody_is_told_otherwise() {
+        let mut tail = tail();
+        append(&mut tail, 2, false);
+        append(&mut tail, 3, true);
+        let Wait::For { mut result, .. } = tail.wait(3, true) else {
+            panic!("there is something to wait for");
+        };
+        tail.begin();
+        tail.fail(Error::Closed);
+        assert!(result.try_recv().unwrap().is_err());
+        assert_eq!(tail.visible, mark(2));
+        assert!(!tail.claim());
+        tail.check().unwrap_err();
+        assert!(matches!(tail.wait(3, true), Wait::Done(Err(_))));
+        assert!(matches!(tail.wait(0, true), Wait::Done(Ok(()))));
+    }
+
+    #[test]
+    fn closed_segments_are_synchronised_with_the_next_one() {
+        let mut tail = tail();
+        append(&mut tail, 3, true);
+        tail.rolled(segment(0), segment(3));
+        let sync = tail.begin();
+        assert_eq!(sync.segments.len(), 1);
+        assert!(sync.directory);
+        assert_eq!(sync.active.base_offset, 3);
+    }
+}

@@ -1,0 +1,138 @@
+//! What can happen to a log.
+//!
+//! Errors say what happened to the log and carry what an operator needs (path, position, the numbers that disagreed).
+//! What a client is told is decided elsewhere.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::record;
+
+/// Why an operation on a log failed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    // What the caller asked for cannot be; asking again differently may help.
+    #[error("there is no topic {topic:?}")]
+    UnknownTopic { topic: String },
+    #[error("topic {topic:?} exists already")]
+    TopicExists { topic: String },
+    #[error("topic {topic:?} has {have} partitions and cannot be given {want}")]
+    InvalidPartitionCount { topic: String, have: i32, want: i32 },
+    #[error("offset {offset} lies outside {log_start}..={log_end}")]
+    OffsetOutOfRange {
+        offset: i64,
+        log_start: i64,
+        log_end: i64,
+    },
+    #[error("a batch of {size} bytes exceeds the limit of {limit}")]
+    BatchTooLarge { size: usize, limit: usize },
+    #[error("timestamp {timestamp_ms} lies outside {min_ms}..={max_ms}")]
+    TimestampOutOfBounds {
+        timestamp_ms: i64,
+        min_ms: i64,
+        max_ms: i64,
+    },
+    #[error("control batches and transactional batches are not accepted here")]
+    NotAClientBatch,
+    #[error(transparent)]
+    InvalidBatch(#[from] Arc<record::Error>),
+
+    // The producer has lost its place.
+    #[error(
+        "producer {producer_id} (epoch {epoch}) sent sequence {got}, but {expected} would be next"
+    )]
+    OutOfOrderSequence {
+        producer_id: i64,
+        epoch: i16,
+        expected: i32,
+        got: i32,
+    },
+    #[error("producer {producer_id} has epoch {current}; epoch {got} is fenced")]
+    ProducerFenced {
+        producer_id: i64,
+        current: i16,
+        got: i16,
+    },
+
+    // The disk has failed; the log is as it was before the call.
+    #[error("disk full while trying to {action} {}", path.display())]
+    DiskFull { action: &'static str, path: PathBuf },
+    #[error("could not {action} {}: {source}", path.display())]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        source: Arc<io::Error>,
+    },
+    #[error("{} is damaged at position {position}: {reason}", path.display())]
+    Corrupt {
+        path: PathBuf,
+        position: u64,
+        reason: String,
+    },
+
+    // The partition no longer takes part.
+    #[error("{topic}-{partition} takes no more records: {reason}")]
+    Poisoned {
+        topic: String,
+        partition: i32,
+        reason: String,
+    },
+    #[error("the partition was deleted")]
+    Deleted,
+    #[error("the log was closed")]
+    Closed,
+}
+
+impl Error {
+    /// Wraps what the file system said about an attempt to `action` the file at `path`.
+    pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        let full = matches!(
+            source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        );
+        if full {
+            Error::DiskFull {
+                action,
+                path: path.to_path_buf(),
+            }
+        } else {
+            Error::Io {
+                action,
+                path: path.to_path_buf(),
+                source: Arc::new(source),
+            }
+        }
+    }
+
+    pub(super) fn corrupt(path: &Path, position: u64, reason: impl Into<String>) -> Self {
+        Error::Corrupt {
+            path: path.to_path_buf(),
+            position,
+            reason: reason.into(),
+        }
+    }
+
+    /// Whether a file was looked for and is not there.
+    pub(super) fn is_absent(&self) -> bool {
+        matches!(self, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+impl From<record::Error> for Error {
+    fn from(error: record::Error) -> Self {
+        Error::InvalidBatch(Arc::new(error))
+    }
+}
+
+/// Attaches what was attempted, and on which file, to an I/O result.
+pub(super) trait IoContext<T> {
+    fn during(self, action: &'static str, path: &Path) -> Result<T, Error>;
+}
+
+impl<T> IoContext<T> for io::Result<T> {
+    fn during(self, action: &'static str, path: &Path) -> Result<T, Error> {
+        self.map_err(|source| Error::io(action, path, source))
+    }
+}

@@ -1,0 +1,415 @@
+//! The sparse indexes of one segment: which position holds an offset, which offset holds a timestamp.
+//!
+//! Both are hints. An entry is believed only after the batch it points to has been looked at, so a stale or damaged
+//! index costs a longer scan and never a wrong answer. Layouts, big endian, as Kafka writes them:
+//!
+//! ```text
+//! .index      relative offset u32 │ position u32             the last offset of the batch that begins at position
+//! .timeindex  timestamp i64       │ relative offset u32      the largest timestamp so far, and its batch's last offset
+//! ```
+//!
+//! The active segment's indexes live in memory ([`SparseIndex`]) and are written when the segment is flushed, rolled or
+//! closed. A closed segment's are searched in their files ([`IndexFile`]), so that old data costs no memory.
+
+use std::path::Path;
+
+use super::error::{Error, IoContext};
+use crate::fs::{File, Fs};
+
+/// "The batch that ends at this offset begins at this position."
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OffsetEntry {
+    pub relative_offset: u32,
+    pub position: u32,
+}
+
+/// "No batch up to and including the one that ends at this offset has a larger timestamp."
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TimeEntry {
+    pub timestamp_ms: i64,
+    pub relative_offset: u32,
+}
+
+/// A fixed-size entry that can be searched for in a file.
+pub(super) trait Entry: Copy {
+    const LEN: usize;
+    fn read(bytes: &[u8]) -> Option<Self>;
+    fn write(self, out: &mut Vec<u8>);
+    /// Whether `self` may follow `before` in a sound index.
+    fn follows(&self, before: &Self) -> bool;
+}
+
+impl Entry for OffsetEntry {
+    const LEN: usize = 8;
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (relative_offset, rest) = bytes.split_first_chunk()?;
+        Some(Self {
+            relative_offset: u32::from_be_bytes(*relative_offset),
+            position: u32::from_be_bytes(*rest.first_chunk()?),
+        })
+    }
+
+    fn write(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.relative_offset.to_be_bytes());
+        out.extend_from_slice(&self.position.to_be_bytes());
+    }
+
+    fn follows(&self, before: &Self) -> bool {
+        self.relative_offset > before.relative_offset && self.position > before.position
+    }
+}
+
+impl Entry for TimeEntry {
+    const LEN: usize = 12;
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (timestamp_ms, rest) = bytes.split_first_chunk()?;
+        Some(Self {
+            timestamp_ms: i64::from_be_bytes(*timestamp_ms),
+            relative_offset: u32::from_be_bytes(*rest.first_chunk()?),
+        })
+    }
+
+    fn write(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.timestamp_ms.to_be_bytes());
+        out.extend_from_slice(&self.relative_offset.to_be_bytes());
+    }
+
+    fn follows(&self, before: &Self) -> bool {
+        self.timestamp_ms > before.timestamp_ms && self.relative_offset >= before.relative_offset
+    }
+}
+
+/// What an index needs to know about a batch that was appended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct IndexedBatch {
+    pub position: u32,
+    pub size: u32,
+    /// The batch's last offset, relative to the segment's base.
+    pub relative_offset: u32,
+    pub max_timestamp_ms: i64,
+}
+
+/// The indexes of a segment that is being written, or that was just read from end to end.
+#[derive(Debug)]
+pub(super) struct SparseIndex {
+    offsets: Vec<OffsetEntry>,
+    times: Vec<TimeEntry>,
+    offsets_written: usize,
+    times_written: usize,
+    bytes_since_entry: u64,
+    /// The batch with the largest timestamp, if there is any batch.
+    max_time: Option<TimeEntry>,
+}
+
+impl SparseIndex {
+    pub fn new() -> Self {
+        Self {
+            offsets: Vec::new(),
+            times: Vec::new(),
+            offsets_written: 0,
+            times_written: 0,
+            bytes_since_entry: 0,
+            max_time: None,
+        }
+    }
+
+    /// Reads the index files of a segment whose batches end at `size`; `None` if either is absent or unsound, or goes
+    /// on further than the segment. Batches from the last entry on are yet to be noted.
+    pub fn load(fs: &Fs, offsets: &Path, times: &Path, size: u64) -> Result<Option<Self>, Error> {
+        let (Some(offsets), Some(times)) = (
+            load_entries::<OffsetEntry>(fs, offsets)?,
+            load_entries::<TimeEntry>(fs, times)?,
+        ) else {
+            return Ok(None);
+        };
+        if offsets
+            .last()
+            .is_some_and(|last| u64::from(last.position) >= size)
+        {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            offsets_written: offsets.len(),
+            times_written: times.len(),
+            bytes_since_entry: 0,
+            max_time: times.last().copied(),
+            offsets,
+            times,
+        }))
+    }
+
+    /// The last batch that has an entry.
+    pub fn last_offset_entry(&self) -> Option<OffsetEntry> {
+        self.offsets.last().copied()
+    }
+
+    /// Takes a batch into account; it gets entries if about `interval_bytes` went by since the last that did.
+    pub fn note(&mut self, batch: IndexedBatch, interval_bytes: u64) {
+        if self
+            .max_time
+            .is_none_or(|max| batch.max_timestamp_ms > max.timestamp_ms)
+        {
+            self.max_time = Some(TimeEntry {
+                timestamp_ms: batch.max_timestamp_ms,
+                relative_offset: batch.relative_offset,
+            });
+        }
+        if self.bytes_since_entry > interval_bytes {
+            push_following(
+                &mut self.offsets,
+                OffsetEntry {
+                    relative_offset: batch.relative_offset,
+                    position: batch.position,
+                },
+            );
+            self.note_max_time();
+            self.bytes_since_entry = 0;
+        }
+        self.bytes_since_entry += u64::from(batch.size);
+    }
+
+    /// Puts the largest timestamp into the time index, as is due when the segment closes.
+    pub fn note_max_time(&mut self) {
+        if let Some(max) = self.max_time.filter(|max| max.timestamp_ms >= 0) {
+            push_following(&mut self.times, max);
+        }
+    }
+
+    pub fn max_time(&self) -> Option<TimeEntry> {
+        self.max_time
+    }
+
+    /// Entries of the fuller of the two indexes, in bytes of its file.
+    pub fn bytes(&self) -> usize {
+        (self.offsets.len() * OffsetEntry::LEN).max(self.times.len() * TimeEntry::LEN)
+    }
+
+    /// The last batch known to end at or before the offset.
+    pub fn floor_offset(&self, relative_offset: u32) -> Option<OffsetEntry> {
+        floor(&self.offsets, |entry| {
+            entry.relative_offset <= relative_offset
+        })
+    }
+
+    /// The last batch known to begin at or before the position.
+    pub fn floor_position(&self, position: u32) -> Option<OffsetEntry> {
+        floor(&self.offsets, |entry| entry.position <= position)
+    }
+
+    /// The last batch up to which all timestamps are known to be smaller.
+    pub fn floor_time(&self, timestamp_ms: i64) -> Option<TimeEntry> {
+        floor(&self.times, |entry| entry.timestamp_ms < timestamp_ms)
+    }
+
+    /// Writes what is not in the files yet. Files that hold anything else are started over.
+    pub fn write_to(&mut self, fs: &Fs, offsets: &Path, times: &Path) -> Result<(), Error> {
+        append_entries(fs, offsets, &self.offsets, &mut self.offsets_written)?;
+        append_entries(fs, times, &self.times, &mut self.times_written)
+    }
+}
+
+fn push_following<E: Entry>(entries: &mut Vec<E>, entry: E) {
+    if entries.last().is_none_or(|last| entry.follows(last)) {
+        entries.push(entry);
+    }
+}
+
+fn floor<E: Entry>(entries: &[E], is_before: impl Fn(&E) -> bool) -> Option<E> {
+    let after = entries.partition_point(is_before);
+    after.checked_sub(1).map(|last| entries[last])
+}
+
+fn load_entries<E: Entry>(fs: &Fs, path: &Path) -> Result<Option<Vec<E>>, Error> {
+    let bytes = match fs.read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        other => other.during("read", path)?,
+    };
+    if !bytes.len().is_multiple_of(E::LEN) {
+        return Ok(None);
+    }
+    let entries: Option<Vec<E>> = bytes.chunks_exact(E::LEN).map(E::read).collect();
+    Ok(entries.filter(|entries| entries.is_sorted_by(|a, b| b.follows(a))))
+}
+
+fn append_entries<E: Entry>(
+    fs: &Fs,
+    path: &Path,
+    entries: &[E],
+    written: &mut usize,
+) -> Result<(), Error> {
+    let file = if *written == 0 {
+        fs.create(path).during("create", path)?
+    } else if *written < entries.len() {
+        fs.open(path).during("open", path)?
+    } else {
+        return Ok(());
+    };
+    let mut bytes = Vec::with_capacity((entries.len() - *written) * E::LEN);
+    for entry in &entries[*written..] {
+        entry.write(&mut bytes);
+    }
+    file.write_all_at(&bytes, (*written * E::LEN) as u64)
+        .during("write", path)?;
+    *written = entries.len();
+    Ok(())
+}
+
+/// A closed segment's index, searched where it lies.
+pub(super) struct IndexFile {
+    file: File,
+    entries: u64,
+}
+
+impl IndexFile {
+    /// Opens an index for searching; `None` if it is absent, or of a length no index has.
+    pub fn open<E: Entry>(fs: &Fs, path: &Path) -> Result<Option<Self>, Error> {
+        let file = match fs.open(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other.during("open", path)?,
+        };
+        let size = file.size().during("read", path)?;
+        if !size.is_multiple_of(E::LEN as u64) {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            file,
+            entries: size / E::LEN as u64,
+        }))
+    }
+
+    /// The last entry for which `is_before` holds, by binary search.
+    pub fn floor<E: Entry>(
+        &self,
+        path: &Path,
+        is_before: impl Fn(&E) -> bool,
+    ) -> Result<Option<E>, Error> {
+        let (mut low, mut high) = (0, self.entries);
+        let mut found = None;
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.entry::<E>(path, middle)? {
+                Some(entry) if is_before(&entry) => {
+                    found = Some(entry);
+                    low = middle + 1;
+                }
+                _ => high = middle,
+            }
+        }
+        Ok(found)
+    }
+
+    pub fn last<E: Entry>(&self, path: &Path) -> Result<Option<E>, Error> {
+        match self.entries.checked_sub(1) {
+            Some(last) => self.entry(path, last),
+            None => Ok(None),
+        }
+    }
+
+    fn entry<E: Entry>(&self, path: &Path, number: u64) -> Result<Option<E>, Error> {
+        let mut bytes = [0; 16];
+        let bytes = &mut bytes[..E::LEN];
+        self.file
+            .read_exact_at(bytes, number * E::LEN as u64)
+            .during("read", path)?;
+        Ok(E::read(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled() -> SparseIndex {
+        let mut index = SparseIndex::new();
+        for number in 0..10_u32 {
+            index.note(
+                IndexedBatch {
+                    position: number * 100,
+                    size: 100,
+                    relative_offset: number * 5 + 4,
+                    max_timestamp_ms: [10, 30, 20, 40, 35, 50, 60, 60, 70, 65][number as usize],
+                },
+                150,
+            );
+        }
+        index
+    }
+
+    #[test]
+    fn entries_are_sparse_and_point_at_the_batch_before_or_at_the_offset() {
+        let index = filled();
+        assert_eq!(index.floor_offset(13), None);
+        let entry = index.floor_offset(14).unwrap();
+        assert_eq!((entry.relative_offset, entry.position), (14, 200));
+        assert_eq!(index.floor_offset(23).unwrap(), entry);
+        assert_eq!(index.floor_offset(1_000).unwrap().position, 800);
+        assert_eq!(index.floor_position(399).unwrap().position, 200);
+    }
+
+    #[test]
+    fn time_entries_hold_the_largest_timestamp_so_far() {
+        let mut index = filled();
+        assert_eq!(index.floor_time(30), None);
+        let entry = index.floor_time(31).unwrap();
+        assert_eq!((entry.timestamp_ms, entry.relative_offset), (30, 9));
+        index.note_max_time();
+        assert_eq!(index.floor_time(i64::MAX).unwrap().timestamp_ms, 70);
+    }
+
+    #[test]
+    fn a_written_index_is_searched_in_its_file_and_grows_by_what_is_new() {
+        let dir = tempfile::tempdir().unwrap();
+        let (offsets, times) = (dir.path().join("0.index"), dir.path().join("0.timeindex"));
+        let fs = Fs::new();
+        let mut index = filled();
+        index.write_to(&fs, &offsets, &times).unwrap();
+        index.note(
+            IndexedBatch {
+                position: 1_000,
+                size: 100,
+                relative_offset: 60,
+                max_timestamp_ms: 99,
+            },
+            0,
+        );
+        index.write_to(&fs, &offsets, &times).unwrap();
+        let file = IndexFile::open::<OffsetEntry>(&fs, &offsets)
+            .unwrap()
+            .unwrap();
+        for relative in [0, 14, 15, 59, 60, 61] {
+            assert_eq!(
+                file.floor::<OffsetEntry>(&offsets, |e| e.relative_offset <= relative)
+                    .unwrap(),
+                index.floor_offset(relative)
+            );
+        }
+        let file = IndexFile::open::<TimeEntry>(&fs, &times).unwrap().unwrap();
+        assert_eq!(
+            file.last::<TimeEntry>(&times)
+                .unwrap()
+                .unwrap()
+                .timestamp_ms,
+            99
+        );
+    }
+
+    #[test]
+    fn an_absent_or_misshapen_index_is_no_index() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.index");
+        let fs = Fs::new();
+        assert!(
+            IndexFile::open::<OffsetEntry>(&fs, &path)
+                .unwrap()
+                .is_none()
+        );
+        std::fs::write(&path, [0; 7]).unwrap();
+        assert!(
+            IndexFile::open::<OffsetEntry>(&fs, &path)
+                .unwrap()
+                .is_none()
+        );
+    }
+}

@@ -1,0 +1,331 @@
+//! A partition's segments in order, and appending to the last of them.
+//!
+//! The list is published whole: a reader takes the current one and keeps it, whatever is rolled or deleted meanwhile.
+//! Changes to the list, and appends, are made by whoever holds the partition's [`Writer`]; there is one.
+//!
+//! A log knows nothing of producers, durability or who reads. What it promises: a failed append leaves it as it was.
+
+use std::io::IoSlice;
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use tracing::error;
+
+use super::error::Error;
+use super::index::{IndexedBatch, SparseIndex};
+use super::segment::{Located, Segment};
+use crate::config::TopicConfig;
+use crate::fs::Fs;
+use crate::record::RecordBatch;
+
+/// The largest distance between offsets of one segment: indexes hold 32 bits, of which Kafka uses 31.
+const RELATIVE_OFFSET_MAX: i64 = i32::MAX as i64;
+
+/// The largest segment file, so that positions fit an index entry.
+const SEGMENT_BYTES_LIMIT: u64 = u32::MAX as u64;
+
+/// Distance of the entries of an index that is made anew: Kafka's default.
+pub(super) const REBUILT_INTERVAL_BYTES: u64 = 4096;
+
+/// Segments by base offset; never empty, and the last is the one that is written.
+pub(super) type Segments = Arc<[Arc<Segment>]>;
+
+pub(super) struct Log {
+    pub dir: Arc<Path>,
+    fs: Fs,
+    segments: RwLock<Segments>,
+}
+
+/// The state that only the writer needs.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub next_offset: i64,
+    /// Where the active segment ends.
+    position: u64,
+    /// Whether the active segment's index is in memory.
+    ready: bool,
+    /// The time by which the active segment's age is judged: its first batch's timestamp.
+    first_timestamp_ms: Option<i64>,
+    /// Taken off `segment.ms` for this segment, as a share of `segment.jitter.ms` in 1/256.
+    jitter: u8,
+    /// Set when the file's end is unknown; nothing more may be written.
+    broken: bool,
+}
+
+/// What an append did.
+pub(super) struct Written {
+    pub base_offset: i64,
+    pub segment: Arc<Segment>,
+    /// Where in the segment the batches begin and end.
+    pub start: u64,
+    pub end: u64,
+}
+
+impl Log {
+    pub fn new(fs: &Fs, dir: Arc<Path>, segments: Vec<Arc<Segment>>) -> Self {
+        debug_assert!(!segments.is_empty());
+        Self {
+            dir,
+            fs: fs.clone(),
+            segments: RwLock::new(segments.into()),
+        }
+    }
+
+    pub fn segments(&self) -> Segments {
+        Arc::clone(&self.segments.read())
+    }
+
+    pub fn active(&self) -> Arc<Segment> {
+        let segments = self.segments.read();
+        Arc::clone(segments.last().expect("a log has at least one segment"))
+    }
+
+    pub fn size_bytes(&self) -> u64 {
+        self.segments().iter().map(|segment| segment.size()).sum()
+    }
+
+    pub fn writer(&self, next_offset: i64) -> Writer {
+        let active = self.active();
+        Writer {
+            next_offset,
+            position: active.size(),
+            ready: false,
+            first_timestamp_ms: None,
+            jitter: jitter_of(&self.dir, active.base_offset),
+            broken: false,
+        }
+    }
+
+    /// Starts a new segment at the log's end if the active one is full, old, or cannot hold the batches. Returns the
+    /// segment that was closed.
+    pub fn roll_if_due(
+        &self,
+        writer: &mut Writer,
+        batches: &[RecordBatch],
+        config: &TopicConfig,
+    ) -> Result<Option<Arc<Segment>>, Error> {
+        self.make_ready(writer)?;
+        if writer.position == 0 || !self.is_roll_due(writer, batches, config) {
+            return Ok(None);
+        }
+        self.roll(writer).map(Some)
+    }
+
+    fn is_roll_due(&self, writer: &Writer, batches: &[RecordBatch], config: &TopicConfig) -> bool {
+        let active = self.active();
+        let bytes: usize = batches.iter().map(RecordBatch::size_bytes).sum();
+        let count: i64 = batches.iter().map(offsets_in).sum();
+        let newest_ms = batches
+            .iter()
+            .map(|batch| batch.header().max_timestamp)
+            .max()
+            .unwrap_or(-1);
+        let jitter_ms = config.segment_jitter_ms / 256 * i64::from(writer.jitter);
+        let is_old = writer.first_timestamp_ms.is_some_and(|first_ms| {
+            first_ms >= 0
+                && newest_ms.saturating_sub(first_ms) > config.segment_ms.saturating_sub(jitter_ms)
+        });
+        let end = writer.position + bytes as u64;
+        let last_relative = writer.next_offset + count - 1 - active.base_offset;
+        is_old
+            || end > config.segment_bytes as u64
+            || end > SEGMENT_BYTES_LIMIT
+            || last_relative > RELATIVE_OFFSET_MAX
+            || active.index_bytes() + 12 > config.segment_index_bytes as usize
+    }
+
+    /// Closes the active segment and starts an empty one at the log's end.
+    pub fn roll(&self, writer: &mut Writer) -> Result<Arc<Segment>, Error> {
+        self.make_ready(writer)?;
+        let closed = self.active();
+        let opened = Arc::new(Segment::sound(
+            &self.fs,
+            &self.dir,
+            writer.next_offset,
+            0,
+            SparseIndex::new(),
+        ));
+        opened.create_file()?;
+        if let Err(failure) = closed.close_index() {
+            let path = opened.log_path();
+            if let Err(error) = self.fs.remove_file(&path) {
+                error!(path = %path.display(), %error, "an empty segment file stays behind");
+            }
+            return Err(failure);
+        }
+        let mut list: Vec<_> = self.segments().to_vec();
+        list.push(Arc::clone(&opened));
+        *self.segments.write() = list.into();
+        writer.position = 0;
+        writer.first_timestamp_ms = None;
+        writer.jitter = jitter_of(&self.dir, opened.base_offset);
+        Ok(closed)
+    }
+
+    /// Writes batches at the end of the active segment, with their offsets and the leader epoch stamped in.
+    pub fn append(
+        &self,
+        writer: &mut Writer,
+        batches: &[RecordBatch],
+        leader_epoch: i32,
+        config: &TopicConfig,
+    ) -> Result<Written, Error> {
+        self.make_ready(writer)?;
+        let segment = self.active();
+        if writer.broken {
+            return Err(segment.corrupt(writer.position, "the end of the file is unknown"));
+        }
+        let base_offset = writer.next_offset;
+        let mut next_offset = base_offset;
+        let mut prefixes = Vec::with_capacity(batches.len());
+        for batch in batches {
+            prefixes.push(batch.stamped_prefix(next_offset, leader_epoch));
+            next_offset += offsets_in(batch);
+        }
+        let mut slices = Vec::with_capacity(batches.len() * 2);
+        for (batch, prefix) in batches.iter().zip(&prefixes) {
+            slices.push(IoSlice::new(prefix));
+            slices.push(IoSlice::new(batch.body()));
+        }
+        let start = writer.position;
+        let file = segment.file()?;
+        let path = segment.log_path();
+        if let Err(failure) = file.write_all_vectored_at(&mut slices, start) {
+            if let Err(error) = file.set_size(start) {
+                error!(path = %path.display(), position = start, %error,
+                    "a failed append could not be taken back");
+                writer.broken = true;
+            }
+            return Err(Error::io("append to", &path, failure));
+        }
+        let end = self.publish(writer, &segment, batches, config);
+        writer.next_offset = next_offset;
+        Ok(Written {
+            base_offset,
+            segment,
+            start,
+            end,
+        })
+    }
+
+    fn publish(
+        &self,
+        writer: &mut Writer,
+        segment: &Segment,
+        batches: &[RecordBatch],
+        config: &TopicConfig,
+    ) -> u64 {
+        let mut position = writer.position;
+        let mut next_offset = writer.next_offset;
+        let bytes: usize = batches.iter().map(RecordBatch::size_bytes).sum();
+        let end = position + bytes as u64;
+        let indexed = batches.iter().map(|batch| {
+            let size = batch.size_bytes();
+            let entry = IndexedBatch {
+                position: position as u32,
+                size: size as u32,
+                relative_offset: (next_offset + offsets_in(batch) - 1 - segment.base_offset) as u32,
+                max_timestamp_ms: batch.header().max_timestamp,
+            };
+            position += size as u64;
+            next_offset += offsets_in(batch);
+            entry
+        });
+        segment.publish(end, indexed, config.index_interval_bytes as u64);
+        if writer.first_timestamp_ms.is_none() {
+            writer.first_timestamp_ms = batches.first().map(|batch| batch.header().max_timestamp);
+        }
+        writer.position = end;
+        end
+    }
+
+    /// Whether a failed append could not be taken back.
+    pub fn is_broken(&self, writer: &Writer) -> bool {
+        writer.broken
+    }
+
+    /// Brings the active segment's index into memory, which is put off until the first append.
+    pub fn make_ready(&self, writer: &mut Writer) -> Result<(), Error> {
+        if writer.ready {
+            return Ok(());
+        }
+        let active = self.active();
+        if !active.has_index() {
+            active.set_index(self.load_index(&active)?);
+        }
+        if writer.position > 0 {
+            writer.first_timestamp_ms = active.first_header()?.map(|header| header.max_timestamp);
+        }
+        writer.ready = true;
+        Ok(())
+    }
+
+    fn load_index(&self, segment: &Segment) -> Result<SparseIndex, Error> {
+        let size = segment.size();
+        let loaded = SparseIndex::load(
+            &self.fs,
+            &segment.path("index"),
+            &segment.path("timeindex"),
+            size,
+        )?;
+        let (mut index, start, interval_bytes) = match loaded {
+            Some(index) => {
+                let start = index
+                    .last_offset_entry()
+                    .map_or(0, |entry| entry.relative_offset);
+                (index, start, u64::MAX)
+            }
+            None => (SparseIndex::new(), 0, REBUILT_INTERVAL_BYTES),
+        };
+        let start = segment.base_offset + i64::from(start);
+        if let Some(first) = segment.locate(start, size)? {
+            segment.walk(first, size, |located| {
+                index.note(indexed(segment, &located), interval_bytes);
+                true
+            })?;
+        }
+        Ok(index)
+    }
+
+    /// Takes segments off the front; the last one stays. Returns those taken, whose files are still there.
+    pub fn drop_front(&self, count: usize) -> Vec<Arc<Segment>> {
+        let list = self.segments();
+        let count = count.min(list.len() - 1);
+        let (dropped, kept) = list.split_at(count);
+        *self.segments.write() = kept.to_vec().into();
+        dropped.to_vec()
+    }
+
+    /// Puts another segment in the place of one that was rewritten.
+    pub fn replace(&self, old: &Arc<Segment>, new: Arc<Segment>) {
+        let list: Vec<_> = self
+            .segments()
+            .iter()
+            .map(|segment| match Arc::ptr_eq(segment, old) {
+                true => Arc::clone(&new),
+                false => Arc::clone(segment),
+            })
+            .collect();
+        *self.segments.write() = list.into();
+    }
+}
+
+pub(super) fn indexed(segment: &Segment, located: &Located) -> IndexedBatch {
+    IndexedBatch {
+        position: located.position as u32,
+        size: located.header.size_bytes() as u32,
+        relative_offset: (located.header.last_offset() - segment.base_offset) as u32,
+        max_timestamp_ms: located.header.max_timestamp,
+    }
+}
+
+fn offsets_in(batch: &RecordBatch) -> i64 {
+    i64::from(batch.header().last_offset_delta) + 1
+}
+
+/// A number that differs from segment to segment, for spreading rolls out.
+fn jitter_of(dir: &Path, base_offset: i64) -> u8 {
+    let mixed = crc32c::crc32c(dir.as_os_str().as_encoded_bytes());
+    crc32c::crc32c_append(mixed, &base_offset.to_be_bytes()) as u8
+}

@@ -1,0 +1,754 @@
+//! Opening a log directory, and looking into segments that may be damaged.
+//!
+//! After a clean shutdown the files are taken as they are; only the end of the last segment is looked for, from its
+//! index on. After a crash every segment that reaches past the recovery point is read from end to end. There are two
+//! kinds of bad bytes, and they are told apart by where they lie:
+//!
+//! * A **torn tail**, past the durable point and with nothing valid behind it, is what an interrupted write leaves. It
+//!   is cut off.
+//! * **Damage** is anything else: the disk promised these bytes once. They are copied aside into a file named
+//!   `….log.POSITION.damaged`, taken out of the segment, reported, and the batches behind them are kept, because there
+//!   is no replica to fetch them from. Offsets are never given out again.
+//!
+//! A loss of power can also leave a hole in unsynchronised data, with valid batches behind it. Nothing was promised
+//! about those, and keeping a later batch of a producer without an earlier one would confuse its retries, so such a tail
+//! is cut at the hole; that it was another boot of the machine is how it is told from damage.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tracing::{error, info, warn};
+
+use super::checkpoint::LeaderEpochs;
+use super::durability::Mark;
+use super::error::{Error, IoContext};
+use super::index::{IndexFile, OffsetEntry, SparseIndex};
+use super::log::{REBUILT_INTERVAL_BYTES, indexed};
+use super::producer_state::ProducerState;
+use super::scan::{Found, Scanner, read_bytes};
+use super::segment::{Located, Segment, file_path};
+use crate::fs::{File, Fs};
+
+/// Pieces in which sound ranges are copied when a segment is rewritten.
+const COPY_BYTES: usize = 1 << 20;
+
+/// What is known about a log before its directory is looked at.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Before {
+    /// The last shutdown was clean.
+    pub clean: bool,
+    /// The machine has not been restarted since the log was written, so the page cache lost nothing.
+    pub same_boot: bool,
+    /// Everything below was on disk when this was noted.
+    pub recovery_point: Option<i64>,
+    /// Where the log starts, if that is not the first segment's beginning.
+    pub log_start: Option<i64>,
+}
+
+/// A log as it was found, or put in order.
+pub(super) struct Opened {
+    pub segments: Vec<Arc<Segment>>,
+    pub log_start: i64,
+    pub end: Mark,
+    /// The disk is known to have everything below.
+    pub durable: i64,
+    pub producers: Producers,
+    pub report: Report,
+}
+
+/// Where the producers' state is.
+#[derive(Debug)]
+pub(super) enum Producers {
+    /// In a snapshot that need not be read before a producer asks, or nowhere.
+    Snapshot(Option<PathBuf>),
+    Loaded(ProducerState),
+}
+
+/// What recovery had to do.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Report {
+    pub segments_read: u64,
+    pub bytes_read: u64,
+    pub bytes_truncated: u64,
+    pub ranges_damaged: u64,
+}
+
+impl Report {
+    pub fn add(&mut self, other: Report) {
+        self.segments_read += other.segments_read;
+        self.bytes_read += other.bytes_read;
+        self.bytes_truncated += other.bytes_truncated;
+        self.ranges_damaged += other.ranges_damaged;
+    }
+}
+
+/// A range of a segment that holds no valid batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Damage {
+    pub range: Range<u64>,
+    /// The offset that was due where it begins.
+    pub offset: i64,
+    pub reason: String,
+}
+
+/// What reading a segment from end to end found.
+pub(super) struct Inspected {
+    pub index: SparseIndex,
+    pub next_offset: i64,
+    /// Bad ranges that are followed by valid batches.
+    pub damages: Vec<Damage>,
+    /// A bad range with nothing valid behind it.
+    pub tail: Option<Damage>,
+    /// Batches whose leader epoch is not the one the checkpoint gives their offset, and that epoch.
+    epochs_off: Vec<(u64, i32)>,
+}
+
+/// Reads all of a segment. `offset_end` is the offset at which what follows it begins, where that is known.
+pub(super) fn inspect(
+    segment: &Segment,
+    size: u64,
+    offset_end: Option<i64>,
+    epochs: Option<&LeaderEpochs>,
+    mut each: impl FnMut(&Located),
+) -> Result<Inspected, Error> {
+    let path = segment.log_path();
+    let mut scanner = Scanner::new(segment.file()?, &path, size);
+    let mut found = Inspected {
+        index: SparseIndex::new(),
+        next_offset: segment.base_offset,
+        damages: Vec::new(),
+        tail: None,
+        epochs_off: Vec::new(),
+    };
+    let mut position = 0;
+    let offset_limit = offset_end.unwrap_or(i64::MAX);
+    loop {
+        let reason = match scanner.batch(position, found.next_offset)? {
+            Found::End => break,
+            Found::Damage(reason) => reason,
+            Found::Batch(header) => {
+                let located = Located { position, header };
+                // Behind damage a gap is what is left of it.
+                let after_damage =
+                    (found.damages.last()).is_some_and(|damage| damage.range.end == position);
+                let expected = match after_damage {
+                    true => header.base_offset,
+                    false => found.next_offset,
+                };
+                match misplaced(&mut scanner, &located, expected, offset_end)? {
+                    Some(reason) => reason,
+                    None => {
+                        if let Some(epoch) = epochs.map(|epochs| epochs.at(header.base_offset))
+                            && epoch != header.partition_leader_epoch
+                        {
+                            found.epochs_off.push((position, epoch));
+                        }
+                        found
+                            .index
+                            .note(indexed(segment, &located), REBUILT_INTERVAL_BYTES);
+                        each(&located);
+                        found.next_offset = header.next_offset();
+                        position = located.end();
+                        continue;
+                    }
+                }
+            }
+        };
+        let damage = |end| Damage {
+            range: position..end,
+            offset: found.next_offset,
+            reason: reason.clone(),
+        };
+        match next_sound(&mut scanner, position, found.next_offset, offset_limit)? {
+            Some(next) => {
+                found.damages.push(damage(next));
+                position = next;
+            }
+            None => {
+                found.tail = Some(damage(size));
+                break;
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Why a batch that is valid in itself cannot belong where it stands. Its base offset is not covered by its CRC.
+fn misplaced(
+    scanner: &mut Scanner<'_>,
+    located: &Located,
+    expected: i64,
+    offset_end: Option<i64>,
+) -> Result<Option<String>, Error> {
+    let header = &located.header;
+    if offset_end.is_some_and(|end| header.next_offset() > end) {
+        return Ok(Some(format!("offset {} is too large", header.base_offset)));
+    }
+    if header.base_offset == expected {
+        return Ok(None);
+    }
+    // There may be a gap, after compaction or where damage was taken out. It is one if what follows fits it, too.
+    let fits = match scanner.header(located.end(), expected)? {
+        Found::Batch(next) => next.base_offset >= header.next_offset(),
+        Found::End => offset_end.is_some(),
+        Found::Damage(_) => true,
+    };
+    Ok((!fits).then(|| format!("offset {} follows {}", header.base_offset, expected - 1)))
+}
+
+/// Where the next valid batch after a bad one begins: where the bad one's own length says, if there is one there.
+fn next_sound(
+    scanner: &mut Scanner<'_>,
+    position: u64,
+    offset_min: i64,
+    offset_limit: i64,
+) -> Result<Option<u64>, Error> {
+    if let Found::Batch(header) = scanner.header(position, i64::MIN)? {
+        let next = position + header.size_bytes() as u64;
+        if let Found::Batch(after) = scanner.batch(next, offset_min)?
+            && after.next_offset() <= offset_limit
+        {
+            return Ok(Some(next));
+        }
+    }
+    scanner.resynchronise(position, offset_min, offset_limit)
+}
+
+/// Puts right what needs no decision: leader epochs, which no CRC covers and which are known from elsewhere.
+pub(super) fn mend_epochs(segment: &Segment, inspected: &Inspected) -> Result<(), Error> {
+    let path = segment.log_path();
+    for (position, epoch) in &inspected.epochs_off {
+        warn!(path = %path.display(), position, epoch, "restoring a batch's leader epoch");
+        segment
+            .file()?
+            .write_all_at(&epoch.to_be_bytes(), position + 12)
+            .during("write", &path)?;
+    }
+    Ok(())
+}
+
+/// Writes a segment anew without its damaged ranges, which are kept aside. The old file stays readable for those who
+/// hold it.
+pub(super) fn excise(
+    fs: &Fs,
+    dir: &Arc<Path>,
+    segment: &Segment,
+    size: u64,
+    damages: &[Damage],
+) -> Result<Segment, Error> {
+    let path = segment.log_path();
+    let file = segment.file()?;
+    let staging = file_path(dir, segment.base_offset, "log.tmp");
+    let rewritten = fs.create(&staging).during("create", &staging)?;
+    let mut sound_from = 0;
+    let mut written = 0;
+    for damage in damages {
+        error!(
+            path = %path.display(),
+            position = damage.range.start,
+            bytes = damage.range.end - damage.range.start,
+            offset = damage.offset,
+            reason = damage.reason,
+            "damaged records are set aside and not served"
+        );
+        let aside = file_path(
+            dir,
+            segment.base_offset,
+            &format!("log.{}.damaged", damage.range.start),
+        );
+        let kept = fs.create(&aside).during("create", &aside)?;
+        copy(file, &path, damage.range.clone(), &kept, &aside, 0)?;
+        let sound = sound_from..damage.range.start;
+        written += copy(file, &path, sound, &rewritten, &staging, written)?;
+        sound_from = damage.range.end;
+    }
+    written += copy(file, &path, sound_from..size, &rewritten, &staging, written)?;
+    rewritten.sync_data().during("synchronise", &staging)?;
+    fs.rename(&staging, &path).during("replace", &path)?;
+    fs.sync_dir(dir).during("synchronise", dir)?;
+    for extension in ["index", "timeindex"] {
+        let index = segment.path(extension);
+        fs.remove_file(&index).during("remove", &index)?;
+    }
+    Ok(Segment::found(fs, dir, segment.base_offset, written))
+}
+
+fn copy(
+    from: &File,
+    from_path: &Path,
+    range: Range<u64>,
+    to: &File,
+    to_path: &Path,
+    mut to_position: u64,
+) -> Result<u64, Error> {
+    let mut position = range.start;
+    while position < range.end {
+        let len = (range.end - position).min(COPY_BYTES as u64) as usize;
+        let piece = read_bytes(from, from_path, position, len)?;
+        to.write_all_at(&piece, to_position)
+            .during("write", to_path)?;
+        position += len as u64;
+        to_position += len as u64;
+    }
+    Ok(range.end.saturating_sub(range.start))
+}
+
+/// What lies in a log directory.
+#[derive(Debug, Default)]
+struct Listing {
+    logs: BTreeSet<i64>,
+    indexes: BTreeSet<i64>,
+    snapshots: BTreeSet<i64>,
+    epochs: bool,
+    leftovers: Vec<PathBuf>,
+}
+
+impl Listing {
+    fn read(dir: &Path) -> Result<Self, Error> {
+        let mut listing = Self::default();
+        for entry in std::fs::read_dir(dir).during("list", dir)? {
+            let name = entry.during("list", dir)?.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if name == "leader-epoch-checkpoint" {
+                listing.epochs = true;
+            }
+            if name.ends_with(".tmp") || name.ends_with(".deleted") || name.ends_with(".cleaned") {
+                listing.leftovers.push(dir.join(name));
+            }
+            let Some((base, extension)) = name.split_once('.') else {
+                continue;
+            };
+            let Some(base) = base.parse::<i64>().ok().filter(|base| *base >= 0) else {
+                continue;
+            };
+            match extension {
+                "log" => listing.logs.insert(base),
+                "index" => listing.indexes.insert(base),
+                "snapshot" => listing.snapshots.insert(base),
+                _ => continue,
+            };
+        }
+        Ok(listing)
+    }
+}
+
+/// Opens the log in `dir`, which exists.
+pub(super) fn open(fs: &Fs, dir: &Arc<Path>, before: Before, now_ms: i64) -> Result<Opened, Error> {
+    Recovery::new(fs, dir, before, now_ms)?.run()
+}
+
+struct Recovery<'a> {
+    fs: &'a Fs,
+    dir: &'a Arc<Path>,
+    before: Before,
+    now_ms: i64,
+    listing: Listing,
+    report: Report,
+}
+
+impl<'a> Recovery<'a> {
+    fn new(fs: &'a Fs, dir: &'a Arc<Path>, before: Before, now_ms: i64) -> Result<Self, Error> {
+        Ok(Self {
+            fs,
+            dir,
+            before,
+            now_ms,
+            listing: Listing::read(dir)?,
+            report: Report::default(),
+        })
+    }
+
+    fn run(self) -> Result<Opened, Error> {
+        for path in &self.listing.leftovers {
+            self.fs.remove_file(path).during("remove", path)?;
+        }
+        for base in self.listing.indexes.difference(&self.listing.logs) {
+            for extension in ["index", "timeindex", "txnindex"] {
+                let path = file_path(self.dir, *base, extension);
+                self.fs.remove_file(&path).during("remove", &path)?;
+            }
+        }
+        let mut segments = Vec::with_capacity(self.listing.logs.len().max(1));
+        for base in self.listing.logs.clone() {
+            let path = file_path(self.dir, base, "log");
+            let size = std::fs::metadata(&path).during("look at", &path)?.len();
+            segments.push(Arc::new(Segment::found(self.fs, self.dir, base, size)));
+        }
+        if self.before.clean
+            && let Some(opened) = self.trust(&segments)?
+        {
+            return Ok(opened);
+        }
+        self.read_all(segments)
+    }
+
+    /// Takes a cleanly closed log as it is; `None` if something about it is not as a clean shutdown leaves it.
+    fn trust(&self, segments: &[Arc<Segment>]) -> Result<Option<Opened>, Error> {
+        let Some(last) = segments.last() else {
+            return Ok(None);
+        };
+        let end = match self.end_of(last) {
+            Ok(Some(end)) => end,
+            Ok(None) | Err(Error::Corrupt { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if self.before.recovery_point.is_some_and(|point| point != end) {
+            return Ok(None);
+        }
+        let closed = &segments[..segments.len() - 1];
+        let has_index = |segment: &Arc<Segment>| {
+            segment.size() <= REBUILT_INTERVAL_BYTES
+                || self.listing.indexes.contains(&segment.base_offset)
+        };
+        for segment in closed.iter().filter(|segment| !has_index(segment)) {
+            rebuild_index(segment)?;
+        }
+        Ok(Some(Opened {
+            log_start: self.log_start(segments, end),
+            end: Mark {
+                offset: end,
+                segment: last.base_offset,
+                position: last.size(),
+            },
+            durable: end,
+            producers: Producers::Snapshot(
+                self.listing
+                    .snapshots
+                    .contains(&end)
+                    .then(|| file_path(self.dir, end, "snapshot")),
+            ),
+            segments: segments.to_vec(),
+            report: Report::default(),
+        }))
+    }
+
+    /// The offset after a segment's last batch, found from its last index entry on.
+    fn end_of(&self, segment: &Segment) -> Result<Option<i64>, Error> {
+        let path = segment.path("index");
+        let last = match self.listing.indexes.contains(&segment.base_offset) {
+            true => match IndexFile::open::<OffsetEntry>(self.fs, &path)? {
+                Some(file) => file.last::<OffsetEntry>(&path)?,
+                None => None,
+            },
+            false => None,
+        };
+        let size = segment.size();
+        let offset = segment.base_offset + last.map_or(0, |entry| i64::from(entry.relative_offset));
+        let Some(first) = segment.locate(offset, size)? else {
+            return Ok((size == 0).then_some(segment.base_offset));
+        };
+        let (mut end, mut gap) = (first.header.base_offset, false);
+        segment.walk(first, size, |located| {
+            gap |= located.header.base_offset != end;
+            end = located.header.next_offset();
+            true
+        })?;
+        Ok((!gap).then_some(end))
+    }
+
+    fn log_start(&self, segments: &[Arc<Segment>], end: i64) -> i64 {
+        let first = segments.first().map_or(0, |segment| segment.base_offset);
+        self.before
+            .log_start
+            .unwrap_or(0)
+            .clamp(first, end.max(first))
+    }
+
+    /// Reads what reaches past the recovery point, and puts it in order.
+    fn read_all(mut self, found: Vec<Arc<Segment>>) -> Result<Opened, Error> {
+        let point = self.before.recovery_point.unwrap_or(0);
+        let epochs = LeaderEpochs::read(self.fs, &self.dir.join("leader-epoch-checkpoint"))?;
+        let first_read = match found.partition_point(|segment| segment.base_offset <= point) {
+            0 => 0,
+            after => after - 1,
+        };
+        // A closed segment is only as good as what follows it says, so the one before is read, too, if none follows.
+        let mut producers = Replay::start(
+            self.fs,
+            self.dir,
+            &self.listing,
+            found
+                .get(first_read)
+                .map_or(0, |segment| segment.base_offset),
+            self.now_ms,
+        )?;
+        self.replay_trusted(&found[..first_read], &mut producers)?;
+        let mut segments: Vec<_> = found[..first_read].to_vec();
+        let mut end = found
+            .get(first_read)
+            .map_or(self.before.log_start.unwrap_or(0), |segment| {
+                segment.base_offset
+            });
+        let mut cut = false;
+        for (place, segment) in found.iter().enumerate().skip(first_read) {
+            if cut {
+                self.discard(segment)?;
+                continue;
+            }
+            let closed_at = self.before.recovery_point.filter(|_| self.before.clean);
+            let following = match found.get(place + 1) {
+                Some(next) => Some(next.base_offset),
+                None => closed_at.filter(|end| *end >= segment.base_offset),
+            };
+            let is_last = place + 1 == found.len();
+            let kept = self.read_one(
+                segment,
+                following,
+                epochs.as_ref(),
+                &mut producers,
+                &mut cut,
+                is_last,
+            )?;
+            end = kept.1;
+            segments.push(Arc::new(kept.0));
+        }
+        let segments = self.finish_tail(segments, &mut end, point)?;
+        let last = segments.last().expect("finish_tail leaves one");
+        for segment in &segments[first_read.min(segments.len() - 1)..segments.len() - 1] {
+            segment.close_index()?;
+        }
+        let mark = Mark {
+            offset: end,
+            segment: last.base_offset,
+            position: last.size(),
+        };
+        Ok(Opened {
+            log_start: self.log_start(&segments, end),
+            end: mark,
+            durable: point.min(end),
+            producers: Producers::Loaded(producers.state),
+            segments,
+            report: self.report,
+        })
+    }
+
+    fn read_one(
+        &mut self,
+        segment: &Arc<Segment>,
+        following: Option<i64>,
+        epochs: Option<&LeaderEpochs>,
+        producers: &mut Replay,
+        cut: &mut bool,
+        is_last: bool,
+    ) -> Result<(Segment, i64), Error> {
+        let size = segment.size();
+        let inspected = inspect(segment, size, following, epochs, |located| {
+            producers.note(located);
+        })?;
+        self.report.segments_read += 1;
+        self.report.bytes_read += size;
+        mend_epochs(segment, &inspected)?;
+        let point = self.before.recovery_point.unwrap_or(0);
+        let is_hole = |damage: &Damage| !self.before.same_boot && damage.offset >= point;
+        let cut_at = inspected
+            .damages
+            .iter()
+            .find(|damage| is_hole(damage))
+            .or(inspected
+                .tail
+                .as_ref()
+                .filter(|tail| tail.offset >= point && (is_last || is_hole(tail))));
+        let Some(cut_at) = cut_at.cloned() else {
+            let mut damages = inspected.damages;
+            damages.extend(inspected.tail);
+            if damages.is_empty() {
+                let sound = Segment::sound(
+                    self.fs,
+                    self.dir,
+                    segment.base_offset,
+                    size,
+                    inspected.index,
+                );
+                return Ok((sound, inspected.next_offset));
+            }
+            self.report.ranges_damaged += damages.len() as u64;
+            let rewritten = excise(self.fs, self.dir, segment, size, &damages)?;
+            return self.read_again(rewritten, following);
+        };
+        *cut = true;
+        let before_cut: Vec<Damage> = inspected
+            .damages
+            .iter()
+            .filter(|damage| damage.range.end <= cut_at.range.start)
+            .cloned()
+            .collect();
+        let path = segment.log_path();
+        warn!(
+            path = %path.display(),
+            position = cut_at.range.start,
+            bytes = size - cut_at.range.start,
+            offset = cut_at.offset,
+            reason = cut_at.reason,
+            "cutting off records that an interrupted write left incomplete"
+        );
+        self.report.bytes_truncated += size - cut_at.range.start;
+        producers.state.truncate(cut_at.offset);
+        segment
+            .file()?
+            .set_size(cut_at.range.start)
+            .during("truncate", &path)?;
+        let shorter = match before_cut.is_empty() {
+            true => Segment::found(self.fs, self.dir, segment.base_offset, cut_at.range.start),
+            false => {
+                self.report.ranges_damaged += before_cut.len() as u64;
+                excise(self.fs, self.dir, segment, cut_at.range.start, &before_cut)?
+            }
+        };
+        self.read_again(shorter, following)
+    }
+
+    /// Indexes a segment that was just put in order.
+    fn read_again(
+        &self,
+        segment: Segment,
+        following: Option<i64>,
+    ) -> Result<(Segment, i64), Error> {
+        let size = segment.size();
+        // Its end is known to be sound now, so a gap before the last batch is one.
+        let end = following.or(Some(i64::MAX));
+        let inspected = inspect(&segment, size, end, None, |_| {})?;
+        let sound = Segment::sound(
+            self.fs,
+            self.dir,
+            segment.base_offset,
+            size,
+            inspected.index,
+        );
+        Ok((sound, inspected.next_offset))
+    }
+
+    /// Sees to it that there is a segment to write to, and that no offset is given out twice.
+    fn finish_tail(
+        &mut self,
+        mut segments: Vec<Arc<Segment>>,
+        end: &mut i64,
+        point: i64,
+    ) -> Result<Vec<Arc<Segment>>, Error> {
+        if segments.last().is_some() && *end >= point {
+            return Ok(segments);
+        }
+        if let Some(last) = segments.last() {
+            error!(
+                path = %last.log_path().display(),
+                position = last.size(),
+                from = *end,
+                to = point,
+                "records that were on disk once are gone"
+            );
+            self.report.ranges_damaged += 1;
+            if last.size() == 0 {
+                last.remove_files()?;
+                segments.pop();
+            }
+        }
+        *end = point.max(*end);
+        let next = Segment::sound(self.fs, self.dir, *end, 0, SparseIndex::new());
+        next.create_file()?;
+        segments.push(Arc::new(next));
+        Ok(segments)
+    }
+
+    fn discard(&mut self, segment: &Segment) -> Result<(), Error> {
+        warn!(path = %segment.log_path().display(), bytes = segment.size(),
+            "removing a segment that lies behind an incomplete one");
+        self.report.bytes_truncated += segment.size();
+        segment.remove_files()
+    }
+
+    /// Takes producers into account whose batches lie between the snapshot and the first segment that is read whole.
+    fn replay_trusted(
+        &self,
+        segments: &[Arc<Segment>],
+        producers: &mut Replay,
+    ) -> Result<(), Error> {
+        for (place, segment) in segments.iter().enumerate() {
+            let next = segments.get(place + 1).map(|next| next.base_offset);
+            if next.is_some_and(|next| next <= producers.from) {
+                continue;
+            }
+            let size = segment.size();
+            let replayed = match segment.locate(producers.from.max(segment.base_offset), size) {
+                Ok(Some(first)) => segment.walk(first, size, |located| {
+                    producers.note(&located);
+                    true
+                }),
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            };
+            // Damage is dealt with when it is read.
+            match replayed {
+                Ok(()) | Err(Error::Corrupt { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The producers' state, on its way from the newest usable snapshot to the log's end.
+struct Replay {
+    state: ProducerState,
+    from: i64,
+    now_ms: i64,
+}
+
+impl Replay {
+    /// Begins with the newest sound snapshot that was taken at or before `offset`.
+    fn start(
+        fs: &Fs,
+        dir: &Path,
+        listing: &Listing,
+        offset: i64,
+        now_ms: i64,
+    ) -> Result<Self, Error> {
+        for taken_at in listing.snapshots.range(..=offset).rev() {
+            let path = file_path(dir, *taken_at, "snapshot");
+            let bytes = fs.read(&path).during("read", &path)?;
+            if let Some(state) = ProducerState::from_snapshot(&bytes, now_ms) {
+                return Ok(Self {
+                    state,
+                    from: *taken_at,
+                    now_ms,
+                });
+            }
+            warn!(path = %path.display(), "a damaged snapshot of producers is passed over");
+        }
+        let first = listing.logs.first().copied().unwrap_or(0);
+        // Without a snapshot, the segments that are read anyhow have to do.
+        Ok(Self {
+            state: ProducerState::default(),
+            from: match listing.snapshots.is_empty() {
+                true => offset,
+                false => first,
+            },
+            now_ms,
+        })
+    }
+
+    fn note(&mut self, located: &Located) {
+        if located.header.base_offset >= self.from {
+            self.state
+                .record(located.header.base_offset, &located.header, self.now_ms);
+        }
+    }
+}
+
+/// Writes a closed segment's index files anew from its headers.
+pub(super) fn rebuild_index(segment: &Segment) -> Result<(), Error> {
+    info!(path = %segment.log_path().display(), "rebuilding the index");
+    let size = segment.size();
+    let mut index = SparseIndex::new();
+    let path = segment.log_path();
+    let mut scanner = Scanner::new(segment.file()?, &path, size);
+    let (mut position, mut offset_min) = (0, segment.base_offset);
+    while let Found::Batch(header) = scanner.header(position, offset_min)? {
+        let located = Located { position, header };
+        index.note(indexed(segment, &located), REBUILT_INTERVAL_BYTES);
+        offset_min = header.next_offset();
+        position = located.end();
+    }
+    segment.set_index(index);
+    segment.close_index()
+}

@@ -1,0 +1,75 @@
+//! Which segments a topic's retention lets go.
+//!
+//! Whole segments only, oldest first, and only what every reader has been able to see. The active segment goes, too,
+//! once its newest record has expired; the log then starts a fresh one.
+
+use std::sync::Arc;
+
+use super::error::Error;
+use super::segment::Segment;
+use crate::config::TopicConfig;
+
+/// How many segments at the front have to go.
+pub(super) fn expired(
+    segments: &[Arc<Segment>],
+    high_watermark: i64,
+    config: &TopicConfig,
+    now_ms: i64,
+) -> Result<usize, Error> {
+    let by_time = expired_by_time(segments, config.retention_ms, now_ms)?;
+    let count = by_time.max(exceeding(segments, config.retention_bytes));
+    let seen = segments
+        .windows(2)
+        .take_while(|pair| pair[1].base_offset <= high_watermark)
+        .count();
+    // The active segment may only go if all of it has been seen; what rolls it checks nothing else.
+    match count == segments.len() && seen + 1 == segments.len() {
+        true => Ok(count),
+        false => Ok(count.min(seen)),
+    }
+}
+
+fn expired_by_time(
+    segments: &[Arc<Segment>],
+    retention_ms: i64,
+    now_ms: i64,
+) -> Result<usize, Error> {
+    if retention_ms < 0 {
+        return Ok(0);
+    }
+    let mut count = 0;
+    for segment in segments {
+        let newest = match segment.max_time(segment.size()) {
+            Ok(newest) => newest,
+            // A damaged segment is not deleted on the strength of what it says of itself.
+            Err(Error::Corrupt { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let is_old = newest.is_some_and(|newest| {
+            let newest_ms = newest.header.max_timestamp;
+            newest_ms >= 0 && now_ms.saturating_sub(newest_ms) > retention_ms
+        });
+        // An empty closed segment keeps nobody's data; the active one is allowed to be empty.
+        let is_empty = segment.size() == 0 && count + 1 < segments.len();
+        if !is_old && !is_empty {
+            break;
+        }
+        count += 1;
+    }
+    Ok(count)
+}
+
+fn exceeding(segments: &[Arc<Segment>], retention_bytes: i64) -> usize {
+    let Ok(limit) = u64::try_from(retention_bytes) else {
+        return 0;
+    };
+    let mut left: u64 = segments.iter().map(|segment| segment.size()).sum();
+    segments[..segments.len() - 1]
+        .iter()
+        .take_while(|segment| {
+            let goes = left - segment.size() >= limit;
+            left -= segment.size();
+            goes
+        })
+        .count()
+}

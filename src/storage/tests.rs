@@ -1,0 +1,820 @@
+//! The behaviour of topics and partitions as their callers see it.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::config::{Durability, TopicConfig};
+use crate::fs::{Fault, Faults, Fs, Op};
+use crate::metrics::{Format, Metrics, PrometheusHandle};
+use crate::record::{BatchBuilder, Compression, DecompressLimit, RecordBatch, Records};
+
+const NOW_MS: i64 = 1_700_000_000_000;
+
+/// A data directory with one topic, `t`, of one partition.
+struct Fixture {
+    dir: TempDir,
+    clock: Arc<ManualClock>,
+    metrics: Arc<Metrics>,
+    faults: Arc<Faults>,
+    durability: Durability,
+    spec: TopicSpec,
+    topics: Arc<Topics>,
+}
+
+impl Fixture {
+    fn new(settings: &[(&str, &str)]) -> Self {
+        Self::with_durability(Durability::Acks, settings)
+    }
+
+    fn with_durability(durability: Durability, settings: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = ManualClock::at_ms(NOW_MS);
+        let metrics = Metrics::new(true);
+        let faults = Faults::new();
+        let overrides: BTreeMap<String, String> = settings
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect();
+        let spec = TopicSpec {
+            name: "t".to_string(),
+            id: Uuid::new_v4(),
+            partitions: 1,
+            config: TopicConfig::default().apply(&overrides).unwrap(),
+        };
+        let mut fixture = Self {
+            topics: open(&dir, &clock, &metrics, &faults, durability, vec![]).unwrap(),
+            dir,
+            clock,
+            metrics,
+            faults,
+            durability,
+            spec,
+        };
+        fixture.topics.create(fixture.spec.clone()).unwrap();
+        fixture.spec.partitions = 1;
+        fixture
+    }
+
+    fn partition(&self) -> Arc<Partition> {
+        self.topics.get("t").unwrap().partition(0).unwrap()
+    }
+
+    fn log_dir(&self) -> std::path::PathBuf {
+        self.dir.path().join("t-0")
+    }
+
+    /// Drops everything without closing it, as the end of the process would, and opens again.
+    fn crash(&mut self) {
+        self.topics = open(
+            &self.dir,
+            &self.clock,
+            &self.metrics,
+            &self.faults,
+            self.durability,
+            vec![self.spec.clone()],
+        )
+        .unwrap();
+    }
+
+    fn restart(&mut self) {
+        self.topics.close().unwrap();
+        self.crash();
+    }
+
+    fn append(&self, values: &[&str]) -> Appended {
+        self.partition()
+            .append(vec![batch(values)], ACKS_LEADER)
+            .unwrap()
+    }
+
+    fn values(&self) -> Vec<(i64, String)> {
+        read_all(&self.partition())
+    }
+}
+
+fn open(
+    dir: &TempDir,
+    clock: &Arc<ManualClock>,
+    metrics: &Arc<Metrics>,
+    faults: &Arc<Faults>,
+    durability: Durability,
+    specs: Vec<TopicSpec>,
+) -> Result<Arc<Topics>, Error> {
+    let options = StorageOptions {
+        fs: Fs::with_faults(Arc::clone(faults)),
+        ..StorageOptions::new(dir.path(), durability)
+    };
+    let clock: Arc<dyn crate::clock::Clock> = clock.clone();
+    Topics::open(options, specs, clock, Arc::clone(metrics))
+}
+
+const ACKS_LEADER: AppendOptions = AppendOptions { acks: Acks::Leader };
+const ACKS_ALL: AppendOptions = AppendOptions { acks: Acks::All };
+
+fn batch(values: &[&str]) -> RecordBatch {
+    batch_at(NOW_MS, values)
+}
+
+fn batch_at(timestamp_ms: i64, values: &[&str]) -> RecordBatch {
+    let mut builder = BatchBuilder::new(Compression::None);
+    for value in values {
+        builder.push(timestamp_ms, None, Some(value.as_bytes()), &[]);
+    }
+    builder.build().unwrap()
+}
+
+fn idempotent(id: i64, sequence: i32, value: &str) -> RecordBatch {
+    let mut builder = BatchBuilder::new(Compression::None).producer(id, 0, sequence);
+    builder.push(NOW_MS, None, Some(value.as_bytes()), &[]);
+    builder.build().unwrap()
+}
+
+/// Every record from the log's start to the high watermark.
+fn read_all(partition: &Arc<Partition>) -> Vec<(i64, String)> {
+    let mut found = Vec::new();
+    let mut offset = partition.offsets().log_start;
+    while let Some(records) = partition
+        .read(offset, 300, true, Isolation::ReadUncommitted)
+        .unwrap()
+        .records
+    {
+        for batch in RecordBatch::split(records.to_bytes().unwrap()).unwrap() {
+            for record in batch.records(DecompressLimit::default()).unwrap() {
+                let record = record.unwrap();
+                if record.offset >= offset {
+                    let value = record.value.unwrap_or_default();
+                    found.push((record.offset, String::from_utf8_lossy(&value).into_owned()));
+                }
+            }
+            offset = batch.header().next_offset();
+        }
+    }
+    found
+}
+
+fn expected(values: &[&str]) -> Vec<(i64, String)> {
+    (0..)
+        .zip(values.iter().map(|value| value.to_string()))
+        .collect()
+}
+
+fn files(dir: &Path, extension: &str) -> Vec<std::path::PathBuf> {
+    let mut found: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.to_string_lossy().ends_with(extension))
+        .collect();
+    found.sort();
+    found
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+/// Settings under which every few records begin a segment.
+const SMALL_SEGMENTS: &[(&str, &str)] =
+    &[("segment.bytes", "400"), ("index.interval.bytes", "100")];
+
+#[test]
+fn records_come_back_in_order_with_their_offsets() {
+    let fixture = Fixture::new(&[]);
+    let appended = fixture.append(&["a", "b"]);
+    assert_eq!((appended.base_offset, appended.last_offset), (0, 1));
+    let appended = fixture.append(&["c"]);
+    assert_eq!((appended.base_offset, appended.last_offset), (2, 2));
+    assert_eq!(fixture.values(), expected(&["a", "b", "c"]));
+    let offsets = fixture.partition().offsets();
+    assert_eq!(
+        (offsets.log_start, offsets.high_watermark, offsets.log_end),
+        (0, 3, 3)
+    );
+}
+
+#[test]
+fn several_batches_are_appended_together() {
+    let fixture = Fixture::new(&[]);
+    let batches = vec![batch(&["a", "b"]), batch(&["c"]), batch(&["d"])];
+    let appended = fixture.partition().append(batches, ACKS_LEADER).unwrap();
+    assert_eq!((appended.base_offset, appended.last_offset), (0, 3));
+    assert_eq!(fixture.values(), expected(&["a", "b", "c", "d"]));
+}
+
+#[test]
+fn a_log_of_many_segments_reads_like_one() {
+    let mut fixture = Fixture::new(SMALL_SEGMENTS);
+    let values: Vec<String> = (0..100).map(|n| format!("value-{n}")).collect();
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    for value in &values {
+        fixture.append(&[value]);
+    }
+    assert!(fixture.partition().snapshot().segments > 10);
+    assert_eq!(fixture.values(), expected(&values));
+    for offset in 0..100 {
+        let fetched = fixture
+            .partition()
+            .read(offset, 1, true, Isolation::ReadUncommitted)
+            .unwrap();
+        let batch = RecordBatch::parse(fetched.records.unwrap().to_bytes().unwrap()).unwrap();
+        assert_eq!(batch.header().base_offset, offset);
+    }
+    fixture.restart();
+    assert_eq!(fixture.values(), expected(&values));
+    fixture.crash();
+    assert_eq!(fixture.values(), expected(&values));
+    assert_eq!(fixture.append(&["next"]).base_offset, 100);
+}
+
+#[test]
+fn reads_keep_to_the_limit_except_for_the_first_batch() {
+    let fixture = Fixture::new(&[]);
+    for _ in 0..10 {
+        fixture.append(&["0123456789"]);
+    }
+    let one = batch(&["0123456789"]).size_bytes();
+    let read = |max_bytes, at_least_one| {
+        let fetched = fixture
+            .partition()
+            .read(0, max_bytes, at_least_one, Isolation::ReadUncommitted)
+            .unwrap();
+        fetched.records.map_or(0, |records| records.len())
+    };
+    assert_eq!(read(3 * one, true), 3 * one);
+    assert_eq!(read(3 * one + one - 1, false), 3 * one);
+    assert_eq!(read(one - 1, true), one);
+    assert_eq!(read(one - 1, false), 0);
+    assert_eq!(read(usize::MAX, false), 10 * one);
+}
+
+#[test]
+fn large_regions_are_sent_from_the_file() {
+    let fixture = Fixture::new(&[]);
+    let large = "x".repeat(100_000);
+    fixture.append(&[&large]);
+    let fetched = fixture
+        .partition()
+        .read(0, 1_000_000, true, Isolation::ReadUncommitted)
+        .unwrap();
+    let Some(Records::File(region)) = fetched.records else {
+        panic!("a large region was copied");
+    };
+    assert!(!region.cold);
+    RecordBatch::parse(region.read().unwrap()).unwrap();
+}
+
+#[test]
+fn offsets_out_of_range_are_refused_and_the_end_is_empty() {
+    let fixture = Fixture::new(&[]);
+    fixture.append(&["a"]);
+    let read = |offset| {
+        fixture
+            .partition()
+            .read(offset, 100, true, Isolation::ReadUncommitted)
+    };
+    assert!(read(1).unwrap().records.is_none());
+    for offset in [-1, 2] {
+        assert!(matches!(
+            read(offset),
+            Err(Error::OffsetOutOfRange {
+                log_start: 0,
+                log_end: 1,
+                ..
+            })
+        ));
+    }
+}
+
+#[test]
+fn a_promised_record_is_seen_once_the_disk_has_it() {
+    let fixture = Fixture::new(&[]);
+    let partition = fixture.partition();
+    let appended = partition.append(vec![batch(&["a"])], ACKS_ALL).unwrap();
+    assert_eq!(partition.offsets().high_watermark, 0);
+    partition.append(vec![batch(&["b"])], ACKS_LEADER).unwrap();
+    assert_eq!(partition.offsets().high_watermark, 0);
+    block_on(partition.wait_durable(appended.last_offset + 1)).unwrap();
+    assert_eq!(partition.offsets().high_watermark, 2);
+    assert!(fixture.faults.calls(Op::SyncData, ".log") == 1);
+    block_on(partition.wait_durable(appended.last_offset + 1)).unwrap();
+    assert!(fixture.faults.calls(Op::SyncData, ".log") == 1);
+}
+
+#[test]
+fn with_durability_os_nothing_waits_for_the_disk() {
+    let fixture = Fixture::with_durability(Durability::Os, &[]);
+    let partition = fixture.partition();
+    let appended = partition.append(vec![batch(&["a"])], ACKS_ALL).unwrap();
+    assert_eq!(partition.offsets().high_watermark, 1);
+    block_on(partition.wait_durable(appended.last_offset + 1)).unwrap();
+    assert_eq!(fixture.faults.calls(Op::SyncData, ".log"), 0);
+}
+
+#[test]
+fn waiters_share_synchronisations() {
+    let fixture = Fixture::new(&[]);
+    let partition = fixture.partition();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut waits = Vec::new();
+        for _ in 0..200 {
+            let appended = partition.append(vec![batch(&["a"])], ACKS_ALL).unwrap();
+            let partition = partition.clone();
+            waits.push(tokio::spawn(async move {
+                partition.wait_durable(appended.last_offset + 1).await
+            }));
+        }
+        for wait in waits {
+            wait.await.unwrap().unwrap();
+        }
+    });
+    assert_eq!(partition.offsets().high_watermark, 200);
+    assert!(fixture.faults.calls(Op::SyncData, ".log") < 200);
+}
+
+#[test]
+fn quiet_data_is_flushed_when_its_time_has_come() {
+    let fixture = Fixture::new(&[("flush.ms", "500")]);
+    fixture.append(&["a"]);
+    fixture.topics.flush_due();
+    assert_eq!(fixture.faults.calls(Op::SyncData, ".log"), 0);
+    fixture.clock.advance(Duration::from_millis(500));
+    fixture.topics.flush_due();
+    assert_eq!(fixture.faults.calls(Op::SyncData, ".log"), 1);
+    fixture.clock.advance(Duration::from_millis(500));
+    fixture.topics.flush_due();
+    assert_eq!(fixture.faults.calls(Op::SyncData, ".log"), 1);
+    fixture.append(&["b"]);
+    fixture.clock.advance(Duration::from_millis(500));
+    fixture.topics.flush_due();
+    assert_eq!(fixture.faults.calls(Op::SyncData, ".log"), 2);
+}
+
+#[test]
+fn watchers_are_told_of_new_records_and_of_deletion() {
+    let fixture = Fixture::new(&[]);
+    let partition = fixture.partition();
+    block_on(async {
+        let notify = Arc::new(Notify::new());
+        let watch = partition.watch(&notify);
+        partition.append(vec![batch(&["a"])], ACKS_LEADER).unwrap();
+        notify.notified().await;
+        let appended = partition.append(vec![batch(&["b"])], ACKS_ALL).unwrap();
+        partition
+            .wait_durable(appended.last_offset + 1)
+            .await
+            .unwrap();
+        notify.notified().await;
+        assert_eq!(partition.offsets().high_watermark, 2);
+        fixture.topics.delete("t").unwrap();
+        notify.notified().await;
+        drop(watch);
+    });
+    assert!(matches!(
+        partition.append(vec![batch(&["c"])], ACKS_LEADER),
+        Err(Error::Deleted)
+    ));
+}
+
+#[test]
+fn a_failed_synchronisation_is_never_acknowledged_or_retried() {
+    let fixture = Fixture::new(&[]);
+    let partition = fixture.partition();
+    fixture.append(&["seen"]);
+    let appended = partition.append(vec![batch(&["lost"])], ACKS_ALL).unwrap();
+    fixture
+        .faults
+        .plan(Op::SyncData, ".log", Fault::Error(ErrorKind::Other), 1);
+    let end = appended.last_offset + 1;
+    assert!(block_on(partition.wait_durable(end)).is_err());
+    assert!(block_on(partition.wait_durable(end)).is_err());
+    assert!(matches!(
+        partition.append(vec![batch(&["more"])], ACKS_LEADER),
+        Err(Error::Poisoned { .. })
+    ));
+    fixture.clock.advance(Duration::from_secs(60));
+    fixture.topics.flush_due();
+    assert_eq!(fixture.faults.calls(Op::SyncData, ".log"), 1);
+    assert_eq!(fixture.values(), expected(&["seen"]));
+    let reason = fixture.topics.health().unwrap_err();
+    assert!(reason.contains("t-0"), "{reason}");
+    fixture.topics.close().unwrap_err();
+    assert!(!fixture.dir.path().join(".kafka_cleanshutdown").exists());
+}
+
+#[test]
+fn a_full_disk_refuses_records_leaves_the_log_as_it_was_and_heals() {
+    let mut fixture = Fixture::new(&[]);
+    fixture.append(&["a"]);
+    let size = fixture.partition().size_bytes();
+    fixture.faults.limit_space(30);
+    for _ in 0..2 {
+        assert!(matches!(
+            fixture.partition().append(vec![batch(&["b"])], ACKS_LEADER),
+            Err(Error::DiskFull { .. })
+        ));
+        fixture.faults.limit_space(30);
+    }
+    let log = files(&fixture.log_dir(), ".log").remove(0);
+    assert_eq!(std::fs::metadata(&log).unwrap().len(), size);
+    assert!(fixture.topics.health().is_err());
+    fixture.faults.heal();
+    fixture.clock.advance(Duration::from_secs(10));
+    fixture.topics.health().unwrap();
+    fixture.append(&["c"]);
+    assert_eq!(fixture.values(), expected(&["a", "c"]));
+    fixture.crash();
+    assert_eq!(fixture.values(), expected(&["a", "c"]));
+}
+
+#[test]
+fn an_append_that_cannot_be_taken_back_ends_the_partition() {
+    let fixture = Fixture::new(&[]);
+    fixture.append(&["a"]);
+    fixture.faults.limit_space(30);
+    fixture
+        .faults
+        .plan(Op::SetSize, ".log", Fault::Error(ErrorKind::Other), 1);
+    fixture
+        .partition()
+        .append(vec![batch(&["b"])], ACKS_LEADER)
+        .unwrap_err();
+    fixture.faults.heal();
+    assert!(matches!(
+        fixture.partition().append(vec![batch(&["c"])], ACKS_LEADER),
+        Err(Error::Poisoned { .. })
+    ));
+    assert_eq!(fixture.values(), expected(&["a"]));
+}
+
+#[test]
+fn a_roll_that_fails_leaves_the_log_usable() {
+    let fixture = Fixture::new(SMALL_SEGMENTS);
+    for _ in 0..4 {
+        fixture.append(&["0123456789"]);
+    }
+    fixture
+        .faults
+        .plan(Op::Create, ".log", Fault::Error(ErrorKind::StorageFull), 1);
+    let mut failures = 0;
+    for _ in 0..4 {
+        let result = fixture
+            .partition()
+            .append(vec![batch(&["0123456789"])], ACKS_LEADER);
+        failures += usize::from(result.is_err());
+    }
+    assert_eq!(failures, 1);
+    assert_eq!(fixture.values(), expected(&["0123456789"; 7]));
+}
+
+#[test]
+fn a_retried_batch_is_stored_once_across_restarts_and_crashes() {
+    let mut fixture = Fixture::new(SMALL_SEGMENTS);
+    let mut appended = Vec::new();
+    for sequence in 0..10 {
+        let batch = idempotent(7, sequence, &format!("v{sequence}"));
+        appended.push(
+            fixture
+                .partition()
+                .append(vec![batch], ACKS_LEADER)
+                .unwrap(),
+        );
+    }
+    let check = |fixture: &Fixture| {
+        for sequence in 5..10 {
+            let batch = idempotent(7, sequence, &format!("v{sequence}"));
+            let again = fixture.partition().append(vec![batch], ACKS_ALL).unwrap();
+            assert!(again.duplicate);
+            assert_eq!(again.base_offset, appended[sequence as usize].base_offset);
+        }
+        assert!(matches!(
+            fixture
+                .partition()
+                .append(vec![idempotent(7, 11, "gap")], ACKS_ALL),
+            Err(Error::OutOfOrderSequence {
+                expected: 10,
+                got: 11,
+                ..
+            })
+        ));
+    };
+    check(&fixture);
+    fixture.restart();
+    check(&fixture);
+    fixture.crash();
+    check(&fixture);
+    fixture.restart();
+    fixture.restart();
+    check(&fixture);
+    fixture
+        .partition()
+        .append(vec![idempotent(7, 10, "v10")], ACKS_ALL)
+        .unwrap();
+}
+
+#[test]
+fn a_torn_tail_is_cut_off_after_a_crash() {
+    let mut fixture = Fixture::new(&[]);
+    fixture.append(&["a"]);
+    fixture.append(&["b"]);
+    let log = files(&fixture.log_dir(), ".log").remove(0);
+    let whole = std::fs::read(&log).unwrap();
+    let one = whole.len() / 2;
+    for torn in 1..one {
+        std::fs::write(&log, &whole[..one + torn]).unwrap();
+        fixture.crash();
+        assert_eq!(fixture.values(), expected(&["a"]), "{torn} bytes left");
+        assert_eq!(std::fs::metadata(&log).unwrap().len(), one as u64);
+    }
+    assert_eq!(fixture.append(&["c"]).base_offset, 1);
+}
+
+#[test]
+fn indexes_that_are_gone_stale_or_nonsense_are_made_anew() {
+    let mut fixture = Fixture::new(SMALL_SEGMENTS);
+    let values: Vec<String> = (0..40).map(|n| format!("value-{n}")).collect();
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    for value in &values {
+        fixture.append(&[value]);
+    }
+    let damages: [fn(&Path); 4] = [
+        |path| std::fs::remove_file(path).unwrap(),
+        |path| std::fs::write(path, b"").unwrap(),
+        |path| std::fs::write(path, [0xff; 24]).unwrap(),
+        |path| std::fs::write(path, [7; 25]).unwrap(),
+    ];
+    for damage in damages {
+        for clean in [true, false] {
+            if clean {
+                fixture.topics.close().unwrap();
+            }
+            for extension in [".index", ".timeindex"] {
+                for path in files(&fixture.log_dir(), extension) {
+                    damage(&path);
+                }
+            }
+            fixture.crash();
+            assert_eq!(fixture.values(), expected(&values));
+            let found = fixture.partition().offset_for_timestamp(NOW_MS).unwrap();
+            assert_eq!(found.unwrap().offset, 0);
+        }
+    }
+}
+
+#[test]
+fn records_are_found_by_their_time() {
+    let mut fixture = Fixture::new(SMALL_SEGMENTS);
+    let partition = fixture.partition();
+    for n in 0..50 {
+        let batch = batch_at(NOW_MS + n * 10, &["first", "second"]);
+        partition.append(vec![batch], ACKS_LEADER).unwrap();
+    }
+    for _ in 0..2 {
+        let partition = fixture.partition();
+        for n in 0..50 {
+            let found = partition
+                .offset_for_timestamp(NOW_MS + n * 10 - 5)
+                .unwrap()
+                .unwrap();
+            assert_eq!((found.offset, found.timestamp_ms), (n * 2, NOW_MS + n * 10));
+        }
+        assert_eq!(partition.offset_for_timestamp(NOW_MS + 491).unwrap(), None);
+        let newest = partition.max_timestamp().unwrap().unwrap();
+        assert_eq!((newest.offset, newest.timestamp_ms), (98, NOW_MS + 490));
+        fixture.restart();
+    }
+}
+
+#[test]
+fn deleting_records_moves_the_start_for_good_and_frees_segments() {
+    let mut fixture = Fixture::new(SMALL_SEGMENTS);
+    for n in 0..40 {
+        fixture.append(&[&format!("value-{n}")]);
+    }
+    let before = files(&fixture.log_dir(), ".log").len();
+    assert_eq!(fixture.partition().delete_records(22).unwrap(), 22);
+    assert_eq!(fixture.partition().delete_records(3).unwrap(), 22);
+    assert!(files(&fixture.log_dir(), ".log").len() < before);
+    for _ in 0..2 {
+        assert_eq!(fixture.values()[0], (22, "value-22".to_string()));
+        assert!(matches!(
+            fixture
+                .partition()
+                .read(21, 100, true, Isolation::ReadUncommitted),
+            Err(Error::OffsetOutOfRange { log_start: 22, .. })
+        ));
+        fixture.restart();
+    }
+    fixture.crash();
+    assert_eq!(fixture.partition().offsets().log_start, 22);
+    assert!(fixture.partition().delete_records(41).is_err());
+    assert_eq!(fixture.partition().delete_records(40).unwrap(), 40);
+    assert_eq!(fixture.values(), []);
+    fixture.restart();
+    assert_eq!(fixture.append(&["next"]).base_offset, 40);
+}
+
+#[test]
+fn retention_by_time_takes_whole_segments_and_at_last_the_active_one() {
+    let mut fixture = Fixture::new(&[("segment.bytes", "400"), ("retention.ms", "1000")]);
+    for n in 0..20 {
+        let batch = batch_at(NOW_MS + n * 100, &["0123456789"]);
+        fixture
+            .partition()
+            .append(vec![batch], ACKS_LEADER)
+            .unwrap();
+    }
+    fixture.topics.retain(NOW_MS + 1_000);
+    assert_eq!(fixture.partition().offsets().log_start, 0);
+    fixture.topics.retain(NOW_MS + 2_000);
+    let start = fixture.partition().offsets().log_start;
+    assert!((1..=10).contains(&start), "{start}");
+    assert_eq!(fixture.values()[0].0, start);
+    fixture.topics.retain(NOW_MS + 10_000);
+    assert_eq!(fixture.values(), []);
+    assert_eq!(fixture.partition().size_bytes(), 0);
+    fixture.topics.retain(NOW_MS + 10_000);
+    fixture.restart();
+    assert_eq!(fixture.append(&["next"]).base_offset, 20);
+    fixture.crash();
+    assert_eq!(fixture.values(), [(20, "next".to_string())]);
+}
+
+#[test]
+fn retention_by_size_keeps_at_least_the_size_asked_for() {
+    let fixture = Fixture::new(&[("segment.bytes", "400"), ("retention.bytes", "1000")]);
+    for _ in 0..40 {
+        fixture.append(&["0123456789"]);
+    }
+    fixture.topics.retain(NOW_MS);
+    let size = fixture.partition().size_bytes();
+    assert!((1_000..1_400).contains(&size), "{size}");
+}
+
+#[test]
+fn a_deleted_topic_is_gone_from_disk_and_metrics_and_its_name_is_free() {
+    let mut fixture = Fixture::new(&[]);
+    fixture.append(&["old"]);
+    let render =
+        |fixture: &Fixture| PrometheusHandle::new(fixture.metrics.clone()).render(Format::Text);
+    assert!(render(&fixture).contains(r#"streamline_records_total{topic="t",partition="0"} 1"#));
+    fixture.topics.delete("t").unwrap();
+    assert!(!render(&fixture).contains(r#"topic="t""#));
+    assert!(fixture.topics.get("t").is_none());
+    assert!(!fixture.log_dir().exists());
+    fixture.spec.id = Uuid::new_v4();
+    fixture.topics.create(fixture.spec.clone()).unwrap();
+    assert_eq!(fixture.values(), []);
+    fixture.append(&["new"]);
+    fixture.restart();
+    assert_eq!(fixture.values(), expected(&["new"]));
+    assert_eq!(
+        files(fixture.dir.path(), "-delete"),
+        Vec::<std::path::PathBuf>::new()
+    );
+}
+
+#[test]
+fn a_log_of_another_topic_of_the_same_name_is_set_aside() {
+    let mut fixture = Fixture::new(&[]);
+    fixture.append(&["old"]);
+    fixture.topics.close().unwrap();
+    fixture.spec.id = Uuid::new_v4();
+    std::fs::remove_file(fixture.dir.path().join("recovery-point-offset-checkpoint")).unwrap();
+    fixture.crash();
+    assert_eq!(fixture.values(), []);
+    assert_eq!(files(fixture.dir.path(), "-stray").len(), 1);
+}
+
+#[test]
+fn partitions_are_added_and_never_taken_away() {
+    let mut fixture = Fixture::new(&[]);
+    fixture.topics.add_partitions("t", 3).unwrap();
+    let topic = fixture.topics.get("t").unwrap();
+    assert_eq!(topic.partition_count(), 3);
+    topic
+        .partition(2)
+        .unwrap()
+        .append(vec![batch(&["a"])], ACKS_LEADER)
+        .unwrap();
+    assert!(matches!(
+        fixture.topics.add_partitions("t", 2),
+        Err(Error::InvalidPartitionCount {
+            have: 3,
+            want: 2,
+            ..
+        })
+    ));
+    fixture.topics.close().unwrap();
+    let found = Topics::scan(fixture.dir.path()).unwrap();
+    assert_eq!(
+        found,
+        [FoundTopic {
+            name: "t".to_string(),
+            id: fixture.spec.id,
+            partitions: 3
+        }]
+    );
+    fixture.spec.partitions = 3;
+    fixture.crash();
+    let partition = fixture.topics.get("t").unwrap().partition(2).unwrap();
+    assert_eq!(read_all(&partition), expected(&["a"]));
+}
+
+#[test]
+fn a_flipped_byte_is_never_served_and_costs_one_batch() {
+    let values = ["one", "two", "three", "four", "five", "six"];
+    let mut fixture = Fixture::new(&[("segment.bytes", "280")]);
+    for value in values {
+        fixture.append(&[value]);
+    }
+    fixture.topics.close().unwrap();
+    let sound: Vec<_> = files(&fixture.log_dir(), "")
+        .into_iter()
+        .map(|path| (path.clone(), std::fs::read(&path).unwrap()))
+        .collect();
+    let checkpoint = fixture.dir.path().join("recovery-point-offset-checkpoint");
+    let points = std::fs::read(&checkpoint).unwrap();
+    let marker = fixture.dir.path().join(".kafka_cleanshutdown");
+    for clean in [true, false] {
+        for (victim, content) in sound.iter().filter(|(path, _)| {
+            path.extension()
+                .is_some_and(|e| e == "log" || e == "index" || e == "timeindex")
+        }) {
+            for place in 0..content.len() {
+                std::fs::remove_dir_all(fixture.log_dir()).unwrap();
+                std::fs::create_dir(fixture.log_dir()).unwrap();
+                for (path, content) in &sound {
+                    std::fs::write(path, content).unwrap();
+                }
+                std::fs::write(&checkpoint, &points).unwrap();
+                match clean {
+                    true => std::fs::write(&marker, "{}").unwrap(),
+                    false => drop(std::fs::remove_file(&marker)),
+                }
+                let mut damaged = content.clone();
+                damaged[place] ^= 1 << (place % 8);
+                std::fs::write(victim, damaged).unwrap();
+                fixture.crash();
+                let found = fixture.values();
+                let whole = expected(&values);
+                assert!(
+                    found.iter().all(|record| whole.contains(record)),
+                    "{} at {place}, clean {clean}: {found:?}",
+                    victim.display()
+                );
+                let lost = whole.len() - found.len();
+                let allowed = usize::from(victim.extension().unwrap() == "log");
+                assert!(
+                    lost <= allowed,
+                    "{} at {place}, clean {clean}: {found:?}",
+                    victim.display()
+                );
+                assert_eq!(fixture.append(&["next"]).base_offset, 6);
+            }
+        }
+    }
+}
+
+#[test]
+fn leader_epochs_of_a_log_from_elsewhere_go_on() {
+    let mut fixture = Fixture::new(&[]);
+    fixture.append(&["a"]);
+    fixture.topics.close().unwrap();
+    let checkpoint = fixture.log_dir().join("leader-epoch-checkpoint");
+    std::fs::write(checkpoint, "0\n2\n0 0\n5 1\n").unwrap();
+    fixture.crash();
+    fixture.append(&["b"]);
+    assert_eq!(fixture.partition().leader_epoch().unwrap(), 5);
+    assert_eq!(fixture.partition().end_offset_for_epoch(5).unwrap(), (5, 2));
+    assert_eq!(fixture.partition().end_offset_for_epoch(3).unwrap(), (0, 1));
+    assert_eq!(
+        fixture.partition().end_offset_for_epoch(6).unwrap(),
+        (-1, -1)
+    );
+    assert_eq!(fixture.values(), expected(&["a", "b"]));
+}
+
+#[test]
+fn a_flush_by_count_is_waited_for_whatever_the_durability() {
+    let fixture = Fixture::with_durability(Durability::Os, &[("flush.messages", "1")]);
+    let partition = fixture.partition();
+    let appended = partition.append(vec![batch(&["a"])], ACKS_LEADER).unwrap();
+    block_on(partition.wait_durable(appended.last_offset + 1)).unwrap();
+    assert_eq!(fixture.faults.calls(Op::SyncData, ".log"), 1);
+}

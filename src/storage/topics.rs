@@ -1,0 +1,881 @@
+//! The topics that are open, and what belongs to the data directory as a whole.
+//!
+//! ```text
+//! data_dir/
+//!   TOPIC-PARTITION/                    one log
+//!   TOPIC-PARTITION.ID-delete/          a deleted one, on its way out
+//!   TOPIC-PARTITION.ID-stray/           one that belonged to another topic of the same name
+//!   recovery-point-offset-checkpoint    below these offsets everything was on disk
+//!   log-start-offset-checkpoint         where logs start that start within a segment
+//!   .kafka_cleanshutdown                there after a clean shutdown only
+//!   .streamline-boot                    the boot of the machine during which the logs were written
+//! ```
+//!
+//! All but the last are Kafka's, by name and content.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+use super::checkpoint::{self, LeaderEpochs, Offsets};
+use super::error::{Error, IoContext};
+use super::health::Health;
+use super::partition::Partition;
+use super::recovery::{self, Before, Report};
+use super::stats::StorageCounters;
+use crate::clock::Clock;
+use crate::config::{Durability, TopicConfig};
+use crate::fs::Fs;
+use crate::metrics::{Metrics, TopicCounters};
+
+const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
+const LOG_STARTS: &str = "log-start-offset-checkpoint";
+const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
+const BOOT: &str = ".streamline-boot";
+
+/// How often recovery points are written while the server runs, and how often a long recovery says how far it is.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(60);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The longest file name that file systems take.
+const FILE_NAME_MAX: usize = 255;
+
+/// How logs are kept.
+#[derive(Debug, Clone)]
+pub struct StorageOptions {
+    pub data_dir: PathBuf,
+    pub durability: Durability,
+    /// A producer that was silent for this long is forgotten.
+    pub producer_id_expiration_ms: i64,
+    pub fs: Fs,
+}
+
+impl StorageOptions {
+    /// With Kafka's expiration of producers, on the machine's file system.
+    pub fn new(data_dir: impl Into<PathBuf>, durability: Durability) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            durability,
+            producer_id_expiration_ms: 24 * 60 * 60 * 1000,
+            fs: Fs::new(),
+        }
+    }
+}
+
+/// A topic as it should be.
+#[derive(Debug, Clone)]
+pub struct TopicSpec {
+    pub name: String,
+    pub id: Uuid,
+    pub partitions: i32,
+    pub config: TopicConfig,
+}
+
+/// A topic whose directories lie in a data directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundTopic {
+    pub name: String,
+    /// The id in its `partition.metadata`; a new one if there is none.
+    pub id: Uuid,
+    /// One more than the highest partition number found.
+    pub partitions: i32,
+}
+
+/// What all partitions of a server share.
+pub(super) struct Environment {
+    pub fs: Fs,
+    pub clock: Arc<dyn Clock>,
+    pub metrics: Arc<Metrics>,
+    pub durability: Durability,
+    pub producer_id_expiration_ms: i64,
+    pub log_starts: LogStarts,
+    pub health: Health,
+    pub counters: StorageCounters,
+    data_dir: PathBuf,
+    /// Partitions with data that the disk may lack.
+    unsynced: Mutex<Vec<Weak<Partition>>>,
+}
+
+impl Environment {
+    pub fn note_unsynced(&self, partition: &Arc<Partition>) {
+        if partition.enqueue() {
+            self.unsynced.lock().push(Arc::downgrade(partition));
+        }
+    }
+
+    pub fn note_damage(&self, ranges: u64) {
+        self.counters.damaged_ranges.add(ranges);
+    }
+}
+
+/// Where logs start that start within a segment, and the file that remembers it.
+pub(super) struct LogStarts {
+    path: PathBuf,
+    offsets: Mutex<Offsets>,
+}
+
+impl LogStarts {
+    pub fn set(&self, fs: &Fs, topic: &str, partition: i32, log_start: i64) -> Result<(), Error> {
+        let mut offsets = self.offsets.lock();
+        offsets.insert((topic.to_string(), partition), log_start);
+        checkpoint::write_offsets(fs, &self.path, &offsets)
+    }
+
+    fn get(&self, topic: &str, partition: i32) -> Option<i64> {
+        let key = (topic.to_string(), partition);
+        self.offsets.lock().get(&key).copied()
+    }
+
+    fn forget(&self, fs: &Fs, topic: &str) -> Result<(), Error> {
+        let mut offsets = self.offsets.lock();
+        let before = offsets.len();
+        offsets.retain(|(name, _), _| name != topic);
+        match offsets.len() == before {
+            true => Ok(()),
+            false => checkpoint::write_offsets(fs, &self.path, &offsets),
+        }
+    }
+}
+
+/// What a topic's partitions know of it.
+pub struct TopicInfo {
+    pub name: Arc<str>,
+    pub id: Uuid,
+    pub counters: Arc<TopicCounters>,
+    config: RwLock<Arc<TopicConfig>>,
+}
+
+impl TopicInfo {
+    pub fn config(&self) -> Arc<TopicConfig> {
+        Arc::clone(&self.config.read())
+    }
+}
+
+/// One topic.
+pub struct Topic {
+    info: Arc<TopicInfo>,
+    partitions: RwLock<Arc<[Arc<Partition>]>>,
+}
+
+impl Topic {
+    pub fn name(&self) -> &Arc<str> {
+        &self.info.name
+    }
+
+    pub fn id(&self) -> Uuid {
+        self.info.id
+    }
+
+    pub fn config(&self) -> Arc<TopicConfig> {
+        self.info.config()
+    }
+
+    pub fn counters(&self) -> &Arc<TopicCounters> {
+        &self.info.counters
+    }
+
+    pub fn partition(&self, number: i32) -> Option<Arc<Partition>> {
+        let number = usize::try_from(number).ok()?;
+        self.partitions.read().get(number).cloned()
+    }
+
+    /// By number.
+    pub fn partitions(&self) -> Arc<[Arc<Partition>]> {
+        Arc::clone(&self.partitions.read())
+    }
+
+    pub fn partition_count(&self) -> i32 {
+        self.partitions.read().len() as i32
+    }
+}
+
+impl std::fmt::Debug for Topic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Topic({}, {})", self.info.name, self.info.id)
+    }
+}
+
+#[derive(Default)]
+struct Registry {
+    by_name: BTreeMap<Arc<str>, Arc<Topic>>,
+    by_id: HashMap<Uuid, Arc<Topic>>,
+}
+
+/// All topics of one data directory.
+pub struct Topics {
+    environment: Arc<Environment>,
+    registry: RwLock<Registry>,
+    /// Held by whoever changes the set of topics, their partitions or the files that speak of all of them.
+    changes: Mutex<Changes>,
+}
+
+struct Changes {
+    checkpointed_at: Duration,
+    /// Threads that remove the files of deleted topics.
+    removals: Vec<std::thread::JoinHandle<()>>,
+    closed: bool,
+}
+
+impl Topics {
+    /// Opens the logs of all topics, recovering those that need it. Blocks.
+    pub fn open(
+        options: StorageOptions,
+        specs: Vec<TopicSpec>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Arc<Self>, Error> {
+        let StorageOptions {
+            data_dir,
+            durability,
+            producer_id_expiration_ms,
+            fs,
+        } = options;
+        fs.create_dir_all(&data_dir).during("create", &data_dir)?;
+        let last_run = LastRun::read(&fs, &data_dir)?;
+        let environment = Arc::new(Environment {
+            log_starts: LogStarts {
+                path: data_dir.join(LOG_STARTS),
+                offsets: Mutex::new(last_run.log_starts),
+            },
+            health: Health::new(&fs, &data_dir),
+            counters: StorageCounters::new(metrics.enabled()),
+            fs,
+            clock: Arc::clone(&clock),
+            metrics,
+            durability,
+            producer_id_expiration_ms,
+            data_dir,
+            unsynced: Mutex::default(),
+        });
+        let topics = Arc::new(Self {
+            registry: RwLock::default(),
+            changes: Mutex::new(Changes {
+                checkpointed_at: clock.monotonic(),
+                removals: Vec::new(),
+                closed: false,
+            }),
+            environment,
+        });
+        topics.finish_deletions()?;
+        topics.open_all(
+            &specs,
+            last_run.clean,
+            last_run.same_boot,
+            &last_run.recovery_points,
+        )?;
+        let collector = Arc::new(Arc::downgrade(&topics));
+        topics.environment.metrics.register(collector);
+        Ok(topics)
+    }
+
+    fn open_all(
+        &self,
+        specs: &[TopicSpec],
+        clean: bool,
+        same_boot: bool,
+        recovery_points: &Offsets,
+    ) -> Result<(), Error> {
+        let clock = &self.environment.clock;
+        let started = clock.monotonic();
+        let infos: Vec<_> = specs.iter().map(|spec| self.info(spec)).collect();
+        let work: Vec<(usize, i32)> = specs
+            .iter()
+            .enumerate()
+            .flat_map(|(topic, spec)| (0..spec.partitions).map(move |number| (topic, number)))
+            .collect();
+        let progress = Progress::new(work.len(), clock);
+        let opened = in_parallel(work.len(), |place| {
+            let (topic, number) = work[place];
+            let info = &infos[topic];
+            let before = Before {
+                clean,
+                same_boot,
+                recovery_point: recovery_points
+                    .get(&(info.name.to_string(), number))
+                    .copied(),
+                log_start: self.environment.log_starts.get(&info.name, number),
+            };
+            let opened = self.open_partition(info, number, before)?;
+            progress.note(opened.1);
+            Ok(opened.0)
+        })?;
+        let mut opened = opened.into_iter();
+        let mut registry = self.registry.write();
+        for (spec, info) in specs.iter().zip(infos) {
+            let partitions: Vec<_> = opened.by_ref().take(spec.partitions as usize).collect();
+            registry.insert(Topic {
+                info,
+                partitions: RwLock::new(partitions.into()),
+            });
+        }
+        drop(registry);
+        let report = progress.report();
+        let took = clock.monotonic() - started;
+        let counters = &self.environment.counters;
+        let _ = counters.recovery.set((took, work.len() as u64));
+        counters.truncated_bytes.add(report.bytes_truncated);
+        counters.damaged_ranges.add(report.ranges_damaged);
+        info!(
+            partitions = work.len(),
+            clean,
+            segments_read = report.segments_read,
+            bytes_read = report.bytes_read,
+            bytes_truncated = report.bytes_truncated,
+            ranges_damaged = report.ranges_damaged,
+            seconds = took.as_secs_f64(),
+            "logs are open"
+        );
+        Ok(())
+    }
+
+    fn info(&self, spec: &TopicSpec) -> Arc<TopicInfo> {
+        Arc::new(TopicInfo {
+            name: Arc::from(spec.name.as_str()),
+            id: spec.id,
+            counters: self.environment.metrics.topic(&spec.name),
+            config: RwLock::new(Arc::new(spec.config.clone())),
+        })
+    }
+
+    fn open_partition(
+        &self,
+        info: &Arc<TopicInfo>,
+        number: i32,
+        before: Before,
+    ) -> Result<(Arc<Partition>, Report), Error> {
+        let environment = &self.environment;
+        let dir = environment.data_dir.join(format!("{}-{number}", info.name));
+        self.prepare_dir(&dir, info.id)?;
+        let dir: Arc<Path> = dir.into();
+        let now_ms = environment.clock.now_ms();
+        let opened = recovery::open(&environment.fs, &dir, before, now_ms)?;
+        let report = opened.report;
+        let partition = Partition::new(
+            Arc::clone(info),
+            number,
+            Arc::clone(environment),
+            dir,
+            opened,
+        );
+        Ok((partition, report))
+    }
+
+    /// Sees to it that the directory exists and belongs to the topic with this id.
+    fn prepare_dir(&self, dir: &Path, id: Uuid) -> Result<(), Error> {
+        let fs = &self.environment.fs;
+        let metadata = dir.join("partition.metadata");
+        match checkpoint::read_partition_metadata(fs, &metadata)? {
+            Some(found) if found == id => return Ok(()),
+            Some(found) => {
+                let aside = renamed(dir, found, "stray");
+                error!(dir = %dir.display(), aside = %aside.display(), found = %found, expected = %id,
+                    "a log belongs to another topic of the same name and is set aside");
+                fs.rename(dir, &aside).during("rename", dir)?;
+            }
+            None => {}
+        }
+        fs.create_dir_all(dir).during("create", dir)?;
+        write_small(fs, &metadata, &checkpoint::partition_metadata_text(id))?;
+        let epochs = dir.join("leader-epoch-checkpoint");
+        if !epochs.exists() {
+            write_small(fs, &epochs, &LeaderEpochs::new().to_text())?;
+        }
+        Ok(())
+    }
+
+    pub fn get(&self, name: &str) -> Option<Arc<Topic>> {
+        self.registry.read().by_name.get(name).cloned()
+    }
+
+    pub fn get_by_id(&self, id: Uuid) -> Option<Arc<Topic>> {
+        self.registry.read().by_id.get(&id).cloned()
+    }
+
+    /// By name.
+    pub fn list(&self) -> Vec<Arc<Topic>> {
+        self.registry.read().by_name.values().cloned().collect()
+    }
+
+    /// Creates a topic with empty partitions. Blocks.
+    pub fn create(&self, spec: TopicSpec) -> Result<Arc<Topic>, Error> {
+        let changes = self.changes.lock();
+        if changes.closed {
+            return Err(Error::Closed);
+        }
+        if self.get(&spec.name).is_some() {
+            return Err(Error::TopicExists { topic: spec.name });
+        }
+        let info = self.info(&spec);
+        let made = self.create_partitions(&info, 0, spec.partitions);
+        let partitions = match made {
+            Ok(partitions) => partitions,
+            Err(error) => {
+                self.environment.metrics.forget_topic(&spec.name);
+                return Err(error);
+            }
+        };
+        let topic = self.registry.write().insert(Topic {
+            info,
+            partitions: RwLock::new(partitions.into()),
+        });
+        Ok(topic)
+    }
+
+    fn create_partitions(
+        &self,
+        info: &Arc<TopicInfo>,
+        from: i32,
+        to: i32,
+    ) -> Result<Vec<Arc<Partition>>, Error> {
+        let new = Before {
+            clean: false,
+            same_boot: true,
+            recovery_point: None,
+            log_start: None,
+        };
+        let count = usize::try_from(to.saturating_sub(from)).unwrap_or(0);
+        let made = in_parallel(count, |place| {
+            let number = from + place as i32;
+            Ok(self.open_partition(info, number, new)?.0)
+        });
+        if made.is_err() {
+            for number in from..to {
+                let dir = self
+                    .environment
+                    .data_dir
+                    .join(format!("{}-{number}", info.name));
+                if let Err(error) = self.environment.fs.remove_dir_all(&dir) {
+                    warn!(dir = %dir.display(), %error, "a half-made log stays behind");
+                }
+            }
+        }
+        made
+    }
+
+    /// Gives a topic more partitions. Blocks.
+    pub fn add_partitions(&self, name: &str, total: i32) -> Result<(), Error> {
+        let changes = self.changes.lock();
+        if changes.closed {
+            return Err(Error::Closed);
+        }
+        let topic = self.existing(name)?;
+        let have = topic.partition_count();
+        if total < have {
+            return Err(Error::InvalidPartitionCount {
+                topic: name.to_string(),
+                have,
+                want: total,
+            });
+        }
+        let added = self.create_partitions(&topic.info, have, total)?;
+        let mut partitions = topic.partitions().to_vec();
+        partitions.extend(added);
+        *topic.partitions.write() = partitions.into();
+        Ok(())
+    }
+
+    pub fn set_config(&self, name: &str, config: TopicConfig) -> Result<(), Error> {
+        let topic = self.existing(name)?;
+        *topic.info.config.write() = Arc::new(config);
+        Ok(())
+    }
+
+    fn existing(&self, name: &str) -> Result<Arc<Topic>, Error> {
+        self.get(name).ok_or_else(|| Error::UnknownTopic {
+            topic: name.to_string(),
+        })
+    }
+
+    /// Deletes a topic. When this returns its name is free; its files go in the background. Blocks.
+    pub fn delete(&self, name: &str) -> Result<(), Error> {
+        let mut changes = self.changes.lock();
+        let topic = self.existing(name)?;
+        let fs = &self.environment.fs;
+        for partition in topic.partitions().iter() {
+            partition.retire(Error::Deleted);
+        }
+        let mut doomed = Vec::new();
+        for partition in topic.partitions().iter() {
+            let dir = partition.dir();
+            let aside = renamed(dir, Uuid::new_v4(), "delete");
+            match fs.rename(dir, &aside) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                other => other.during("rename", dir)?,
+            }
+            doomed.push(aside);
+        }
+        self.registry.write().remove(&topic);
+        self.environment.metrics.forget_topic(name);
+        self.environment.log_starts.forget(fs, name)?;
+        self.write_recovery_points(&mut changes)?;
+        self.remove_in_background(&mut changes, doomed);
+        Ok(())
+    }
+
+    fn remove_in_background(&self, changes: &mut Changes, doomed: Vec<PathBuf>) {
+        if doomed.is_empty() {
+            return;
+        }
+        let fs = self.environment.fs.clone();
+        let remove = move || {
+            for dir in doomed {
+                if let Err(error) = fs.remove_dir_all(&dir) {
+                    error!(dir = %dir.display(), %error, "could not remove a deleted log; the next start tries again");
+                }
+            }
+        };
+        changes.removals.retain(|removal| !removal.is_finished());
+        match std::thread::Builder::new()
+            .name("log-removal".to_string())
+            .spawn(remove)
+        {
+            Ok(removal) => changes.removals.push(removal),
+            Err(error) => warn!(%error, "deleted logs stay until the next start"),
+        }
+    }
+
+    /// Goes on with deletions that the end of the last run interrupted.
+    fn finish_deletions(&self) -> Result<(), Error> {
+        let doomed = directories(&self.environment.data_dir)?
+            .into_iter()
+            .filter(|(name, _)| name.ends_with("-delete"))
+            .map(|(_, path)| path)
+            .collect();
+        self.remove_in_background(&mut self.changes.lock(), doomed);
+        Ok(())
+    }
+
+    /// The topics whose directories lie in `data_dir`, whoever wrote them.
+    pub fn scan(data_dir: &Path) -> Result<Vec<FoundTopic>, Error> {
+        let fs = Fs::new();
+        let mut found: BTreeMap<String, FoundTopic> = BTreeMap::new();
+        for (name, path) in directories(data_dir)? {
+            let Some((topic, number)) = parse_dir_name(&name) else {
+                continue;
+            };
+            let id = checkpoint::read_partition_metadata(&fs, &path.join("partition.metadata"))?;
+            if id.is_none() && !holds_log(&path)? {
+                continue;
+            }
+            let entry = found
+                .entry(topic.to_string())
+                .or_insert_with(|| FoundTopic {
+                    name: topic.to_string(),
+                    id: Uuid::nil(),
+                    partitions: 0,
+                });
+            if entry.id.is_nil() {
+                entry.id = id.unwrap_or_default();
+            }
+            entry.partitions = entry.partitions.max(number + 1);
+        }
+        let mut found: Vec<_> = found.into_values().collect();
+        for topic in &mut found {
+            if topic.id.is_nil() {
+                topic.id = Uuid::new_v4();
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes the directories of a topic that is not open. Blocks.
+    pub fn remove_directories(data_dir: &Path, found: &FoundTopic) -> Result<(), Error> {
+        let fs = Fs::new();
+        for number in 0..found.partitions {
+            let dir = data_dir.join(format!("{}-{number}", found.name));
+            fs.remove_dir_all(&dir).during("remove", &dir)?;
+        }
+        fs.sync_dir(data_dir).during("synchronise", data_dir)
+    }
+
+    /// Deletes what the topics' retention says has to go. Blocks.
+    pub fn retain(&self, now_ms: i64) {
+        for topic in self.list() {
+            for partition in topic.partitions().iter() {
+                match partition.retain(now_ms) {
+                    Ok((0, _)) => {}
+                    Ok((segments, bytes)) => {
+                        info!(%partition, segments, bytes, "deleted segments by retention");
+                        let counters = &self.environment.counters;
+                        counters.retention_segments.add(segments);
+                        counters.retention_bytes.add(bytes);
+                    }
+                    Err(error) => error!(%partition, %error, "could not apply retention"),
+                }
+            }
+        }
+    }
+
+    /// Brings to the disk what has waited for `flush.ms`, and now and then notes how far the disk is. Blocks.
+    pub fn flush_due(&self) {
+        let now = self.environment.clock.monotonic();
+        let waiting = std::mem::take(&mut *self.environment.unsynced.lock());
+        let mut due = Vec::new();
+        for weak in waiting {
+            let Some(partition) = weak.upgrade() else {
+                continue;
+            };
+            let limit_ms = partition.topic().config().flush_ms;
+            let limit = Duration::from_millis(u64::try_from(limit_ms).unwrap_or(0));
+            match partition.unsynced_since() {
+                None => partition.dequeued(),
+                Some(since) if now.saturating_sub(since) >= limit => {
+                    partition.dequeued();
+                    due.push(partition);
+                }
+                Some(_) => self.environment.unsynced.lock().push(weak),
+            }
+        }
+        let flushed = in_parallel(due.len(), |place| {
+            // A failure has been logged, counted and noted where it happened.
+            let _ = due[place].flush();
+            Ok(())
+        });
+        debug_assert!(flushed.is_ok());
+        let mut changes = self.changes.lock();
+        if !changes.closed && now.saturating_sub(changes.checkpointed_at) >= CHECKPOINT_INTERVAL {
+            changes.checkpointed_at = now;
+            if let Err(error) = self.write_recovery_points(&mut changes) {
+                warn!(%error, "could not note how far the disk is");
+            }
+        }
+    }
+
+    fn write_recovery_points(&self, _changes: &mut Changes) -> Result<(), Error> {
+        let mut points = Offsets::new();
+        for topic in self.list() {
+            for partition in topic.partitions().iter() {
+                points.insert(
+                    (topic.name().to_string(), partition.number()),
+                    partition.durable_offset(),
+                );
+            }
+        }
+        let path = self.environment.data_dir.join(RECOVERY_POINTS);
+        checkpoint::write_offsets(&self.environment.fs, &path, &points)
+    }
+
+    /// Flushes everything and leaves the directory as a clean shutdown does. Nothing can be appended any more. Blocks.
+    pub fn close(&self) -> Result<(), Error> {
+        let mut changes = self.changes.lock();
+        if std::mem::replace(&mut changes.closed, true) {
+            return Ok(());
+        }
+        let partitions: Vec<_> = self
+            .list()
+            .iter()
+            .flat_map(|topic| topic.partitions().to_vec())
+            .collect();
+        let failure = Mutex::new(None);
+        let closed = in_parallel(partitions.len(), |place| {
+            if let Err(error) = partitions[place].close() {
+                error!(partition = %partitions[place], %error, "a log was not closed cleanly");
+                failure.lock().get_or_insert(error);
+            }
+            Ok(())
+        });
+        debug_assert!(closed.is_ok());
+        for removal in changes.removals.drain(..) {
+            if removal.join().is_err() {
+                error!("a thread that removed deleted logs panicked");
+            }
+        }
+        self.write_recovery_points(&mut changes)?;
+        if let Some(failure) = failure.into_inner() {
+            return Err(failure);
+        }
+        let data_dir = &self.environment.data_dir;
+        let marker = data_dir.join(CLEAN_SHUTDOWN);
+        self.environment
+            .fs
+            .write_atomically(&marker, br#"{"version":0,"brokerEpoch":-1}"#)
+            .during("write", &marker)
+    }
+
+    pub(super) fn counters(&self) -> &StorageCounters {
+        &self.environment.counters
+    }
+
+    /// Whether records can be written; the error says why not. Touches the disk, at most every few seconds. Blocks.
+    pub fn health(&self) -> Result<(), String> {
+        self.environment
+            .health
+            .check(self.environment.clock.as_ref())
+    }
+}
+
+impl Registry {
+    fn insert(&mut self, topic: Topic) -> Arc<Topic> {
+        let topic = Arc::new(topic);
+        self.by_name
+            .insert(Arc::clone(&topic.info.name), Arc::clone(&topic));
+        self.by_id.insert(topic.info.id, Arc::clone(&topic));
+        topic
+    }
+
+    fn remove(&mut self, topic: &Topic) {
+        self.by_name.remove(&topic.info.name);
+        self.by_id.remove(&topic.info.id);
+    }
+}
+
+/// What the last run left in the data directory.
+struct LastRun {
+    clean: bool,
+    same_boot: bool,
+    recovery_points: Offsets,
+    log_starts: Offsets,
+}
+
+impl LastRun {
+    /// Reads what was left, and takes the marker away: from now on a shutdown is not clean until it says so.
+    fn read(fs: &Fs, data_dir: &Path) -> Result<Self, Error> {
+        let marker = data_dir.join(CLEAN_SHUTDOWN);
+        let clean = marker.exists();
+        if clean {
+            fs.remove_file(&marker).during("remove", &marker)?;
+            fs.sync_dir(data_dir).during("synchronise", data_dir)?;
+        }
+        let boot = data_dir.join(BOOT);
+        let boot_now = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let boot_then = fs.read(&boot).unwrap_or_default();
+        let same_boot = !boot_now.is_empty() && boot_now == boot_then;
+        if !same_boot {
+            fs.write_atomically(&boot, &boot_now)
+                .during("write", &boot)?;
+        }
+        let read = |name| checkpoint::read_offsets(fs, &data_dir.join(name));
+        Ok(Self {
+            clean,
+            same_boot,
+            recovery_points: read(RECOVERY_POINTS)?.unwrap_or_default(),
+            log_starts: read(LOG_STARTS)?.unwrap_or_default(),
+        })
+    }
+}
+
+/// Says now and then how far a long recovery is.
+struct Progress<'a> {
+    clock: &'a Arc<dyn Clock>,
+    total: usize,
+    done: AtomicU64,
+    state: Mutex<(Duration, Report)>,
+}
+
+impl<'a> Progress<'a> {
+    fn new(total: usize, clock: &'a Arc<dyn Clock>) -> Self {
+        Self {
+            clock,
+            total,
+            done: AtomicU64::new(0),
+            state: Mutex::new((clock.monotonic(), Report::default())),
+        }
+    }
+
+    fn note(&self, report: Report) {
+        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut state = self.state.lock();
+        state.1.add(report);
+        let now = self.clock.monotonic();
+        if now - state.0 >= PROGRESS_INTERVAL {
+            state.0 = now;
+            info!(
+                done,
+                of = self.total,
+                bytes_read = state.1.bytes_read,
+                "opening logs"
+            );
+        }
+    }
+
+    fn report(&self) -> Report {
+        self.state.lock().1
+    }
+}
+
+/// Runs `work` for `0..count` on as many threads as there are processors, and returns the results in order, or the
+/// first error.
+fn in_parallel<T: Send>(
+    count: usize,
+    work: impl Fn(usize) -> Result<T, Error> + Sync,
+) -> Result<Vec<T>, Error> {
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
+    if threads == 1 || count <= 1 {
+        return (0..count).map(work).collect();
+    }
+    let next = AtomicI32::new(0);
+    let results: Mutex<Vec<(usize, Result<T, Error>)>> = Mutex::new(Vec::with_capacity(count));
+    std::thread::scope(|scope| {
+        for _ in 0..threads.min(count) {
+            scope.spawn(|| {
+                loop {
+                    let place = next.fetch_add(1, Ordering::Relaxed) as usize;
+                    if place >= count {
+                        break;
+                    }
+                    let result = work(place);
+                    results.lock().push((place, result));
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner();
+    results.sort_by_key(|(place, _)| *place);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Writes a small file that can be made again if a crash loses it.
+fn write_small(fs: &Fs, path: &Path, text: &str) -> Result<(), Error> {
+    let file = fs.create(path).during("create", path)?;
+    file.write_all_at(text.as_bytes(), 0).during("write", path)
+}
+
+/// `TOPIC-PARTITION.ID-why`, cut so that file systems take it.
+fn renamed(dir: &Path, id: Uuid, why: &str) -> PathBuf {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let suffix = format!(".{}-{why}", id.simple());
+    let room = FILE_NAME_MAX - suffix.len();
+    let name = &name[..name.floor_char_boundary(room)];
+    dir.with_file_name(format!("{name}{suffix}"))
+}
+
+/// Topic and partition number of a log directory's name.
+fn parse_dir_name(name: &str) -> Option<(&str, i32)> {
+    let (topic, number) = name.rsplit_once('-')?;
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let number = number.parse().ok().filter(|_| is_number)?;
+    (!topic.is_empty() && number < i32::MAX).then_some((topic, number))
+}
+
+fn directories(data_dir: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
+    let mut found = Vec::new();
+    let entries = match std::fs::read_dir(data_dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
+        other => other.during("list", data_dir)?,
+    };
+    for entry in entries {
+        let entry = entry.during("list", data_dir)?;
+        if entry.file_type().during("list", data_dir)?.is_dir()
+            && let Ok(name) = entry.file_name().into_string()
+        {
+            found.push((name, entry.path()));
+        }
+    }
+    Ok(found)
+}
+
+fn holds_log(dir: &Path) -> Result<bool, Error> {
+    for entry in std::fs::read_dir(dir).during("list", dir)? {
+        let name = entry.during("list", dir)?.file_name();
+        if Path::new(&name).extension().is_some_and(|ext| ext == "log") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
