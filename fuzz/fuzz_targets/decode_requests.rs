@@ -21,7 +21,7 @@ impl ForApi for Decode {
 
     fn run<R: Request>(self) {
         let versions = R::VERSIONS;
-        let version = versions.start() + i16::from(self.version) % versions.count() as i16;
+        let version = versions.start() + i16::from(self.version) % versions.clone().count() as i16;
         let Ok(request) = decode_request::<R>(self.body, version) else {
             return;
         };

@@ -22,7 +22,7 @@ impl ForApi for Decode<'_> {
 
     fn run<R: Request>(self) {
         let versions = R::VERSIONS;
-        let version = versions.start() + i16::from(self.version) % versions.count() as i16;
+        let version = versions.start() + i16::from(self.version) % versions.clone().count() as i16;
         let tags = version >= R::FLEXIBLE_FROM && R::KEY != ApiKey::ApiVersions;
         let header = if tags { &[0; 5][..] } else { &[0; 4] };
         let frame = Bytes::from([header, self.body].concat());

@@ -285,3 +285,108 @@ impl Decoder {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoder(bytes: &'static [u8], flexible: bool) -> Decoder {
+        let number = 0;
+        Decoder::new(Bytes::from_static(bytes), Version { number, flexible })
+    }
+
+    fn problem<T>(result: Result<T, DecodeError>) -> Problem {
+        match result {
+            Ok(_) => panic!("it should be refused"),
+            Err(error) => error.problem,
+        }
+    }
+
+    #[test]
+    fn a_varint_has_at_most_32_bits() {
+        let mut d = decoder(
+            b"\x00\x7f\x80\x01\xff\xff\xff\xff\x0f\x80\x80\x80\x80\x10",
+            true,
+        );
+        let read: Vec<u32> = (0..4).map(|_| d.unsigned_varint().unwrap()).collect();
+        assert_eq!(read, [0, 127, 128, u32::MAX]);
+        assert_eq!(problem(d.unsigned_varint()), Problem::VarintTooLong);
+    }
+
+    #[test]
+    fn a_length_of_minus_one_is_null_and_less_is_refused() {
+        assert_eq!(decoder(b"\xff\xff", false).nullable_string(), Ok(None));
+        assert_eq!(decoder(b"\x00", true).nullable_string(), Ok(None));
+        let mut below = decoder(b"\xff\xfe", false);
+        assert_eq!(
+            problem(below.nullable_string()),
+            Problem::NegativeLength(-2)
+        );
+        let mut null = decoder(b"\xff\xff", false);
+        assert_eq!(problem(String::decode(&mut null)), Problem::UnexpectedNull);
+    }
+
+    #[test]
+    fn text_is_utf_8_and_no_longer_than_kafka_allows() {
+        assert_eq!(
+            problem(decoder(b"\x02\xff", true).nullable_string()),
+            Problem::NotUtf8
+        );
+        let mut long = Vec::from(b"\x81\x80\x02");
+        long.resize(40_000, b'x');
+        let version = Version {
+            number: 0,
+            flexible: true,
+        };
+        let mut d = Decoder::new(long.into(), version);
+        assert_eq!(problem(d.nullable_string()), Problem::StringTooLong(32_768));
+    }
+
+    #[test]
+    fn byte_fields_are_slices_of_the_frame() {
+        let frame = Bytes::from(b"\0\0\0\x03abc".to_vec());
+        let version = Version {
+            number: 0,
+            flexible: false,
+        };
+        let field = Decoder::new(frame.clone(), version)
+            .nullable_bytes()
+            .unwrap()
+            .unwrap();
+        assert_eq!(field.as_ptr(), frame[4..].as_ptr());
+        assert_eq!(field, "abc");
+    }
+
+    /// Reads tag 1 as an `i16` and skips every other.
+    fn tag_1(bytes: &'static [u8]) -> Result<i16, DecodeError> {
+        let mut d = decoder(bytes, true);
+        let mut value = -1;
+        d.tagged_fields(|d, tag| {
+            if tag == 1 {
+                value = d.i16()?;
+            }
+            Ok(tag == 1)
+        })?;
+        d.finish()?;
+        Ok(value)
+    }
+
+    #[test]
+    fn unknown_tags_are_skipped_in_any_order_and_the_last_of_a_tag_counts() {
+        assert_eq!(tag_1(b"\x00"), Ok(-1));
+        assert_eq!(tag_1(b"\x03\x09\x01x\x01\x02\0\x05\x00\x00"), Ok(5));
+        assert_eq!(tag_1(b"\x02\x01\x02\0\x05\x01\x02\0\x06"), Ok(6));
+    }
+
+    #[test]
+    fn a_tagged_field_is_read_within_its_own_bytes() {
+        let longer = tag_1(b"\x01\x01\x03\0\x05\0");
+        assert_eq!(problem(longer), Problem::TagNotConsumed(1));
+        let shorter = tag_1(b"\x01\x01\x01\0\x05");
+        assert_eq!(problem(shorter), Problem::Truncated { wanted: 2, left: 1 });
+        let beyond = tag_1(b"\x01\x09\xff\xff\xff\xff\x0f");
+        let wanted = u32::MAX as usize;
+        assert_eq!(problem(beyond), Problem::Truncated { wanted, left: 0 });
+        assert!(tag_1(b"\xff\xff\xff\xff\x0f").is_err());
+    }
+}

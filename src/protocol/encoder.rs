@@ -217,3 +217,35 @@ fn unsigned_varint(mut value: u32) -> ([u8; 5], usize) {
     bytes[len] = value as u8;
     (bytes, len + 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::decoder::Decoder;
+
+    const FLEXIBLE: Version = Version {
+        number: 0,
+        flexible: true,
+    };
+
+    #[test]
+    fn a_tagged_field_carries_its_length_however_many_bytes_that_takes() {
+        for len in [0, 1, 126, 127, 128, 16_382, 16_383, 20_000] {
+            let text = "x".repeat(len);
+            let mut encoder = Encoder::new(FLEXIBLE);
+            encoder.put_tagged(7, &text).unwrap();
+            let mut decoder = Decoder::new(encoder.into_bytes(), FLEXIBLE);
+            assert_eq!(decoder.unsigned_varint(), Ok(7));
+            assert_eq!(decoder.unsigned_varint(), Ok(decoder.left() as u32));
+            assert_eq!(decoder.nullable_string(), Ok(Some(text)));
+            assert_eq!(decoder.left(), 0);
+        }
+    }
+
+    #[test]
+    fn text_longer_than_kafka_reads_is_not_written() {
+        let mut encoder = Encoder::new(FLEXIBLE);
+        let refused = encoder.put_string(&"x".repeat(32_768));
+        assert_eq!(refused, Err(EncodeError::TooLong(32_768)));
+    }
+}
