@@ -188,11 +188,46 @@ pub struct Buckets {
     pub bounds: &'static [u64],
     /// How many of the recorded unit make one of the exposed unit: 10⁹ for nanoseconds shown as seconds.
     pub per_unit: f64,
+    /// For every width in bits, how many bounds lie below all values of that width. From there the bucket is a step
+    /// or two away, while a binary search would cost more than the rest of a record.
+    below_width: [u8; 65],
+}
+
+impl Buckets {
+    const fn new(bounds: &'static [u64], per_unit: f64) -> Self {
+        let mut below_width = [0; 65];
+        let mut width = 1;
+        while width <= 64 {
+            let smallest = 1 << (width - 1);
+            let mut below = 0;
+            while below < bounds.len() && bounds[below] < smallest {
+                below += 1;
+            }
+            below_width[width] = below as u8;
+            width += 1;
+        }
+        Self {
+            bounds,
+            per_unit,
+            below_width,
+        }
+    }
+
+    /// The bucket of a value: how many bounds lie below it.
+    #[inline]
+    fn index(&self, value: u64) -> usize {
+        let width = (u64::BITS - value.leading_zeros()) as usize;
+        let mut index = usize::from(self.below_width[width]);
+        while self.bounds.get(index).is_some_and(|bound| *bound < value) {
+            index += 1;
+        }
+        index
+    }
 }
 
 /// Latencies, recorded in nanoseconds and shown in seconds: 50 µs to 30 s.
-pub static LATENCY: Buckets = Buckets {
-    bounds: &[
+pub static LATENCY: Buckets = Buckets::new(
+    &[
         50_000,
         100_000,
         250_000,
@@ -212,12 +247,12 @@ pub static LATENCY: Buckets = Buckets {
         10_000_000_000,
         30_000_000_000,
     ],
-    per_unit: 1e9,
-};
+    1e9,
+);
 
 /// Sizes in bytes: 64 B to 128 MiB.
-pub static SIZE: Buckets = Buckets {
-    bounds: &[
+pub static SIZE: Buckets = Buckets::new(
+    &[
         1 << 6,
         1 << 8,
         1 << 10,
@@ -231,8 +266,8 @@ pub static SIZE: Buckets = Buckets {
         1 << 26,
         1 << 27,
     ],
-    per_unit: 1.0,
-};
+    1.0,
+);
 
 /// A distribution over fixed buckets.
 ///
@@ -279,7 +314,7 @@ impl Histogram {
         let Some(shard) = self.lines.get(first..first + self.lines_per_shard) else {
             return;
         };
-        let bucket = FIRST_BUCKET + self.buckets.bounds.partition_point(|bound| *bound < value);
+        let bucket = FIRST_BUCKET + self.buckets.index(value);
         let sequence = enter(word(shard, SEQUENCE), slot);
         let count = word(shard, bucket);
         count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
@@ -488,6 +523,18 @@ mod tests {
         assert_eq!(snapshot.counts[4], 1, "1 ms is within le=0.001");
         assert_eq!(snapshot.counts[LATENCY.bounds.len()], 1);
         assert_eq!(snapshot.count(), 3);
+    }
+
+    #[test]
+    fn every_value_falls_into_the_bucket_a_search_would_find() {
+        for buckets in [&LATENCY, &SIZE] {
+            let edges = buckets.bounds.iter().flat_map(|b| [b - 1, *b, b + 1]);
+            let powers = (0..64).flat_map(|bit| [(1_u64 << bit) - 1, 1 << bit]);
+            for value in edges.chain(powers).chain([0, u64::MAX]) {
+                let expected = buckets.bounds.partition_point(|bound| *bound < value);
+                assert_eq!(buckets.index(value), expected, "{value}");
+            }
+        }
     }
 
     #[test]
