@@ -31,6 +31,7 @@ use uuid::Uuid;
 use crate::catalog::{self, Catalog};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::storage::Topics;
 
 pub use error::GroupError;
 pub use request::{
@@ -46,6 +47,13 @@ use timers::Timers;
 pub trait LogEnds: Send + Sync {
     /// The offset that the partition's next record will get; `None` when there is no such partition.
     fn log_end_offset(&self, topic: &str, partition: i32) -> Option<i64>;
+}
+
+impl LogEnds for Topics {
+    fn log_end_offset(&self, topic: &str, partition: i32) -> Option<i64> {
+        let partition = self.get(topic)?.partition(partition)?;
+        Some(partition.offsets().log_end)
+    }
 }
 
 /// The settings of the coordinator, by Kafka's names.

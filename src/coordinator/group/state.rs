@@ -24,12 +24,13 @@ use super::request::{
     GroupDescription, GroupState, JoinGroup, JoinedGroup, LeavingMember, MemberIdentity, SyncGroup,
     SyncedGroup,
 };
-use super::subscription::{self, CONSUMER};
+use super::subscription::CONSUMER;
 use crate::catalog::GroupRow;
 
 mod expiry;
 mod joining;
 mod rebalance;
+mod roster;
 
 /// The moment at which something happens, on both clocks: deadlines are monotonic, what is stored is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -457,181 +458,6 @@ impl Group {
             }
         }
     }
-
-    /// Fails unless the member exists and, when it claims a static identity, that one is its own.
-    fn validate_member(
-        &self,
-        member_id: &str,
-        group_instance_id: Option<&str>,
-    ) -> Result<(), GroupError> {
-        if let Some(instance) = group_instance_id {
-            match self.member_of_instance(instance) {
-                None => return Err(GroupError::UnknownMemberId),
-                Some(owner) if owner != member_id => return Err(GroupError::FencedInstanceId),
-                Some(_) => {}
-            }
-        }
-        if self.members.contains_key(member_id) {
-            Ok(())
-        } else {
-            Err(GroupError::UnknownMemberId)
-        }
-    }
-
-    fn validate_generation(&self, member: &MemberIdentity) -> Result<(), GroupError> {
-        self.validate_member(&member.member_id, member.group_instance_id.as_deref())?;
-        if member.generation == self.generation {
-            Ok(())
-        } else {
-            Err(GroupError::IllegalGeneration)
-        }
-    }
-
-    fn validate_sync(&self, sync: &SyncGroup) -> Result<(), GroupError> {
-        self.validate_generation(&sync.member)?;
-        let differs = |asked: &Option<String>, chosen: &Option<String>| matches!((asked, chosen), (Some(asked), Some(chosen)) if asked != chosen);
-        if differs(&sync.protocol_type, &self.protocol_type)
-            || differs(&sync.protocol_name, &self.protocol)
-        {
-            return Err(GroupError::InconsistentGroupProtocol);
-        }
-        Ok(())
-    }
-
-    fn identify_leaving(&self, leaving: &LeavingMember) -> Result<String, GroupError> {
-        let instance = leaving.group_instance_id.as_deref();
-        if leaving.member_id.is_empty() {
-            return instance
-                .and_then(|instance| self.member_of_instance(instance))
-                .map(str::to_owned)
-                .ok_or(GroupError::UnknownMemberId);
-        }
-        if !self.pending_joins.contains_key(&leaving.member_id) {
-            self.validate_member(&leaving.member_id, instance)?;
-        }
-        Ok(leaving.member_id.clone())
-    }
-
-    fn member_of_instance(&self, group_instance_id: &str) -> Option<&str> {
-        self.members
-            .values()
-            .find(|member| member.group_instance_id.as_deref() == Some(group_instance_id))
-            .map(|member| member.id.as_str())
-    }
-
-    /// Takes the member out, answers what it waits for, and makes someone else leader if it was.
-    fn remove(&mut self, member_id: &str, effects: &mut Effects) {
-        self.pending_joins.remove(member_id);
-        self.pending_syncs.remove(member_id);
-        if let Some(mut member) = self.members.remove(member_id) {
-            answer_removed(&mut member, &GroupError::UnknownMemberId, effects);
-        }
-        if self.leader.as_deref() == Some(member_id) {
-            self.leader = self.members.keys().next().cloned();
-        }
-    }
-
-    fn answer_join(
-        &mut self,
-        member_id: &str,
-        answer: Result<JoinedGroup, GroupError>,
-        now: Now,
-        effects: &mut Effects,
-    ) {
-        if let Some(member) = self.members.get_mut(member_id) {
-            if let Some(ticket) = member.waiting_join.take() {
-                effects.push(Effect::AnswerJoin(ticket, answer));
-            }
-            member.is_new = false;
-            member.renew_session(now);
-        }
-    }
-
-    fn answer_syncs(
-        &mut self,
-        now: Now,
-        effects: &mut Effects,
-        answer: impl Fn(&Member) -> Result<SyncedGroup, GroupError>,
-    ) {
-        for member in self.members.values_mut() {
-            if let Some(ticket) = member.waiting_sync.take() {
-                effects.push(Effect::AnswerSync(ticket, answer(member)));
-                member.renew_session(now);
-            }
-        }
-    }
-
-    /// What a member of the current generation is told.
-    fn joined(&self, member_id: &str) -> JoinedGroup {
-        let leader = self.leader.clone().unwrap_or_default();
-        let members = if leader == member_id {
-            self.members
-                .values()
-                .map(|member| member.as_joined(self.protocol.as_deref()))
-                .collect()
-        } else {
-            Vec::new()
-        };
-        JoinedGroup {
-            generation: self.generation,
-            protocol_type: self.protocol_type.clone(),
-            protocol_name: self.protocol.clone(),
-            leader,
-            member_id: member_id.to_owned(),
-            skip_assignment: false,
-            members,
-        }
-    }
-
-    fn row_with(&self, assignment: impl Fn(&Member) -> Bytes) -> GroupRow {
-        let protocol = self.protocol.as_deref();
-        GroupRow {
-            id: self.id.clone(),
-            protocol_type: self.protocol_type.clone(),
-            generation: self.generation,
-            protocol: self.protocol.clone(),
-            leader: self.leader.clone(),
-            state_since_ms: self.state_since_ms,
-            members: self
-                .members
-                .values()
-                .map(|member| member.as_row(protocol, assignment(member)))
-                .collect(),
-        }
-    }
-
-    fn subscribed_topics(&self) -> Option<BTreeSet<String>> {
-        if !self.is_of_consumers() {
-            return None;
-        }
-        let protocol = self.protocol.as_deref();
-        let mut all = BTreeSet::new();
-        for member in self.members.values() {
-            all.extend(subscription::topics(&member.metadata(protocol))?);
-        }
-        Some(all)
-    }
-
-    fn rebalance_timeout_ms(&self) -> i32 {
-        self.members
-            .values()
-            .map(|member| member.rebalance_timeout_ms)
-            .max()
-            .unwrap_or(0)
-    }
-
-    fn transition(&mut self, state: GroupState, now: Now) {
-        tracing::debug!(
-            group = self.id,
-            from = self.state.name(),
-            to = state.name(),
-            generation = self.generation,
-            members = self.members.len(),
-            "group changes state"
-        );
-        self.state = state;
-        self.state_since_ms = now.unix_ms;
-    }
 }
 
 fn answer_superseded_sync(before: Option<Ticket>, effects: &mut Effects) {
@@ -641,11 +467,9 @@ fn answer_superseded_sync(before: Option<Ticket>, effects: &mut Effects) {
     }
 }
 
-fn answer_removed(member: &mut Member, error: &GroupError, effects: &mut Effects) {
-    if let Some(ticket) = member.waiting_join.take() {
-        effects.push(Effect::AnswerJoin(ticket, Err(error.clone())));
-    }
-    if let Some(ticket) = member.waiting_sync.take() {
-        effects.push(Effect::AnswerSync(ticket, Err(error.clone())));
-    }
-}
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod rig;
+#[cfg(test)]
+mod tests;

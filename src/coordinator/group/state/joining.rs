@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::{AfterStore, Effect, Effects, Group, Now, Ticket, answer_removed};
+use super::roster::answer_removed;
+use super::{AfterStore, Effect, Effects, Group, Now, Ticket};
 use crate::coordinator::group::error::GroupError;
 use crate::coordinator::group::member::Member;
 use crate::coordinator::group::request::{GroupState, JoinGroup};
