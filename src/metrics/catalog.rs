@@ -99,6 +99,8 @@ catalog! {
             "Always 1; the labels say which build is running";
         CONNECTIONS_REJECTED_TOTAL: Counter "streamline_connections_rejected_total" ["reason"]
             "Connections refused before their first request";
+        CONNECTION_PANICS_TOTAL: Counter "streamline_connection_panics_total" []
+            "Connections that a bug of the server ended; its log says which";
         REQUESTS_REJECTED_TOTAL: Counter "streamline_requests_rejected_total" ["reason"]
             "Requests that were refused by closing their connection";
         HTTP_REJECTED_TOTAL: Counter "streamline_http_rejected_total" ["reason"]

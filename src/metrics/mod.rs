@@ -41,6 +41,8 @@ pub struct Metrics {
     pub connections_rejected: LabelledCounters<ConnectionRejection>,
     pub requests_rejected: LabelledCounters<RequestRejection>,
     pub http_rejected: LabelledCounters<HttpRejection>,
+    /// Connections ended by a bug of ours.
+    pub connection_panics: Counter,
     pub log_flush_duration: Histogram,
     pub log_flush_failures: Counter,
     /// By [`api_keys::index`]; made when the first request of its kind arrives, so that an API nobody uses has no
@@ -60,6 +62,7 @@ impl Metrics {
             connections_rejected: LabelledCounters::new(enabled),
             requests_rejected: LabelledCounters::new(enabled),
             http_rejected: LabelledCounters::new(enabled),
+            connection_panics: Counter::new(enabled),
             log_flush_duration: Histogram::new(enabled, &LATENCY),
             log_flush_failures: Counter::new(enabled),
             requests: [const { OnceLock::new() }; api_keys::COUNT],
@@ -120,6 +123,8 @@ impl Metrics {
             .sample(&[], self.connections_active.value());
         out.family(&catalog::CONNECTIONS_TOTAL)
             .sample(&[], self.connections_total.value());
+        out.family(&catalog::CONNECTION_PANICS_TOTAL)
+            .sample(&[], self.connection_panics.value());
         for (reason, counter) in self.connections_rejected.iter() {
             out.family(&catalog::CONNECTIONS_REJECTED_TOTAL)
                 .sample(&[("reason", &reason)], counter.value());
