@@ -1,0 +1,565 @@
+//! One client's connection: frames in, requests to their handlers, responses out in the order of the requests.
+//!
+//! The connection is one future that does whatever can be done without waiting and then sleeps until the socket, a
+//! handler or the server has something new. Invariants:
+//!
+//! - Each handler is polled once right after it was made, before the next request is looked at. So whatever handlers do
+//!   before they first wait happens in the order of the requests.
+//! - Responses leave in the order of the requests, however the handlers finish.
+//! - What is in flight is bounded in number and bytes, and counts against a budget of the whole server
+//!   ([`RequestMemory`]). Beyond that nothing is read, and TCP slows the client down.
+//! - An idle connection holds no buffer.
+//! - A client that vanishes does not cancel its requests at once: they get a short while to finish, since half of a
+//!   change is worse than an unheard answer.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesOrdered;
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+use super::connections::{Activity, Ending, Place};
+use super::frame::{FrameError, FrameReader};
+use super::memory::{RequestMemory, Share};
+use super::outgoing::Outgoing;
+use super::refusals::Refusals;
+use super::request::{Counting, RequestGuard, ResponseGuard};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::handlers::{CloseReason, Reply, RequestContext};
+use crate::metrics::{Metrics, RequestRejection};
+use crate::protocol::kafka::{DecodeError, LENGTH_BYTES, RequestHeader, decode_request_header};
+
+/// Bytes of one connection's requests that are in flight before it is read no further. One request may be larger.
+const IN_FLIGHT_BYTES_MAX: usize = 32 << 20;
+/// Bytes of responses that wait in memory before no further request is taken.
+const WAITING_BYTES_MAX: usize = 4 << 20;
+/// How long the requests of a client that is gone may take to finish.
+const FAREWELL: Duration = Duration::from_secs(3);
+/// Progress that counts against a time-out; less is a trickle that must not keep a connection open.
+const PROGRESS_BYTES_MIN: usize = 4 * 1024;
+/// Rounds of reading, working and writing before other connections get their turn.
+const ROUNDS_MAX: usize = 32;
+/// Bytes read at a time, into memory that the connections of a thread share.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into());
+}
+
+/// Starts the work on a request.
+pub type Dispatch =
+    Box<dyn Fn(RequestContext, RequestHeader, Bytes) -> BoxFuture<'static, Reply> + Send + Sync>;
+
+/// What all connections share.
+pub struct Shared {
+    dispatch: Dispatch,
+    counting: Arc<Counting>,
+    refusals: Refusals,
+    memory: RequestMemory,
+    frame_bytes_max: usize,
+    in_flight_max: usize,
+}
+
+impl Shared {
+    pub fn new(
+        config: &Config,
+        dispatch: Dispatch,
+        metrics: Arc<Metrics>,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<Self> {
+        Arc::new(Shared {
+            dispatch,
+            refusals: Refusals::new(Arc::clone(&metrics), Arc::clone(&clock)),
+            counting: Arc::new(Counting { metrics, clock }),
+            memory: RequestMemory::new(config.queued_max_request_bytes),
+            frame_bytes_max: config.socket_request_max_bytes,
+            in_flight_max: config.connection_max_inflight_requests,
+        })
+    }
+
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.counting.metrics
+    }
+
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.counting.clock
+    }
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// The client closed it.
+    ByClient,
+    /// It was told to end.
+    Told(Ending),
+    /// What the client sent was refused; already logged.
+    Refused,
+    /// The socket, or a file that was to be sent, failed.
+    Failed(io::Error),
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ended::ByClient => f.write_str("closed by the client"),
+            Ended::Told(Ending::Idle) => f.write_str("idle for too long"),
+            Ended::Told(Ending::ReadTimeout) => f.write_str("the rest of a request did not come"),
+            Ended::Told(Ending::WriteTimeout) => f.write_str("a response was not taken"),
+            Ended::Told(Ending::Drain | Ending::Abort) => f.write_str("the server stops"),
+            Ended::Refused => f.write_str("refused"),
+            Ended::Failed(error) => write!(f, "failed: {error}"),
+        }
+    }
+}
+
+/// One connection, as a future that resolves when it has ended.
+pub struct Connection {
+    stream: TcpStream,
+    context: RequestContext,
+    shared: Arc<Shared>,
+    /// The requests' own handle to what counts them, so that connections do not contend for one reference count.
+    counting: Arc<Counting>,
+    place: Place,
+    reader: FrameReader,
+    /// The budget that the arriving frame holds so far.
+    share: Share,
+    awaited_share: Option<BoxFuture<'static, Share>>,
+    in_flight: FuturesOrdered<InFlight>,
+    in_flight_bytes: usize,
+    outgoing: Outgoing<ResponseGuard>,
+    /// When bytes were last read.
+    received_at: Duration,
+    activity: Activity,
+    /// Bytes read or written, and requests finished, since `activity` was noted.
+    progress_bytes: usize,
+    /// Set once no further request is taken: what remains is to finish and to say this.
+    ended: Option<Ended>,
+    farewell: Option<Pin<Box<Sleep>>>,
+}
+
+/// What became of a request.
+enum Outcome {
+    Reply(Reply),
+    Undecodable(DecodeError),
+}
+
+/// A request being worked on.
+struct InFlight {
+    work: Work,
+    request: Option<RequestGuard>,
+    share: Share,
+}
+
+enum Work {
+    Pending(BoxFuture<'static, Reply>),
+    Done(Option<Outcome>),
+}
+
+struct Finished {
+    outcome: Outcome,
+    request: RequestGuard,
+    bytes: usize,
+}
+
+impl Future for InFlight {
+    type Output = Finished;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Finished> {
+        let outcome = match &mut self.work {
+            Work::Pending(reply) => match reply.as_mut().poll(cx) {
+                Poll::Ready(reply) => Outcome::Reply(reply),
+                Poll::Pending => return Poll::Pending,
+            },
+            Work::Done(outcome) => outcome
+                .take()
+                .expect("a finished request is not polled again"),
+        };
+        // The request's bytes are not needed any more; its response is another matter.
+        let bytes = std::mem::take(&mut self.share).bytes();
+        let request = self.request.take();
+        Poll::Ready(Finished {
+            outcome,
+            request: request.expect("a request finishes once"),
+            bytes,
+        })
+    }
+}
+
+impl Connection {
+    pub fn new(
+        stream: TcpStream,
+        peer: SocketAddr,
+        local: SocketAddr,
+        place: Place,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let counting = Arc::new(Counting {
+            metrics: Arc::clone(&shared.counting.metrics),
+            clock: Arc::clone(&shared.counting.clock),
+        });
+        Connection {
+            stream,
+            context: RequestContext { peer, local },
+            place,
+            reader: FrameReader::new(shared.frame_bytes_max),
+            share: Share::default(),
+            awaited_share: None,
+            in_flight: FuturesOrdered::new(),
+            in_flight_bytes: 0,
+            outgoing: Outgoing::default(),
+            received_at: counting.clock.monotonic(),
+            activity: Activity::Idle,
+            progress_bytes: 0,
+            ended: None,
+            farewell: None,
+            counting,
+            shared,
+        }
+    }
+
+    /// Does what the server asked of this connection. `Some` ends it at once.
+    fn obey(&mut self) -> Option<Ended> {
+        let ending = self.place.entry.ending()?;
+        match ending {
+            Ending::Drain => self.take_no_more(Ended::Told(Ending::Drain)),
+            Ending::Idle if self.is_busy() => self.place.entry.is_busy_after_all(),
+            Ending::ReadTimeout => {
+                self.shared.refusals.request(
+                    RequestRejection::Timeout,
+                    self.context.peer,
+                    &"part of a request arrived and the rest did not within request_read_timeout_ms",
+                );
+                return Some(Ended::Told(ending));
+            }
+            Ending::Idle | Ending::WriteTimeout | Ending::Abort => {
+                return Some(Ended::Told(ending));
+            }
+        }
+        None
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.in_flight.is_empty() || !self.outgoing.is_empty() || self.reader.is_within_frame()
+    }
+
+    /// Takes no further request; the first reason given stands.
+    fn take_no_more(&mut self, ended: Ended) {
+        self.ended.get_or_insert(ended);
+        self.awaited_share = None;
+    }
+
+    /// Moves finished requests, in order, to the responses that wait for the socket.
+    fn collect(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut any = false;
+        while let Poll::Ready(Some(finished)) = Pin::new(&mut self.in_flight).poll_next(cx) {
+            self.finish(finished);
+            any = true;
+        }
+        any
+    }
+
+    fn finish(&mut self, finished: Finished) {
+        let Finished {
+            outcome,
+            mut request,
+            bytes,
+        } = finished;
+        self.in_flight_bytes -= bytes;
+        self.progress_bytes += PROGRESS_BYTES_MIN;
+        let reply = match outcome {
+            Outcome::Reply(reply) => reply,
+            Outcome::Undecodable(error) => {
+                request.error = true;
+                let what = format!("a request's header is malformed: {error}");
+                self.refuse(RequestRejection::Malformed, &what);
+                return;
+            }
+        };
+        request.error = reply.error;
+        if let Some(frame) = reply.frame {
+            let response = ResponseGuard {
+                request,
+                response_bytes: frame.len.saturating_sub(LENGTH_BYTES) as u64,
+                bytes_out: reply.bytes_out,
+            };
+            if !matches!(self.ended, Some(Ended::Failed(_))) {
+                self.outgoing.push(frame.chunks, response);
+            }
+        }
+        if let Some(reason) = reply.close {
+            self.close_for(&reason);
+        }
+    }
+
+    fn close_for(&mut self, reason: &CloseReason) {
+        match reason {
+            CloseReason::UnknownApi { .. } | CloseReason::UnsupportedVersion { .. } => {
+                self.refuse(RequestRejection::Unsupported, reason);
+            }
+            CloseReason::Malformed { .. } => self.refuse(RequestRejection::Malformed, reason),
+            CloseReason::UnacknowledgedProduceFailed { .. } => {
+                tracing::warn!(peer = %self.context.peer, "connection closed: {reason}");
+                self.take_no_more(Ended::Refused);
+            }
+            CloseReason::Unencodable { .. } => {
+                tracing::error!(peer = %self.context.peer, "connection closed: {reason}");
+                self.take_no_more(Ended::Refused);
+            }
+        }
+    }
+
+    fn refuse(&mut self, reason: RequestRejection, what: &dyn fmt::Display) {
+        self.shared
+            .refusals
+            .request(reason, self.context.peer, what);
+        self.take_no_more(Ended::Refused);
+    }
+
+    /// Hands responses to the socket.
+    fn write(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut any = false;
+        while !self.outgoing.is_empty() {
+            match self
+                .outgoing
+                .poll_write(&self.stream, cx, &mut ResponseGuard::sent)
+            {
+                Poll::Ready(Ok(written)) => {
+                    self.progress_bytes += written;
+                    any = true;
+                    if written >= SCRATCH_BYTES {
+                        // A large response goes out in turns with what else there is to do.
+                        break;
+                    }
+                }
+                Poll::Ready(Err(error)) => {
+                    self.fail(error);
+                    return true;
+                }
+                Poll::Pending => break,
+            }
+        }
+        any
+    }
+
+    /// Nothing can be sent any more.
+    fn fail(&mut self, error: io::Error) {
+        self.outgoing = Outgoing::default();
+        self.awaited_share = None;
+        self.ended = Some(Ended::Failed(error));
+    }
+
+    fn may_take_more(&self) -> bool {
+        self.ended.is_none()
+            && self.in_flight.len() + self.outgoing.len() < self.shared.in_flight_max
+            && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX
+            && self.outgoing.memory_bytes() < WAITING_BYTES_MAX
+    }
+
+    /// Starts the requests that have arrived and reads further ones.
+    fn take_in(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Some(awaited) = &mut self.awaited_share {
+            let Poll::Ready(share) = awaited.as_mut().poll(cx) else {
+                return false;
+            };
+            self.awaited_share = None;
+            self.share.merge(share);
+        }
+        let mut any = false;
+        while self.may_take_more() {
+            match self.reader.whole_frame() {
+                Ok(Some(length)) => {
+                    if !self.has_share(length) {
+                        return true;
+                    }
+                    if let Ok(Some(frame)) = self.reader.next_frame() {
+                        self.start(frame, cx);
+                    }
+                    any = true;
+                }
+                Ok(None) => return self.read(cx) || any,
+                Err(error) => {
+                    let reason = match error {
+                        FrameError::Tls => RequestRejection::Tls,
+                        FrameError::Http => RequestRejection::Http,
+                        FrameError::Length { .. } => RequestRejection::FrameLength,
+                    };
+                    self.refuse(reason, &error);
+                    return true;
+                }
+            }
+        }
+        any
+    }
+
+    /// Whether the arriving frame's share of the budget covers `bytes`; if not, the rest is awaited from now on.
+    fn has_share(&mut self, bytes: usize) -> bool {
+        let missing = bytes.saturating_sub(self.share.bytes());
+        if missing == 0 {
+            return true;
+        }
+        match self.shared.memory.try_take(&self.share, missing) {
+            Some(share) => {
+                self.share.merge(share);
+                true
+            }
+            None => {
+                self.awaited_share = Some(Box::pin(self.shared.memory.clone().take(missing)));
+                false
+            }
+        }
+    }
+
+    /// Reads what the socket has, once.
+    fn read(&mut self, cx: &mut Context<'_>) -> bool {
+        let growth = self.reader.growth();
+        if growth > 0 {
+            if !self.has_share(self.share.bytes() + growth) {
+                return true;
+            }
+            self.reader.grow();
+        }
+        let stream = &mut self.stream;
+        let read = if let Some(rest) = self.reader.rest_of_frame() {
+            let mut rest = rest;
+            pin!(stream.read_buf(&mut rest)).poll(cx)
+        } else {
+            SCRATCH.with_borrow_mut(|scratch| {
+                let mut buffer = ReadBuf::new(scratch);
+                let read = Pin::new(stream).poll_read(cx, &mut buffer);
+                self.reader.push(buffer.filled());
+                read.map_ok(|()| buffer.filled().len())
+            })
+        };
+        match read {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(0)) => self.take_no_more(Ended::ByClient),
+            Poll::Ready(Ok(bytes)) => {
+                self.received_at = self.counting.clock.monotonic();
+                self.progress_bytes += bytes;
+            }
+            Poll::Ready(Err(error)) => self.fail(error),
+        }
+        true
+    }
+
+    /// Starts the work on a request, and does what of it needs no waiting.
+    fn start(&mut self, frame: Bytes, cx: &mut Context<'_>) {
+        let request = RequestGuard::new(&self.counting, &frame, self.received_at);
+        let share = std::mem::take(&mut self.share);
+        self.in_flight_bytes += share.bytes();
+        let mut body = frame;
+        let work = match decode_request_header(&mut body) {
+            Ok(header) => Work::Pending((self.shared.dispatch)(self.context, header, body)),
+            Err(error) => Work::Done(Some(Outcome::Undecodable(error))),
+        };
+        let mut in_flight = InFlight {
+            work,
+            request: Some(request),
+            share,
+        };
+        match Pin::new(&mut in_flight).poll(cx) {
+            Poll::Ready(finished) if self.in_flight.is_empty() => self.finish(finished),
+            Poll::Ready(finished) => {
+                let closes = match &finished.outcome {
+                    Outcome::Reply(reply) => reply.close.is_some(),
+                    Outcome::Undecodable(_) => true,
+                };
+                if closes {
+                    // What came after it is not served, though it is announced only in its turn.
+                    self.take_no_more(Ended::Refused);
+                }
+                self.in_flight.push_back(InFlight {
+                    work: Work::Done(Some(finished.outcome)),
+                    request: Some(finished.request),
+                    share: Share::given_back(finished.bytes),
+                });
+            }
+            Poll::Pending => self.in_flight.push_back(in_flight),
+        }
+    }
+
+    /// Whether all is said and done.
+    fn has_finished(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(ended) = &self.ended else {
+            return false;
+        };
+        if self.in_flight.is_empty() && self.outgoing.is_empty() {
+            return true;
+        }
+        if matches!(ended, Ended::Told(Ending::Drain)) {
+            // The server says when its patience is over.
+            return false;
+        }
+        let farewell = self
+            .farewell
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(FAREWELL)));
+        farewell.as_mut().poll(cx).is_ready()
+    }
+
+    /// Notes what the connection waits for, for the time-outs.
+    fn note_activity(&mut self) {
+        let activity = if !self.outgoing.is_empty() {
+            Activity::Writing
+        } else if !self.in_flight.is_empty() || self.awaited_share.is_some() {
+            Activity::Working
+        } else if self.reader.is_within_frame() {
+            Activity::Reading
+        } else {
+            Activity::Idle
+        };
+        if activity != self.activity || self.progress_bytes >= PROGRESS_BYTES_MIN {
+            self.activity = activity;
+            self.progress_bytes = 0;
+            let now = self.counting.clock.monotonic();
+            self.place.entry.set_activity(activity, now);
+        }
+    }
+}
+
+impl Future for Connection {
+    type Output = Ended;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+        let this = self.get_mut();
+        this.place.entry.register(cx.waker());
+        if let Some(ended) = this.obey() {
+            return Poll::Ready(ended);
+        }
+        for _ in 0..ROUNDS_MAX {
+            let collected = this.collect(cx);
+            let taken = this.take_in(cx);
+            let written = this.write(cx);
+            if this.has_finished(cx) {
+                return Poll::Ready(this.ended.take().unwrap_or(Ended::ByClient));
+            }
+            if !(collected || taken || written) {
+                this.note_activity();
+                return Poll::Pending;
+            }
+        }
+        this.note_activity();
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests;

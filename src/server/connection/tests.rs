@@ -1,0 +1,427 @@
+//! The connection against a scripted handler, over a real socket.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut, BytesMut};
+use futures_util::FutureExt;
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::clock::SystemClock;
+use crate::protocol::kafka::ResponseFrame;
+use crate::record::Records;
+use crate::server::connections::Connections;
+
+/// What the scripted handler does with a request, by its correlation id; otherwise it answers at once.
+#[derive(Default)]
+struct Script {
+    /// Answers when told.
+    held: HashMap<i32, oneshot::Receiver<()>>,
+    /// The order in which handlers were first polled.
+    polled: Vec<i32>,
+}
+
+struct Fixture {
+    client: TcpStream,
+    metrics: Arc<Metrics>,
+    connections: Arc<Connections>,
+    script: Arc<Mutex<Script>>,
+    ended: JoinHandle<Ended>,
+}
+
+const METADATA: i16 = 3;
+const PANICS: i16 = 16;
+
+fn frame(api_key: i16, correlation_id: i32, padding: usize) -> Vec<u8> {
+    let mut body = BytesMut::new();
+    body.put_i16(api_key);
+    body.put_i16(1);
+    body.put_i32(correlation_id);
+    body.put_i16(-1);
+    body.put_bytes(b'x', padding);
+    let mut frame = (body.len() as i32).to_be_bytes().to_vec();
+    frame.extend_from_slice(&body);
+    frame
+}
+
+fn answer(correlation_id: i32) -> Reply {
+    let mut bytes = BytesMut::new();
+    bytes.put_i32(4);
+    bytes.put_i32(correlation_id);
+    Reply {
+        frame: Some(ResponseFrame {
+            len: bytes.len(),
+            chunks: vec![Records::Bytes(bytes.freeze())],
+        }),
+        error: false,
+        bytes_out: Vec::new(),
+        close: None,
+    }
+}
+
+fn dispatch(script: Arc<Mutex<Script>>) -> Dispatch {
+    Box::new(move |_, header, _| {
+        let script = Arc::clone(&script);
+        async move {
+            let id = header.correlation_id;
+            assert_ne!(header.api_key, PANICS, "a handler's own bug");
+            let held = {
+                let mut script = script.lock();
+                script.polled.push(id);
+                script.held.remove(&id)
+            };
+            if let Some(held) = held {
+                let _ = held.await;
+            }
+            answer(id)
+        }
+        .boxed()
+    })
+}
+
+async fn start_with(config: Config) -> Fixture {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap());
+    let (client, accepted) = tokio::join!(client, listener.accept());
+    let (stream, peer) = accepted.unwrap();
+    let metrics = Metrics::new(true);
+    let clock = SystemClock::new();
+    let script = Arc::new(Mutex::new(Script::default()));
+    let connections = Connections::new(&config);
+    let shared = Shared::new(
+        &config,
+        dispatch(Arc::clone(&script)),
+        Arc::clone(&metrics),
+        clock.clone(),
+    );
+    let place = connections
+        .enter(peer.ip(), clock.monotonic(), &metrics)
+        .ok()
+        .unwrap();
+    let local: SocketAddr = stream.local_addr().unwrap();
+    let ended = tokio::spawn(Connection::new(stream, peer, local, place, shared));
+    let sweeper = Arc::clone(&connections);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(sweeper.sweep_interval()).await;
+            sweeper.sweep(clock.monotonic());
+        }
+    });
+    Fixture {
+        client: client.unwrap(),
+        metrics,
+        connections,
+        script,
+        ended,
+    }
+}
+
+async fn start() -> Fixture {
+    start_with(Config::default()).await
+}
+
+impl Fixture {
+    fn hold(&self, correlation_id: i32) -> oneshot::Sender<()> {
+        let (release, held) = oneshot::channel();
+        self.script.lock().held.insert(correlation_id, held);
+        release
+    }
+
+    async fn send(&mut self, bytes: &[u8]) {
+        self.client.write_all(bytes).await.unwrap();
+    }
+
+    /// The next response's correlation id.
+    async fn receive(&mut self) -> i32 {
+        let mut response = [0; 8];
+        self.client.read_exact(&mut response).await.unwrap();
+        i32::from_be_bytes(response[4..].try_into().unwrap())
+    }
+
+    async fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+        for _ in 0..2_000 {
+            if condition(self) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("never: {what}");
+    }
+
+    async fn is_closed(&mut self) -> bool {
+        matches!(self.client.read(&mut [0; 1]).await, Ok(0) | Err(_))
+    }
+
+    fn requests(&self, api_key: i16) -> (u64, u64) {
+        let instruments = self.metrics.request(api_key);
+        (instruments.requests(false), instruments.requests(true))
+    }
+
+    fn rejected(&self, reason: RequestRejection) -> u64 {
+        self.metrics.requests_rejected.get(reason).value()
+    }
+}
+
+#[tokio::test]
+async fn responses_leave_in_the_order_of_requests_and_handlers_start_in_it() {
+    let mut fixture = start().await;
+    let first = fixture.hold(1);
+    let third = fixture.hold(3);
+    let requests: Vec<u8> = (1..=5).flat_map(|id| frame(METADATA, id, 10)).collect();
+    fixture.send(&requests).await;
+    fixture
+        .until("all polled", |f| f.script.lock().polled.len() == 5)
+        .await;
+    assert_eq!(fixture.script.lock().polled, [1, 2, 3, 4, 5]);
+    third.send(()).unwrap();
+    first.send(()).unwrap();
+    for id in 1..=5 {
+        assert_eq!(fixture.receive().await, id);
+    }
+    assert_eq!(fixture.requests(METADATA), (5, 0));
+}
+
+#[tokio::test]
+async fn a_large_request_arrives_whole_however_it_is_cut() {
+    let mut fixture = start().await;
+    let mut stream = frame(METADATA, 1, 3_000_000);
+    stream.extend(frame(METADATA, 2, 0));
+    stream.extend(frame(METADATA, 3, 70_000));
+    for piece in stream.chunks(333_333) {
+        fixture.send(piece).await;
+        tokio::task::yield_now().await;
+    }
+    for id in 1..=3 {
+        assert_eq!(fixture.receive().await, id);
+    }
+}
+
+#[tokio::test]
+async fn no_more_than_the_limit_is_in_flight() {
+    let mut fixture = start_with(Config {
+        connection_max_inflight_requests: 2,
+        ..Config::default()
+    })
+    .await;
+    let release: Vec<_> = (1..=5).map(|id| fixture.hold(id)).collect();
+    let requests: Vec<u8> = (1..=5).flat_map(|id| frame(METADATA, id, 0)).collect();
+    fixture.send(&requests).await;
+    for (id, release) in (1..=5).zip(release) {
+        fixture
+            .until("the next is polled", |f| {
+                f.script.lock().polled.len() >= (id as usize + 1).min(5)
+            })
+            .await;
+        assert!(fixture.script.lock().polled.len() <= id as usize + 1);
+        release.send(()).unwrap();
+        assert_eq!(fixture.receive().await, id);
+    }
+}
+
+#[tokio::test]
+async fn requests_beyond_the_budget_wait_until_it_is_free() {
+    let mut fixture = start_with(Config {
+        queued_max_request_bytes: 1 << 20,
+        ..Config::default()
+    })
+    .await;
+    let release: Vec<_> = (1..=3).map(|id| fixture.hold(id)).collect();
+    let requests: Vec<u8> = (1..=3)
+        .flat_map(|id| frame(METADATA, id, 900_000))
+        .collect();
+    fixture.send(&requests).await;
+    // The second goes beyond the budget, the third has to wait.
+    fixture
+        .until("two are polled", |f| f.script.lock().polled.len() == 2)
+        .await;
+    for (id, release) in (1..=3).zip(release) {
+        release.send(()).unwrap();
+        assert_eq!(fixture.receive().await, id);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_kafka_request_closes_the_connection_by_reason() {
+    for (bytes, reason) in [
+        (&b"\x16\x03\x01\x02\x00\x01"[..], RequestRejection::Tls),
+        (b"GET / HTTP/1.1\r\n\r\n", RequestRejection::Http),
+        (b"\xff\xff\xff\xff", RequestRejection::FrameLength),
+        (b"\x00\x00\x00\x02ab", RequestRejection::FrameLength),
+        (
+            b"\x00\x00\x00\x0a\x00\x03\x00\x01\x00\x00\x00\x01\x7f\xff",
+            RequestRejection::Malformed,
+        ),
+    ] {
+        let mut fixture = start().await;
+        fixture.send(bytes).await;
+        assert!(fixture.is_closed().await);
+        assert_eq!(fixture.rejected(reason), 1, "{reason:?}");
+        assert!(matches!(fixture.ended.await.unwrap(), Ended::Refused));
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_header_is_a_failed_request_of_its_api() {
+    let mut fixture = start().await;
+    fixture
+        .send(b"\x00\x00\x00\x0a\x00\x03\x00\x01\x00\x00\x00\x01\x7f\xff")
+        .await;
+    assert!(fixture.is_closed().await);
+    assert_eq!(fixture.requests(METADATA), (0, 1));
+}
+
+#[tokio::test]
+async fn requests_before_a_refusal_are_still_answered() {
+    let mut fixture = start().await;
+    let release = fixture.hold(1);
+    let mut bytes = frame(METADATA, 1, 0);
+    bytes.extend([0xff; 4]);
+    fixture.send(&bytes).await;
+    fixture
+        .until("refused", |f| {
+            f.rejected(RequestRejection::FrameLength) == 1
+        })
+        .await;
+    release.send(()).unwrap();
+    assert_eq!(fixture.receive().await, 1);
+    assert!(fixture.is_closed().await);
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_is_counted_and_gone() {
+    let mut fixture = start().await;
+    let release = fixture.hold(1);
+    let mut bytes = frame(METADATA, 1, 0);
+    bytes.extend(&frame(METADATA, 2, 100)[..50]);
+    fixture.send(&bytes).await;
+    fixture
+        .until("polled", |f| !f.script.lock().polled.is_empty())
+        .await;
+    drop(fixture.client);
+    release.send(()).unwrap();
+    fixture.ended.await.unwrap();
+    // The first was a request; the second never became one.
+    let instruments = fixture.metrics.request(METADATA);
+    assert_eq!(instruments.requests(false) + instruments.requests(true), 1);
+    assert_eq!(fixture.metrics.connections_active.value(), 0);
+}
+
+#[tokio::test]
+async fn half_a_request_that_trickles_times_out() {
+    let mut fixture = start_with(Config {
+        request_read_timeout_ms: 200,
+        ..Config::default()
+    })
+    .await;
+    let bytes = frame(METADATA, 1, 1_000);
+    for byte in &bytes[..20] {
+        if fixture.client.write_all(&[*byte]).await.is_err() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(40)).await;
+    }
+    assert!(fixture.is_closed().await);
+    assert_eq!(fixture.rejected(RequestRejection::Timeout), 1);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_and_one_with_work_is_not() {
+    let mut fixture = start_with(Config {
+        connections_max_idle_ms: 100,
+        ..Config::default()
+    })
+    .await;
+    let release = fixture.hold(1);
+    fixture.send(&frame(METADATA, 1, 0)).await;
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    release.send(()).unwrap();
+    assert_eq!(fixture.receive().await, 1);
+    assert!(fixture.is_closed().await);
+    assert!(matches!(
+        fixture.ended.await.unwrap(),
+        Ended::Told(Ending::Idle)
+    ));
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_responses_is_given_up() {
+    let mut fixture = start_with(Config {
+        response_write_timeout_ms: 200,
+        ..Config::default()
+    })
+    .await;
+    // Small responses, so it takes many to fill the sockets' buffers.
+    let requests: Vec<u8> = (0..1000).flat_map(|id| frame(METADATA, id, 0)).collect();
+    let writer = async { while fixture.client.write_all(&requests).await.is_ok() {} };
+    writer.await;
+    assert!(matches!(
+        fixture.ended.await.unwrap(),
+        Ended::Told(Ending::WriteTimeout)
+    ));
+}
+
+#[tokio::test]
+async fn a_drain_finishes_what_is_in_flight_and_takes_no_more() {
+    let mut fixture = start().await;
+    let release = fixture.hold(1);
+    fixture.send(&frame(METADATA, 1, 0)).await;
+    fixture
+        .until("polled", |f| !f.script.lock().polled.is_empty())
+        .await;
+    let connections = Arc::clone(&fixture.connections);
+    let drained = tokio::spawn(async move { connections.drain(Duration::from_secs(10)).await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    fixture.send(&frame(METADATA, 2, 0)).await;
+    release.send(()).unwrap();
+    assert_eq!(fixture.receive().await, 1);
+    assert!(fixture.is_closed().await);
+    assert_eq!(drained.await.unwrap(), 0);
+    assert_eq!(fixture.script.lock().polled, [1]);
+}
+
+#[tokio::test]
+async fn a_panic_in_a_handler_is_an_error_of_that_request() {
+    let mut fixture = start().await;
+    let mut bytes = frame(METADATA, 1, 0);
+    bytes.extend(frame(PANICS, 2, 0));
+    fixture.send(&bytes).await;
+    assert!(fixture.ended.await.unwrap_err().is_panic());
+    let instruments = fixture.metrics.request(PANICS);
+    assert_eq!(instruments.requests(true), 1);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_small() {
+    let fixture = start().await;
+    drop(fixture);
+    assert!(
+        size_of::<Connection>() < 1024,
+        "{}",
+        size_of::<Connection>()
+    );
+}
+
+#[tokio::test]
+async fn sizes_are_counted_without_the_length_prefix() {
+    let mut fixture = start().await;
+    fixture.send(&frame(METADATA, 1, 90)).await;
+    fixture.receive().await;
+    fixture
+        .until("counted", |f| f.requests(METADATA) == (1, 0))
+        .await;
+    let text = crate::metrics::PrometheusHandle::new(Arc::clone(&fixture.metrics))
+        .render(crate::metrics::Format::Text);
+    for line in [
+        "streamline_request_size_bytes_sum{api_key=\"metadata\"} 100",
+        "streamline_response_size_bytes_sum{api_key=\"metadata\"} 4",
+    ] {
+        assert!(text.lines().any(|each| each == line), "{line} in {text}");
+    }
+}

@@ -1,0 +1,390 @@
+//! Who is connected: limits, time-outs and the end.
+//!
+//! Every connection has an [`Entry`] here for as long as it is open. The connection notes in it what it is doing; a
+//! sweep once a second finds those that have been at it for too long and tells them to close. So ten thousand idle
+//! connections need no timer each, and none of them wakes up for nothing.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::metrics::{ConnectionGuard, ConnectionRejection, Metrics};
+
+/// What a connection is doing, as far as time-outs care.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// Waiting for the client's next request.
+    Idle,
+    /// Part of a request has arrived.
+    Reading,
+    /// A response is waiting for the client to take it.
+    Writing,
+    /// Requests are being worked on.
+    Working,
+}
+
+/// Why a connection is told to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The client sent no request for too long.
+    Idle,
+    /// The rest of a request did not arrive in time.
+    ReadTimeout,
+    /// The client took no byte of a response for too long.
+    WriteTimeout,
+    /// The server stops: finish what is in flight, take no more.
+    Drain,
+    /// The server stops: end at once.
+    Abort,
+}
+
+impl Ending {
+    const ALL: [Ending; 5] = [
+        Ending::Idle,
+        Ending::ReadTimeout,
+        Ending::WriteTimeout,
+        Ending::Drain,
+        Ending::Abort,
+    ];
+
+    fn code(self) -> u8 {
+        Self::ALL.iter().position(|each| *each == self).unwrap_or(0) as u8 + 1
+    }
+
+    fn from_code(code: u8) -> Option<Ending> {
+        Self::ALL.get(usize::from(code).checked_sub(1)?).copied()
+    }
+}
+
+/// What a connection and the rest of the server know of each other.
+#[derive(Debug, Default)]
+pub struct Entry {
+    /// Milliseconds of the monotonic clock since which, and what: the lower two bits are the activity.
+    since: AtomicU64,
+    /// An [`Ending`], or 0.
+    ending: AtomicU8,
+    waker: AtomicWaker,
+}
+
+impl Entry {
+    /// Notes that from `now` on the connection does `activity`.
+    pub fn set_activity(&self, activity: Activity, now: Duration) {
+        let bits = match activity {
+            Activity::Idle => 0,
+            Activity::Reading => 1,
+            Activity::Writing => 2,
+            Activity::Working => 3,
+        };
+        let since = ((now.as_millis() as u64) << 2) | bits;
+        self.since.store(since, Ordering::Relaxed);
+    }
+
+    fn activity(&self) -> (Activity, Duration) {
+        let since = self.since.load(Ordering::Relaxed);
+        let activity = match since & 3 {
+            0 => Activity::Idle,
+            1 => Activity::Reading,
+            2 => Activity::Writing,
+            _ => Activity::Working,
+        };
+        (activity, Duration::from_millis(since >> 2))
+    }
+
+    /// How the connection was told to end, if it was.
+    pub fn ending(&self) -> Option<Ending> {
+        Ending::from_code(self.ending.load(Ordering::Acquire))
+    }
+
+    /// Wakes this task when the connection is told to end.
+    pub fn register(&self, waker: &std::task::Waker) {
+        self.waker.register(waker);
+    }
+
+    /// Takes back that an idle connection was to close: a request has arrived meanwhile.
+    pub fn is_busy_after_all(&self) {
+        let idle = Ending::Idle.code();
+        // Anything else that was said stands.
+        let _ = self
+            .ending
+            .compare_exchange(idle, 0, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    fn end(&self, ending: Ending) {
+        // An abort overrides what was said before; nothing overrides an abort.
+        let said =
+            self.ending
+                .compare_exchange(0, ending.code(), Ordering::AcqRel, Ordering::Acquire);
+        if said.is_err() && ending == Ending::Abort {
+            self.ending.store(ending.code(), Ordering::Release);
+        }
+        self.waker.wake();
+    }
+}
+
+/// How long a connection may do what.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    idle: Duration,
+    read: Duration,
+    write: Duration,
+}
+
+/// All open connections.
+#[derive(Debug)]
+pub struct Connections {
+    open: Mutex<Open>,
+    /// The number of open connections, for whoever waits until there are none.
+    count: watch::Sender<usize>,
+    max: usize,
+    max_per_address: usize,
+    patience: Patience,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    entries: HashMap<u64, Arc<Entry>>,
+    by_address: HashMap<IpAddr, usize>,
+    next_id: u64,
+    draining: bool,
+}
+
+/// A place among the connections; freed when dropped.
+pub struct Place {
+    pub entry: Arc<Entry>,
+    id: u64,
+    address: IpAddr,
+    connections: Arc<Connections>,
+    /// Keeps the connection in the metrics.
+    _counted: ConnectionGuard,
+}
+
+impl Connections {
+    pub fn new(config: &Config) -> Arc<Self> {
+        Arc::new(Connections {
+            open: Mutex::default(),
+            count: watch::Sender::new(0),
+            max: config.max_connections,
+            max_per_address: config.max_connections_per_ip,
+            patience: Patience {
+                idle: Duration::from_millis(config.connections_max_idle_ms),
+                read: Duration::from_millis(config.request_read_timeout_ms),
+                write: Duration::from_millis(config.response_write_timeout_ms),
+            },
+        })
+    }
+
+    /// A place for a client from `address`, unless a limit stands against it.
+    pub fn enter(
+        self: &Arc<Self>,
+        address: IpAddr,
+        now: Duration,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Place, ConnectionRejection> {
+        let entry = Arc::new(Entry::default());
+        entry.set_activity(Activity::Idle, now);
+        let mut open = self.open.lock();
+        if open.entries.len() >= self.max {
+            return Err(ConnectionRejection::TooMany);
+        }
+        let from_address = open.by_address.entry(address).or_default();
+        if *from_address >= self.max_per_address {
+            return Err(ConnectionRejection::TooManyFromAddress);
+        }
+        *from_address += 1;
+        let id = open.next_id;
+        open.next_id += 1;
+        if open.draining {
+            entry.end(Ending::Drain);
+        }
+        open.entries.insert(id, Arc::clone(&entry));
+        self.count.send_replace(open.entries.len());
+        Ok(Place {
+            entry,
+            id,
+            address,
+            connections: Arc::clone(self),
+            _counted: metrics.connection_opened(),
+        })
+    }
+
+    /// How many connections are open.
+    pub fn open_count(&self) -> usize {
+        *self.count.borrow()
+    }
+
+    /// Tells those to close that have done the same for too long.
+    pub fn sweep(&self, now: Duration) {
+        for entry in self.open.lock().entries.values() {
+            let (activity, since) = entry.activity();
+            let lasted = now.saturating_sub(since);
+            let ending = match activity {
+                Activity::Idle if lasted >= self.patience.idle => Ending::Idle,
+                Activity::Reading if lasted >= self.patience.read => Ending::ReadTimeout,
+                Activity::Writing if lasted >= self.patience.write => Ending::WriteTimeout,
+                _ => continue,
+            };
+            entry.end(ending);
+        }
+    }
+
+    /// How often [`Connections::sweep`] is worth its while: small against the shortest patience.
+    pub fn sweep_interval(&self) -> Duration {
+        let Patience { idle, read, write } = self.patience;
+        (idle.min(read).min(write) / 4).clamp(Duration::from_millis(10), Duration::from_secs(1))
+    }
+
+    /// Lets every connection finish what is in flight, and waits until all have closed, or for `patience`; those left
+    /// then are ended at once. Returns how many those were.
+    pub async fn drain(&self, patience: Duration) -> usize {
+        self.tell_all(Ending::Drain);
+        if tokio::time::timeout(patience, self.all_closed())
+            .await
+            .is_ok()
+        {
+            return 0;
+        }
+        let left = self.tell_all(Ending::Abort);
+        // They end as soon as their tasks run; only a stuck runtime keeps them.
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.all_closed()).await;
+        left
+    }
+
+    fn tell_all(&self, ending: Ending) -> usize {
+        let mut open = self.open.lock();
+        open.draining = true;
+        for entry in open.entries.values() {
+            entry.end(ending);
+        }
+        open.entries.len()
+    }
+
+    async fn all_closed(&self) {
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place")
+            .field("id", &self.id)
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.connections.open.lock();
+        open.entries.remove(&self.id);
+        if let Some(from_address) = open.by_address.get_mut(&self.address) {
+            *from_address -= 1;
+            if *from_address == 0 {
+                open.by_address.remove(&self.address);
+            }
+        }
+        self.connections.count.send_replace(open.entries.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    fn connections(max: usize, max_per_address: usize) -> Arc<Connections> {
+        Connections::new(&Config {
+            max_connections: max,
+            max_connections_per_ip: max_per_address,
+            connections_max_idle_ms: 1_000,
+            request_read_timeout_ms: 100,
+            response_write_timeout_ms: 200,
+            ..Config::default()
+        })
+    }
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::new(127, 0, 0, last))
+    }
+
+    #[test]
+    fn limits_hold_in_total_and_by_address_and_places_are_freed() {
+        let metrics = Metrics::new(true);
+        let connections = connections(3, 2);
+        let enter = |last| connections.enter(address(last), Duration::ZERO, &metrics);
+        let first = enter(1).expect("the first");
+        let _second = enter(1).expect("the second");
+        assert_eq!(
+            enter(1).err(),
+            Some(ConnectionRejection::TooManyFromAddress)
+        );
+        let _third = enter(2).expect("from elsewhere");
+        assert_eq!(enter(3).err(), Some(ConnectionRejection::TooMany));
+        assert_eq!(metrics.connections_active.value(), 3);
+        drop(first);
+        assert_eq!(metrics.connections_active.value(), 2);
+        assert!(enter(1).is_ok());
+    }
+
+    #[test]
+    fn a_sweep_ends_what_lasts_too_long_and_nothing_else() {
+        let metrics = Metrics::new(true);
+        let connections = connections(10, 10);
+        let place = |activity| {
+            let place = connections
+                .enter(address(1), Duration::ZERO, &metrics)
+                .expect("a place");
+            place.entry.set_activity(activity, Duration::ZERO);
+            place
+        };
+        let idle = place(Activity::Idle);
+        let reading = place(Activity::Reading);
+        let writing = place(Activity::Writing);
+        let working = place(Activity::Working);
+        connections.sweep(Duration::from_millis(99));
+        assert_eq!(reading.entry.ending(), None);
+        connections.sweep(Duration::from_millis(250));
+        assert_eq!(reading.entry.ending(), Some(Ending::ReadTimeout));
+        assert_eq!(writing.entry.ending(), Some(Ending::WriteTimeout));
+        assert_eq!(idle.entry.ending(), None);
+        connections.sweep(Duration::from_secs(3600));
+        assert_eq!(idle.entry.ending(), Some(Ending::Idle));
+        assert_eq!(working.entry.ending(), None);
+    }
+
+    #[tokio::test]
+    async fn a_drain_waits_for_the_last_and_aborts_those_that_stay() {
+        let metrics = Metrics::new(true);
+        let connections = connections(10, 10);
+        let enter = || {
+            let entered = connections.enter(address(1), Duration::ZERO, &metrics);
+            entered.expect("a place")
+        };
+        assert_eq!(connections.drain(Duration::from_secs(10)).await, 0);
+        let late = enter();
+        assert_eq!(late.entry.ending(), Some(Ending::Drain));
+        let entry = Arc::clone(&late.entry);
+        let ended = tokio::spawn(async move {
+            std::future::poll_fn(|cx| {
+                late.entry.register(cx.waker());
+                match late.entry.ending() {
+                    Some(Ending::Abort) => std::task::Poll::Ready(()),
+                    _ => std::task::Poll::Pending,
+                }
+            })
+            .await;
+            drop(late);
+        });
+        assert_eq!(connections.drain(Duration::from_millis(20)).await, 1);
+        ended.await.expect("ends on abort");
+        assert_eq!(entry.ending(), Some(Ending::Abort));
+    }
+}

@@ -1,0 +1,336 @@
+//! Responses on their way into one socket.
+//!
+//! Chunks in memory of as many responses as there are go out with one call; regions of files go from the page cache to
+//! the socket without passing through us. A cold region is read once on a blocking thread first, a piece at a time, so
+//! that the disk's latency holds up neither the runtime nor, by filling the page cache, other readers.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::os::unix::fs::FileExt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+use crate::record::{FileRegion, Records};
+
+/// Chunks that one call hands over at most.
+const SLICES_MAX: usize = 64;
+/// Bytes of a file that one call hands over at most, and that are warmed at a time.
+const FILE_PIECE: usize = 1 << 20;
+/// Bytes read at a time to bring a file into the page cache.
+const WARM_STEP: usize = 128 * 1024;
+
+/// What is left of the responses that have not been handed to the socket yet, and what is to happen once each has.
+pub struct Outgoing<T> {
+    responses: VecDeque<Response<T>>,
+    warming: Option<JoinHandle<io::Result<()>>>,
+    /// How many bytes of the first chunk are warm, when it is a cold region.
+    warm: usize,
+    memory_bytes: usize,
+}
+
+struct Response<T> {
+    chunks: VecDeque<Records>,
+    /// Dropped once the last byte is handed over.
+    token: T,
+}
+
+impl<T> Default for Outgoing<T> {
+    fn default() -> Self {
+        Outgoing {
+            responses: VecDeque::new(),
+            warming: None,
+            warm: 0,
+            memory_bytes: 0,
+        }
+    }
+}
+
+impl<T> Outgoing<T> {
+    /// Appends a response. `token` is handed back once its last byte is with the socket.
+    pub fn push(&mut self, chunks: Vec<Records>, token: T) {
+        let chunks: VecDeque<Records> = chunks
+            .into_iter()
+            .filter(|chunk| !chunk.is_empty())
+            .collect();
+        self.memory_bytes += chunks.iter().map(in_memory).sum::<usize>();
+        self.responses.push_back(Response { chunks, token });
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.responses.is_empty()
+    }
+
+    /// Responses not yet handed over.
+    pub fn len(&self) -> usize {
+        self.responses.len()
+    }
+
+    /// Bytes of responses that wait in our memory, unlike those that wait in files.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+
+    /// Hands over as much as the socket takes in one call. `Ok(0)` means that nothing was left to do.
+    pub fn poll_write(
+        &mut self,
+        stream: &TcpStream,
+        cx: &mut Context<'_>,
+        done: &mut impl FnMut(T),
+    ) -> Poll<io::Result<usize>> {
+        self.finish_empty(done);
+        let Some(first) = self.responses.front().and_then(|each| each.chunks.front()) else {
+            return Poll::Ready(Ok(0));
+        };
+        let written = match first {
+            Records::Bytes(_) => ready!(self.poll_write_bytes(stream, cx))?,
+            Records::File(region) => {
+                let region = region.clone();
+                ready!(self.poll_write_file(stream, &region, cx))?
+            }
+        };
+        self.finish_empty(done);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_bytes(
+        &mut self,
+        stream: &TcpStream,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let mut slices: [IoSlice<'_>; SLICES_MAX] = [IoSlice::new(&[]); SLICES_MAX];
+        let mut count = 0;
+        let mut followed_by_file = false;
+        let chunks = self.responses.iter().flat_map(|each| each.chunks.iter());
+        for chunk in chunks {
+            match chunk {
+                Records::Bytes(bytes) if count < SLICES_MAX => {
+                    slices[count] = IoSlice::new(bytes);
+                    count += 1;
+                }
+                Records::Bytes(_) => break,
+                Records::File(_) => {
+                    followed_by_file = true;
+                    break;
+                }
+            }
+        }
+        // The kernel keeps a partial packet back for the file's bytes that follow at once.
+        let flags = if followed_by_file {
+            SendFlags::NOSIGNAL | SendFlags::MORE
+        } else {
+            SendFlags::NOSIGNAL
+        };
+        let written = ready!(poll_send(stream, cx, || {
+            let mut nothing = SendAncillaryBuffer::default();
+            Ok(sendmsg(stream, &slices[..count], &mut nothing, flags)?)
+        }))?;
+        self.advance(written);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_file(
+        &mut self,
+        stream: &TcpStream,
+        region: &FileRegion,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let ready_bytes = if region.cold {
+            ready!(self.poll_warm(region, cx))?;
+            self.warm
+        } else {
+            region.len.min(FILE_PIECE)
+        };
+        let written = ready!(poll_send(stream, cx, || {
+            let mut position = region.position;
+            let sent =
+                rustix::fs::sendfile(stream, &*region.file, Some(&mut position), ready_bytes)?;
+            Ok(sent)
+        }))?;
+        if written == 0 {
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "a segment ended before the region that was to be sent from it",
+            )));
+        }
+        self.warm = self.warm.saturating_sub(written);
+        self.advance(written);
+        Poll::Ready(Ok(written))
+    }
+
+    /// Ready when the first bytes of the region are in the page cache.
+    fn poll_warm(&mut self, region: &FileRegion, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.warm > 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let piece = region.len.min(FILE_PIECE);
+        let warming = self.warming.get_or_insert_with(|| {
+            let region = region.clone();
+            tokio::task::spawn_blocking(move || warm(&region, piece))
+        });
+        let warmed = ready!(Pin::new(warming).poll(cx));
+        self.warming = None;
+        warmed.map_err(io::Error::other)??;
+        self.warm = piece;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes `written` bytes off the front.
+    fn advance(&mut self, mut written: usize) {
+        for response in &mut self.responses {
+            while let Some(chunk) = response.chunks.front_mut() {
+                let length = chunk.len();
+                if written < length {
+                    match chunk {
+                        Records::Bytes(bytes) => {
+                            Bytes::advance(bytes, written);
+                            self.memory_bytes -= written;
+                        }
+                        Records::File(region) => {
+                            region.position += written as u64;
+                            region.len -= written;
+                        }
+                    }
+                    return;
+                }
+                written -= length;
+                self.memory_bytes -= in_memory(chunk);
+                response.chunks.pop_front();
+            }
+            if written == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Finishes responses of which nothing is left.
+    fn finish_empty(&mut self, done: &mut impl FnMut(T)) {
+        while let Some(response) = self.responses.pop_front_if(|each| each.chunks.is_empty()) {
+            done(response.token);
+        }
+    }
+}
+
+fn in_memory(chunk: &Records) -> usize {
+    match chunk {
+        Records::Bytes(bytes) => bytes.len(),
+        Records::File(_) => 0,
+    }
+}
+
+/// Runs `send` when the socket takes bytes, and again until it says something other than "not now".
+fn poll_send(
+    stream: &TcpStream,
+    cx: &mut Context<'_>,
+    mut send: impl FnMut() -> io::Result<usize>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(stream.poll_write_ready(cx))?;
+        match stream.try_io(Interest::WRITABLE, &mut send) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return Poll::Ready(result),
+        }
+    }
+}
+
+/// Reads the first `bytes` of a region, so that they are in the page cache. Blocks.
+fn warm(region: &FileRegion, bytes: usize) -> io::Result<()> {
+    let mut scratch = vec![0; bytes.min(WARM_STEP)];
+    let mut done = 0;
+    while done < bytes {
+        let step = scratch.len().min(bytes - done);
+        let position = region.position + done as u64;
+        region.file.read_exact_at(&mut scratch[..step], position)?;
+        done += step;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::sync::Arc;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connect = TcpStream::connect(listener.local_addr().unwrap());
+        let (client, accepted) = tokio::join!(connect, listener.accept());
+        (accepted.unwrap().0, client.unwrap())
+    }
+
+    fn region(bytes: &[u8], position: usize, len: usize, cold: bool) -> Records {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        Records::File(FileRegion {
+            file: Arc::new(file),
+            position: position as u64,
+            len,
+            cold,
+        })
+    }
+
+    async fn write_all(outgoing: &mut Outgoing<u32>, stream: &TcpStream) -> io::Result<Vec<u32>> {
+        let mut done = Vec::new();
+        while !outgoing.is_empty() {
+            std::future::poll_fn(|cx| {
+                outgoing.poll_write(stream, cx, &mut |token| done.push(token))
+            })
+            .await?;
+        }
+        Ok(done)
+    }
+
+    #[tokio::test]
+    async fn memory_and_files_arrive_in_order_and_tokens_come_back_in_order() {
+        let (server, mut client) = pair().await;
+        let large: Vec<u8> = (0..5_000_000_u32).map(|i| (i % 251) as u8).collect();
+        let mut expected = Vec::new();
+        let mut outgoing = Outgoing::default();
+        for (token, cold) in [(1, false), (2, true)] {
+            let chunks = vec![
+                Records::Bytes(Bytes::from_static(b"head")),
+                region(&large, 17, 4_000_000, cold),
+                Records::Bytes(Bytes::new()),
+                Records::Bytes(Bytes::from_static(b"tail")),
+            ];
+            expected.extend_from_slice(b"head");
+            expected.extend_from_slice(&large[17..4_000_017]);
+            expected.extend_from_slice(b"tail");
+            outgoing.push(chunks, token);
+        }
+        outgoing.push(vec![Records::Bytes(vec![7; 3_000_000].into()); 100], 3);
+        expected.extend(vec![7; 300_000_000]);
+        outgoing.push(Vec::new(), 4);
+        let reader = tokio::spawn(async move {
+            let mut received = Vec::new();
+            client.read_to_end(&mut received).await.unwrap();
+            received
+        });
+        let done = write_all(&mut outgoing, &server).await.unwrap();
+        drop(server);
+        assert_eq!(done, [1, 2, 3, 4]);
+        assert_eq!(outgoing.memory_bytes(), 0);
+        assert!(reader.await.unwrap() == expected);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_ends_too_early_is_an_error() {
+        for cold in [false, true] {
+            let (server, _client) = pair().await;
+            let mut outgoing = Outgoing::default();
+            outgoing.push(vec![region(b"short", 0, 100, cold)], 1);
+            let error = write_all(&mut outgoing, &server).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        }
+    }
+}
