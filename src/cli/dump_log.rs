@@ -42,14 +42,14 @@ pub struct DumpLog {
     #[arg(long)]
     verify_only: bool,
 
-    /// How to print; json is one object a line
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(skip)]
     output: OutputFormat,
 }
 
-/// Reads all that `args` name. The exit code is 1 when damage was found; an error means that something could not be
+/// Reads all that `args` name; as JSON it is one object a line. The exit code is 1 when damage was found; an error means that something could not be
 /// read at all.
-pub fn run(args: DumpLog) -> Result<ExitCode, CliError> {
+pub fn run(args: DumpLog, output: OutputFormat) -> Result<ExitCode, CliError> {
+    let args = DumpLog { output, ..args };
     let totals = dump(&args, &mut print)?;
     Ok(ExitCode::from(if totals.damages == 0 { 0 } else { 1 }))
 }

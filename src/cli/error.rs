@@ -6,6 +6,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::protocol::kafka::ErrorCode;
+use crate::server::StartError;
 
 /// Why a subcommand could not do what it was asked.
 #[derive(Debug, Error)]
@@ -42,6 +43,9 @@ pub enum CliError {
     #[error("{0}")]
     Usage(String),
 
+    #[error(transparent)]
+    Start(#[from] StartError),
+
     #[error("{what}: {source}")]
     Io {
         what: String,
@@ -51,6 +55,14 @@ pub enum CliError {
 }
 
 impl CliError {
+    /// What the process ends with.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            CliError::Usage(_) => 2,
+            _ => 1,
+        }
+    }
+
     pub fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> CliError {
         let what = what.into();
         move |source| CliError::Io { what, source }

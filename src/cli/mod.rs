@@ -1,12 +1,168 @@
-//! The command line.
+//! The command line: `streamline` serves, its subcommands look after a server.
+//!
+//! One file for each command, whose `run` does it; a command is added by its variant of [`Command`] and the line that
+//! calls it. Commands print results to standard output, as text or as JSON, and what went wrong to standard error.
+//! Exit codes: 0 done, 1 failed, 2 used wrongly or a setting is not allowed.
+
 pub mod client;
+mod completions;
+mod config;
 pub mod consume;
 pub mod dump_log;
 pub mod error;
 pub mod groups;
+mod health;
+mod man;
 pub mod output;
 pub mod partitioner;
 pub mod position;
 pub mod produce;
 pub mod record_view;
+mod serve;
 pub mod topics;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use error::CliError;
+use output::OutputFormat;
+
+const EXAMPLES: &str = "\
+Examples:
+  streamline                                     serve Kafka on :9092 and HTTP on :9094, data in ./data
+  streamline --data-dir /var/lib/streamline      keep the data elsewhere
+  streamline --config streamline.toml            settings from a file; STREAMLINE_… and flags win over it
+  streamline config show                         what is set, and where each value came from
+  streamline topics create orders --partitions 3
+  echo hello | streamline produce orders         every line is a record
+  streamline consume orders --from beginning
+  streamline health --ready                      exit code 0 when the server takes work
+
+Every setting can stand in the file (listen_addr = \":9092\"), in the environment (STREAMLINE_LISTEN_ADDR) or be a flag
+(--listen-addr); the later of these wins.";
+
+/// A Kafka-compatible streaming server with metrics, health and dashboards built in
+#[derive(Parser)]
+#[command(
+    name = "streamline",
+    version,
+    after_help = EXAMPLES,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    serve: serve::Serve,
+
+    /// How results are printed
+    #[arg(long, global = true, value_enum, default_value_t, display_order = 1000)]
+    output: OutputFormat,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the server; what happens without a subcommand too
+    Serve(serve::Serve),
+    /// Create, list, describe, alter and delete topics
+    Topics(topics::Topics),
+    /// List, describe and delete consumer groups, show their lag, set their offsets
+    Groups(groups::Groups),
+    /// Write records to a topic
+    Produce(produce::Produce),
+    /// Read records from a topic
+    Consume(consume::Consume),
+    /// Ask a server how it is; the exit code answers
+    Health(health::Health),
+    /// Read segments offline and verify them
+    DumpLog(dump_log::DumpLog),
+    /// Show settings
+    Config(config::Config),
+    /// Print completions for a shell
+    Completions(completions::Completions),
+    /// Print the manual page
+    Man,
+}
+
+impl Command {
+    fn run(self, output: OutputFormat) -> Result<ExitCode, CliError> {
+        match self {
+            Command::Serve(args) => serve::run(args),
+            Command::Topics(args) => as_client(topics::run(args, output)),
+            Command::Groups(args) => as_client(groups::run(args, output)),
+            Command::Produce(args) => as_client(produce::run(args, output)),
+            Command::Consume(args) => as_client(consume::run(args, output)),
+            Command::Health(args) => health::run(args, output),
+            Command::DumpLog(args) => dump_log::run(args, output),
+            Command::Config(args) => config::run(args, output),
+            Command::Completions(args) => completions::run(args),
+            Command::Man => man::run(),
+        }
+    }
+}
+
+/// Runs what talks to a server.
+fn as_client(work: impl Future<Output = Result<(), CliError>>) -> Result<ExitCode, CliError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(CliError::io("the runtime cannot be started"))?
+        .block_on(work)
+        .map(|()| ExitCode::SUCCESS)
+}
+
+/// Runs the command that the arguments name.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed pipe is no reason to complain about help that nobody reads.
+            let _ = error.print();
+            return ExitCode::from(error.exit_code() as u8);
+        }
+    };
+    let command = cli.command.unwrap_or(Command::Serve(cli.serve));
+    match command.run(cli.output) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("streamline: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// The whole command tree, for completions and the manual page.
+fn command() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_tree_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn without_a_subcommand_flags_are_those_of_serve() {
+        let parse = |words: &[&str]| Cli::try_parse_from(words);
+        let plain = parse(&["streamline", "--default-partitions", "3"])
+            .ok()
+            .unwrap();
+        assert!(plain.command.is_none());
+        assert_eq!(
+            plain.serve.flags(),
+            [("default_partitions".to_string(), "3".to_string())]
+        );
+        assert!(parse(&["streamline", "serve", "--metrics", "off"]).is_ok());
+        assert!(parse(&["streamline", "serve", "--log-retention-ms", "-1"]).is_ok());
+        assert!(parse(&["streamline", "--metrics", "off", "health"]).is_err());
+        assert!(parse(&["streamline", "--no-such-setting", "1"]).is_err());
+    }
+}

@@ -1,3 +1,398 @@
 //! The composition root: build, run, drain.
+//!
+//! [`Server::start`] puts the components together in the order in which they are useful: HTTP first, so that whoever
+//! looks can see a server that is still reading its log; the Kafka port last, when everything behind it works.
+//! [`Running::stop`] goes the same way back: readiness first, then the port, then the requests in flight, and last
+//! the log.
 
+mod background;
+mod connection;
+mod connections;
+mod data_dir;
+pub mod frame;
 pub mod http;
+mod listener;
+pub mod logging;
+mod memory;
+mod outgoing;
+mod refusals;
+mod request;
+mod run_file;
+mod shutdown;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::broker::{Broker, NODE_ID};
+use crate::catalog::{self, Catalog};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, Loaded};
+use crate::coordinator::group::{GroupSettings, Groups};
+use crate::handlers;
+use crate::metrics::{Metrics, PrometheusHandle, init_metrics_with};
+
+use background::Background;
+use connection::Shared;
+use connections::Connections;
+use data_dir::{DataDir, DataDirError};
+use http::health::Phase;
+use http::info::{Addresses, Counts};
+use http::{Facts, Health, HttpServer, HttpState};
+use listener::{BoundPort, ListenerState};
+pub use run_file::RunFile;
+use shutdown::Signals;
+
+/// The catalog's file in the data directory.
+const CATALOG_FILE: &str = "catalog.sqlite";
+/// How long HTTP responses in flight may take once everything else has stopped.
+const HTTP_GRACE: Duration = Duration::from_millis(500);
+
+/// Why the server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    #[error("{setting} {addr}: {source}")]
+    Listen {
+        setting: &'static str,
+        addr: String,
+        source: io::Error,
+    },
+    #[error("the catalog in {dir} cannot be opened: {source}")]
+    Catalog { dir: String, source: catalog::Error },
+    #[error("{doing}: {source}")]
+    Io {
+        doing: &'static str,
+        source: io::Error,
+    },
+    #[error("a bug: starting up panicked")]
+    Panicked,
+}
+
+/// Builds servers.
+pub struct Server;
+
+/// A server that takes work.
+pub struct Running {
+    pub kafka_addr: SocketAddr,
+    pub http_addr: SocketAddr,
+    config: Config,
+    data_dir: DataDir,
+    clock: Arc<dyn Clock>,
+    health: Arc<Health>,
+    http: HttpServer,
+    connections: Arc<Connections>,
+    broker: Arc<Broker>,
+    accepting: JoinHandle<()>,
+    stop_accepting: watch::Sender<bool>,
+    background: Background,
+    signals: Signals,
+}
+
+impl Server {
+    /// Starts a server. It takes work when this returns.
+    pub async fn start(loaded: Loaded) -> Result<Running, StartError> {
+        let clock: Arc<dyn Clock> = SystemClock::new();
+        let started = clock.monotonic();
+        let started_at_ms = clock.now_ms();
+        let signals = Signals::listen().map_err(|source| StartError::Io {
+            doing: "signals cannot be listened for",
+            source,
+        })?;
+        let config = &loaded.config;
+        let data_dir = DataDir::take(&config.data_dir)?;
+        RunFile::remove(data_dir.path()).map_err(|source| StartError::Io {
+            doing: "a stale run.json cannot be removed",
+            source,
+        })?;
+        let descriptors = raise_descriptor_limit();
+        let metrics = init_metrics_with(config.metrics);
+        let health = Health::new(Arc::clone(&clock));
+        health.register(&metrics.metrics());
+        let facts: Arc<Mutex<KnownFacts>> = Arc::default();
+        let http = start_http(config, &metrics, &health, &facts)?;
+        let http_addr = http.local_addr();
+        let port = bind_kafka(config)?;
+        let kafka_addr = port.local_addr;
+        facts.lock().addresses = Addresses {
+            kafka: Some(kafka_addr),
+            advertised: config.advertised_addr.as_ref().map(ToString::to_string),
+            http: Some(http_addr),
+        };
+        let broker = open(loaded, &data_dir, &metrics.metrics(), &clock).await?;
+        let config = broker.config.clone();
+        let connections = Connections::new(&config);
+        {
+            let mut facts = facts.lock();
+            facts.broker = Some(Arc::clone(&broker));
+            facts.connections = Some(Arc::clone(&connections));
+        }
+
+        let listener_state = Arc::new(ListenerState::default());
+        let listener = port.listen().map_err(|source| StartError::Listen {
+            setting: "listen_addr",
+            addr: kafka_addr.to_string(),
+            source,
+        })?;
+        let dispatch = {
+            let broker = Arc::clone(&broker);
+            Box::new(move |context, header, body| {
+                handlers::dispatch(&broker, context, header, body)
+            })
+        };
+        let shared = Shared::new(&config, dispatch, metrics.metrics(), Arc::clone(&clock));
+        let (stop_accepting, stopping) = watch::channel(false);
+        let accepting = tokio::spawn(listener::accept_until(
+            listener,
+            Arc::clone(&connections),
+            shared,
+            Arc::clone(&listener_state),
+            stopping,
+        ));
+        health.watch_listener(move || listener_state.check());
+        let background = Background::start(
+            Arc::clone(&connections),
+            Arc::clone(&broker.groups),
+            Arc::clone(&health),
+            Arc::clone(&clock),
+        );
+
+        let run_file = RunFile {
+            listen_addr: kafka_addr,
+            http_addr,
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            cluster_id: broker.catalog.cluster_id().to_string(),
+            started_at_ms,
+            data_dir: data_dir.path().to_path_buf(),
+        };
+        health.set_phase(Phase::Serving);
+        run_file
+            .write(data_dir.path())
+            .map_err(|source| StartError::Io {
+                doing: "run.json cannot be written",
+                source,
+            })?;
+        tracing::info!(
+            version = run_file.version,
+            cluster_id = run_file.cluster_id,
+            data_dir = %data_dir.path().display(),
+            durability = ?config.durability,
+            descriptors,
+            "streamline runs"
+        );
+        tracing::info!(
+            listen_addr = %kafka_addr,
+            advertised_addr = config.advertised_addr.as_ref().map(tracing::field::display),
+            "Kafka clients are served"
+        );
+        tracing::info!(
+            http_addr = %http_addr,
+            startup_ms = (clock.monotonic() - started).as_millis() as u64,
+            "metrics, health and info are served"
+        );
+        Ok(Running {
+            kafka_addr,
+            http_addr,
+            config,
+            data_dir,
+            clock,
+            health,
+            http,
+            connections,
+            broker,
+            accepting,
+            stop_accepting,
+            background,
+            signals,
+        })
+    }
+}
+
+impl Running {
+    /// Serves until a signal says stop, then stops in order; a second signal ends the process at once.
+    pub async fn until_stopped(mut self) -> Result<(), StartError> {
+        let first = self.signals.next().await;
+        tracing::info!(
+            signal = first.name(),
+            "stopping; a second signal ends at once"
+        );
+        let mut signals = Signals::listen().map_err(|source| StartError::Io {
+            doing: "signals cannot be listened for",
+            source,
+        })?;
+        tokio::select! {
+            stopped = self.stop() => stopped,
+            second = signals.next() => {
+                tracing::warn!(signal = second.name(), "ending at once");
+                std::process::exit(second.exit_code());
+            }
+        }
+    }
+
+    /// Takes no more work, finishes what is in flight, and leaves everything flushed.
+    pub async fn stop(self) -> Result<(), StartError> {
+        let started = self.clock.monotonic();
+        self.health.set_phase(Phase::Draining);
+        tokio::time::sleep(Duration::from_millis(self.config.shutdown_grace_ms)).await;
+        self.stop_accepting.send_replace(true);
+        if self.accepting.await.is_err() {
+            tracing::error!("the listener had panicked");
+        }
+        // Members that wait for a rebalance are told to come again.
+        self.broker.groups.close();
+        let patience = Duration::from_millis(self.config.shutdown_timeout_ms);
+        let cut_off = self.connections.drain(patience).await;
+        if cut_off > 0 {
+            tracing::warn!(
+                connections = cut_off,
+                "requests were still in flight after shutdown_timeout_ms"
+            );
+        }
+        drop(self.background);
+        if let Err(error) = RunFile::remove(self.data_dir.path()) {
+            tracing::warn!(%error, "run.json cannot be removed");
+        }
+        self.http.stop(HTTP_GRACE).await;
+        let took_ms = (self.clock.monotonic() - started).as_millis() as u64;
+        tracing::info!(took_ms, "stopped");
+        Ok(())
+    }
+}
+
+/// Opens what is on disk, off the runtime.
+async fn open(
+    loaded: Loaded,
+    data_dir: &DataDir,
+    metrics: &Arc<Metrics>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<Broker>, StartError> {
+    let path = data_dir.path().to_path_buf();
+    let (metrics, clock) = (Arc::clone(metrics), Arc::clone(clock));
+    let opening = tokio::task::spawn_blocking(move || {
+        let failed = |source| StartError::Catalog {
+            dir: path.display().to_string(),
+            source,
+        };
+        let catalog = Catalog::open(path.join(CATALOG_FILE)).map_err(failed)?;
+        let groups = Groups::open(
+            Arc::clone(&catalog),
+            Arc::new(NoLogs),
+            GroupSettings::from(&loaded.config),
+            Arc::clone(&clock),
+        )
+        .map_err(failed)?;
+        Ok(Arc::new(Broker {
+            config: loaded.config,
+            settings: loaded.effective,
+            catalog,
+            groups,
+            metrics,
+            clock,
+        }))
+    });
+    opening.await.unwrap_or(Err(StartError::Panicked))
+}
+
+struct NoLogs;
+
+impl crate::coordinator::group::LogEnds for NoLogs {
+    fn log_end_offset(&self, _: &str, _: i32) -> Option<i64> {
+        None
+    }
+}
+
+/// What `/info` can say so far.
+#[derive(Default)]
+struct KnownFacts {
+    addresses: Addresses,
+    broker: Option<Arc<Broker>>,
+    connections: Option<Arc<Connections>>,
+}
+
+impl KnownFacts {
+    fn facts(&self) -> Facts {
+        let counts =
+            self.broker
+                .as_ref()
+                .zip(self.connections.as_ref())
+                .map(|(broker, connections)| Counts {
+                    topics: 0,
+                    partitions: 0,
+                    consumer_groups: broker.groups.list().len(),
+                    connections: connections.open_count(),
+                });
+        Facts {
+            cluster_id: self
+                .broker
+                .as_ref()
+                .map(|broker| broker.catalog.cluster_id().to_string()),
+            node_id: self.broker.as_ref().map(|_| NODE_ID),
+            addresses: self.addresses.clone(),
+            counts,
+        }
+    }
+}
+
+fn start_http(
+    config: &Config,
+    metrics: &PrometheusHandle,
+    health: &Arc<Health>,
+    facts: &Arc<Mutex<KnownFacts>>,
+) -> Result<HttpServer, StartError> {
+    let facts = Arc::clone(facts);
+    let state = HttpState {
+        handle: metrics.clone(),
+        health: Arc::clone(health),
+        facts: Arc::new(move || facts.lock().facts()),
+    };
+    let limits = http::Limits {
+        connections_max: config.http_max_connections,
+        header_timeout: Duration::from_millis(config.http_header_timeout_ms),
+        request_timeout: Duration::from_millis(config.http_request_timeout_ms),
+        ..http::Limits::default()
+    };
+    listener::candidates(&config.http_addr)
+        .and_then(|candidates| {
+            listener::first_that_binds(&candidates, |addr| {
+                HttpServer::start(addr, state.clone(), limits)
+            })
+        })
+        .map_err(|source| StartError::Listen {
+            setting: "http_addr",
+            addr: config.http_addr.to_string(),
+            source,
+        })
+}
+
+fn bind_kafka(config: &Config) -> Result<BoundPort, StartError> {
+    listener::candidates(&config.listen_addr)
+        .and_then(|candidates| listener::first_that_binds(&candidates, BoundPort::bind))
+        .map_err(|source| StartError::Listen {
+            setting: "listen_addr",
+            addr: config.listen_addr.to_string(),
+            source,
+        })
+}
+
+/// Allows as many descriptors as the system lets us: every connection and segment needs some. Returns how many.
+fn raise_descriptor_limit() -> Option<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!(%error, "the limit of open files cannot be raised");
+        }
+    }
+    getrlimit(Resource::Nofile).current
+}

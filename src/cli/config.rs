@@ -1,0 +1,120 @@
+//! `streamline config`: what can be set, what is set, and where it was set.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::error::CliError;
+use super::output::{OutputFormat, Table, print, print_json};
+use super::serve::{self, Serve};
+use crate::config::{Effective, Group, Origin, settings};
+
+#[derive(Debug, clap::Args)]
+pub struct Config {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Print the settings in force and where each came from; takes the flags of the server
+    Show(Box<Serve>),
+    /// Print a reference of all settings as Markdown
+    Reference,
+}
+
+pub fn run(args: Config, output: OutputFormat) -> Result<ExitCode, CliError> {
+    match args.command {
+        Command::Show(flags) => show(&serve::load_settings(&flags)?.effective, output)?,
+        Command::Reference => print(&reference())?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(effective: &[Effective], format: OutputFormat) -> Result<(), CliError> {
+    match format {
+        OutputFormat::Json => {
+            let settings: Vec<_> = effective
+                .iter()
+                .map(|each| {
+                    json!({
+                        "name": each.setting.name,
+                        "value": each.value,
+                        "source": source(&each.origin),
+                        // The file and line, the variable or the flag.
+                        "origin": each.origin.to_string(),
+                    })
+                })
+                .collect();
+            print_json(&json!(settings))
+        }
+        OutputFormat::Text => {
+            let mut table = Table::new(["SETTING", "VALUE", "FROM"]);
+            for each in effective {
+                table.row([
+                    each.setting.name.clone(),
+                    each.value.clone(),
+                    each.origin.to_string(),
+                ]);
+            }
+            table.print()
+        }
+    }
+}
+
+fn source(origin: &Origin) -> &'static str {
+    match origin {
+        Origin::Default | Origin::Topic => "default",
+        Origin::File { .. } => "file",
+        Origin::Environment(_) => "env",
+        Origin::Flag(_) => "flag",
+    }
+}
+
+/// All settings as Markdown, for the documentation.
+fn reference() -> String {
+    let mut text = String::from(
+        "# Settings\n\n\
+         Each setting can stand in a TOML file (`--config FILE` or `STREAMLINE_CONFIG`), in the environment, or be a \
+         flag; the later of these wins. `log_retention_ms` is `STREAMLINE_LOG_RETENTION_MS` in the environment and \
+         `--log-retention-ms` as a flag; in a file Kafka's spelling `log.retention.ms` means the same.\n",
+    );
+    let mut group: Option<Group> = None;
+    for setting in settings() {
+        if group != Some(setting.group) {
+            group = Some(setting.group);
+            text.push_str(&format!(
+                "\n## {}\n\n| Setting | Default | Allowed | Meaning |\n|---|---|---|---|\n",
+                setting.group.title()
+            ));
+        }
+        let default = match setting.default {
+            "" => "unset".to_string(),
+            default => format!("`{default}`"),
+        };
+        text.push_str(&format!(
+            "| `{}` | {default} | {} | {} |\n",
+            setting.name,
+            setting.kind.allowed(),
+            setting.help
+        ));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reference_names_every_setting() {
+        let text = reference();
+        for setting in settings() {
+            assert!(
+                text.contains(&format!("| `{}` |", setting.name)),
+                "{}",
+                setting.name
+            );
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! `streamline serve`, or `streamline` alone: reads the settings and runs the server until it is told to stop.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Arg, ArgMatches, Command, FromArgMatches};
+
+use super::error::CliError;
+use crate::config::{ConfigError, Layers, Loaded, load, settings};
+use crate::server::{Server, logging};
+
+/// Threads for calls that block. They come and go with the work.
+const BLOCKING_THREADS_MAX: usize = 64;
+
+/// The flags of the server: one for each setting, and the file.
+#[derive(Debug, Clone)]
+pub struct Serve {
+    config: Option<PathBuf>,
+    flags: Vec<(String, String)>,
+}
+
+impl clap::Args for Serve {
+    fn augment_args(command: Command) -> Command {
+        let file = Arg::new("config")
+            .long("config")
+            .value_name("FILE")
+            .help("A TOML file with settings [env: STREAMLINE_CONFIG]")
+            .value_parser(clap::value_parser!(PathBuf));
+        settings()
+            .iter()
+            .fold(command.arg(file), |command, setting| {
+                let default = match setting.default {
+                    "" => String::new(),
+                    default => format!(" [default: {default}]"),
+                };
+                command.arg(
+                    Arg::new(setting.name.clone())
+                        .long(setting.flag())
+                        .value_name("VALUE")
+                        // Values such as -1 are no flags.
+                        .allow_hyphen_values(true)
+                        .help_heading(setting.group.title())
+                        .help(format!("{}{default}", setting.help))
+                        .long_help(format!(
+                            "{}{default}\nAllowed: {}",
+                            setting.help,
+                            setting.kind.allowed()
+                        )),
+                )
+            })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Serve {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let flags = settings().iter().filter_map(|setting| {
+            let value = matches.get_one::<String>(&setting.name)?;
+            Some((setting.name.clone(), value.clone()))
+        });
+        Ok(Serve {
+            config: matches.get_one::<PathBuf>("config").cloned(),
+            flags: flags.collect(),
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Serve {
+    /// The settings given as flags.
+    pub(super) fn flags(&self) -> &[(String, String)] {
+        &self.flags
+    }
+}
+
+/// The settings in force with these flags.
+pub(super) fn load_settings(args: &Serve) -> Result<Loaded, CliError> {
+    load(Layers {
+        file: file(&args.config),
+        environment: environment(),
+        flags: args.flags.clone(),
+    })
+    .map_err(refused)
+}
+
+pub fn run(args: Serve) -> Result<ExitCode, CliError> {
+    let loaded = load_settings(&args)?;
+    logging::init(&loaded.config);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_name("worker")
+        .build()
+        .map_err(CliError::io("the runtime cannot be started"))?;
+    let outcome = runtime.block_on(async {
+        let running = Server::start(loaded).await?;
+        running.until_stopped().await
+    });
+    // What still runs is nothing that anybody waits for.
+    runtime.shutdown_background();
+    outcome?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The settings file: the one named, or the one the environment names.
+pub(super) fn file(named: &Option<PathBuf>) -> Option<PathBuf> {
+    named
+        .clone()
+        .or_else(|| std::env::var_os("STREAMLINE_CONFIG").map(PathBuf::from))
+}
+
+/// The environment's variables as text. One that is not text is passed on with what of it is, so that a setting among
+/// them is refused by name.
+pub(super) fn environment() -> Vec<(String, String)> {
+    let text = |os: OsString| os.to_string_lossy().into_owned();
+    std::env::vars_os()
+        .map(|(name, value)| (text(name), text(value)))
+        .collect()
+}
+
+/// All complaints about the settings as one error.
+pub(super) fn refused(complaints: Vec<ConfigError>) -> CliError {
+    let lines: Vec<String> = complaints.iter().map(ToString::to_string).collect();
+    CliError::Usage(match lines.as_slice() {
+        [one] => one.clone(),
+        many => format!("the settings are refused:\n  {}", many.join("\n  ")),
+    })
+}

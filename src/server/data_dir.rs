@@ -1,0 +1,107 @@
+//! The data directory as a whole: made if absent, and one server's alone.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+/// Kafka locks its directories by a file of the same name.
+const LOCK_FILE: &str = ".lock";
+
+/// A data directory that belongs to this process until dropped.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    /// The lock goes when the file is closed, however the process ends.
+    _lock: File,
+}
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    #[error("data_dir {path}: another server{} is using it", holder.map_or(String::new(), |pid| format!(" (pid {pid})")))]
+    InUse { path: PathBuf, holder: Option<u32> },
+    #[error("data_dir {path}: {doing}: {source}")]
+    Io {
+        path: PathBuf,
+        doing: &'static str,
+        source: io::Error,
+    },
+}
+
+impl DataDir {
+    /// Makes the directory if need be and takes it.
+    pub fn take(path: &Path) -> Result<DataDir, DataDirError> {
+        let failed = |doing| {
+            move |source| DataDirError::Io {
+                path: path.to_path_buf(),
+                doing,
+                source,
+            }
+        };
+        std::fs::create_dir_all(path).map_err(failed("it cannot be created"))?;
+        // Log lines and run.json name it as others can find it.
+        let path = path
+            .canonicalize()
+            .map_err(failed("it cannot be resolved"))?;
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path.join(LOCK_FILE))
+            .map_err(failed("its lock file cannot be opened"))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut holder = String::new();
+                // Who holds it is a courtesy; that it is held is what matters.
+                let _ = lock.read_to_string(&mut holder);
+                return Err(DataDirError::InUse {
+                    path,
+                    holder: holder.trim().parse().ok(),
+                });
+            }
+            Err(error) => return Err(failed("it cannot be locked")(error.into())),
+        }
+        lock.set_len(0)
+            .and_then(|()| lock.rewind())
+            .and_then(|()| writeln!(lock, "{}", std::process::id()))
+            .map_err(failed("it cannot be written to"))?;
+        Ok(DataDir { path, _lock: lock })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_made_and_taken_once() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("a/b");
+        let taken = DataDir::take(&path).unwrap();
+        let error = DataDir::take(&path).unwrap_err();
+        let pid = std::process::id();
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("another server (pid {pid})")),
+            "{error}"
+        );
+        drop(taken);
+        assert!(DataDir::take(&path).is_ok());
+    }
+
+    #[test]
+    fn a_path_that_is_a_file_is_refused_with_the_reason() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = DataDir::take(file.path()).unwrap_err();
+        assert!(error.to_string().contains("cannot be created"), "{error}");
+    }
+}

@@ -1,0 +1,238 @@
+//! The Kafka port: binding it, and accepting within limits.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use parking_lot::Mutex;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::connection::{Connection, Shared};
+use super::connections::Connections;
+use crate::config::ListenAddr;
+use crate::metrics::ConnectionRejection;
+
+/// Connections that wait to be accepted. The kernel caps it at net.core.somaxconn.
+const BACKLOG: i32 = 4096;
+/// When descriptors or memory have run out, accepting again at once would only burn a core.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A listener that cannot accept is logged once in so many attempts.
+const LOG_EVERY: u64 = 600;
+
+/// The addresses a setting stands for, the preferred ones first. Blocks when a name has to be looked up.
+pub fn candidates(addr: &ListenAddr) -> io::Result<Vec<SocketAddr>> {
+    match &addr.host {
+        // One socket for both families; where there is no IPv6, one for IPv4.
+        None => Ok(vec![
+            SocketAddr::from((Ipv6Addr::UNSPECIFIED, addr.port)),
+            SocketAddr::from((Ipv4Addr::UNSPECIFIED, addr.port)),
+        ]),
+        Some(host) => Ok((host.as_str(), addr.port).to_socket_addrs()?.collect()),
+    }
+}
+
+/// Runs `bind` on the candidates until one succeeds. The error is that of the first, which was meant.
+pub fn first_that_binds<T>(
+    candidates: &[SocketAddr],
+    mut bind: impl FnMut(SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
+    let mut first_error = None;
+    for candidate in candidates {
+        match bind(*candidate) {
+            Ok(bound) => return Ok(bound),
+            Err(error) => {
+                let no_ipv6 = matches!(
+                    error.kind(),
+                    io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported
+                ) || error.raw_os_error()
+                    == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
+                first_error.get_or_insert(error);
+                if !no_ipv6 {
+                    break;
+                }
+            }
+        }
+    }
+    Err(first_error.unwrap_or_else(|| io::Error::other("the name stands for no address")))
+}
+
+/// A bound port on which nobody can connect yet.
+pub struct BoundPort {
+    socket: Socket,
+    pub local_addr: SocketAddr,
+}
+
+impl BoundPort {
+    /// Takes the port, so that a port in use is noticed before the log is opened.
+    pub fn bind(addr: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+        // A restarted server need not wait for its predecessor's connections to be forgotten.
+        socket.set_reuse_address(true)?;
+        if addr.is_ipv6() && addr.ip().is_unspecified() {
+            socket.set_only_v6(false)?;
+        }
+        socket.bind(&addr.into())?;
+        socket.set_nonblocking(true)?;
+        let local_addr = socket
+            .local_addr()?
+            .as_socket()
+            .ok_or_else(|| io::Error::other("the bound address is not an IP address"))?;
+        Ok(BoundPort { socket, local_addr })
+    }
+
+    /// Lets clients connect.
+    pub fn listen(self) -> io::Result<TcpListener> {
+        self.socket.listen(BACKLOG)?;
+        TcpListener::from_std(self.socket.into())
+    }
+}
+
+/// Whether clients can connect, for the health check.
+#[derive(Debug, Default)]
+pub struct ListenerState {
+    trouble: Mutex<Option<String>>,
+}
+
+impl ListenerState {
+    /// Why clients cannot connect, if so.
+    pub fn check(&self) -> Result<(), String> {
+        match &*self.trouble.lock() {
+            Some(trouble) => Err(trouble.clone()),
+            None => Ok(()),
+        }
+    }
+
+    fn set(&self, trouble: Option<String>) {
+        *self.trouble.lock() = trouble;
+    }
+}
+
+/// Accepts connections until told to stop; then the port is closed.
+pub async fn accept_until(
+    listener: TcpListener,
+    connections: Arc<Connections>,
+    shared: Arc<Shared>,
+    state: Arc<ListenerState>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut failures: u64 = 0;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            // An error means that whoever could say stop is gone.
+            _ = stop.wait_for(|stop| *stop) => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                if failures > 0 {
+                    tracing::info!(failures, "accepting connections again");
+                    failures = 0;
+                    state.set(None);
+                }
+                welcome(stream, peer, &connections, &shared);
+            }
+            // The client gave up while it waited; its successor may be fine.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                if failures.is_multiple_of(LOG_EVERY) {
+                    tracing::error!(%error, "no connection can be accepted");
+                }
+                failures += 1;
+                state.set(Some(format!("no connection can be accepted: {error}")));
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    state.set(Some("the listener is closed: the server stops".to_string()));
+}
+
+fn welcome(
+    stream: TcpStream,
+    peer: SocketAddr,
+    connections: &Arc<Connections>,
+    shared: &Arc<Shared>,
+) {
+    let peer = canonical(peer);
+    let local = match stream.local_addr().and_then(|local| {
+        stream.set_nodelay(true)?;
+        Ok(canonical(local))
+    }) {
+        Ok(local) => local,
+        Err(error) => {
+            tracing::debug!(%peer, %error, "gone before it was accepted");
+            return;
+        }
+    };
+    let now = shared.clock().monotonic();
+    let place = match connections.enter(peer.ip(), now, shared.metrics()) {
+        Ok(place) => place,
+        Err(reason) => {
+            let why = match reason {
+                ConnectionRejection::TooMany => "max_connections are open",
+                ConnectionRejection::TooManyFromAddress => {
+                    "max_connections_per_ip are open from its address"
+                }
+            };
+            shared.refusals().connection(reason, peer, &why);
+            return;
+        }
+    };
+    tracing::debug!(%peer, "connected");
+    let connection = Connection::new(stream, peer, local, place, Arc::clone(shared));
+    let metrics = Arc::clone(shared.metrics());
+    tokio::spawn(async move {
+        // A panic is a bug of ours, and this connection's alone.
+        match AssertUnwindSafe(connection).catch_unwind().await {
+            Ok(ended) => tracing::debug!(%peer, "disconnected: {ended}"),
+            Err(_) => {
+                metrics.connection_panics.inc();
+                tracing::error!(%peer, "connection closed: a bug in its handling, see the panic above");
+            }
+        }
+    });
+}
+
+/// An IPv4 client of a socket for both families, as IPv4.
+fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listen_addr(host: Option<&str>, port: u16) -> ListenAddr {
+        ListenAddr {
+            host: host.map(str::to_string),
+            port,
+        }
+    }
+
+    #[test]
+    fn every_address_means_both_families_where_there_are_both() {
+        let candidates = candidates(&listen_addr(None, 0)).unwrap();
+        let bound = first_that_binds(&candidates, BoundPort::bind).unwrap();
+        assert!(bound.local_addr.ip().is_unspecified());
+        assert_ne!(bound.local_addr.port(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_is_said_so_and_not_tried_elsewhere() {
+        let first = BoundPort::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let taken = first.local_addr;
+        let _listener = first.listen().unwrap();
+        let mut tried = 0;
+        let second = first_that_binds(&[taken, "127.0.0.1:0".parse().unwrap()], |addr| {
+            tried += 1;
+            BoundPort::bind(addr)
+        });
+        assert_eq!(second.err().unwrap().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(tried, 1);
+    }
+}

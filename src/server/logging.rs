@@ -1,0 +1,41 @@
+//! Log lines: on standard error, as text or JSON, as much as `log_level` says. Panics are among them.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::{Config, LogFormat};
+
+/// Starts logging, for the rest of the process. The first call decides.
+pub fn init(config: &Config) {
+    let filter: Targets = config
+        .log_level
+        .parse()
+        .unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let lines = match config.log_format {
+        LogFormat::Text => lines
+            .with_ansi(io::stderr().is_terminal())
+            .with_target(false)
+            .boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    let started = tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .try_init();
+    if started.is_ok() {
+        std::panic::set_hook(Box::new(|panic| {
+            let thread = std::thread::current();
+            tracing::error!(
+                thread = thread.name().unwrap_or("unnamed"),
+                place = panic.location().map(tracing::field::display),
+                backtrace = %std::backtrace::Backtrace::capture(),
+                "panic: {}",
+                panic.payload_as_str().unwrap_or("of a kind that cannot be shown")
+            );
+        }));
+    }
+}
