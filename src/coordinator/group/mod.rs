@@ -175,9 +175,13 @@ impl Groups {
             seat.group.join(join, new_member_id, ticket, now, effects);
         })
         .ok_or(GroupError::UnknownMemberId)?;
-        answered
+        let answer = answered
             .await
-            .unwrap_or(Err(GroupError::CoordinatorNotAvailable))
+            .unwrap_or(Err(GroupError::CoordinatorNotAvailable));
+        if create && answer.is_err() {
+            self.forget_if_unused(&group_id);
+        }
+        answer
     }
 
     /// Brings the leader's assignment, or waits for it.

@@ -3,6 +3,8 @@
 //! Who may commit is decided under the group's lock, and the commit is queued to the catalog before that lock is let
 //! go. So a commit that was allowed precedes whatever the group does next: a rebalance, or its deletion.
 
+use std::collections::BTreeSet;
+
 use super::{CommitOffsets, GroupError, GroupState, Groups, OffsetToCommit, require_group_id};
 use crate::catalog::{CommittedOffset, GroupOffsets, OffsetCommit, TopicPartition};
 
@@ -57,6 +59,10 @@ impl Groups {
             })?;
         if let Some(stored) = stored {
             let missing = stored.await?;
+            // While the commit was on its way the group may have been found unused and been forgotten.
+            if self.catalog.offsets(&commit.group_id).is_some() {
+                self.with_group(&commit.group_id, true, |_, _, _| {});
+            }
             for (offset, answer) in commit.offsets.iter().zip(&mut answers) {
                 if missing.contains(&offset.topic) {
                     *answer = Err(GroupError::UnknownTopicOrPartition);
@@ -128,9 +134,10 @@ impl Groups {
     /// An offset's time counts from when its group became empty; without a group's management, or when no consumer of
     /// a stable group reads the topic any more, from its last commit.
     pub async fn expire_offsets(&self) {
-        let group_ids: Vec<_> = self.groups.read().keys().cloned().collect();
+        let mut group_ids: BTreeSet<_> = self.groups.read().keys().cloned().collect();
+        group_ids.extend(self.catalog.groups_with_offsets());
         for group_id in group_ids {
-            let expired = self.with_group(&group_id, false, |seat, now, _| {
+            let expired = self.with_group(&group_id, true, |seat, now, _| {
                 let counts_from_empty = match (seat.group.protocol_type(), seat.group.state()) {
                     (Some(_), GroupState::Empty) => Some(seat.group.state_since_ms()),
                     (Some(_), GroupState::Stable) if seat.group.knows_subscriptions() => None,

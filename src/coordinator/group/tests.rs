@@ -362,6 +362,14 @@ async fn requests_that_no_group_could_satisfy_are_refused() {
     assert_eq!(server.groups.heartbeat("g", &member), unknown);
     assert!(server.groups.sync(sync("g", &member, &[])).await.is_err());
     assert!(server.groups.leave("g", &[]).is_err());
+    let unusable = JoinGroup {
+        protocols: Vec::new(),
+        ..join("g", "", &["t"])
+    };
+    assert_eq!(
+        refusal(unusable).await,
+        GroupError::InconsistentGroupProtocol
+    );
     assert!(server.groups.list().is_empty(), "asking makes no group");
 }
 
