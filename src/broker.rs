@@ -1,31 +1,97 @@
-//! The shared state a handler may touch, and the questions that several of them ask.
+//! The shared state a handler may touch, how it is brought up, and the changes to the set of topics.
 //!
-//! A [`Broker`] holds the components that handlers reach through it. It knows nothing of requests or error codes.
+//! A [`Broker`] owns no logic of its own beyond keeping catalog and storage in step ([`topics`]); everything else is a
+//! component that handlers reach through it. It knows nothing of requests or error codes.
 
+mod topics;
+
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::catalog::Catalog;
+use parking_lot::RwLock;
+
+use crate::catalog::{self, Catalog};
 use crate::clock::Clock;
-use crate::config::{Config, Effective};
-use crate::coordinator::group::Groups;
+use crate::config::{Config, Effective, Loaded};
+use crate::coordinator::group::{GroupSettings, Groups, LogEnds};
 use crate::metrics::Metrics;
+use crate::storage::{self, StorageOptions, Topics};
+
+use topics::Survey;
+pub use topics::{ConfigEdit, ConfigOperation, NewTopic, TopicError};
+
+/// The catalog's file in the data directory.
+const CATALOG_FILE: &str = "catalog.sqlite";
 
 /// The only node there is.
 pub const NODE_ID: i32 = 1;
+
+/// What was set for each topic, by its name: the overrides over the server's defaults.
+type Overrides = HashMap<String, Arc<BTreeMap<String, String>>>;
 
 /// One server's components.
 pub struct Broker {
     pub config: Config,
     /// The server's settings and where each came from.
     pub settings: Vec<Effective>,
+    pub topics: Arc<Topics>,
     pub catalog: Arc<Catalog>,
     pub groups: Arc<Groups>,
     pub metrics: Arc<Metrics>,
     pub clock: Arc<dyn Clock>,
+    overrides: RwLock<Overrides>,
+    /// Held by whoever changes the set of topics or a topic's configs, so that such changes happen one after another
+    /// and catalog and storage see them in the same order.
+    topic_changes: tokio::sync::Mutex<()>,
 }
 
 impl Broker {
+    /// Opens what is in the data directory: the catalog, the logs, the groups.
+    pub async fn open(
+        settings: Loaded,
+        metrics: Arc<Metrics>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Broker>, OpenError> {
+        let Loaded {
+            config,
+            effective: settings,
+        } = settings;
+        let data_dir = config.data_dir.clone();
+        let (catalog, survey) = blocking(move || {
+            let catalog = Catalog::open(data_dir.join(CATALOG_FILE))?;
+            let survey = Survey::take(&catalog, &data_dir)?;
+            Ok((catalog, survey))
+        })
+        .await?;
+        let (overrides, specs) = survey.settle(&catalog, &config.topic_defaults).await?;
+        let storage = StorageOptions {
+            producer_id_expiration_ms: config.producer_id_expiration_ms,
+            ..StorageOptions::new(&config.data_dir, config.durability)
+        };
+        blocking(move || {
+            let topics = Topics::open(storage, specs, Arc::clone(&clock), Arc::clone(&metrics))?;
+            let groups = Groups::open(
+                Arc::clone(&catalog),
+                Arc::clone(&topics) as Arc<dyn LogEnds>,
+                GroupSettings::from(&config),
+                Arc::clone(&clock),
+            )?;
+            Ok(Arc::new(Broker {
+                config,
+                settings,
+                topics,
+                catalog,
+                groups,
+                metrics,
+                clock,
+                overrides: RwLock::new(overrides),
+                topic_changes: tokio::sync::Mutex::default(),
+            }))
+        })
+        .await
+    }
+
     /// Host and port under which a client that reached the server at `local` is told to find it.
     pub fn advertised(&self, local: SocketAddr) -> (String, u16) {
         match &self.config.advertised_addr {
@@ -33,4 +99,42 @@ impl Broker {
             None => (local.ip().to_canonical().to_string(), local.port()),
         }
     }
+
+    /// What was set for a topic; empty for a topic that does not exist.
+    pub fn topic_overrides(&self, name: &str) -> Arc<BTreeMap<String, String>> {
+        self.overrides.read().get(name).cloned().unwrap_or_default()
+    }
 }
+
+impl LogEnds for Topics {
+    fn log_end_offset(&self, topic: &str, partition: i32) -> Option<i64> {
+        let partition = self.get(topic)?.partition(partition)?;
+        Some(partition.offsets().log_end)
+    }
+}
+
+/// Why the data directory could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Catalog(#[from] catalog::Error),
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    #[error("topic {topic:?} has a setting that this release does not accept: {reason}")]
+    Config { topic: String, reason: String },
+    #[error("a bug: opening the data directory panicked")]
+    Panicked,
+}
+
+/// Runs slow work off the runtime's threads.
+async fn blocking<T, F>(work: F) -> Result<T, OpenError>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T, OpenError> + Send + 'static,
+{
+    let working = tokio::task::spawn_blocking(work);
+    working.await.unwrap_or(Err(OpenError::Panicked))
+}
+
+#[cfg(test)]
+mod tests;

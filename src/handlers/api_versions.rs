@@ -76,6 +76,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn produce_is_advertised_from_version_0_and_served_from_3() {
+        let produce = &advertised(APIS)[0];
+        assert_eq!((produce.api_key, produce.min_version), (0, 0));
+        assert_eq!(*APIS[0].versions.start(), 3);
+    }
+
+    #[test]
     fn no_api_is_listed_twice() {
         let keys: Vec<i16> = advertised(APIS).iter().map(|each| each.api_key).collect();
         assert!(keys.windows(2).all(|pair| pair[0] < pair[1]), "{keys:?}");

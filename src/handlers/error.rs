@@ -2,9 +2,49 @@
 //!
 //! Every match is exhaustive: a new error does not compile until somebody has decided what clients are told.
 
-use crate::catalog;
+use crate::broker::TopicError;
 use crate::coordinator::group::GroupError;
 use crate::protocol::kafka::ErrorCode;
+use crate::{catalog, record, storage};
+
+pub(super) fn of_storage(error: &storage::Error) -> ErrorCode {
+    use storage::Error;
+    match error {
+        Error::UnknownTopic { .. } | Error::Deleted => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        Error::TopicExists { .. } => ErrorCode::TOPIC_ALREADY_EXISTS,
+        Error::InvalidPartitionCount { .. } => ErrorCode::INVALID_PARTITIONS,
+        Error::OffsetOutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
+        Error::BatchTooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
+        Error::TimestampOutOfBounds { .. } => ErrorCode::INVALID_TIMESTAMP,
+        Error::NotAClientBatch => ErrorCode::INVALID_RECORD,
+        Error::InvalidBatch(error) => of_record(error),
+        Error::OutOfOrderSequence { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
+        Error::ProducerFenced { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,
+        Error::DiskFull { .. }
+        | Error::Io { .. }
+        | Error::Corrupt { .. }
+        | Error::Poisoned { .. } => ErrorCode::KAFKA_STORAGE_ERROR,
+        // The server is going down: clients look for the leader again and retry.
+        Error::Closed => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+    }
+}
+
+pub(super) fn of_record(error: &record::Error) -> ErrorCode {
+    use record::Error;
+    match error {
+        Error::Truncated { .. }
+        | Error::TrailingBytes { .. }
+        | Error::InvalidLength(_)
+        | Error::Crc { .. } => ErrorCode::CORRUPT_MESSAGE,
+        Error::UnsupportedMagic(_)
+        | Error::UnknownAttributes(_)
+        | Error::InvalidCount { .. }
+        | Error::InvalidRecord { .. }
+        | Error::Codec { .. }
+        | Error::Empty => ErrorCode::INVALID_RECORD,
+        Error::DecompressedTooLarge { .. } | Error::TooLarge => ErrorCode::MESSAGE_TOO_LARGE,
+    }
+}
 
 pub(super) fn of_catalog(error: &catalog::Error) -> ErrorCode {
     use catalog::Error;
@@ -48,5 +88,19 @@ pub(super) fn of_group_result(answer: &Result<(), GroupError>) -> ErrorCode {
     match answer {
         Ok(()) => ErrorCode::NONE,
         Err(error) => of_group(error),
+    }
+}
+
+pub(super) fn of_topic_change(error: &TopicError) -> ErrorCode {
+    match error {
+        TopicError::InvalidName(_) => ErrorCode::INVALID_TOPIC_EXCEPTION,
+        TopicError::AlreadyExists(_) => ErrorCode::TOPIC_ALREADY_EXISTS,
+        TopicError::Unknown(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        TopicError::InvalidPartitions(_) => ErrorCode::INVALID_PARTITIONS,
+        TopicError::LimitReached(_) => ErrorCode::POLICY_VIOLATION,
+        TopicError::InvalidConfig(_) => ErrorCode::INVALID_CONFIG,
+        TopicError::Catalog(error) => of_catalog(error),
+        TopicError::Storage(error) => of_storage(error),
+        TopicError::Interrupted => ErrorCode::NOT_CONTROLLER,
     }
 }

@@ -7,11 +7,21 @@
 
 pub mod api_versions;
 mod cluster;
+mod configs;
+mod delete_records;
 mod error;
+mod fetch;
 mod groups;
 mod init_producer_id;
+mod leader_epoch;
+mod list_offsets;
+mod log_dirs;
+mod lookup;
+mod metadata;
 mod offsets;
 mod operations;
+mod produce;
+mod topics;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -160,6 +170,18 @@ macro_rules! api {
 
 /// Every API that is served, the frequent ones first.
 pub static APIS: &[Api] = &[
+    Api {
+        // Versions 0 to 2 carry message formats that no longer exist, but librdkafka up to 2.8 takes a broker whose
+        // range starts later for one that cannot store compressed records (KAFKA-18659).
+        advertised_min: 0,
+        ..api!(messages::produce::ProduceRequest, produce::handle)
+    },
+    api!(messages::fetch::FetchRequest, fetch::handle),
+    api!(
+        messages::list_offsets::ListOffsetsRequest,
+        list_offsets::handle
+    ),
+    api!(messages::metadata::MetadataRequest, metadata::handle),
     api!(
         messages::api_versions::ApiVersionsRequest,
         api_versions::handle
@@ -177,9 +199,36 @@ pub static APIS: &[Api] = &[
     api!(messages::join_group::JoinGroupRequest, groups::join),
     api!(messages::sync_group::SyncGroupRequest, groups::sync),
     api!(messages::leave_group::LeaveGroupRequest, groups::leave),
+    api!(messages::create_topics::CreateTopicsRequest, topics::create),
+    api!(messages::delete_topics::DeleteTopicsRequest, topics::delete),
+    api!(
+        messages::create_partitions::CreatePartitionsRequest,
+        topics::create_partitions
+    ),
+    api!(
+        messages::delete_records::DeleteRecordsRequest,
+        delete_records::handle
+    ),
     api!(
         messages::init_producer_id::InitProducerIdRequest,
         init_producer_id::handle
+    ),
+    api!(
+        messages::offset_for_leader_epoch::OffsetForLeaderEpochRequest,
+        leader_epoch::handle
+    ),
+    api!(
+        messages::describe_configs::DescribeConfigsRequest,
+        configs::describe
+    ),
+    api!(messages::alter_configs::AlterConfigsRequest, configs::alter),
+    api!(
+        messages::incremental_alter_configs::IncrementalAlterConfigsRequest,
+        configs::alter_incrementally
+    ),
+    api!(
+        messages::describe_log_dirs::DescribeLogDirsRequest,
+        log_dirs::handle
     ),
     api!(
         messages::describe_cluster::DescribeClusterRequest,

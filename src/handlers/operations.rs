@@ -6,6 +6,7 @@
 pub(super) const NOT_REQUESTED: i32 = i32::MIN;
 
 const READ: i32 = 1 << 3;
+const WRITE: i32 = 1 << 4;
 const CREATE: i32 = 1 << 5;
 const DELETE: i32 = 1 << 6;
 const ALTER: i32 = 1 << 7;
@@ -14,6 +15,10 @@ const CLUSTER_ACTION: i32 = 1 << 9;
 const DESCRIBE_CONFIGS: i32 = 1 << 10;
 const ALTER_CONFIGS: i32 = 1 << 11;
 const IDEMPOTENT_WRITE: i32 = 1 << 12;
+
+/// Everything that can be done to a topic.
+pub(super) const TOPIC: i32 =
+    READ | WRITE | CREATE | DELETE | ALTER | DESCRIBE | DESCRIBE_CONFIGS | ALTER_CONFIGS;
 
 /// Everything that can be done to the cluster.
 pub(super) const CLUSTER: i32 = CREATE

@@ -1,0 +1,274 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::config::{Layers, load};
+use crate::storage::{Acks, AppendOptions, Isolation};
+
+struct Home {
+    dir: tempfile::TempDir,
+}
+
+impl Home {
+    fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn log_dir(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    async fn open(&self) -> Arc<Broker> {
+        self.open_with(&[]).await
+    }
+
+    async fn open_with(&self, flags: &[(&str, &str)]) -> Arc<Broker> {
+        let mut flags: Vec<(String, String)> = flags
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect();
+        let dir = self.dir.path().display().to_string();
+        flags.push(("data_dir".to_owned(), dir));
+        let settings = load(Layers {
+            flags,
+            ..Layers::default()
+        });
+        Broker::open(
+            settings.unwrap(),
+            Metrics::new(true),
+            ManualClock::at_ms(1_000_000),
+        )
+        .await
+        .unwrap()
+    }
+}
+
+fn new(name: &str, partitions: i32) -> NewTopic {
+    NewTopic {
+        name: name.to_owned(),
+        partitions,
+        configs: BTreeMap::new(),
+    }
+}
+
+fn append(broker: &Broker, topic: &str) -> i64 {
+    let mut batch = crate::record::BatchBuilder::new(crate::record::Compression::None);
+    batch.push(1_000_000, None, Some(b"value"), &[]);
+    let partition = broker.topics.get(topic).unwrap().partition(0).unwrap();
+    let options = AppendOptions { acks: Acks::Leader };
+    let appended = partition.append(vec![batch.build().unwrap()], options);
+    appended.unwrap().base_offset
+}
+
+#[tokio::test]
+async fn topics_their_configs_and_records_survive_a_restart() {
+    let home = Home::new();
+    let broker = home.open().await;
+    let mut topic = new("orders", 2);
+    topic.configs = BTreeMap::from([("retention.ms".to_owned(), "5000".to_owned())]);
+    let id = broker.create_topic(topic).await.unwrap().id();
+    append(&broker, "orders");
+    broker.add_partitions("orders".to_owned(), 3).await.unwrap();
+    drop(broker);
+
+    let broker = home.open().await;
+    let topic = broker.topics.get("orders").unwrap();
+    assert_eq!((topic.id(), topic.partition_count()), (id, 3));
+    assert_eq!(topic.config().retention_ms, 5_000);
+    assert_eq!(broker.topic_overrides("orders")["retention.ms"], "5000");
+    let fetched = topic
+        .partition(0)
+        .unwrap()
+        .read(0, 1024, true, Isolation::ReadUncommitted)
+        .unwrap();
+    assert!(fetched.records.is_some());
+}
+
+#[tokio::test]
+async fn of_many_creations_of_one_name_one_wins() {
+    let home = Home::new();
+    let broker = home.open().await;
+    let attempts = (0..8).map(|_| broker.create_topic(new("contested", 1)));
+    let outcomes = futures_util::future::join_all(attempts).await;
+    let won = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    assert_eq!(won, 1);
+    for lost in outcomes.into_iter().filter_map(Result::err) {
+        assert!(matches!(lost, TopicError::AlreadyExists(_)), "{lost}");
+    }
+    assert_eq!(broker.catalog.topics().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_creation_is_finished_when_its_client_has_gone() {
+    let home = Home::new();
+    let broker = home.open().await;
+    let creating = broker.create_topic(new("abandoned", 1));
+    let first_poll = tokio::time::timeout(Duration::ZERO, creating).await;
+    assert!(first_poll.is_err(), "creation takes more than one poll");
+    let exists = async {
+        while broker.topics.get("abandoned").is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), exists)
+        .await
+        .expect("the topic comes to exist");
+}
+
+#[tokio::test]
+async fn a_deletion_cut_short_by_a_crash_is_finished_at_the_next_start() {
+    let home = Home::new();
+    let broker = home.open().await;
+    broker.create_topic(new("doomed", 2)).await.unwrap();
+    append(&broker, "doomed");
+    // What a crash between the catalog's step and the storage's leaves behind.
+    broker.catalog.delete_topic("doomed").await.unwrap();
+    drop(broker);
+    assert!(home.log_dir("doomed-0").exists());
+
+    let broker = home.open().await;
+    assert!(broker.topics.get("doomed").is_none());
+    assert!(!home.log_dir("doomed-0").exists());
+    assert!(!home.log_dir("doomed-1").exists());
+    assert!(broker.catalog.topics().unwrap().is_empty());
+    assert!(broker.catalog.deleted_topics().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_creation_cut_short_by_a_crash_is_finished_at_the_next_start() {
+    let home = Home::new();
+    let broker = home.open().await;
+    let id = uuid::Uuid::new_v4();
+    let row = catalog::TopicRow {
+        name: "half-made".to_owned(),
+        id,
+        partitions: 3,
+        configs: BTreeMap::new(),
+    };
+    broker.catalog.create_topic(row).await.unwrap();
+    drop(broker);
+
+    let broker = home.open().await;
+    let topic = broker.topics.get("half-made").unwrap();
+    assert_eq!((topic.id(), topic.partition_count()), (id, 3));
+    assert_eq!(append(&broker, "half-made"), 0);
+}
+
+#[tokio::test]
+async fn a_topic_found_in_the_data_directory_is_adopted() {
+    let home = Home::new();
+    let broker = home.open().await;
+    let id = broker.create_topic(new("orphan", 2)).await.unwrap().id();
+    append(&broker, "orphan");
+    broker.topics.close().unwrap();
+    drop(broker);
+    for file in std::fs::read_dir(home.dir.path()).unwrap() {
+        let path = file.unwrap().path();
+        if path.is_file() && path.display().to_string().contains(CATALOG_FILE) {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+
+    let broker = home.open().await;
+    let topic = broker.topics.get("orphan").unwrap();
+    assert_eq!((topic.id(), topic.partition_count()), (id, 2));
+    assert_eq!(topic.partition(0).unwrap().offsets().log_end, 1);
+    assert_eq!(broker.catalog.topics().unwrap()[0].id, id);
+}
+
+#[tokio::test]
+async fn a_topic_that_storage_cannot_make_is_taken_out_of_the_catalog_again() {
+    let home = Home::new();
+    let broker = home.open().await;
+    std::fs::write(
+        home.log_dir("blocked-0"),
+        "a file where a directory is needed",
+    )
+    .unwrap();
+    let refused = broker.create_topic(new("blocked", 1)).await.unwrap_err();
+    assert!(matches!(refused, TopicError::Storage(_)), "{refused}");
+    assert!(broker.topics.get("blocked").is_none());
+    assert!(broker.catalog.topics().unwrap().is_empty());
+    std::fs::remove_file(home.log_dir("blocked-0")).ok();
+    broker.create_topic(new("blocked", 1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_topic_created_anew_is_another_topic() {
+    let home = Home::new();
+    let broker = home.open().await;
+    let first = broker.create_topic(new("again", 1)).await.unwrap();
+    append(&broker, "again");
+    broker.delete_topic(Arc::clone(&first)).await.unwrap();
+    let second = broker.create_topic(new("again", 1)).await.unwrap();
+    assert_ne!(first.id(), second.id());
+    assert_eq!(append(&broker, "again"), 0);
+    // The old one cannot be deleted a second time by way of the new one.
+    let gone = broker.delete_topic(first).await.unwrap_err();
+    assert!(matches!(gone, TopicError::Unknown(_)), "{gone}");
+    assert!(broker.topics.get("again").is_some());
+}
+
+#[tokio::test]
+async fn what_cannot_be_is_refused_before_anything_is_written() {
+    let home = Home::new();
+    let broker = home.open_with(&[("max_partitions", "4")]).await;
+    broker.create_topic(new("a.b", 2)).await.unwrap();
+    let refused = |outcome: Result<Arc<storage::Topic>, TopicError>| outcome.unwrap_err();
+    let invalid = refused(broker.create_topic(new("a_b", 1)).await);
+    assert!(matches!(invalid, TopicError::InvalidName(_)), "{invalid}");
+    let too_many = refused(broker.create_topic(new("c", 3)).await);
+    assert!(
+        matches!(too_many, TopicError::LimitReached(_)),
+        "{too_many}"
+    );
+    let none = refused(broker.create_topic(new("c", 0)).await);
+    assert!(matches!(none, TopicError::InvalidPartitions(_)), "{none}");
+    let mut compacted = new("c", 1);
+    compacted.configs = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
+    let absent = refused(broker.create_topic(compacted).await);
+    assert!(matches!(absent, TopicError::InvalidConfig(_)), "{absent}");
+    let fewer = broker.add_partitions("a.b".to_owned(), 1).await;
+    assert!(matches!(fewer, Err(TopicError::InvalidPartitions(_))));
+    let above = broker.add_partitions("a.b".to_owned(), 5).await;
+    assert!(matches!(above, Err(TopicError::LimitReached(_))));
+    assert_eq!(broker.catalog.topics().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn config_edits_apply_at_once_and_only_when_all_are_allowed() {
+    let home = Home::new();
+    let broker = home.open().await;
+    broker.create_topic(new("t", 1)).await.unwrap();
+    let set = |name: &str, value: &str| ConfigEdit {
+        name: name.to_owned(),
+        operation: ConfigOperation::Set(value.to_owned()),
+    };
+    let edits = vec![set("retention.ms", "7"), set("segment.bytes", "nonsense")];
+    let refused = broker.edit_configs("t".to_owned(), edits, false).await;
+    assert!(matches!(refused, Err(TopicError::InvalidConfig(_))));
+    assert!(broker.topic_overrides("t").is_empty());
+    let only_asked = broker.edit_configs("t".to_owned(), vec![set("retention.ms", "7")], true);
+    only_asked.await.unwrap();
+    assert!(broker.topic_overrides("t").is_empty());
+    let edits = vec![set("retention.ms", "7")];
+    broker
+        .edit_configs("t".to_owned(), edits, false)
+        .await
+        .unwrap();
+    assert_eq!(broker.topics.get("t").unwrap().config().retention_ms, 7);
+    let configs = BTreeMap::from([("retention.bytes".to_owned(), "9".to_owned())]);
+    broker
+        .replace_configs("t".to_owned(), configs.clone(), false)
+        .await
+        .unwrap();
+    assert_eq!(*broker.topic_overrides("t"), configs);
+    let config = broker.topics.get("t").unwrap().config();
+    assert_eq!(
+        config.retention_ms,
+        broker.config.topic_defaults.retention_ms
+    );
+}

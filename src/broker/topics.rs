@@ -1,0 +1,580 @@
+//! Changes to the set of topics: created, deleted, given partitions, configured.
+//!
+//! The catalog says which topics exist; storage holds their records. Each change runs in a task of its own, so that a
+//! client which hangs up cannot stop it half-way, and one at a time. What a crash between the steps leaves behind is
+//! put right at the next start:
+//!
+//! * **Create, more partitions**: catalog first. A crash in between leaves a topic without (some) directories; they are
+//!   created, empty, when it is opened. Should storage refuse, the catalog's change is taken back.
+//! * **Delete**: one transaction removes the topic and its committed offsets from the catalog and notes its id as
+//!   deleted; then storage removes the directories; then the note goes. A crash in between leaves the note, by which
+//!   the next start knows that directories with this id are to be removed and not to be adopted.
+//! * **Configs**: catalog first; storage reads them from there at the start.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+use super::{Broker, OpenError, Overrides};
+use crate::catalog::{self, Catalog, TopicRow};
+use crate::config::{ConfigError, ConfigType, TopicConfig, TopicConfigDef};
+use crate::storage::{self, Topic, TopicSpec};
+
+/// The longest name a topic may have; with the partition's number it has to fit a directory's name.
+const NAME_LEN_MAX: usize = 249;
+
+/// Topics in which Kafka keeps its own state. Where their directories are found they are left alone.
+const KAFKA_INTERNAL: [&str; 4] = [
+    "__cluster_metadata",
+    "__consumer_offsets",
+    "__share_group_state",
+    "__transaction_state",
+];
+
+/// A topic to be created.
+#[derive(Debug, Clone)]
+pub struct NewTopic {
+    pub name: String,
+    pub partitions: i32,
+    /// What is set for this topic, by Kafka's names.
+    pub configs: BTreeMap<String, String>,
+}
+
+/// One edit of a topic's configs.
+#[derive(Debug, Clone)]
+pub struct ConfigEdit {
+    pub name: String,
+    pub operation: ConfigOperation,
+}
+
+#[derive(Debug, Clone)]
+pub enum ConfigOperation {
+    Set(String),
+    /// Back to the server's default.
+    Delete,
+    /// Adds to a list, unless it is there.
+    Append(String),
+    /// Takes out of a list, if it is there.
+    Subtract(String),
+}
+
+/// Why a topic was not changed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum TopicError {
+    #[error("{0}")]
+    InvalidName(String),
+    #[error("topic '{0}' already exists")]
+    AlreadyExists(String),
+    #[error("this server has no topic '{0}'")]
+    Unknown(String),
+    #[error("{0}")]
+    InvalidPartitions(String),
+    /// A limit of this server's settings stands against it.
+    #[error("{0}")]
+    LimitReached(String),
+    #[error("{0}")]
+    InvalidConfig(String),
+    #[error(transparent)]
+    Catalog(#[from] catalog::Error),
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    /// The task that made the change ended before its time: the server is going down.
+    #[error("the change was interrupted")]
+    Interrupted,
+}
+
+impl From<ConfigError> for TopicError {
+    fn from(error: ConfigError) -> Self {
+        TopicError::InvalidConfig(error.to_string())
+    }
+}
+
+impl Broker {
+    /// Whether a topic could be created, and what its settings would be.
+    pub fn check_new_topic(&self, new: &NewTopic) -> Result<TopicConfig, TopicError> {
+        check_name(&new.name)?;
+        if self.topics.get(&new.name).is_some() {
+            return Err(TopicError::AlreadyExists(new.name.clone()));
+        }
+        let topics = self.topics.list();
+        if let Some(other) = topics
+            .iter()
+            .find(|other| collides(other.name(), &new.name))
+        {
+            return Err(TopicError::InvalidName(format!(
+                "topic '{}' collides with existing topic '{}': they differ in '.' and '_' only",
+                new.name,
+                other.name()
+            )));
+        }
+        if new.partitions < 1 {
+            return Err(TopicError::InvalidPartitions(format!(
+                "a topic needs at least one partition, not {}",
+                new.partitions
+            )));
+        }
+        self.check_partitions_max(new.partitions)?;
+        Ok(self.config.topic_defaults.apply(&new.configs)?)
+    }
+
+    /// Creates a topic. Of several attempts at the same name one wins, the others find that it exists.
+    pub async fn create_topic(self: &Arc<Self>, new: NewTopic) -> Result<Arc<Topic>, TopicError> {
+        self.change(|broker| broker.create_now(new)).await
+    }
+
+    /// Deletes a topic, its records and every group's offsets in it.
+    pub async fn delete_topic(self: &Arc<Self>, topic: Arc<Topic>) -> Result<(), TopicError> {
+        self.change(|broker| broker.delete_now(topic)).await
+    }
+
+    /// Whether a topic may be given partitions up to `total`.
+    pub fn check_new_partitions(&self, name: &str, total: i32) -> Result<i32, TopicError> {
+        let topic = self.known_topic(name)?;
+        let current = topic.partition_count();
+        if total <= current {
+            return Err(TopicError::InvalidPartitions(format!(
+                "topic '{name}' has {current} partitions, which cannot become {total}: partitions are only ever added"
+            )));
+        }
+        self.check_partitions_max(total - current)?;
+        Ok(current)
+    }
+
+    /// Gives a topic partitions, up to `total`.
+    pub async fn add_partitions(
+        self: &Arc<Self>,
+        name: String,
+        total: i32,
+    ) -> Result<(), TopicError> {
+        self.change(move |broker| broker.add_partitions_now(name, total))
+            .await
+    }
+
+    /// Changes what is set for a topic. With `validate_only` everything is checked and nothing changed.
+    pub async fn edit_configs(
+        self: &Arc<Self>,
+        name: String,
+        edits: Vec<ConfigEdit>,
+        validate_only: bool,
+    ) -> Result<(), TopicError> {
+        self.change(move |broker| async move {
+            let configs = edited(&broker.topic_overrides(&name), edits)?;
+            broker.set_configs_now(name, configs, validate_only).await
+        })
+        .await
+    }
+
+    /// Replaces everything that is set for a topic.
+    pub async fn replace_configs(
+        self: &Arc<Self>,
+        name: String,
+        configs: BTreeMap<String, String>,
+        validate_only: bool,
+    ) -> Result<(), TopicError> {
+        self.change(move |broker| broker.set_configs_now(name, configs, validate_only))
+            .await
+    }
+
+    /// Runs one change to its end, whatever becomes of the caller, after those that were asked for before it.
+    async fn change<T, F, Fut>(self: &Arc<Self>, change: F) -> Result<T, TopicError>
+    where
+        T: Send + 'static,
+        F: FnOnce(Arc<Broker>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<T, TopicError>> + Send,
+    {
+        let broker = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            let turn = Arc::clone(&broker);
+            let _turn = turn.topic_changes.lock().await;
+            change(broker).await
+        });
+        task.await.unwrap_or(Err(TopicError::Interrupted))
+    }
+
+    async fn create_now(self: Arc<Self>, new: NewTopic) -> Result<Arc<Topic>, TopicError> {
+        let config = self.check_new_topic(&new)?;
+        let id = Uuid::new_v4();
+        self.catalog
+            .create_topic(TopicRow {
+                name: new.name.clone(),
+                id,
+                partitions: new.partitions,
+                configs: new.configs.clone(),
+            })
+            .await?;
+        let spec = TopicSpec {
+            name: new.name.clone(),
+            id,
+            partitions: new.partitions,
+            config,
+        };
+        match self.on_disk(move |topics| topics.create(spec)).await {
+            Ok(topic) => {
+                let overrides = Arc::new(new.configs);
+                self.overrides.write().insert(new.name.clone(), overrides);
+                info!(
+                    topic = new.name,
+                    partitions = new.partitions,
+                    "topic created"
+                );
+                Ok(topic)
+            }
+            Err(refused) => {
+                if let Err(error) = self.catalog.delete_topic(&new.name).await {
+                    error!(topic = new.name, %error, "a topic that storage refused stays in the catalog");
+                }
+                Err(refused)
+            }
+        }
+    }
+
+    async fn delete_now(self: Arc<Self>, topic: Arc<Topic>) -> Result<(), TopicError> {
+        let name = topic.name();
+        if self.known_topic(name)?.id() != topic.id() {
+            return Err(TopicError::Unknown(name.to_string()));
+        }
+        match self.catalog.delete_topic(name).await {
+            // An earlier attempt got this far, and then storage failed.
+            Ok(()) | Err(catalog::Error::NoSuchTopic(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.overrides.write().remove(&**name);
+        let owned = Arc::clone(name);
+        self.on_disk(move |topics| topics.delete(&owned)).await?;
+        if let Err(error) = self.catalog.forget_deleted_topic(topic.id()).await {
+            // Harmless: the note is looked at again at the next start.
+            warn!(topic = %topic.name(), %error, "could not forget a deleted topic's id");
+        }
+        info!(topic = %topic.name(), "topic deleted");
+        Ok(())
+    }
+
+    async fn add_partitions_now(
+        self: Arc<Self>,
+        name: String,
+        total: i32,
+    ) -> Result<(), TopicError> {
+        let before = self.check_new_partitions(&name, total)?;
+        self.catalog.set_partitions(&name, total).await?;
+        let owned = name.clone();
+        let added = self
+            .on_disk(move |topics| topics.add_partitions(&owned, total))
+            .await;
+        if let Err(refused) = added {
+            if let Err(error) = self.catalog.set_partitions(&name, before).await {
+                error!(topic = name, %error, "partitions that storage refused stay in the catalog");
+            }
+            return Err(refused);
+        }
+        info!(topic = name, before, total, "partitions added");
+        Ok(())
+    }
+
+    async fn set_configs_now(
+        self: Arc<Self>,
+        name: String,
+        configs: BTreeMap<String, String>,
+        validate_only: bool,
+    ) -> Result<(), TopicError> {
+        self.known_topic(&name)?;
+        let effective = self.config.topic_defaults.apply(&configs)?;
+        if validate_only {
+            return Ok(());
+        }
+        self.catalog
+            .set_topic_configs(&name, configs.clone())
+            .await?;
+        self.topics.set_config(&name, effective)?;
+        self.overrides.write().insert(name, Arc::new(configs));
+        Ok(())
+    }
+
+    fn known_topic(&self, name: &str) -> Result<Arc<Topic>, TopicError> {
+        self.topics
+            .get(name)
+            .ok_or_else(|| TopicError::Unknown(name.to_owned()))
+    }
+
+    fn check_partitions_max(&self, more: i32) -> Result<(), TopicError> {
+        let there: i64 = self
+            .topics
+            .list()
+            .iter()
+            .map(|topic| i64::from(topic.partition_count()))
+            .sum();
+        let limit = self.config.max_partitions;
+        if there + i64::from(more) > i64::from(limit) {
+            return Err(TopicError::LimitReached(format!(
+                "{more} partitions more than the {there} there are would exceed max_partitions = {limit}"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Runs what makes, syncs or removes directories off the runtime.
+    async fn on_disk<T, F>(&self, work: F) -> Result<T, TopicError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Arc<storage::Topics>) -> Result<T, storage::Error> + Send + 'static,
+    {
+        let topics = Arc::clone(&self.topics);
+        match tokio::task::spawn_blocking(move || work(&topics)).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(TopicError::Interrupted),
+        }
+    }
+}
+
+/// What catalog and data directory say at the start, compared.
+pub(super) struct Survey {
+    known: Vec<TopicRow>,
+    /// They lie in the data directory without being known, such as those that Kafka wrote.
+    adopted: Vec<TopicRow>,
+    deleted: HashSet<Uuid>,
+}
+
+impl Survey {
+    /// Finishes the deletions that a crash interrupted, and finds what there is. Blocks.
+    pub(super) fn take(catalog: &Catalog, data_dir: &Path) -> Result<Survey, OpenError> {
+        let known = catalog.topics()?;
+        let deleted = catalog.deleted_topics()?;
+        let mut adopted = Vec::new();
+        for found in storage::Topics::scan(data_dir)? {
+            if deleted.contains(&found.id) {
+                info!(topic = found.name, "finishing an interrupted deletion");
+                storage::Topics::remove_directories(data_dir, &found)?;
+            } else if known.iter().all(|row| row.name != found.name) && is_adoptable(&found.name) {
+                adopted.push(TopicRow {
+                    name: found.name,
+                    id: found.id,
+                    partitions: found.partitions,
+                    configs: BTreeMap::new(),
+                });
+            }
+        }
+        Ok(Survey {
+            known,
+            adopted,
+            deleted,
+        })
+    }
+
+    /// Brings the catalog up to date. Returns what is set for each topic, and the topics to open.
+    pub(super) async fn settle(
+        self,
+        catalog: &Catalog,
+        defaults: &TopicConfig,
+    ) -> Result<(Overrides, Vec<TopicSpec>), OpenError> {
+        for row in &self.adopted {
+            let (topic, partitions) = (&row.name, row.partitions);
+            info!(
+                topic,
+                partitions, "adopting a topic found in the data directory"
+            );
+            catalog.create_topic(row.clone()).await?;
+        }
+        for id in self.deleted {
+            catalog.forget_deleted_topic(id).await?;
+        }
+        let mut overrides = Overrides::new();
+        let mut specs = Vec::new();
+        for row in self.known.into_iter().chain(self.adopted) {
+            let config = defaults
+                .apply(&row.configs)
+                .map_err(|error| OpenError::Config {
+                    topic: row.name.clone(),
+                    reason: error.to_string(),
+                })?;
+            overrides.insert(row.name.clone(), Arc::new(row.configs));
+            specs.push(TopicSpec {
+                name: row.name,
+                id: row.id,
+                partitions: row.partitions,
+                config,
+            });
+        }
+        Ok((overrides, specs))
+    }
+}
+
+fn is_adoptable(name: &str) -> bool {
+    check_name(name).is_ok() && !KAFKA_INTERNAL.contains(&name)
+}
+
+/// Kafka's rules for names.
+fn check_name(name: &str) -> Result<(), TopicError> {
+    let reason = if name.is_empty() {
+        "a topic's name cannot be empty".to_owned()
+    } else if name == "." || name == ".." {
+        format!("a topic cannot be named '{name}'")
+    } else if name.len() > NAME_LEN_MAX {
+        format!(
+            "a topic's name is at most {NAME_LEN_MAX} bytes long, not {}",
+            name.len()
+        )
+    } else if !name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+    {
+        format!(
+            "topic name '{name}' has characters other than ASCII letters, digits, '.', '_' and '-'"
+        )
+    } else {
+        return Ok(());
+    };
+    Err(TopicError::InvalidName(reason))
+}
+
+/// Names that Kafka's own metrics could not tell apart; Kafka refuses the second of them.
+fn collides(one: &str, other: &str) -> bool {
+    let plain = |byte: u8| if byte == b'.' { b'_' } else { byte };
+    one != other && one.bytes().map(plain).eq(other.bytes().map(plain))
+}
+
+/// `configs` after `edits`.
+fn edited(
+    configs: &BTreeMap<String, String>,
+    edits: Vec<ConfigEdit>,
+) -> Result<BTreeMap<String, String>, TopicError> {
+    let mut configs = configs.clone();
+    for ConfigEdit { name, operation } in edits {
+        match operation {
+            ConfigOperation::Set(value) => {
+                configs.insert(name, value);
+            }
+            ConfigOperation::Delete => {
+                known_config(&name)?;
+                configs.remove(&name);
+            }
+            ConfigOperation::Append(value) => {
+                let mut items = list_items(&configs, &name)?;
+                for item in value.split(',').map(str::trim) {
+                    if !items.iter().any(|each| each == item) {
+                        items.push(item.to_owned());
+                    }
+                }
+                configs.insert(name, items.join(","));
+            }
+            ConfigOperation::Subtract(value) => {
+                let mut items = list_items(&configs, &name)?;
+                items.retain(|each| value.split(',').all(|item| item.trim() != each));
+                configs.insert(name, items.join(","));
+            }
+        }
+    }
+    Ok(configs)
+}
+
+/// The items of a setting that is a list, as set or by default.
+fn list_items(configs: &BTreeMap<String, String>, name: &str) -> Result<Vec<String>, TopicError> {
+    let definition = known_config(name)?;
+    if definition.config_type != ConfigType::List {
+        return Err(TopicError::InvalidConfig(format!(
+            "{name} is not a list: nothing can be appended to it or taken out of it"
+        )));
+    }
+    let value = configs.get(name).map_or(definition.default, String::as_str);
+    Ok(value
+        .split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+        .map(str::to_owned)
+        .collect())
+}
+
+fn known_config(name: &str) -> Result<&'static TopicConfigDef, TopicError> {
+    TopicConfig::definition(name)
+        .ok_or_else(|| TopicError::InvalidConfig(format!("there is no topic setting {name}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn configs(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect()
+    }
+
+    fn edit(name: &str, operation: ConfigOperation) -> ConfigEdit {
+        ConfigEdit {
+            name: name.to_owned(),
+            operation,
+        }
+    }
+
+    #[test]
+    fn names_follow_kafkas_rules() {
+        for name in ["a", "A.b_c-9", "...", &"x".repeat(249)] {
+            assert!(check_name(name).is_ok(), "{name}");
+        }
+        for name in ["", ".", "..", "a b", "a/b", "ä", "a\0", &"x".repeat(250)] {
+            assert!(check_name(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_that_differ_in_dots_and_underscores_collide() {
+        assert!(collides("a.b_c", "a_b.c"));
+        assert!(!collides("a.b", "a.b"));
+        assert!(!collides("a.b", "a-b"));
+        assert!(!collides("a.b", "a.bc"));
+    }
+
+    #[test]
+    fn edits_apply_in_order_and_leave_the_rest() {
+        let before = configs(&[("retention.ms", "1"), ("segment.bytes", "1024")]);
+        let after = edited(
+            &before,
+            vec![
+                edit("retention.ms", ConfigOperation::Delete),
+                edit("retention.bytes", ConfigOperation::Set("5".into())),
+            ],
+        );
+        assert_eq!(
+            after.unwrap(),
+            configs(&[("retention.bytes", "5"), ("segment.bytes", "1024")])
+        );
+    }
+
+    #[test]
+    fn list_edits_start_from_the_default_and_do_not_repeat() {
+        let appended = edited(
+            &configs(&[]),
+            vec![edit(
+                "cleanup.policy",
+                ConfigOperation::Append("delete,compact".into()),
+            )],
+        )
+        .unwrap();
+        assert_eq!(appended["cleanup.policy"], "delete,compact");
+        let subtracted = edited(
+            &appended,
+            vec![edit(
+                "cleanup.policy",
+                ConfigOperation::Subtract("compact".into()),
+            )],
+        );
+        assert_eq!(subtracted.unwrap()["cleanup.policy"], "delete");
+    }
+
+    #[test]
+    fn only_lists_can_be_appended_to_and_only_known_settings_deleted() {
+        for wrong in [
+            edit("retention.ms", ConfigOperation::Append("1".into())),
+            edit("retention.ms", ConfigOperation::Subtract("1".into())),
+            edit("retention.msec", ConfigOperation::Delete),
+        ] {
+            let refused = edited(&configs(&[]), vec![wrong.clone()]);
+            assert!(
+                matches!(refused, Err(TopicError::InvalidConfig(_))),
+                "{wrong:?}"
+            );
+        }
+    }
+}

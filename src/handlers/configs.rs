@@ -1,0 +1,396 @@
+//! DescribeConfigs, AlterConfigs, IncrementalAlterConfigs.
+//!
+//! Topics' settings can be read and changed. The server's own are shown as they are in force, read-only: they come from
+//! its file, environment and flags. What a setting is (type, default, meaning) is declared in `config`, once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Call, error};
+use crate::broker::{Broker, ConfigEdit, ConfigOperation, NODE_ID, TopicError};
+use crate::config::{
+    ConfigType, Effective, Kind, Origin, TOPIC_CONFIGS, TopicConfig, TopicConfigDef,
+};
+use crate::protocol::kafka::ErrorCode;
+use crate::protocol::messages::create_topics::CreatableTopicConfigs;
+use crate::protocol::messages::describe_configs::{
+    DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
+    DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym,
+};
+use crate::protocol::messages::{alter_configs, incremental_alter_configs};
+
+/// Kafka's numbers for the kinds of resource that have settings here.
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+
+/// Kafka's numbers for where a value comes from.
+const SET_FOR_TOPIC: i8 = 1;
+const SET_FOR_SERVER: i8 = 4;
+const BY_DEFAULT: i8 = 5;
+
+/// Kafka's numbers for what an incremental edit does.
+const SET: i8 = 0;
+const DELETE: i8 = 1;
+const APPEND: i8 = 2;
+const SUBTRACT: i8 = 3;
+
+/// What a client is told about a resource that was neither shown nor changed.
+struct Refusal {
+    code: ErrorCode,
+    message: String,
+}
+
+impl From<TopicError> for Refusal {
+    fn from(error: TopicError) -> Self {
+        Refusal {
+            code: error::of_topic_change(&error),
+            message: error.to_string(),
+        }
+    }
+}
+
+fn invalid_request(message: impl Into<String>) -> Refusal {
+    Refusal {
+        code: ErrorCode::INVALID_REQUEST,
+        message: message.into(),
+    }
+}
+
+pub(super) async fn describe(
+    call: Call,
+    request: DescribeConfigsRequest,
+) -> DescribeConfigsResponse {
+    let detail = Detail {
+        synonyms: request.include_synonyms,
+        documentation: request.include_documentation,
+    };
+    let results = request.resources.into_iter().map(|resource| {
+        let described = match resource.resource_type {
+            TOPIC => describe_topic(&call.broker, &resource, detail),
+            BROKER => describe_broker(&call.broker, &resource, detail),
+            other => Err(no_such_type(other)),
+        };
+        let (configs, refusal) = match described {
+            Ok(configs) => (configs, None),
+            Err(refusal) => (Vec::new(), Some(refusal)),
+        };
+        DescribeConfigsResult {
+            error_code: refusal.as_ref().map_or(ErrorCode::NONE, |each| each.code),
+            error_message: refusal.map(|each| each.message),
+            resource_type: resource.resource_type,
+            resource_name: resource.resource_name,
+            configs,
+        }
+    });
+    DescribeConfigsResponse {
+        results: results.collect(),
+        ..DescribeConfigsResponse::default()
+    }
+}
+
+/// How much is told of each setting.
+#[derive(Clone, Copy)]
+struct Detail {
+    synonyms: bool,
+    documentation: bool,
+}
+
+fn is_wanted(resource: &DescribeConfigsResource, name: &str) -> bool {
+    match &resource.configuration_keys {
+        // Clients up to Java 2.x say "all" with an empty list, as Kafka accepts.
+        None => true,
+        Some(keys) => keys.is_empty() || keys.iter().any(|key| key == name),
+    }
+}
+
+fn describe_topic(
+    broker: &Broker,
+    resource: &DescribeConfigsResource,
+    detail: Detail,
+) -> Result<Vec<DescribeConfigsResourceResult>, Refusal> {
+    let name = &resource.resource_name;
+    let unknown = || Refusal::from(TopicError::Unknown(name.clone()));
+    let topic = broker.topics.get(name).ok_or_else(unknown)?;
+    let config = topic.config();
+    let overrides = broker.topic_overrides(name);
+    let described = TOPIC_CONFIGS
+        .iter()
+        .filter(|definition| is_wanted(resource, definition.name))
+        .map(|definition| {
+            let sources = sources(definition, &overrides, broker);
+            DescribeConfigsResourceResult {
+                name: definition.name.to_owned(),
+                value: Some(definition.value(&config)),
+                read_only: false,
+                config_source: sources[0].source,
+                is_sensitive: false,
+                config_type: type_number(definition.config_type),
+                documentation: detail.documentation.then(|| definition.doc.to_owned()),
+                synonyms: if detail.synonyms { sources } else { Vec::new() },
+            }
+        });
+    Ok(described.collect())
+}
+
+/// Every place that gives a topic's setting a value, the one in force first. Never empty: the last is the default.
+fn sources(
+    definition: &TopicConfigDef,
+    overrides: &BTreeMap<String, String>,
+    broker: &Broker,
+) -> Vec<DescribeConfigsSynonym> {
+    let mut sources = Vec::with_capacity(3);
+    if let Some(value) = overrides.get(definition.name) {
+        sources.push(DescribeConfigsSynonym {
+            name: definition.name.to_owned(),
+            value: Some(value.clone()),
+            source: SET_FOR_TOPIC,
+        });
+    }
+    let server_wide = broker
+        .settings
+        .iter()
+        .find(|each| kafka_name(each) == definition.server_name);
+    if let Some(setting) = server_wide {
+        sources.extend(server_sources(setting, definition.server_name));
+    } else {
+        sources.push(DescribeConfigsSynonym {
+            name: definition.server_name.to_owned(),
+            value: Some(definition.default.to_owned()),
+            source: BY_DEFAULT,
+        });
+    }
+    sources
+}
+
+fn server_sources(setting: &Effective, name: &str) -> Vec<DescribeConfigsSynonym> {
+    let source = |value: &str, source| DescribeConfigsSynonym {
+        name: name.to_owned(),
+        value: Some(value.to_owned()),
+        source,
+    };
+    match setting.origin {
+        // The value rather than the declared default, which another setting may have shifted.
+        Origin::Default => vec![source(&setting.value, BY_DEFAULT)],
+        _ => vec![
+            source(&setting.value, SET_FOR_SERVER),
+            source(setting.setting.default, BY_DEFAULT),
+        ],
+    }
+}
+
+fn describe_broker(
+    broker: &Broker,
+    resource: &DescribeConfigsResource,
+    detail: Detail,
+) -> Result<Vec<DescribeConfigsResourceResult>, Refusal> {
+    check_broker(&resource.resource_name)?;
+    if resource.resource_name.is_empty() {
+        // What was set dynamically for all brokers: nothing can be.
+        return Ok(Vec::new());
+    }
+    let described = broker
+        .settings
+        .iter()
+        .filter(|setting| is_wanted(resource, &kafka_name(setting)))
+        .map(|setting| {
+            let name = kafka_name(setting);
+            let sources = server_sources(setting, &name);
+            DescribeConfigsResourceResult {
+                value: Some(setting.value.clone()),
+                read_only: true,
+                config_source: sources[0].source,
+                is_sensitive: false,
+                config_type: kind_number(setting.setting.kind),
+                documentation: detail
+                    .documentation
+                    .then(|| setting.setting.help.to_owned()),
+                synonyms: if detail.synonyms { sources } else { Vec::new() },
+                name,
+            }
+        });
+    Ok(described.collect())
+}
+
+/// The name that Kafka's tools know a server's setting by, or ours spelled like one.
+fn kafka_name(setting: &Effective) -> String {
+    match setting.setting.kafka_name {
+        Some(name) => name.to_owned(),
+        None => setting.setting.name.replace('_', "."),
+    }
+}
+
+fn check_broker(name: &str) -> Result<(), Refusal> {
+    if name.is_empty() || name.parse() == Ok(NODE_ID) {
+        return Ok(());
+    }
+    Err(invalid_request(format!(
+        "there is no broker '{name}': expected {NODE_ID}, or nothing for the settings of all brokers"
+    )))
+}
+
+fn no_such_type(resource_type: i8) -> Refusal {
+    invalid_request(format!(
+        "resource type {resource_type} has no settings here; topics ({TOPIC}) and brokers ({BROKER}) have"
+    ))
+}
+
+fn type_number(config_type: ConfigType) -> i8 {
+    match config_type {
+        ConfigType::Boolean => 1,
+        ConfigType::String => 2,
+        ConfigType::Int => 3,
+        ConfigType::Long => 5,
+        ConfigType::List => 7,
+    }
+}
+
+fn kind_number(kind: Kind) -> i8 {
+    type_number(match kind {
+        Kind::Switch => ConfigType::Boolean,
+        Kind::Int { max, .. } if max <= i64::from(i32::MAX) => ConfigType::Int,
+        Kind::Int { .. } => ConfigType::Long,
+        Kind::Choice(_)
+        | Kind::Only(..)
+        | Kind::Listen
+        | Kind::Endpoint
+        | Kind::Path
+        | Kind::LogFilter => ConfigType::String,
+    })
+}
+
+/// The settings of a topic as CreateTopics tells them to its creator.
+pub(super) fn created(
+    config: &TopicConfig,
+    overrides: &BTreeMap<String, String>,
+    broker: &Broker,
+) -> Vec<CreatableTopicConfigs> {
+    TOPIC_CONFIGS
+        .iter()
+        .map(|definition| CreatableTopicConfigs {
+            name: definition.name.to_owned(),
+            value: Some(definition.value(config)),
+            read_only: false,
+            config_source: sources(definition, overrides, broker)[0].source,
+            is_sensitive: false,
+        })
+        .collect()
+}
+
+pub(super) async fn alter(
+    call: Call,
+    request: alter_configs::AlterConfigsRequest,
+) -> alter_configs::AlterConfigsResponse {
+    let mut responses = Vec::with_capacity(request.resources.len());
+    for resource in request.resources {
+        let (resource_type, resource_name) =
+            (resource.resource_type, resource.resource_name.clone());
+        let done = replace(&call.broker, resource, request.validate_only).await;
+        let (error_code, error_message) = told(done);
+        responses.push(alter_configs::AlterConfigsResourceResponse {
+            error_code,
+            error_message,
+            resource_type,
+            resource_name,
+        });
+    }
+    alter_configs::AlterConfigsResponse {
+        responses,
+        ..alter_configs::AlterConfigsResponse::default()
+    }
+}
+
+async fn replace(
+    broker: &Arc<Broker>,
+    resource: alter_configs::AlterConfigsResource,
+    validate_only: bool,
+) -> Result<(), Refusal> {
+    check_alterable(resource.resource_type, &resource.resource_name)?;
+    let mut configs = BTreeMap::new();
+    for config in resource.configs {
+        // Kafka takes null for "back to the default", which is what leaving it out means here.
+        if let Some(value) = config.value {
+            configs.insert(config.name, value);
+        }
+    }
+    let name = resource.resource_name;
+    Ok(broker.replace_configs(name, configs, validate_only).await?)
+}
+
+pub(super) async fn alter_incrementally(
+    call: Call,
+    request: incremental_alter_configs::IncrementalAlterConfigsRequest,
+) -> incremental_alter_configs::IncrementalAlterConfigsResponse {
+    let mut responses = Vec::with_capacity(request.resources.len());
+    for resource in request.resources {
+        let (resource_type, resource_name) =
+            (resource.resource_type, resource.resource_name.clone());
+        let done = edit(&call.broker, resource, request.validate_only).await;
+        let (error_code, error_message) = told(done);
+        responses.push(incremental_alter_configs::AlterConfigsResourceResponse {
+            error_code,
+            error_message,
+            resource_type,
+            resource_name,
+        });
+    }
+    incremental_alter_configs::IncrementalAlterConfigsResponse {
+        responses,
+        ..incremental_alter_configs::IncrementalAlterConfigsResponse::default()
+    }
+}
+
+async fn edit(
+    broker: &Arc<Broker>,
+    resource: incremental_alter_configs::AlterConfigsResource,
+    validate_only: bool,
+) -> Result<(), Refusal> {
+    check_alterable(resource.resource_type, &resource.resource_name)?;
+    let edits = resource
+        .configs
+        .into_iter()
+        .map(edit_of)
+        .collect::<Result<Vec<_>, _>>()?;
+    let name = resource.resource_name;
+    Ok(broker.edit_configs(name, edits, validate_only).await?)
+}
+
+fn edit_of(config: incremental_alter_configs::AlterableConfig) -> Result<ConfigEdit, Refusal> {
+    let name = config.name;
+    let operation = match (config.config_operation, config.value) {
+        (DELETE, _) => ConfigOperation::Delete,
+        (SET, Some(value)) => ConfigOperation::Set(value),
+        (APPEND, Some(value)) => ConfigOperation::Append(value),
+        (SUBTRACT, Some(value)) => ConfigOperation::Subtract(value),
+        (SET | APPEND | SUBTRACT, None) => {
+            return Err(invalid_request(format!("{name} has no value")));
+        }
+        (other, _) => {
+            return Err(invalid_request(format!(
+                "{name}: there is no operation {other}"
+            )));
+        }
+    };
+    Ok(ConfigEdit { name, operation })
+}
+
+fn check_alterable(resource_type: i8, resource_name: &str) -> Result<(), Refusal> {
+    match resource_type {
+        TOPIC => Ok(()),
+        BROKER => {
+            check_broker(resource_name)?;
+            Err(Refusal {
+                code: ErrorCode::INVALID_CONFIG,
+                message: "the server's settings come from its file, environment and flags, and need a restart to change"
+                    .to_owned(),
+            })
+        }
+        other => Err(no_such_type(other)),
+    }
+}
+
+fn told(done: Result<(), Refusal>) -> (ErrorCode, Option<String>) {
+    match done {
+        Ok(()) => (ErrorCode::NONE, None),
+        Err(refusal) => (refusal.code, Some(refusal.message)),
+    }
+}

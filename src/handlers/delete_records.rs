@@ -1,0 +1,66 @@
+//! DeleteRecords: moves the start of logs forward, so that the records before it are gone.
+
+use std::sync::Arc;
+
+use super::{Call, error, lookup};
+use crate::protocol::kafka::ErrorCode;
+use crate::protocol::messages::delete_records::{
+    DeleteRecordsPartition, DeleteRecordsPartitionResult, DeleteRecordsRequest,
+    DeleteRecordsResponse, DeleteRecordsTopicResult,
+};
+use crate::storage::Partition;
+
+/// Stands for the high watermark: everything that can be read goes.
+const UP_TO_HIGH_WATERMARK: i64 = -1;
+
+pub(super) async fn handle(call: Call, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for asked in request.topics {
+        let topic = lookup::topic_by_name(&call.broker, &asked.name);
+        let mut partitions = Vec::with_capacity(asked.partitions.len());
+        for each in &asked.partitions {
+            let low_watermark = match lookup::partition(&topic, each.partition_index) {
+                Ok(partition) => delete(partition, each.offset).await,
+                Err(code) => Err(code),
+            };
+            partitions.push(result(each, low_watermark));
+        }
+        topics.push(DeleteRecordsTopicResult {
+            name: asked.name,
+            partitions,
+        });
+    }
+    DeleteRecordsResponse {
+        topics,
+        ..DeleteRecordsResponse::default()
+    }
+}
+
+/// Returns the new start of the log. Runs off the runtime, since the new start is made durable and segments go.
+async fn delete(partition: Arc<Partition>, offset: i64) -> Result<i64, ErrorCode> {
+    let work = tokio::task::spawn_blocking(move || {
+        let high_watermark = partition.offsets().high_watermark;
+        let before = match offset {
+            UP_TO_HIGH_WATERMARK => high_watermark,
+            offset if offset < 0 || offset > high_watermark => {
+                return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
+            }
+            offset => offset,
+        };
+        partition
+            .delete_records(before)
+            .map_err(|error| error::of_storage(&error))
+    });
+    work.await.unwrap_or(Err(ErrorCode::UNKNOWN_SERVER_ERROR))
+}
+
+fn result(
+    asked: &DeleteRecordsPartition,
+    low_watermark: Result<i64, ErrorCode>,
+) -> DeleteRecordsPartitionResult {
+    DeleteRecordsPartitionResult {
+        partition_index: asked.partition_index,
+        low_watermark: *low_watermark.as_ref().unwrap_or(&-1),
+        error_code: low_watermark.err().unwrap_or(ErrorCode::NONE),
+    }
+}

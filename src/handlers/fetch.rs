@@ -1,0 +1,324 @@
+//! Fetch: batches from partitions' logs, waited for if there are none yet.
+//!
+//! A fetch is answered the moment it has `min_bytes`, or a partition has something to say that is not records, and at
+//! `max_wait_ms` at the latest, with every partition it named. Batches are always whole: the first of the first
+//! partition that has any comes even if it exceeds the limits (KIP-74), since a consumer could never get past it.
+//! Fetch sessions (KIP-227) are not kept: every response has session id 0, which tells clients to go on naming all
+//! their partitions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Answer, Call, error, lookup};
+use crate::broker::Broker;
+use crate::config::CompressionType;
+use crate::metrics::TopicCounters;
+use crate::protocol::kafka::ErrorCode;
+use crate::protocol::messages::fetch::{
+    EpochEndOffset, FetchPartition, FetchRequest, FetchResponse, FetchableTopicResponse,
+    PartitionData,
+};
+use crate::record::Records;
+use crate::storage::{self, Fetched, Isolation, Partition, Topic};
+
+/// The first version that names topics by id instead of by name.
+const TOPIC_IDS_FROM: i16 = 13;
+
+/// The first version whose clients are known to read zstd (KIP-110).
+const ZSTD_FROM: i16 = 10;
+
+/// The session epoch of a request for a new session; −1 asks for none. Any other continues a session.
+const NEW_SESSION: i32 = 0;
+
+pub(super) async fn handle(call: Call, request: FetchRequest) -> Answer<FetchResponse> {
+    if request.session_epoch > NEW_SESSION {
+        return Answer::from(FetchResponse {
+            error_code: ErrorCode::FETCH_SESSION_ID_NOT_FOUND,
+            ..FetchResponse::default()
+        });
+    }
+    let plan = Arc::new(Plan::new(&call.broker, call.version, request));
+    match plan.fetch().await {
+        Some(round) => plan.answer(round),
+        None => plan.answer(plan.broken_down()),
+    }
+}
+
+/// A request with its partitions looked up.
+struct Plan {
+    max_wait: Duration,
+    min_bytes: usize,
+    max_bytes: usize,
+    isolation: Isolation,
+    by_id: bool,
+    topics: Vec<TopicPlan>,
+}
+
+struct TopicPlan {
+    /// What the response repeats to name the topic.
+    response: FetchableTopicResponse,
+    counters: Option<Arc<TopicCounters>>,
+    partitions: Vec<PartitionPlan>,
+}
+
+struct PartitionPlan {
+    asked: FetchPartition,
+    partition: Result<Arc<Partition>, ErrorCode>,
+}
+
+/// What one partition has for the client at one moment.
+enum Found {
+    Records(Fetched),
+    /// The client's log went another way after this point.
+    Diverged(EpochEndOffset, storage::Offsets),
+    Error(ErrorCode, Option<storage::Offsets>),
+}
+
+/// What all partitions of a plan have at one moment, in the plan's order.
+struct Round {
+    found: Vec<Found>,
+    size_bytes: usize,
+    /// Something other than records or their absence was found, which no waiting changes.
+    is_final: bool,
+}
+
+impl Plan {
+    fn new(broker: &Broker, version: i16, request: FetchRequest) -> Plan {
+        let by_id = version >= TOPIC_IDS_FROM;
+        let topics = request.topics.into_iter().map(|asked| {
+            let topic = lookup::topic(broker, by_id, &asked.topic, asked.topic_id)
+                .and_then(|topic| check_compression(topic, version));
+            TopicPlan {
+                counters: topic
+                    .as_ref()
+                    .ok()
+                    .map(|topic| Arc::clone(topic.counters())),
+                partitions: asked
+                    .partitions
+                    .into_iter()
+                    .map(|asked| PartitionPlan {
+                        partition: lookup::partition(&topic, asked.partition),
+                        asked,
+                    })
+                    .collect(),
+                response: FetchableTopicResponse {
+                    topic: asked.topic,
+                    topic_id: asked.topic_id,
+                    ..FetchableTopicResponse::default()
+                },
+            }
+        });
+        Plan {
+            max_wait: Duration::from_millis(request.max_wait_ms.max(0) as u64),
+            min_bytes: request.min_bytes.max(0) as usize,
+            max_bytes: request.max_bytes.clamp(0, broker.config.fetch_max_bytes) as usize,
+            isolation: match request.isolation_level {
+                1 => Isolation::ReadCommitted,
+                _ => Isolation::ReadUncommitted,
+            },
+            by_id,
+            topics: topics.collect(),
+        }
+    }
+
+    /// `None` if reading broke down, which only our own bugs and the runtime's end can bring about.
+    async fn fetch(self: &Arc<Self>) -> Option<Round> {
+        let round = self.read().await?;
+        if self.is_enough(&round) || self.max_wait.is_zero() {
+            return Some(round);
+        }
+        let deadline = Instant::now() + self.max_wait;
+        let waiter = Arc::new(Notify::new());
+        // Each watch ends when it is dropped, so a client that hangs up leaves nothing behind.
+        let _watches: Vec<_> = self
+            .partitions()
+            .filter_map(|plan| Some(plan.partition.as_ref().ok()?.watch(&waiter)))
+            .collect();
+        loop {
+            // The order closes the gap in which news could be missed: listen, look, then wait.
+            let news = waiter.notified();
+            tokio::pin!(news);
+            news.as_mut().enable();
+            let round = self.read().await?;
+            if self.is_enough(&round) {
+                return Some(round);
+            }
+            if timeout_at(deadline, news).await.is_err() {
+                return self.read().await;
+            }
+        }
+    }
+
+    fn is_enough(&self, round: &Round) -> bool {
+        round.is_final || round.size_bytes >= self.min_bytes || round.found.is_empty()
+    }
+
+    fn partitions(&self) -> impl Iterator<Item = &PartitionPlan> {
+        self.topics.iter().flat_map(|topic| &topic.partitions)
+    }
+
+    /// Reads off the runtime's threads where the disk may have to be waited for.
+    async fn read(self: &Arc<Self>) -> Option<Round> {
+        let may_block = self.partitions().any(|plan| {
+            let partition = plan.partition.as_ref();
+            partition.is_ok_and(|partition| partition.read_may_block(plan.asked.fetch_offset))
+        });
+        if !may_block {
+            return Some(self.read_now());
+        }
+        let plan = Arc::clone(self);
+        tokio::task::spawn_blocking(move || plan.read_now())
+            .await
+            .ok()
+    }
+
+    /// What is answered when reading broke down.
+    fn broken_down(&self) -> Round {
+        let error = |_| Found::Error(ErrorCode::UNKNOWN_SERVER_ERROR, None);
+        Round {
+            found: self.partitions().map(error).collect(),
+            size_bytes: 0,
+            is_final: true,
+        }
+    }
+
+    /// Reads every partition, in the client's order, as far as the limits go.
+    fn read_now(&self) -> Round {
+        let mut round = Round {
+            found: Vec::with_capacity(self.partitions().count()),
+            size_bytes: 0,
+            is_final: false,
+        };
+        for plan in self.partitions() {
+            let left = self.max_bytes.saturating_sub(round.size_bytes);
+            let limit = left.min(plan.asked.partition_max_bytes.max(0) as usize);
+            let nothing_yet = round.size_bytes == 0;
+            let found = plan.read(limit, nothing_yet, self.isolation, self.by_id);
+            match &found {
+                Found::Records(fetched) => {
+                    round.size_bytes += fetched.records.as_ref().map_or(0, Records::len);
+                }
+                Found::Diverged(..) | Found::Error(..) => round.is_final = true,
+            }
+            round.found.push(found);
+        }
+        round
+    }
+
+    fn answer(&self, round: Round) -> Answer<FetchResponse> {
+        let mut found = round.found.into_iter();
+        let mut bytes_out = Vec::new();
+        let mut responses = Vec::with_capacity(self.topics.len());
+        for topic in &self.topics {
+            let partitions: Vec<PartitionData> = topic
+                .partitions
+                .iter()
+                .zip(&mut found)
+                .map(|(plan, found)| plan.response(found, self.isolation))
+                .collect();
+            let size_bytes: usize = partitions
+                .iter()
+                .map(|partition| partition.records.as_ref().map_or(0, Records::len))
+                .sum();
+            if let Some(counters) = &topic.counters
+                && size_bytes > 0
+            {
+                bytes_out.push((Arc::clone(counters), size_bytes as u64));
+            }
+            responses.push(FetchableTopicResponse {
+                partitions,
+                ..topic.response.clone()
+            });
+        }
+        Answer {
+            response: Some(FetchResponse {
+                responses,
+                ..FetchResponse::default()
+            }),
+            bytes_out,
+            close: None,
+        }
+    }
+}
+
+impl PartitionPlan {
+    fn read(
+        &self,
+        max_bytes: usize,
+        at_least_one: bool,
+        isolation: Isolation,
+        by_id: bool,
+    ) -> Found {
+        let partition = match &self.partition {
+            Ok(partition) => partition,
+            Err(code) => return Found::Error(*code, None),
+        };
+        if let Err(code) = lookup::check_leader_epoch(partition, self.asked.current_leader_epoch) {
+            return Found::Error(code, None);
+        }
+        match self.divergence(partition) {
+            Ok(None) => {}
+            Ok(Some(end)) => return Found::Diverged(end, partition.offsets()),
+            Err(error) => return Found::Error(error::of_storage(&error), None),
+        }
+        match partition.read(self.asked.fetch_offset, max_bytes, at_least_one, isolation) {
+            Ok(fetched) => Found::Records(fetched),
+            Err(storage::Error::Deleted) if by_id => {
+                Found::Error(ErrorCode::UNKNOWN_TOPIC_ID, None)
+            }
+            Err(error) => Found::Error(error::of_storage(&error), Some(partition.offsets())),
+        }
+    }
+
+    /// Where the log as the client knows it ends, if that is before the offset it asks for (KIP-595).
+    fn divergence(&self, partition: &Partition) -> Result<Option<EpochEndOffset>, storage::Error> {
+        if self.asked.last_fetched_epoch < 0 {
+            return Ok(None);
+        }
+        let (epoch, end_offset) = partition.end_offset_for_epoch(self.asked.last_fetched_epoch)?;
+        let diverged =
+            epoch < self.asked.last_fetched_epoch || end_offset < self.asked.fetch_offset;
+        Ok((diverged && end_offset >= 0).then_some(EpochEndOffset { epoch, end_offset }))
+    }
+
+    fn response(&self, found: Found, isolation: Isolation) -> PartitionData {
+        let (code, offsets, records, diverging_epoch) = match found {
+            Found::Records(fetched) => (
+                ErrorCode::NONE,
+                Some(fetched.offsets),
+                fetched.records,
+                EpochEndOffset::default(),
+            ),
+            Found::Diverged(end, offsets) => (ErrorCode::NONE, Some(offsets), None, end),
+            Found::Error(code, offsets) => (code, offsets, None, EpochEndOffset::default()),
+        };
+        PartitionData {
+            partition_index: self.asked.partition,
+            error_code: code,
+            high_watermark: offsets
+                .as_ref()
+                .map_or(-1, |offsets| offsets.high_watermark),
+            last_stable_offset: offsets.as_ref().map_or(-1, |offsets| offsets.last_stable),
+            log_start_offset: offsets.as_ref().map_or(-1, |offsets| offsets.log_start),
+            diverging_epoch,
+            aborted_transactions: match isolation {
+                Isolation::ReadCommitted => Some(Vec::new()),
+                Isolation::ReadUncommitted => None,
+            },
+            // Empty rather than null: not every client expects null here.
+            records: Some(records.unwrap_or_default()),
+            ..PartitionData::default()
+        }
+    }
+}
+
+/// A topic that is stored in zstd cannot be sent to a client that does not know it.
+fn check_compression(topic: Arc<Topic>, version: i16) -> Result<Arc<Topic>, ErrorCode> {
+    if version < ZSTD_FROM && topic.config().compression_type == CompressionType::Zstd {
+        return Err(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE);
+    }
+    Ok(topic)
+}

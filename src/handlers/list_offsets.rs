@@ -1,0 +1,179 @@
+//! ListOffsets: the offset at a time, or at one of the special places that negative timestamps name.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::{Call, error, lookup};
+use crate::broker::Broker;
+use crate::protocol::kafka::ErrorCode;
+use crate::protocol::messages::list_offsets::{
+    EARLIEST_LOCAL_TIMESTAMP, EARLIEST_TIMESTAMP, LATEST_TIERED_TIMESTAMP, LATEST_TIMESTAMP,
+    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
+    ListOffsetsTopic, ListOffsetsTopicResponse, MAX_TIMESTAMP,
+};
+use crate::storage::{self, Partition};
+
+/// The first version that knows a special timestamp, for those that have one.
+fn known_from(timestamp: i64) -> Option<i16> {
+    match timestamp {
+        LATEST_TIMESTAMP | EARLIEST_TIMESTAMP | 0.. => Some(1),
+        MAX_TIMESTAMP => Some(7),
+        EARLIEST_LOCAL_TIMESTAMP => Some(8),
+        LATEST_TIERED_TIMESTAMP => Some(9),
+        _ => None,
+    }
+}
+
+pub(super) async fn handle(call: Call, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let reads_log = request
+        .topics
+        .iter()
+        .flat_map(|topic| &topic.partitions)
+        .any(|partition| partition.timestamp >= 0 || partition.timestamp == MAX_TIMESTAMP);
+    if !reads_log {
+        return list(&call.broker, call.version, request);
+    }
+    // Looking for a time may read from a cold disk, which is not for the runtime's threads to wait for.
+    let partitions = request.clone();
+    let (broker, version) = (Arc::clone(&call.broker), call.version);
+    match tokio::task::spawn_blocking(move || list(&broker, version, request)).await {
+        Ok(response) => response,
+        Err(_) => failed(partitions),
+    }
+}
+
+/// The answer when the search itself broke down.
+fn failed(request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let refuse = |partition: &ListOffsetsPartition| ListOffsetsPartitionResponse {
+        partition_index: partition.partition_index,
+        error_code: ErrorCode::UNKNOWN_SERVER_ERROR,
+        ..ListOffsetsPartitionResponse::default()
+    };
+    let topics = request
+        .topics
+        .into_iter()
+        .map(|topic| ListOffsetsTopicResponse {
+            partitions: topic.partitions.iter().map(refuse).collect(),
+            name: topic.name,
+        });
+    ListOffsetsResponse {
+        topics: topics.collect(),
+        ..ListOffsetsResponse::default()
+    }
+}
+
+fn list(broker: &Broker, version: i16, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let repeated = repeated_partitions(&request.topics);
+    let read_committed = request.isolation_level == 1;
+    let topics = request.topics.into_iter().map(|asked| {
+        let topic = lookup::topic_by_name(broker, &asked.name);
+        let partitions = asked.partitions.iter().map(|partition| {
+            let found = if repeated.contains(&(asked.name.clone(), partition.partition_index)) {
+                Err(ErrorCode::INVALID_REQUEST)
+            } else {
+                lookup::partition(&topic, partition.partition_index)
+                    .and_then(|log| find(&log, partition, version, read_committed))
+            };
+            response(partition.partition_index, found)
+        });
+        ListOffsetsTopicResponse {
+            partitions: partitions.collect(),
+            name: asked.name.clone(),
+        }
+    });
+    ListOffsetsResponse {
+        topics: topics.collect(),
+        ..ListOffsetsResponse::default()
+    }
+}
+
+/// Partitions that the request names more than once, which Kafka refuses to choose between.
+fn repeated_partitions(topics: &[ListOffsetsTopic]) -> HashSet<(String, i32)> {
+    let mut seen = HashSet::new();
+    let mut repeated = HashSet::new();
+    for topic in topics {
+        for partition in &topic.partitions {
+            if !seen.insert((topic.name.as_str(), partition.partition_index)) {
+                repeated.insert((topic.name.clone(), partition.partition_index));
+            }
+        }
+    }
+    repeated
+}
+
+/// What was found; −1 stands for nothing.
+struct Place {
+    offset: i64,
+    timestamp: i64,
+    leader_epoch: i32,
+}
+
+fn find(
+    log: &Arc<Partition>,
+    asked: &ListOffsetsPartition,
+    version: i16,
+    read_committed: bool,
+) -> Result<Place, ErrorCode> {
+    if known_from(asked.timestamp).is_none_or(|from| version < from) {
+        return Err(ErrorCode::UNSUPPORTED_VERSION);
+    }
+    lookup::check_leader_epoch(log, asked.current_leader_epoch)?;
+    let offsets = log.offsets();
+    let end = if read_committed {
+        offsets.last_stable
+    } else {
+        offsets.high_watermark
+    };
+    let at = |offset: i64| {
+        Ok(Place {
+            offset,
+            timestamp: -1,
+            leader_epoch: log.leader_epoch().map_err(|error| code(&error))?,
+        })
+    };
+    let found = match asked.timestamp {
+        LATEST_TIMESTAMP => return at(end),
+        EARLIEST_TIMESTAMP | EARLIEST_LOCAL_TIMESTAMP => return at(offsets.log_start),
+        LATEST_TIERED_TIMESTAMP => None,
+        MAX_TIMESTAMP => log.max_timestamp().map_err(|error| code(&error))?,
+        time => log
+            .offset_for_timestamp(time)
+            .map_err(|error| code(&error))?,
+    };
+    // What lies past the end this client may see does not exist for it.
+    Ok(match found.filter(|found| found.offset < end) {
+        Some(found) => Place {
+            offset: found.offset,
+            timestamp: found.timestamp_ms,
+            leader_epoch: found.leader_epoch,
+        },
+        None => Place {
+            offset: -1,
+            timestamp: -1,
+            leader_epoch: -1,
+        },
+    })
+}
+
+fn code(error: &storage::Error) -> ErrorCode {
+    error::of_storage(error)
+}
+
+fn response(index: i32, found: Result<Place, ErrorCode>) -> ListOffsetsPartitionResponse {
+    let response = ListOffsetsPartitionResponse {
+        partition_index: index,
+        ..ListOffsetsPartitionResponse::default()
+    };
+    match found {
+        Ok(place) => ListOffsetsPartitionResponse {
+            offset: place.offset,
+            timestamp: place.timestamp,
+            leader_epoch: place.leader_epoch,
+            ..response
+        },
+        Err(error_code) => ListOffsetsPartitionResponse {
+            error_code,
+            ..response
+        },
+    }
+}

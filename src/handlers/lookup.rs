@@ -1,0 +1,61 @@
+//! Finding the topic and partition that a request names.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::error;
+use crate::broker::Broker;
+use crate::protocol::kafka::ErrorCode;
+use crate::storage::{Partition, Topic};
+
+/// The topic a request names: by id where the version has ids, by name otherwise.
+pub(super) fn topic(
+    broker: &Broker,
+    by_id: bool,
+    name: &str,
+    id: Uuid,
+) -> Result<Arc<Topic>, ErrorCode> {
+    if by_id {
+        broker
+            .topics
+            .get_by_id(id)
+            .ok_or(ErrorCode::UNKNOWN_TOPIC_ID)
+    } else {
+        topic_by_name(broker, name)
+    }
+}
+
+pub(super) fn topic_by_name(broker: &Broker, name: &str) -> Result<Arc<Topic>, ErrorCode> {
+    broker
+        .topics
+        .get(name)
+        .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+}
+
+/// A partition of a topic that was looked up before.
+pub(super) fn partition(
+    topic: &Result<Arc<Topic>, ErrorCode>,
+    index: i32,
+) -> Result<Arc<Partition>, ErrorCode> {
+    topic
+        .as_ref()
+        .map_err(|error| *error)?
+        .partition(index)
+        .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+}
+
+/// Whether the client's idea of the leader epoch is ours (KIP-320). −1 says that it has none.
+pub(super) fn check_leader_epoch(partition: &Partition, epoch: i32) -> Result<(), ErrorCode> {
+    if epoch == -1 {
+        return Ok(());
+    }
+    let current = partition
+        .leader_epoch()
+        .map_err(|error| error::of_storage(&error))?;
+    match epoch {
+        epoch if epoch < current => Err(ErrorCode::FENCED_LEADER_EPOCH),
+        epoch if epoch > current => Err(ErrorCode::UNKNOWN_LEADER_EPOCH),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,163 @@
+//! Metadata: where the partitions of topics are, which here is always on this one node.
+//!
+//! A topic that does not exist is created when both the client and the server's settings allow it. Clients are told the
+//! advertised address, or else the one by which they reached the server, so that it works from the same machine, the
+//! local network and out of a container alike.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Call, error, operations};
+use crate::broker::{Broker, NODE_ID, NewTopic, TopicError};
+use crate::protocol::kafka::ErrorCode;
+use crate::protocol::messages::metadata::{
+    MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
+    MetadataResponsePartition, MetadataResponseTopic,
+};
+use crate::storage::Topic;
+
+/// The first version that asks for topics by id. Versions 10 and 11 only answer with ids.
+const ASK_BY_ID_FROM: i16 = 12;
+
+/// Topics in which Kafka keeps its own state; consumers hide them from pattern subscriptions.
+const INTERNAL: [&str; 2] = ["__consumer_offsets", "__transaction_state"];
+
+pub(super) async fn handle(call: Call, request: MetadataRequest) -> MetadataResponse {
+    let with_operations = request.include_topic_authorized_operations;
+    let topics = match asked(&request, call.version) {
+        None => {
+            let mut all = call.broker.topics.list();
+            all.sort_by(|one, other| one.name().cmp(other.name()));
+            all.iter()
+                .map(|topic| describe(topic, with_operations))
+                .collect()
+        }
+        Some(topics) => {
+            let mut described = Vec::with_capacity(topics.len());
+            for topic in topics {
+                described.push(answer(&call, &request, topic).await);
+            }
+            described
+        }
+    };
+    let (host, port) = call.broker.advertised(call.context.local);
+    MetadataResponse {
+        brokers: vec![MetadataResponseBroker {
+            node_id: NODE_ID,
+            host,
+            port: i32::from(port),
+            ..MetadataResponseBroker::default()
+        }],
+        cluster_id: Some(call.broker.catalog.cluster_id().to_owned()),
+        controller_id: NODE_ID,
+        topics,
+        cluster_authorized_operations: if request.include_cluster_authorized_operations {
+            operations::CLUSTER
+        } else {
+            operations::NOT_REQUESTED
+        },
+        ..MetadataResponse::default()
+    }
+}
+
+/// The topics that are asked for; `None` means all of them, which version 0 says with an empty list.
+fn asked(request: &MetadataRequest, version: i16) -> Option<&[MetadataRequestTopic]> {
+    let topics = request.topics.as_deref()?;
+    (version > 0 || !topics.is_empty()).then_some(topics)
+}
+
+async fn answer(
+    call: &Call,
+    request: &MetadataRequest,
+    asked: &MetadataRequestTopic,
+) -> MetadataResponseTopic {
+    let with_operations = request.include_topic_authorized_operations;
+    let by_id = !asked.topic_id.is_nil();
+    match &asked.name {
+        _ if by_id && call.version < ASK_BY_ID_FROM => refuse(asked, ErrorCode::INVALID_REQUEST),
+        _ if by_id => match call.broker.topics.get_by_id(asked.topic_id) {
+            Some(topic) => describe(&topic, with_operations),
+            None => MetadataResponseTopic {
+                name: (call.version < ASK_BY_ID_FROM).then(String::new),
+                ..refuse(asked, ErrorCode::UNKNOWN_TOPIC_ID)
+            },
+        },
+        None => MetadataResponseTopic {
+            name: Some(String::new()),
+            ..refuse(asked, ErrorCode::INVALID_REQUEST)
+        },
+        Some(name) => match find_or_create(call, name, request.allow_auto_topic_creation).await {
+            Ok(topic) => describe(&topic, with_operations),
+            Err(refusal) => refuse(asked, error::of_topic_change(&refusal)),
+        },
+    }
+}
+
+async fn find_or_create(
+    call: &Call,
+    name: &str,
+    client_allows_creation: bool,
+) -> Result<Arc<Topic>, TopicError> {
+    let broker = &call.broker;
+    if let Some(topic) = broker.topics.get(name) {
+        return Ok(topic);
+    }
+    let new = NewTopic {
+        name: name.to_owned(),
+        partitions: broker.config.default_partitions,
+        configs: BTreeMap::new(),
+    };
+    if !(client_allows_creation && broker.config.auto_create_topics) {
+        // A name that no topic can have is said to be invalid even where nothing would be created.
+        return Err(match broker.check_new_topic(&new) {
+            Err(invalid @ TopicError::InvalidName(_)) => invalid,
+            _ => TopicError::Unknown(new.name),
+        });
+    }
+    match broker.create_topic(new).await {
+        Err(TopicError::AlreadyExists(name)) => existing(broker, name),
+        outcome => outcome,
+    }
+}
+
+/// The topic that somebody else created first.
+fn existing(broker: &Broker, name: String) -> Result<Arc<Topic>, TopicError> {
+    broker.topics.get(&name).ok_or(TopicError::Unknown(name))
+}
+
+fn refuse(asked: &MetadataRequestTopic, error_code: ErrorCode) -> MetadataResponseTopic {
+    MetadataResponseTopic {
+        error_code,
+        name: asked.name.clone(),
+        topic_id: asked.topic_id,
+        is_internal: false,
+        ..MetadataResponseTopic::default()
+    }
+}
+
+fn describe(topic: &Topic, with_operations: bool) -> MetadataResponseTopic {
+    let partitions = topic.partitions();
+    MetadataResponseTopic {
+        name: Some(topic.name().to_string()),
+        topic_id: topic.id(),
+        is_internal: INTERNAL.contains(&&**topic.name()),
+        partitions: (0..)
+            .zip(partitions.iter())
+            .map(|(index, partition)| MetadataResponsePartition {
+                partition_index: index,
+                leader_id: NODE_ID,
+                // −1 says that it is not known, as for a checkpoint that cannot be read.
+                leader_epoch: partition.leader_epoch().unwrap_or(-1),
+                replica_nodes: vec![NODE_ID],
+                isr_nodes: vec![NODE_ID],
+                ..MetadataResponsePartition::default()
+            })
+            .collect(),
+        topic_authorized_operations: if with_operations {
+            operations::TOPIC
+        } else {
+            operations::NOT_REQUESTED
+        },
+        ..MetadataResponseTopic::default()
+    }
+}

@@ -1,0 +1,239 @@
+//! Produce: batches go to the end of their partitions' logs.
+//!
+//! Every partition of the request stands for itself: one that refuses its batch does not keep the others from taking
+//! theirs. All appends happen before the handler first waits, hence in the order of a connection's requests; what is
+//! waited for afterwards is the promise of acks=all alone. acks=0 gets no response: if anything was refused the
+//! connection closes, which is how such a producer learns of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Answer, Call, CloseReason, error, lookup};
+use crate::protocol::kafka::ErrorCode;
+use crate::protocol::messages::produce::{
+    PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
+    TopicProduceData, TopicProduceResponse,
+};
+use crate::record::{Compression, RecordBatch};
+use crate::storage::{Acks, AppendOptions, Appended, Partition, Topic};
+
+/// The first version that names topics by id instead of by name.
+const TOPIC_IDS_FROM: i16 = 13;
+
+/// The first version whose clients are known to read zstd (KIP-110).
+const ZSTD_FROM: i16 = 7;
+
+/// Why a partition did not take its batch, or cannot promise to keep it.
+struct Refusal {
+    code: ErrorCode,
+    message: String,
+}
+
+/// A batch that is in the log.
+struct Written {
+    partition: Arc<Partition>,
+    appended: Appended,
+}
+
+/// What became of one partition of the request.
+struct Outcome {
+    index: i32,
+    result: Result<Written, Refusal>,
+}
+
+pub(super) async fn handle(call: Call, request: ProduceRequest) -> Answer<ProduceResponse> {
+    let acks = check_request(&request);
+    let deadline = Instant::now() + Duration::from_millis(request.timeout_ms.max(0) as u64);
+    let mut topics = Vec::with_capacity(request.topic_data.len());
+    for mut data in request.topic_data {
+        let partitions = std::mem::take(&mut data.partition_data);
+        let outcomes = append_all(&call, &data, partitions, &acks);
+        topics.push((data, outcomes));
+    }
+    match acks {
+        Ok(Acks::None) => return unacknowledged(topics.iter().flat_map(|(_, outcomes)| outcomes)),
+        Ok(Acks::All) => {
+            let outcomes = topics.iter_mut().flat_map(|(_, outcomes)| outcomes);
+            join_all(outcomes.map(|outcome| keep_promise(outcome, deadline))).await;
+        }
+        Ok(Acks::Leader) | Err(_) => {}
+    }
+    Answer::from(ProduceResponse {
+        responses: topics
+            .into_iter()
+            .map(|(data, outcomes)| topic_response(data, outcomes))
+            .collect(),
+        ..ProduceResponse::default()
+    })
+}
+
+/// What the request promises its sender, or why none of it can be taken.
+fn check_request(request: &ProduceRequest) -> Result<Acks, Refusal> {
+    if request.transactional_id.is_some() {
+        return Err(transactional());
+    }
+    match request.acks {
+        0 => Ok(Acks::None),
+        1 => Ok(Acks::Leader),
+        -1 => Ok(Acks::All),
+        other => Err(Refusal {
+            code: ErrorCode::INVALID_REQUIRED_ACKS,
+            message: format!("acks must be -1 (all), 0 or 1, not {other}"),
+        }),
+    }
+}
+
+fn append_all(
+    call: &Call,
+    data: &TopicProduceData,
+    partitions: Vec<PartitionProduceData>,
+    acks: &Result<Acks, Refusal>,
+) -> Vec<Outcome> {
+    let by_id = call.version >= TOPIC_IDS_FROM;
+    let topic = lookup::topic(&call.broker, by_id, &data.name, data.topic_id);
+    partitions
+        .into_iter()
+        .map(|partition| Outcome {
+            index: partition.index,
+            result: match acks {
+                Ok(acks) => append(&topic, partition, *acks, call.version),
+                Err(refusal) => Err(Refusal {
+                    code: refusal.code,
+                    message: refusal.message.clone(),
+                }),
+            },
+        })
+        .collect()
+}
+
+fn append(
+    topic: &Result<Arc<Topic>, ErrorCode>,
+    data: PartitionProduceData,
+    acks: Acks,
+    version: i16,
+) -> Result<Written, Refusal> {
+    let partition = lookup::partition(topic, data.index).map_err(|code| Refusal {
+        code,
+        message: "this server does not have this partition".to_owned(),
+    })?;
+    let batch = parse(data.records, version)?;
+    let appended = partition
+        .append(vec![batch], AppendOptions { acks })
+        .map_err(|error| Refusal {
+            code: error::of_storage(&error),
+            message: error.to_string(),
+        })?;
+    Ok(Written {
+        partition,
+        appended,
+    })
+}
+
+/// The one batch that a partition of a request holds, as Kafka demands since message format 2.
+fn parse(records: Option<Bytes>, version: i16) -> Result<RecordBatch, Refusal> {
+    let invalid = |message: String| Refusal {
+        code: ErrorCode::INVALID_RECORD,
+        message,
+    };
+    let batches = RecordBatch::split(records.unwrap_or_default()).map_err(|error| Refusal {
+        code: error::of_record(&error),
+        message: error.to_string(),
+    })?;
+    let count = batches.len();
+    let [batch] = <[RecordBatch; 1]>::try_from(batches)
+        .map_err(|_| invalid(format!("exactly one record batch is needed, not {count}")))?;
+    let attributes = batch.header().attributes;
+    if attributes.is_control() {
+        return Err(invalid(
+            "control records are not for clients to write".to_owned(),
+        ));
+    }
+    if attributes.is_transactional() {
+        return Err(transactional());
+    }
+    if version < ZSTD_FROM && batch.compression() == Compression::Zstd {
+        return Err(Refusal {
+            code: ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
+            message: format!("zstd needs Produce version {ZSTD_FROM} or later"),
+        });
+    }
+    Ok(batch)
+}
+
+/// The code is the one that producers of every family take as final; others they retry for minutes.
+fn transactional() -> Refusal {
+    Refusal {
+        code: ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        message: "this server does not offer transactions".to_owned(),
+    }
+}
+
+/// Waits until what was written survives loss of power, or it is too late to say so.
+async fn keep_promise(outcome: &mut Outcome, deadline: Instant) {
+    let Ok(Written {
+        partition,
+        appended,
+    }) = &outcome.result
+    else {
+        return;
+    };
+    let durable = partition.wait_durable(appended.last_offset + 1);
+    let refusal = match timeout_at(deadline, durable).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => Refusal {
+            code: error::of_storage(&error),
+            message: error.to_string(),
+        },
+        Err(_) => Refusal {
+            code: ErrorCode::REQUEST_TIMED_OUT,
+            message: "the records are written but not yet flushed to disk".to_owned(),
+        },
+    };
+    outcome.result = Err(refusal);
+}
+
+fn unacknowledged<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> Answer<ProduceResponse> {
+    let refusal = outcomes
+        .into_iter()
+        .find_map(|outcome| outcome.result.as_ref().err());
+    Answer {
+        response: None,
+        bytes_out: Vec::new(),
+        close: refusal.map(|refusal| CloseReason::UnacknowledgedProduceFailed {
+            reason: format!("{}: {}", refusal.code.name(), refusal.message),
+        }),
+    }
+}
+
+fn topic_response(data: TopicProduceData, outcomes: Vec<Outcome>) -> TopicProduceResponse {
+    TopicProduceResponse {
+        name: data.name,
+        topic_id: data.topic_id,
+        partition_responses: outcomes.into_iter().map(partition_response).collect(),
+    }
+}
+
+fn partition_response(outcome: Outcome) -> PartitionProduceResponse {
+    let response = PartitionProduceResponse {
+        index: outcome.index,
+        ..PartitionProduceResponse::default()
+    };
+    match outcome.result {
+        Ok(Written { appended, .. }) => PartitionProduceResponse {
+            base_offset: appended.base_offset,
+            log_append_time_ms: appended.log_append_time_ms.unwrap_or(-1),
+            log_start_offset: appended.log_start_offset,
+            ..response
+        },
+        Err(Refusal { code, message }) => PartitionProduceResponse {
+            error_code: code,
+            base_offset: -1,
+            error_message: Some(message),
+            ..response
+        },
+    }
+}

@@ -1,0 +1,365 @@
+//! CreateTopics, DeleteTopics, CreatePartitions.
+//!
+//! Each topic of a request stands for itself. What the request's timeout is for elsewhere, waiting for other brokers,
+//! does not happen here: a topic that is answered for is on disk.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::{Call, configs, error};
+use crate::broker::{Broker, NODE_ID, NewTopic, TopicError};
+use crate::config::TopicConfig;
+use crate::protocol::kafka::ErrorCode;
+use crate::protocol::messages::create_partitions::{
+    CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopic,
+    CreatePartitionsTopicResult,
+};
+use crate::protocol::messages::create_topics::{
+    CreatableReplicaAssignment, CreatableTopic, CreatableTopicResult, CreateTopicsRequest,
+    CreateTopicsResponse,
+};
+use crate::protocol::messages::delete_topics::{
+    DeletableTopicResult, DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse,
+};
+use crate::storage::Topic;
+
+/// Stands for a default that the server knows.
+const UNSAID: i32 = -1;
+
+/// The first version that deletes topics by id too.
+const DELETE_BY_ID_FROM: i16 = 6;
+
+/// What a client is told about a topic that was left as it was.
+struct Refusal {
+    code: ErrorCode,
+    message: String,
+}
+
+impl Refusal {
+    fn new(code: ErrorCode, message: impl Into<String>) -> Refusal {
+        Refusal {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+impl From<TopicError> for Refusal {
+    fn from(error: TopicError) -> Self {
+        Refusal::new(error::of_topic_change(&error), error.to_string())
+    }
+}
+
+pub(super) async fn create(call: Call, request: CreateTopicsRequest) -> CreateTopicsResponse {
+    let repeated = repeated(request.topics.iter().map(|topic| topic.name.as_str()));
+    let mut topics = Vec::with_capacity(request.topics.len());
+    // The names that are refused for being repeated are answered once each.
+    let mut answered = HashSet::new();
+    for asked in request.topics {
+        let name = asked.name.clone();
+        let created = if !repeated.contains(&name) {
+            create_one(&call.broker, asked, request.validate_only).await
+        } else if answered.insert(name.clone()) {
+            Err(named_twice(&name))
+        } else {
+            continue;
+        };
+        topics.push(match created {
+            Ok(result) => result,
+            Err(Refusal { code, message }) => CreatableTopicResult {
+                name,
+                error_code: code,
+                error_message: Some(message),
+                ..CreatableTopicResult::default()
+            },
+        });
+    }
+    CreateTopicsResponse {
+        topics,
+        ..CreateTopicsResponse::default()
+    }
+}
+
+async fn create_one(
+    broker: &Arc<Broker>,
+    asked: CreatableTopic,
+    validate_only: bool,
+) -> Result<CreatableTopicResult, Refusal> {
+    let partitions = partitions_of(&asked, broker.config.default_partitions)?;
+    let new = NewTopic {
+        partitions,
+        configs: configs_of(&asked)?,
+        name: asked.name,
+    };
+    let overrides = new.configs.clone();
+    let mut result = CreatableTopicResult {
+        name: new.name.clone(),
+        error_message: None,
+        num_partitions: partitions,
+        replication_factor: 1,
+        ..CreatableTopicResult::default()
+    };
+    let config: TopicConfig;
+    if validate_only {
+        config = broker.check_new_topic(&new)?;
+    } else {
+        let topic = broker.create_topic(new).await?;
+        result.topic_id = topic.id();
+        config = TopicConfig::clone(&topic.config());
+    }
+    result.configs = Some(configs::created(&config, &overrides, broker));
+    Ok(result)
+}
+
+/// How many partitions are asked for, by number or by assignments, all of which can only be to this node.
+fn partitions_of(asked: &CreatableTopic, default: i32) -> Result<i32, Refusal> {
+    if asked.assignments.is_empty() {
+        if !matches!(asked.replication_factor, -1 | 1) {
+            return Err(Refusal::new(
+                ErrorCode::INVALID_REPLICATION_FACTOR,
+                format!(
+                    "replication factor {} is not possible: there is 1 broker",
+                    asked.replication_factor
+                ),
+            ));
+        }
+        return match asked.num_partitions {
+            UNSAID => Ok(default),
+            number => Ok(number),
+        };
+    }
+    if asked.num_partitions != UNSAID || asked.replication_factor != -1 {
+        return Err(Refusal::new(
+            ErrorCode::INVALID_REQUEST,
+            "partitions and replication factor must both be -1 where assignments are given",
+        ));
+    }
+    check_assignments(&asked.assignments)
+}
+
+fn check_assignments(assignments: &[CreatableReplicaAssignment]) -> Result<i32, Refusal> {
+    let wrong = |message: String| Err(Refusal::new(ErrorCode::INVALID_REPLICA_ASSIGNMENT, message));
+    let mut indexes: Vec<i32> = assignments
+        .iter()
+        .map(|each| each.partition_index)
+        .collect();
+    indexes.sort_unstable();
+    if !indexes.iter().copied().eq(0..indexes.len() as i32) {
+        return wrong("partitions must be assigned once each, counting from 0".to_owned());
+    }
+    if let Some(other) = assignments.iter().find(|each| each.broker_ids != [NODE_ID]) {
+        return wrong(format!(
+            "partition {} is assigned to {:?}, but the only broker is {NODE_ID}",
+            other.partition_index, other.broker_ids
+        ));
+    }
+    Ok(indexes.len() as i32)
+}
+
+fn configs_of(asked: &CreatableTopic) -> Result<BTreeMap<String, String>, Refusal> {
+    let mut configs = BTreeMap::new();
+    for config in &asked.configs {
+        let Some(value) = &config.value else {
+            return Err(Refusal::new(
+                ErrorCode::INVALID_CONFIG,
+                format!("{} has no value", config.name),
+            ));
+        };
+        configs.insert(config.name.clone(), value.clone());
+    }
+    Ok(configs)
+}
+
+pub(super) async fn delete(call: Call, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
+    let asked: Vec<DeleteTopicState> = if call.version >= DELETE_BY_ID_FROM {
+        request.topics
+    } else {
+        let by_name = |name| DeleteTopicState {
+            name: Some(name),
+            ..DeleteTopicState::default()
+        };
+        request.topic_names.into_iter().map(by_name).collect()
+    };
+    let mut responses = Vec::with_capacity(asked.len());
+    for each in asked {
+        responses.push(delete_one(&call.broker, each).await);
+    }
+    DeleteTopicsResponse {
+        responses,
+        ..DeleteTopicsResponse::default()
+    }
+}
+
+async fn delete_one(broker: &Arc<Broker>, asked: DeleteTopicState) -> DeletableTopicResult {
+    let mut result = DeletableTopicResult {
+        name: asked.name.clone(),
+        topic_id: asked.topic_id,
+        ..DeletableTopicResult::default()
+    };
+    let deleted = match find(broker, &asked) {
+        Ok(topic) => {
+            result.name = Some(topic.name().to_string());
+            result.topic_id = topic.id();
+            broker.delete_topic(topic).await.map_err(Refusal::from)
+        }
+        Err(refusal) => Err(refusal),
+    };
+    if let Err(Refusal { code, message }) = deleted {
+        result.error_code = code;
+        result.error_message = Some(message);
+    }
+    result
+}
+
+fn find(broker: &Broker, asked: &DeleteTopicState) -> Result<Arc<Topic>, Refusal> {
+    match (&asked.name, asked.topic_id.is_nil()) {
+        (Some(name), true) => broker
+            .topics
+            .get(name)
+            .ok_or_else(|| TopicError::Unknown(name.clone()).into()),
+        (None, false) => broker.topics.get_by_id(asked.topic_id).ok_or_else(|| {
+            Refusal::new(
+                ErrorCode::UNKNOWN_TOPIC_ID,
+                format!("this server has no topic with id {}", asked.topic_id),
+            )
+        }),
+        (Some(_), false) => Err(Refusal::new(
+            ErrorCode::INVALID_REQUEST,
+            "a topic is deleted by name or by id, not by both",
+        )),
+        (None, true) => Err(Refusal::new(
+            ErrorCode::INVALID_REQUEST,
+            "neither a name nor an id says which topic to delete",
+        )),
+    }
+}
+
+pub(super) async fn create_partitions(
+    call: Call,
+    request: CreatePartitionsRequest,
+) -> CreatePartitionsResponse {
+    let repeated = repeated(request.topics.iter().map(|topic| topic.name.as_str()));
+    let mut results = Vec::with_capacity(request.topics.len());
+    let mut answered = HashSet::new();
+    for asked in request.topics {
+        let name = asked.name.clone();
+        let done = if !repeated.contains(&name) {
+            add_partitions(&call.broker, asked, request.validate_only).await
+        } else if answered.insert(name.clone()) {
+            Err(named_twice(&name))
+        } else {
+            continue;
+        };
+        let refusal = done.err();
+        results.push(CreatePartitionsTopicResult {
+            name,
+            error_code: refusal.as_ref().map_or(ErrorCode::NONE, |each| each.code),
+            error_message: refusal.map(|each| each.message),
+        });
+    }
+    CreatePartitionsResponse {
+        results,
+        ..CreatePartitionsResponse::default()
+    }
+}
+
+async fn add_partitions(
+    broker: &Arc<Broker>,
+    asked: CreatePartitionsTopic,
+    validate_only: bool,
+) -> Result<(), Refusal> {
+    let current = broker.check_new_partitions(&asked.name, asked.count)?;
+    if let Some(assignments) = &asked.assignments {
+        let added = i64::from(asked.count) - i64::from(current);
+        let fits = assignments.len() as i64 == added
+            && assignments.iter().all(|each| each.broker_ids == [NODE_ID]);
+        if !fits {
+            return Err(Refusal::new(
+                ErrorCode::INVALID_REPLICA_ASSIGNMENT,
+                format!("{added} new partitions can only be assigned to broker {NODE_ID} each"),
+            ));
+        }
+    }
+    if validate_only {
+        return Ok(());
+    }
+    Ok(broker.add_partitions(asked.name, asked.count).await?)
+}
+
+/// Names that a request holds more than once. Which of the entries was meant is not for us to guess.
+fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> HashSet<String> {
+    let mut times: HashMap<&str, usize> = HashMap::new();
+    for name in names {
+        *times.entry(name).or_default() += 1;
+    }
+    times
+        .into_iter()
+        .filter(|(_, times)| *times > 1)
+        .map(|(name, _)| name.to_owned())
+        .collect()
+}
+
+fn named_twice(name: &str) -> Refusal {
+    Refusal::new(
+        ErrorCode::INVALID_REQUEST,
+        format!("topic '{name}' stands in the request more than once"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(partitions: i32, replicas: i16, assignments: &[(i32, &[i32])]) -> CreatableTopic {
+        CreatableTopic {
+            num_partitions: partitions,
+            replication_factor: replicas,
+            assignments: assignments
+                .iter()
+                .map(|(partition_index, broker_ids)| CreatableReplicaAssignment {
+                    partition_index: *partition_index,
+                    broker_ids: broker_ids.to_vec(),
+                })
+                .collect(),
+            ..CreatableTopic::default()
+        }
+    }
+
+    fn outcome(asked: &CreatableTopic) -> Result<i32, ErrorCode> {
+        partitions_of(asked, 7).map_err(|refusal| refusal.code)
+    }
+
+    #[test]
+    fn partitions_come_from_the_request_its_assignments_or_the_default() {
+        assert_eq!(outcome(&asked(3, 1, &[])), Ok(3));
+        assert_eq!(outcome(&asked(-1, -1, &[])), Ok(7));
+        assert_eq!(outcome(&asked(-1, -1, &[(1, &[1]), (0, &[1])])), Ok(2));
+    }
+
+    #[test]
+    fn what_needs_more_brokers_than_one_is_refused() {
+        for replicas in [0, 2, 3, -2] {
+            let refused = outcome(&asked(1, replicas, &[]));
+            assert_eq!(refused, Err(ErrorCode::INVALID_REPLICATION_FACTOR));
+        }
+        let wrong: [&[(i32, &[i32])]; 5] = [
+            &[(0, &[2])],
+            &[(0, &[1, 2])],
+            &[(0, &[])],
+            &[(0, &[1]), (2, &[1])],
+            &[(0, &[1]), (0, &[1])],
+        ];
+        for assignments in wrong {
+            let refused = outcome(&asked(-1, -1, assignments));
+            assert_eq!(refused, Err(ErrorCode::INVALID_REPLICA_ASSIGNMENT));
+        }
+    }
+
+    #[test]
+    fn counts_beside_assignments_are_refused() {
+        for (partitions, replicas) in [(1, -1), (-1, 1)] {
+            let refused = outcome(&asked(partitions, replicas, &[(0, &[1])]));
+            assert_eq!(refused, Err(ErrorCode::INVALID_REQUEST));
+        }
+    }
+}
