@@ -5,10 +5,13 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
+use streamline::config::TOPIC_CONFIGS;
+use streamline::handlers::{APIS, Api};
 use streamline::metrics::catalog::{
     self, ConnectionRejection, HttpRejection, Kind, LabelValues, Metric, RequestRejection,
 };
 use streamline::metrics::{LATENCY, SIZE};
+use streamline::protocol::kafka::ApiKey;
 
 /// Compares a document with what it should say, or writes it when asked to.
 #[track_caller]
@@ -117,5 +120,92 @@ fn meanings_fit_into_a_table() {
             "{}",
             metric.name
         );
+    }
+}
+
+#[test]
+fn the_list_of_apis_is_that_of_the_dispatcher() {
+    check("COMPATIBILITY.md", &compatibility_document());
+}
+
+const COMPATIBILITY: &str = "\
+# Compatibility with Kafka
+
+<!-- Generated from src/handlers/mod.rs and src/config/topic.rs: UPDATE_DOCS=1 cargo test --test docs -->
+
+Streamline speaks Kafka's protocol as Kafka 4.1 does, and stores records in Kafka's own format. Clients find out what is
+served by asking (ApiVersions); this page is the same list for people.
+
+## APIs
+
+Every version from the lowest to the highest is served.
+";
+
+const DIFFERENCES: &str = "
+## How it differs from a Kafka cluster
+
+- There is one node, number 1, which is the controller too. Every partition has it as leader and as only replica: a
+  replication factor other than 1 (or -1, the default) is refused.
+- Record batches have format 2, the only one since Kafka 4.0, and a Produce request holds exactly one per partition.
+- Transactions are not offered. A producer with a transactional id is refused with
+  `TRANSACTIONAL_ID_AUTHORIZATION_FAILED`, the code that producers take as final at once. Idempotent producers work, and
+  their state survives restarts.
+- Fetch sessions are not kept: responses carry session id 0, and clients go on naming their partitions in full.
+- Groups work by the classic protocol. The newer one (KIP-848) and share groups are not offered.
+- Log compaction, tiered storage, quotas, TLS, SASL and access rules are not offered; settings that ask for them are refused
+  with a reason.
+- What `acks=all` promises is stronger by default: the answer comes once the records survive a loss of power. With
+  `durability = \"os\"` it is Kafka's own default, the page cache.
+- A topic can be created at the first request for its metadata (`auto_create_topics`), when the client allows it. It exists
+  when that request is answered.
+- A request of an API or version that is not served closes the connection, as in Kafka; ApiVersions alone answers with the
+  versions there are (KIP-511).
+
+## Settings of topics
+
+By Kafka's names, for CreateTopics, AlterConfigs and IncrementalAlterConfigs.
+
+| Setting | Default | Allowed | Meaning |
+|---|---|---|---|
+";
+
+fn compatibility_document() -> String {
+    let mut out = COMPATIBILITY.to_string();
+    out.push_str("\n| Key | API | Versions | |\n|---:|---|---|---|\n");
+    let mut apis: Vec<&Api> = APIS.iter().collect();
+    apis.sort_by_key(|api| api.key as i16);
+    for api in apis {
+        let (lowest, highest) = (api.versions.start(), api.versions.end());
+        let versions = match lowest == highest {
+            true => lowest.to_string(),
+            false => format!("{lowest}–{highest}"),
+        };
+        let (key, name) = (api.key as i16, api.key.name());
+        writeln!(out, "| {key} | {name} | {versions} | {} |", remark(api)).unwrap();
+    }
+    out.push_str(DIFFERENCES);
+    for definition in TOPIC_CONFIGS {
+        writeln!(
+            out,
+            "| `{}` | `{}` | {} | {} |",
+            definition.name,
+            definition.default,
+            definition.kind.allowed(),
+            definition.doc
+        )
+        .unwrap();
+    }
+    out
+}
+
+fn remark(api: &Api) -> &'static str {
+    match api.key {
+        ApiKey::Produce if api.advertised_min == 0 => {
+            "Advertised from 0, which older librdkafka needs to see before it compresses"
+        }
+        ApiKey::DescribeConfigs => "Topics, and the server's own settings read-only",
+        ApiKey::AlterConfigs | ApiKey::IncrementalAlterConfigs => "Topics",
+        ApiKey::InitProducerId => "Idempotent producers",
+        _ => "",
     }
 }
