@@ -106,13 +106,6 @@ impl Broker {
     }
 }
 
-impl LogEnds for Topics {
-    fn log_end_offset(&self, topic: &str, partition: i32) -> Option<i64> {
-        let partition = self.get(topic)?.partition(partition)?;
-        Some(partition.offsets().log_end)
-    }
-}
-
 /// Why the data directory could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {

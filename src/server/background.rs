@@ -1,13 +1,18 @@
 //! What runs beside the requests, for as long as the server does.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 
 use super::connections::Connections;
 use super::http::Health;
+use crate::broker::Broker;
 use crate::clock::Clock;
-use crate::coordinator::group::Groups;
+use crate::storage::Topics;
+
+/// How often the log is asked whether records have waited for the disk as long as `flush.ms` allows.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The loops; they end when this is dropped.
 pub struct Background {
@@ -17,14 +22,20 @@ pub struct Background {
 impl Background {
     pub fn start(
         connections: Arc<Connections>,
-        groups: Arc<Groups>,
+        broker: Arc<Broker>,
         health: Arc<Health>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let mut tasks = JoinSet::new();
         tasks.spawn(health.beat_forever());
         tasks.spawn(sweep(connections, clock));
-        tasks.spawn(groups.run());
+        tasks.spawn(Arc::clone(&broker.groups).run());
+        let retention = Duration::from_millis(broker.config.log_retention_check_interval_ms);
+        let now = Arc::clone(&broker.clock);
+        tasks.spawn(on_disk(retention, &broker.topics, move |topics| {
+            topics.retain(now.now_ms());
+        }));
+        tasks.spawn(on_disk(FLUSH_INTERVAL, &broker.topics, Topics::flush_due));
         Background { _tasks: tasks }
     }
 }
@@ -36,5 +47,27 @@ async fn sweep(connections: Arc<Connections>, clock: Arc<dyn Clock>) {
     loop {
         interval.tick().await;
         connections.sweep(clock.monotonic());
+    }
+}
+
+/// Does something with the log again and again, off the runtime's threads, each time to its end.
+fn on_disk<F>(every: Duration, topics: &Arc<Topics>, work: F) -> impl Future<Output = ()> + use<F>
+where
+    F: Fn(&Topics) + Send + Sync + 'static,
+{
+    let (topics, work) = (Arc::clone(topics), Arc::new(work));
+    async move {
+        let mut interval = tokio::time::interval(every);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            let (topics, work) = (Arc::clone(&topics), Arc::clone(&work));
+            if tokio::task::spawn_blocking(move || work(&topics))
+                .await
+                .is_err()
+            {
+                tracing::error!("background work on the log panicked");
+            }
+        }
     }
 }

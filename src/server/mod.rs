@@ -30,13 +30,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::broker::{Broker, NODE_ID};
-use crate::catalog::{self, Catalog};
+use crate::broker::{Broker, NODE_ID, OpenError};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Loaded};
-use crate::coordinator::group::{GroupSettings, Groups};
 use crate::handlers;
-use crate::metrics::{Metrics, PrometheusHandle, init_metrics_with};
+use crate::metrics::{PrometheusHandle, init_metrics_with};
+use crate::storage;
 
 use background::Background;
 use connection::Shared;
@@ -49,8 +48,6 @@ use listener::{BoundPort, ListenerState};
 pub use run_file::RunFile;
 use shutdown::Signals;
 
-/// The catalog's file in the data directory.
-const CATALOG_FILE: &str = "catalog.sqlite";
 /// How long HTTP responses in flight may take once everything else has stopped.
 const HTTP_GRACE: Duration = Duration::from_millis(500);
 
@@ -65,8 +62,10 @@ pub enum StartError {
         addr: String,
         source: io::Error,
     },
-    #[error("the catalog in {dir} cannot be opened: {source}")]
-    Catalog { dir: String, source: catalog::Error },
+    #[error("what is in {dir} cannot be opened: {source}")]
+    Open { dir: String, source: OpenError },
+    #[error("the log was not closed cleanly: {0}")]
+    Close(storage::Error),
     #[error("{doing}: {source}")]
     Io {
         doing: &'static str,
@@ -126,7 +125,19 @@ impl Server {
             advertised: config.advertised_addr.as_ref().map(ToString::to_string),
             http: Some(http_addr),
         };
-        let broker = open(loaded, &data_dir, &metrics.metrics(), &clock).await?;
+        let opening = Broker::open(loaded, metrics.metrics(), Arc::clone(&clock));
+        let broker = opening.await.map_err(|source| StartError::Open {
+            dir: data_dir.path().display().to_string(),
+            source,
+        })?;
+        metrics.metrics().register(Arc::clone(&broker.groups) as _);
+        health.watch_storage({
+            let broker = Arc::clone(&broker);
+            move || {
+                broker.topics.health()?;
+                broker.catalog.health().map_err(|error| error.to_string())
+            }
+        });
         let config = broker.config.clone();
         let connections = Connections::new(&config);
         {
@@ -159,7 +170,7 @@ impl Server {
         health.watch_listener(move || listener_state.check());
         let background = Background::start(
             Arc::clone(&connections),
-            Arc::clone(&broker.groups),
+            Arc::clone(&broker),
             Arc::clone(&health),
             Arc::clone(&clock),
         );
@@ -257,55 +268,20 @@ impl Running {
             );
         }
         drop(self.background);
+        let broker = Arc::clone(&self.broker);
+        let closing = tokio::task::spawn_blocking(move || {
+            let closed = broker.topics.close();
+            broker.catalog.close();
+            closed
+        });
+        let closed = closing.await.map_err(|_| StartError::Panicked)?;
         if let Err(error) = RunFile::remove(self.data_dir.path()) {
             tracing::warn!(%error, "run.json cannot be removed");
         }
         self.http.stop(HTTP_GRACE).await;
         let took_ms = (self.clock.monotonic() - started).as_millis() as u64;
         tracing::info!(took_ms, "stopped");
-        Ok(())
-    }
-}
-
-/// Opens what is on disk, off the runtime.
-async fn open(
-    loaded: Loaded,
-    data_dir: &DataDir,
-    metrics: &Arc<Metrics>,
-    clock: &Arc<dyn Clock>,
-) -> Result<Arc<Broker>, StartError> {
-    let path = data_dir.path().to_path_buf();
-    let (metrics, clock) = (Arc::clone(metrics), Arc::clone(clock));
-    let opening = tokio::task::spawn_blocking(move || {
-        let failed = |source| StartError::Catalog {
-            dir: path.display().to_string(),
-            source,
-        };
-        let catalog = Catalog::open(path.join(CATALOG_FILE)).map_err(failed)?;
-        let groups = Groups::open(
-            Arc::clone(&catalog),
-            Arc::new(NoLogs),
-            GroupSettings::from(&loaded.config),
-            Arc::clone(&clock),
-        )
-        .map_err(failed)?;
-        Ok(Arc::new(Broker {
-            config: loaded.config,
-            settings: loaded.effective,
-            catalog,
-            groups,
-            metrics,
-            clock,
-        }))
-    });
-    opening.await.unwrap_or(Err(StartError::Panicked))
-}
-
-struct NoLogs;
-
-impl crate::coordinator::group::LogEnds for NoLogs {
-    fn log_end_offset(&self, _: &str, _: i32) -> Option<i64> {
-        None
+        closed.map_err(StartError::Close)
     }
 }
 
@@ -323,11 +299,14 @@ impl KnownFacts {
             self.broker
                 .as_ref()
                 .zip(self.connections.as_ref())
-                .map(|(broker, connections)| Counts {
-                    topics: 0,
-                    partitions: 0,
-                    consumer_groups: broker.groups.list().len(),
-                    connections: connections.open_count(),
+                .map(|(broker, connections)| {
+                    let topics = broker.topics.list();
+                    Counts {
+                        topics: topics.len(),
+                        partitions: topics.iter().map(|topic| topic.partitions().len()).sum(),
+                        consumer_groups: broker.groups.list().len(),
+                        connections: connections.open_count(),
+                    }
                 });
         Facts {
             cluster_id: self
