@@ -291,14 +291,20 @@ fn the_dashboard_is_of_grafana_11_and_offers_its_variables() {
 }
 
 #[test]
-fn every_alert_has_severity_summary_and_description() {
+fn every_alert_explains_itself_and_has_a_place_in_the_handbook() {
     let text = example("alerts.yml");
     let rules: Vec<_> = text.split("- alert: ").skip(1).collect();
     assert_eq!(rules.len(), alert_queries().len());
+    let handbook = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/OPERATIONS.md");
+    let handbook = fs::read_to_string(handbook).unwrap();
     for rule in rules {
         let name = rule.lines().next().unwrap();
         for part in ["severity: ", "summary: ", "description: "] {
             assert!(rule.contains(part), "{name} has no {part}");
         }
+        assert!(
+            handbook.contains(&format!("`{name}`")),
+            "docs/OPERATIONS.md does not say what to do about {name}"
+        );
     }
 }
