@@ -1,0 +1,158 @@
+//! Settings from file, environment and flags, as a person at a terminal meets them.
+
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::support::Server;
+use crate::support::server::binary;
+
+struct Said {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        Said {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+fn streamline(arguments: &[&str], environment: &[(&str, &str)]) -> Said {
+    let mut command = binary();
+    command.args(arguments).envs(environment.iter().copied());
+    command.output().unwrap().into()
+}
+
+#[test]
+fn config_show_tells_each_value_and_its_source() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("streamline.toml");
+    std::fs::write(
+        &file,
+        "log.retention.ms = 5\nmax_connections = 6\nmetrics = false\n",
+    )
+    .unwrap();
+    let said = streamline(
+        &[
+            "config",
+            "show",
+            "--max-connections",
+            "8",
+            "--output",
+            "json",
+        ],
+        &[
+            ("STREAMLINE_CONFIG", file.to_str().unwrap()),
+            ("STREAMLINE_MAX_CONNECTIONS", "7"),
+            ("STREAMLINE_DURABILITY", "os"),
+        ],
+    );
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    let shown: Value = serde_json::from_str(&said.stdout).unwrap();
+    let find = |name: &str| {
+        let all = shown.as_array().unwrap();
+        let found = all.iter().find(|each| each["name"] == name).unwrap();
+        (
+            found["value"].as_str().unwrap().to_string(),
+            found["source"].as_str().unwrap().to_string(),
+        )
+    };
+    let expected = |value: &str, source: &str| (value.to_string(), source.to_string());
+    assert_eq!(find("max_connections"), expected("8", "flag"));
+    assert_eq!(find("log_retention_ms"), expected("5", "file"));
+    assert_eq!(find("metrics"), expected("false", "file"));
+    assert_eq!(find("durability"), expected("os", "env"));
+    assert_eq!(find("http_addr"), expected(":9094", "default"));
+    let text = streamline(
+        &["config", "show"],
+        &[("STREAMLINE_CONFIG", file.to_str().unwrap())],
+    );
+    assert!(
+        text.stdout.contains(&format!("{}:2", file.display())),
+        "{}",
+        text.stdout
+    );
+}
+
+#[test]
+fn a_refused_setting_stops_the_start_naming_file_key_value_and_what_is_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("streamline.toml");
+    std::fs::write(&file, "\ndurability = \"paper\"\nlisten_adr = \":1\"\n").unwrap();
+    let said = streamline(&["--config", file.to_str().unwrap()], &[]);
+    assert_eq!(said.code, Some(2));
+    let at = file.display();
+    for expected in [
+        format!("{at}:2: durability = \"paper\" is not allowed; allowed: acks, os"),
+        format!("{at}:3: there is no setting listen_adr; did you mean listen_addr?"),
+    ] {
+        assert!(said.stderr.contains(&expected), "{}", said.stderr);
+    }
+}
+
+#[test]
+fn settings_that_ask_for_what_is_absent_are_refused_with_a_reason() {
+    for (flag, reason) in [
+        (
+            ["--log-cleanup-policy", "compact"],
+            "compaction is not available",
+        ),
+        (
+            ["--min-insync-replicas", "2"],
+            "every partition has one replica",
+        ),
+    ] {
+        let said = streamline(&flag, &[]);
+        assert_eq!(said.code, Some(2));
+        assert!(said.stderr.contains(reason), "{}", said.stderr);
+    }
+    let said = streamline(&[], &[("STREAMLINE_SASL_ENABLED_MECHANISMS", "PLAIN")]);
+    assert_eq!(said.code, Some(2));
+    assert!(
+        said.stderr.contains("SASL is not available"),
+        "{}",
+        said.stderr
+    );
+}
+
+#[test]
+fn a_server_takes_settings_from_all_three_places() {
+    let mut server = Server::stopped(&["--log-format", "json"]);
+    let file = server.scratch().join("streamline.toml");
+    std::fs::write(&file, "log_level = \"debug\"\nlog_format = \"text\"\n").unwrap();
+    server.set_flags(&["--config", file.to_str().unwrap(), "--log-format", "json"]);
+    server.restart();
+    drop(server.connect());
+    crate::support::until("a debug line is logged as JSON", || {
+        server.log().lines().any(|line| {
+            serde_json::from_str::<Value>(line).is_ok_and(|line| line["level"] == "DEBUG")
+        })
+    });
+}
+
+#[test]
+fn help_completions_and_the_manual_page_are_made_from_the_same_tree() {
+    let help = streamline(&["--help"], &[]).stdout;
+    assert!(
+        help.contains("--log-retention-ms") && help.contains("Examples:"),
+        "{help}"
+    );
+    let bash = streamline(&["completions", "bash"], &[]).stdout;
+    assert!(bash.contains("--log-retention-ms") && bash.contains("dump-log"));
+    let page = streamline(&["man"], &[]).stdout;
+    assert!(
+        page.starts_with(".ie") && page.contains("streamline"),
+        "{page}"
+    );
+    let reference = streamline(&["config", "reference"], &[]).stdout;
+    assert!(
+        reference.contains("| `log_retention_ms` | `604800000` |"),
+        "{reference}"
+    );
+}

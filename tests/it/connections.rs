@@ -1,0 +1,73 @@
+//! Limits and time-outs of connections, seen from the client and in the metrics.
+
+use crate::support::{Client, Server};
+use streamline::protocol::messages::api_versions::ApiVersionsRequest;
+
+fn is_served(client: &mut Client) -> bool {
+    let request = ApiVersionsRequest::default();
+    client.call(0, &request).api_keys.len() > 5
+}
+
+fn rejected(server: &Server, reason: &str) -> Option<f64> {
+    let labels = [("reason", reason)];
+    let metrics = server.metrics();
+    metrics.value("streamline_connections_rejected_total", &labels)
+}
+
+#[test]
+fn connections_are_counted_while_they_are_open() {
+    let server = Server::start();
+    let mut clients: Vec<Client> = (0..5).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        assert!(is_served(client));
+    }
+    server.until_metric("streamline_connections_active", &[], Some(5.0));
+    drop(clients);
+    server.until_metric("streamline_connections_active", &[], Some(0.0));
+    server.until_metric("streamline_connections_total", &[], Some(5.0));
+}
+
+#[test]
+fn the_limit_on_all_connections_refuses_further_ones_and_frees_places() {
+    let server = Server::with(&["--max-connections", "2"]);
+    let mut first = server.connect();
+    let mut second = server.connect();
+    assert!(is_served(&mut first) && is_served(&mut second));
+    assert!(server.connect().is_closed());
+    assert_eq!(rejected(&server, "too_many"), Some(1.0));
+    assert!(server.log().contains("max_connections are open"));
+    drop(first);
+    server.until_metric("streamline_connections_active", &[], Some(1.0));
+    assert!(is_served(&mut server.connect()));
+}
+
+#[test]
+fn the_limit_on_one_address_leaves_others_alone() {
+    let server = Server::with(&[
+        "--max-connections-per-ip",
+        "1",
+        "--listen-addr",
+        "0.0.0.0:0",
+    ]);
+    let mut first = server.connect();
+    assert!(is_served(&mut first));
+    assert!(server.connect().is_closed());
+    assert_eq!(rejected(&server, "too_many_from_address"), Some(1.0));
+    // A socket bound to another loopback address is another client.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let other: std::net::SocketAddr = "127.0.0.9:0".parse().unwrap();
+    socket.bind(&other.into()).unwrap();
+    let target = std::net::SocketAddr::from(([127, 0, 0, 1], server.kafka_addr().port()));
+    socket.connect(&target.into()).unwrap();
+    let mut other = Client::over(socket.into());
+    assert!(is_served(&mut other));
+}
+
+#[test]
+fn idle_connections_are_closed() {
+    let server = Server::with(&["--connections-max-idle-ms", "200"]);
+    let mut client = server.connect();
+    assert!(is_served(&mut client));
+    assert!(client.is_closed());
+    server.until_metric("streamline_connections_active", &[], Some(0.0));
+}

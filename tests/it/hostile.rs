@@ -1,0 +1,234 @@
+//! What arrives on the Kafka port and is no Kafka: each ends its own connection and nothing else, costs next to no
+//! memory, is counted by reason and said in the log.
+
+use std::io::Write;
+use std::time::Instant;
+
+use crate::support::{Client, PATIENCE, Server, pause};
+use streamline::protocol::kafka::{ApiKey, Request};
+use streamline::protocol::messages::api_versions::ApiVersionsRequest;
+use streamline::protocol::messages::metadata::MetadataRequest;
+
+#[track_caller]
+fn lives_on(server: &Server) {
+    let response = server.connect().call(0, &ApiVersionsRequest::default());
+    assert!(!response.api_keys.is_empty());
+}
+
+#[track_caller]
+fn rejected(server: &Server, reason: &str, count: f64) {
+    let labels = [("reason", reason)];
+    server.until_metric("streamline_requests_rejected_total", &labels, Some(count));
+}
+
+/// A request's frame with any header and body.
+fn frame(api_key: i16, version: i16, body: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    frame.extend(api_key.to_be_bytes());
+    frame.extend(version.to_be_bytes());
+    frame.extend(7_i32.to_be_bytes());
+    frame.extend((-1_i16).to_be_bytes());
+    frame.extend(body);
+    let mut whole = (frame.len() as i32).to_be_bytes().to_vec();
+    whole.extend(frame);
+    whole
+}
+
+#[test]
+fn tls_and_http_on_the_kafka_port_are_said_so() {
+    let server = Server::start();
+    let hello = b"\x16\x03\x01\x00\xf1\x01\x00\x00\xed\x03\x03 and so on";
+    for (bytes, reason, words) in [
+        (&hello[..], "tls", "a TLS handshake arrived"),
+        (
+            b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
+            "http",
+            "an HTTP request arrived",
+        ),
+        (
+            b"POST / HTTP/1.1\r\n\r\n",
+            "http",
+            "an HTTP request arrived",
+        ),
+    ] {
+        let mut client = server.connect();
+        client.send_raw(bytes).unwrap();
+        assert!(client.is_closed());
+        assert!(server.log().contains(words), "{words}");
+        let labels = [("reason", reason)];
+        let metrics = server.metrics();
+        let counted = metrics.value("streamline_requests_rejected_total", &labels);
+        assert!(counted >= Some(1.0), "{reason}");
+    }
+    // The second of its kind from the same address is counted, but not logged again.
+    rejected(&server, "http", 2.0);
+    assert_eq!(server.log().matches("an HTTP request arrived").count(), 1);
+    lives_on(&server);
+}
+
+#[test]
+fn impossible_lengths_close_the_connection() {
+    let server = Server::start();
+    let lengths = [-1, i32::MIN, i32::MAX, 0, 1, 7, 104_857_601];
+    for length in lengths {
+        let mut client = server.connect();
+        client.send_raw(&i32::to_be_bytes(length)).unwrap();
+        assert!(client.is_closed(), "{length}");
+    }
+    rejected(&server, "frame_length", lengths.len() as f64);
+    lives_on(&server);
+}
+
+#[test]
+fn unknown_apis_and_versions_close_the_connection_and_name_the_peer() {
+    let server = Server::start();
+    let mut client = server.connect();
+    let peer = client.stream.local_addr().unwrap();
+    client.send_raw(&frame(12_345, 0, b"")).unwrap();
+    assert!(client.is_closed());
+    let mut client = server.connect();
+    client
+        .send_raw(&frame(MetadataRequest::KEY as i16, 99, b"\0"))
+        .unwrap();
+    assert!(client.is_closed());
+    rejected(&server, "unsupported", 2.0);
+    let log = server.log();
+    assert!(
+        log.contains("12345") && log.contains(&peer.to_string()),
+        "{log}"
+    );
+    let labels = [("api_key", "unknown"), ("error", "true")];
+    server.until_metric("streamline_requests_total", &labels, Some(1.0));
+    lives_on(&server);
+}
+
+#[test]
+fn lying_counts_cost_nothing_for_any_api_and_version() {
+    let server = Server::start();
+    let before_kib = server.resident_kib();
+    let apis = server
+        .connect()
+        .call(0, &ApiVersionsRequest::default())
+        .api_keys;
+    let lies: [&[u8]; 4] = [
+        b"\x7f\xff\xff\xff",
+        b"\x00\xff\xff\xff\xff\x0f",
+        b"\x00\xff\xff\xff\xff\x07\xff\xff\xff\xff\x07",
+        b"\x00\x01\x61\x00\x00\x7f\xff\xff\xff\x7f\xff\xff\xff",
+    ];
+    for api in &apis {
+        for version in api.min_version..=api.max_version {
+            for lie in lies {
+                let mut client = server.connect();
+                client.send_raw(&frame(api.api_key, version, lie)).unwrap();
+                // Some lies are legal requests of some API; those are answered. Nothing more is sent, so the
+                // connection ends either way once our side is closed.
+                client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+                let deadline = Instant::now() + PATIENCE;
+                while client.receive_frame().is_ok() {
+                    assert!(Instant::now() < deadline);
+                }
+            }
+        }
+    }
+    lives_on(&server);
+    let grown_kib = server.resident_kib().saturating_sub(before_kib);
+    assert!(grown_kib < 32 * 1024, "grew by {grown_kib} KiB");
+    assert!(!server.log().contains("panic"), "{}", server.log());
+}
+
+#[test]
+fn claimed_frames_that_never_come_take_no_memory() {
+    let server = Server::start();
+    lives_on(&server);
+    let before_kib = server.resident_kib();
+    let clients: Vec<Client> = (0..500)
+        .map(|_| {
+            let mut client = server.connect();
+            // 100 MiB each, of which a kilobyte comes.
+            client.send_raw(&104_857_600_i32.to_be_bytes()).unwrap();
+            client.send_raw(&[0; 1024]).unwrap();
+            client
+        })
+        .collect();
+    server.until_metric("streamline_connections_active", &[], Some(500.0));
+    lives_on(&server);
+    let grown_kib = server.resident_kib().saturating_sub(before_kib);
+    assert!(grown_kib < 500 * 96, "grew by {grown_kib} KiB");
+    drop(clients);
+    server.until_metric("streamline_connections_active", &[], Some(0.0));
+}
+
+#[test]
+fn half_requests_that_trickle_in_time_out() {
+    let server = Server::with(&["--request-read-timeout-ms", "300"]);
+    let mut client = server.connect();
+    let request = frame(ApiKey::Metadata as i16, 1, &[0; 100]);
+    let started = Instant::now();
+    for byte in &request[..60] {
+        if client.stream.write_all(&[*byte]).is_err() || started.elapsed() > PATIENCE {
+            break;
+        }
+        pause();
+        pause();
+    }
+    assert!(client.is_closed());
+    rejected(&server, "timeout", 1.0);
+    lives_on(&server);
+}
+
+#[test]
+fn a_client_that_reads_nothing_holds_up_only_itself() {
+    let server = Server::with(&["--response-write-timeout-ms", "300"]);
+    let mut client = server.connect();
+    client
+        .stream
+        .set_write_timeout(Some(std::time::Duration::from_millis(500)))
+        .unwrap();
+    let request = frame(ApiKey::ApiVersions as i16, 0, b"");
+    let many: Vec<u8> = request
+        .iter()
+        .copied()
+        .cycle()
+        .take(request.len() * 1000)
+        .collect();
+    let deadline = Instant::now() + PATIENCE;
+    let before_kib = server.resident_kib();
+    while client.stream.write_all(&many).is_ok() {
+        assert!(Instant::now() < deadline, "is never pushed back");
+    }
+    lives_on(&server);
+    server.until_metric("streamline_connections_active", &[], Some(0.0));
+    let grown_kib = server.resident_kib().saturating_sub(before_kib);
+    assert!(grown_kib < 32 * 1024, "grew by {grown_kib} KiB");
+}
+
+#[test]
+fn random_bytes_end_their_connection_and_nothing_else() {
+    let server = Server::start();
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = || {
+        // xorshift64*
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        state.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    };
+    for round in 0..300 {
+        let mut client = server.connect();
+        let length = (random() % 200) as usize;
+        let bytes: Vec<u8> = (0..length).map(|_| random() as u8).collect();
+        let bytes = if round % 3 == 0 {
+            bytes
+        } else {
+            // A true length and a known key, so that the body is reached.
+            frame((random() % 75) as i16, (random() % 14) as i16, &bytes)
+        };
+        // The server may have closed already.
+        let _ = client.send_raw(&bytes);
+        let _ = client.stream.shutdown(std::net::Shutdown::Write);
+        while client.receive_frame().is_ok() {}
+    }
+    lives_on(&server);
+    assert!(!server.log().contains("panic"), "{}", server.log());
+}
