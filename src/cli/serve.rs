@@ -38,6 +38,8 @@ impl clap::Args for Serve {
                     Arg::new(setting.name.clone())
                         .long(setting.flag())
                         .value_name("VALUE")
+                        // A script can append to what another passes.
+                        .overrides_with(setting.name.clone())
                         // Values such as -1 are no flags.
                         .allow_hyphen_values(true)
                         .help_heading(setting.group.title())
