@@ -5,6 +5,7 @@ mod support;
 
 mod configuration;
 mod connections;
+mod groups;
 mod health;
 mod hostile;
 mod shutdown;
