@@ -1,8 +1,12 @@
 //! What the metrics promise to the outside: the names, types and labels people build dashboards on.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use streamline::metrics::catalog::{self, Kind};
+use streamline::metrics::catalog::{
+    self, ConnectionRejection, HttpRejection, Kind, LabelValues, RequestRejection,
+};
 use streamline::metrics::{Format, Metrics, PrometheusHandle, api_key_name};
 use streamline::protocol::kafka::ApiKey;
 
@@ -103,4 +107,85 @@ fn requests_look_as_documented() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
     }
+}
+
+/// The program's source outside of `folder`, as one text.
+fn source_outside(folder: &str) -> String {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let left_out = src.join(folder);
+    let mut text = String::new();
+    let mut left: Vec<PathBuf> = vec![src];
+    while let Some(path) = left.pop() {
+        if path == left_out {
+            continue;
+        } else if path.is_dir() {
+            left.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.file_name().is_some_and(|name| name != "tests.rs") {
+            text += &fs::read_to_string(path).unwrap();
+        }
+    }
+    text
+}
+
+fn source(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+/// A series that nothing feeds is worse than none: it looks as if all were well.
+#[test]
+fn every_declared_metric_is_fed() {
+    let text = source_outside("metrics/catalog.rs");
+    let declared: Vec<_> = source("src/metrics/catalog.rs")
+        .lines()
+        .filter_map(|line| {
+            let (ident, rest) = line.trim().split_once(": ")?;
+            ["Counter \"", "Gauge \"", "Histogram \""]
+                .iter()
+                .any(|kind| rest.starts_with(kind))
+                .then(|| ident.to_string())
+        })
+        .collect();
+    assert_eq!(declared.len(), catalog::ALL.len());
+    for ident in declared {
+        assert!(text.contains(&format!("catalog::{ident}")), "nothing feeds {ident}");
+    }
+}
+
+#[test]
+fn every_instrument_is_recorded_into_where_the_work_is_done() {
+    let text = source_outside("metrics");
+    for line in source("src/metrics/mod.rs").lines() {
+        let Some((field, kind)) = line
+            .trim()
+            .strip_prefix("pub ")
+            .and_then(|field| field.split_once(": "))
+        else {
+            continue;
+        };
+        if ["Counter,", "Gauge,", "Histogram,", "LabelledCounters<"]
+            .iter()
+            .any(|instrument| kind.starts_with(instrument))
+            // Moved by the guard of a connection.
+            && !field.starts_with("connections_total")
+            && !field.starts_with("connections_active")
+        {
+            // Rustfmt may put the dot and the name on a line of their own.
+            assert!(text.contains(&format!(".{field}")), "nothing records {field}");
+        }
+    }
+    for (reasons, used_as) in [
+        (names::<ConnectionRejection>(), "ConnectionRejection"),
+        (names::<RequestRejection>(), "RequestRejection"),
+        (names::<HttpRejection>(), "HttpRejection"),
+    ] {
+        for reason in reasons {
+            let used = format!("{used_as}::{reason}");
+            assert!(text.contains(&used), "nothing refuses with {used}");
+        }
+    }
+    assert!(text.contains(".connection_opened()"));
+}
+
+fn names<L: LabelValues + std::fmt::Debug>() -> Vec<String> {
+    L::ALL.iter().map(|value| format!("{value:?}")).collect()
 }
