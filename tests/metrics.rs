@@ -119,7 +119,11 @@ fn source_outside(folder: &str) -> String {
         if path == left_out {
             continue;
         } else if path.is_dir() {
-            left.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            left.extend(
+                fs::read_dir(path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
         } else if path.file_name().is_some_and(|name| name != "tests.rs") {
             text += &fs::read_to_string(path).unwrap();
         }
@@ -147,7 +151,10 @@ fn every_declared_metric_is_fed() {
         .collect();
     assert_eq!(declared.len(), catalog::ALL.len());
     for ident in declared {
-        assert!(text.contains(&format!("catalog::{ident}")), "nothing feeds {ident}");
+        assert!(
+            text.contains(&format!("catalog::{ident}")),
+            "nothing feeds {ident}"
+        );
     }
 }
 
@@ -170,7 +177,10 @@ fn every_instrument_is_recorded_into_where_the_work_is_done() {
             && !field.starts_with("connections_active")
         {
             // Rustfmt may put the dot and the name on a line of their own.
-            assert!(text.contains(&format!(".{field}")), "nothing records {field}");
+            assert!(
+                text.contains(&format!(".{field}")),
+                "nothing records {field}"
+            );
         }
     }
     for (reasons, used_as) in [
