@@ -27,10 +27,15 @@ from pathlib import Path
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 TOPIC = "both-read-this"
 PARTITIONS = 2
-RECORDS = 2_000
+# 2,000 uncompressed, which fill more than one segment, and 400 in each codec.
+RECORDS = 2_000 + 4 * 400
 TRANSACTED = 40
 APPENDED = 50
 PATIENCE_S = 90
+# What Kafka's tools say on standard error though nothing is wrong: the logging library misses its configuration, and the
+# dump tool takes the first offset of every segment but the first for a gap, in Kafka's own logs too. A true gap has a
+# line of its own, which is not among these.
+NOISE = re.compile(r"SLF4J|.*StatusLogger|Non-consecutive offsets in |  -1 is followed by ")
 DUMP = "org.apache.kafka.tools.DumpLogSegments"
 
 passed = 0
@@ -84,7 +89,9 @@ class Java:
 
     def run(self, *arguments):
         done = subprocess.run(self.command(*arguments), capture_output=True, text=True, timeout=300)
-        if done.returncode != 0:
+        complaints = [line for line in done.stderr.splitlines() if line and not NOISE.match(line)]
+        # The dump tool ends with 0 whatever it finds, and says so on standard error.
+        if done.returncode != 0 or (complaints and arguments[0] == DUMP):
             raise Failed(f"{' '.join(arguments)}: exit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
         return done.stdout
 
@@ -250,13 +257,12 @@ def check_indexes(java, data, what):
             if not index.exists():
                 continue
             # The tool says what is wrong and ends with 0 all the same: its prints of entries are to be all it says.
-            output = java.run(DUMP, "--files", str(index))
-            for line in output.splitlines():
+            for line in java.run(DUMP, "--files", str(index)).splitlines():
                 if line.startswith(("offset:", "timestamp:")):
                     entries[kind] += 1
                 elif line.strip() and not line.startswith("Dumping"):
                     raise Failed(f"{index}: {line}")
-    check(entries["index"] > 20 and entries["timeindex"] > 5, what, str(entries))
+    check(entries["index"] > 50 and entries["timeindex"] > 20, what, str(entries))
 
 
 def kafka_writes(java, program, folder):
@@ -315,6 +321,7 @@ def streamline_writes(java, program, folder):
         server.stop()
     codecs = read_back(java, program, own, records, "Streamline's directory")
     check(set(codecs) == set(CODECS), "every codec is among Streamline's batches", str(codecs))
+    check(len(logs_of(own)) > PARTITIONS, "there is more than one segment", str(logs_of(own)))
 
 
 def read_back(java, program, data, records, what):

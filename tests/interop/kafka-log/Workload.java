@@ -24,7 +24,7 @@ public class Workload {
             case "produce" -> {
                 create(bootstrap, topic);
                 for (String codec : CODECS) {
-                    produce(bootstrap, topic, codec, 400, null, false);
+                    produce(bootstrap, topic, codec, codec.equals("none") ? 2_000 : 400, null, false);
                 }
                 if (args.length > 3) {
                     produce(bootstrap, topic, "lz4", 20, "transaction-a", false);
