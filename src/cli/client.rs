@@ -108,7 +108,8 @@ impl Client {
         self.exchange(version, request).await
     }
 
-    fn version_of<R: Request>(&self) -> Result<i16, CliError> {
+    /// The newest version of an API that both sides know.
+    pub fn version_of<R: Request>(&self) -> Result<i16, CliError> {
         let ours = R::VERSIONS;
         self.offered
             .get(&(R::KEY as i16))

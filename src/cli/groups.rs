@@ -293,15 +293,22 @@ async fn committed_offsets(
     client: &mut Client,
     group: &str,
 ) -> Result<BTreeMap<String, BTreeMap<i32, i64>>, CliError> {
-    let request = OffsetFetchRequest {
-        group_id: group.to_owned(),
-        topics: None,
-        groups: vec![OffsetFetchRequestGroup {
+    // Version 8 made the request one for several groups.
+    let request = if client.version_of::<OffsetFetchRequest>()? < 8 {
+        OffsetFetchRequest {
             group_id: group.to_owned(),
             topics: None,
             ..Default::default()
-        }],
-        ..Default::default()
+        }
+    } else {
+        OffsetFetchRequest {
+            groups: vec![OffsetFetchRequestGroup {
+                group_id: group.to_owned(),
+                topics: None,
+                ..Default::default()
+            }],
+            ..Default::default()
+        }
     };
     let response = client.call(&request).await?;
     check("OffsetFetch", response.error_code, None)?;
