@@ -1,0 +1,222 @@
+//! The subcommands, run as a person runs them.
+
+use std::io::Write;
+use std::process::{Output, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::Server;
+use crate::support::server::binary;
+
+/// Runs a subcommand against the server, with this on its standard input.
+fn streamline(server: &Server, arguments: &[&str], input: &str) -> Output {
+    let mut child = binary()
+        .args(arguments)
+        .args(["--bootstrap-server", &server.kafka_addr().to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// What it prints, when it succeeds.
+#[track_caller]
+fn text(server: &Server, arguments: &[&str], input: &str) -> String {
+    let output = streamline(server, arguments, input);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {complaint}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[track_caller]
+fn json(server: &Server, arguments: &[&str]) -> Value {
+    let arguments = [arguments, &["--output", "json"]].concat();
+    serde_json::from_str(&text(server, &arguments, "")).unwrap()
+}
+
+/// What it complains of, when it is refused (exit code 1) or was used wrongly (2).
+#[track_caller]
+fn complaint(server: &Server, arguments: &[&str], code: i32, input: &str) -> String {
+    let output = streamline(server, arguments, input);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn a_topic_is_created_described_altered_and_deleted() {
+    let server = Server::start();
+    let create = [
+        "topics",
+        "create",
+        "orders",
+        "-p",
+        "2",
+        "-c",
+        "retention.ms=60000",
+    ];
+    assert_eq!(text(&server, &create, ""), "created topic orders\n");
+    assert!(complaint(&server, &create, 1, "").contains("TOPIC_ALREADY_EXISTS"));
+    let again = [&create[..], &["--if-not-exists"]].concat();
+    assert_eq!(
+        json(&server, &again),
+        json!({ "topic": "orders", "created": false })
+    );
+
+    let topic = &json(&server, &["topics", "describe", "orders"])["topics"][0];
+    assert_eq!(topic["configs"], json!({ "retention.ms": "60000" }));
+    assert_eq!(topic["partitions"].as_array().unwrap().len(), 2);
+
+    let alter = [
+        "topics",
+        "alter",
+        "orders",
+        "-p",
+        "3",
+        "--delete-config",
+        "retention.ms",
+    ];
+    assert_eq!(text(&server, &alter, ""), "altered topic orders\n");
+    let topic = &json(&server, &["topics", "describe", "orders"])["topics"][0];
+    assert_eq!(topic["configs"], json!({}));
+    assert_eq!(topic["partitions"].as_array().unwrap().len(), 3);
+
+    let compact = ["topics", "alter", "orders", "-c", "cleanup.policy=compact"];
+    assert!(complaint(&server, &compact, 1, "").contains("INVALID_CONFIG"));
+    assert!(complaint(&server, &["topics", "alter", "orders"], 2, "").contains("nothing to alter"));
+
+    assert_eq!(
+        text(&server, &["topics", "delete", "orders"], ""),
+        "deleted topic orders\n"
+    );
+    let gone = complaint(&server, &["topics", "describe", "orders"], 1, "");
+    assert!(gone.contains("UNKNOWN_TOPIC_OR_PARTITION"), "{gone}");
+    assert_eq!(json(&server, &["topics", "list"]), json!({ "topics": [] }));
+}
+
+#[test]
+fn what_is_produced_is_consumed_from_beginning_offset_and_time() {
+    let server = Server::start();
+    text(&server, &["topics", "create", "lines"], "");
+    let produced = text(
+        &server,
+        &[
+            "produce",
+            "lines",
+            "--key-separator",
+            ":",
+            "-H",
+            "from=test",
+            "--compression",
+            "zstd",
+        ],
+        "a:1\nb:2\nc:3\nd:4\n",
+    );
+    assert_eq!(produced, "wrote 4 records to lines (1 partitions)\n");
+
+    let consume = |more: &[&str]| text(&server, &[&["consume", "lines", "-e"], more].concat(), "");
+    assert_eq!(consume(&["--from-beginning"]), "1\n2\n3\n4\n");
+    assert_eq!(consume(&["--offset", "1", "-n", "2"]), "2\n3\n");
+    assert_eq!(consume(&["--offset", "-1"]), "4\n");
+    assert_eq!(consume(&["--since", "1h"]), "1\n2\n3\n4\n");
+    assert_eq!(consume(&["--since", "2100-01-01T00:00:00Z"]), "");
+    assert_eq!(
+        consume(&[]),
+        "",
+        "without a start only new records are read"
+    );
+    assert_eq!(
+        consume(&[
+            "--offset",
+            "3",
+            "--print-offset",
+            "--print-headers",
+            "--print-key"
+        ]),
+        "0:3\tfrom=test\td\t4\n"
+    );
+
+    let line = consume(&["--offset", "3", "--output", "json"]);
+    let mut record: Value = serde_json::from_str(&line).unwrap();
+    assert!(record["timestamp"].as_i64().unwrap() > 0);
+    record["timestamp"] = Value::Null;
+    assert_eq!(
+        record,
+        json!({
+            "topic": "lines", "partition": 0, "offset": 3, "timestamp": null, "key": "d", "value": "4",
+            "headers": [{ "key": "from", "value": "test" }],
+        })
+    );
+    // What one command writes as JSON the other reads.
+    let copied = text(&server, &["produce", "copy", "--format", "json"], &line);
+    assert_eq!(copied, "wrote 1 records to copy (1 partitions)\n");
+    let copy = ["consume", "copy", "-e", "--from-beginning", "--print-key"];
+    assert_eq!(text(&server, &copy, ""), "d\t4\n");
+}
+
+#[test]
+fn bad_arguments_are_named_with_their_remedy() {
+    let server = Server::start();
+    text(&server, &["topics", "create", "one"], "");
+    let wrong = complaint(&server, &["consume", "one", "-p", "7"], 2, "");
+    assert!(wrong.contains("no partition 7"), "{wrong}");
+    let missing = complaint(&server, &["consume", "nowhere"], 1, "");
+    assert!(missing.contains("UNKNOWN_TOPIC_OR_PARTITION"), "{missing}");
+    let json = ["produce", "one", "--format", "json"];
+    let broken = complaint(&server, &json, 2, "{\"value\":1}\n");
+    assert!(broken.contains("line 1"), "{broken}");
+}
+
+#[test]
+fn a_groups_offsets_are_reset_shown_with_their_lag_and_deleted() {
+    let server = Server::start();
+    text(&server, &["produce", "jobs"], "1\n2\n3\n4\n5\n");
+    let reset = |to: &[&str]| {
+        let arguments = [
+            &["groups", "reset-offsets", "workers", "--topic", "jobs"],
+            to,
+        ]
+        .concat();
+        json(&server, &arguments)["offsets"][0].clone()
+    };
+    let moved = |from: Option<i64>, to: i64| json!({ "topic": "jobs", "partition": 0, "from": from, "to": to });
+    assert_eq!(reset(&["--to-latest"]), moved(None, 5));
+    assert_eq!(
+        reset(&["--to-offset", "2", "--execute"]),
+        moved(None, 2),
+        "the first was not executed"
+    );
+    assert_eq!(reset(&["--shift-by", "-1", "--execute"]), moved(Some(2), 1));
+    assert_eq!(
+        reset(&["--to-offset", "99"]),
+        moved(Some(1), 5),
+        "the log ends at 5"
+    );
+    assert_eq!(reset(&["--to-time", "1h"]), moved(Some(1), 0));
+
+    let group = &json(&server, &["groups", "describe", "workers"])["groups"][0];
+    assert_eq!(group["state"], "Empty");
+    assert_eq!(group["lag"], 4);
+    assert_eq!(group["offsets"][0]["committed_offset"], 1);
+    let labels = [("group", "workers"), ("topic", "jobs"), ("partition", "0")];
+    assert_eq!(
+        server.metrics().value("streamline_consumer_lag", &labels),
+        Some(4.0),
+        "the metric says the same"
+    );
+
+    assert_eq!(
+        json(&server, &["groups", "delete", "workers"]),
+        json!({ "deleted": ["workers"] })
+    );
+    assert_eq!(json(&server, &["groups", "list"]), json!({ "groups": [] }));
+    let gone = complaint(&server, &["groups", "delete", "workers"], 1, "");
+    assert!(gone.contains("GROUP_ID_NOT_FOUND"), "{gone}");
+}
