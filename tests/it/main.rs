@@ -6,6 +6,7 @@ mod support;
 mod cli;
 mod configuration;
 mod connections;
+mod dump_log;
 mod groups;
 mod health;
 mod hostile;
