@@ -5,6 +5,7 @@
 # Needs root and Debian's buildah, podman, runc, docker.io and mmdebstrap. No registry is asked: the base image is made
 # from Debian packages and the machine's own Rust toolchain takes the place of the one in rust:1-bookworm, at its own path,
 # so that dependencies already compiled in the target folder serve here too. Everything started here is ended here.
+# The base image is kept in the target folder; "base" as the argument makes only that.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -22,13 +23,14 @@ store=(--storage-driver overlay --root "$work/store" --runroot "$work/run")
 cleanup() {
     local code=$?
     set +e
-    if [ "$code" -ne 0 ]; then
+    if [ "$code" -ne 0 ] && [ -S "$work/docker.sock" ]; then
         echo "--- the container's log"
-        [ -S "$work/docker.sock" ] && docker -H "unix://$work/docker.sock" logs "$container" 2>&1 | tail -20
-        [ -f "$work/dockerd.log" ] && { echo "--- the engine's log"; tail -20 "$work/dockerd.log"; }
+        command docker -H "unix://$work/docker.sock" logs "$container" 2>&1 | tail -20
+        echo "--- the engine's log"
+        tail -20 "$work/dockerd.log"
     fi
     if [ -f "$work/dockerd.pid" ]; then
-        [ -S "$work/docker.sock" ] && docker -H "unix://$work/docker.sock" rm -f "$container" >/dev/null 2>&1
+        command docker -H "unix://$work/docker.sock" rm -f "$container" >/dev/null 2>&1
         local engine
         engine=$(cat "$work/dockerd.pid")
         kill "$engine"
@@ -48,13 +50,22 @@ began=$(date +%s)
 say() { echo "[$(($(date +%s) - began)) s] $*"; }
 fail() { echo "FAILED: $*" >&2; exit 1; }
 
-say "make the base image"
-mkdir -p "$target" "$cargo_home"
-mmdebstrap --quiet --variant=minbase --include=ca-certificates,gcc,make,libc6-dev bookworm "$work/base.tar" \
-    >"$work/base.log" 2>&1 || { tail -20 "$work/base.log"; fail "no base image"; }
+base_tar=$target/container/base.tar
+if [ ! -f "$base_tar" ]; then
+    say "make the base image"
+    mkdir -p "$target/container"
+    # What is made here is thrown away with the container, so nothing need be flushed to disk.
+    mmdebstrap --quiet --variant=minbase --dpkgopt=force-unsafe-io --include=ca-certificates,gcc,make,libc6-dev \
+        bookworm "$work/base.tar" >"$work/base.log" 2>&1 || { tail -20 "$work/base.log"; fail "no base image"; }
+    mv "$work/base.tar" "$base_tar"
+fi
+[ "${1:-}" != base ] || exit 0
+
+say "import the base image"
+mkdir -p "$cargo_home"
 podman "${store[@]}" --cgroup-manager=cgroupfs --events-backend=file import --quiet \
     --change "ENV PATH=$cargo_home/bin:/usr/sbin:/usr/bin:/sbin:/bin CARGO_HOME=$cargo_home RUSTUP_HOME=$rustup_home" \
-    "$work/base.tar" "$base" >/dev/null
+    "$base_tar" "$base" >/dev/null
 
 say "build the image"
 buildah "${store[@]}" build --isolation=chroot --pull=never --format docker --tag "$image" \

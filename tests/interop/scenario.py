@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -141,7 +142,7 @@ class Server:
 
         run = eventually("the server says where it listens", running)
         self.kafka_addr, self.http_addr = run["listen_addr"], run["http_addr"]
-        eventually("the server is ready", lambda: self.get("/health/ready") is not None)
+        eventually("the server is ready", lambda: self.get("/health/ready"), 30)
 
     def stop(self, how=signal.SIGTERM):
         self.process.send_signal(how)
@@ -155,8 +156,11 @@ class Server:
             self.process.wait()
 
     def get(self, path):
-        with urllib.request.urlopen(f"http://{self.http_addr}{path}", timeout=10) as answer:
-            return answer.read().decode()
+        try:
+            with urllib.request.urlopen(f"http://{self.http_addr}{path}", timeout=10) as answer:
+                return answer.read().decode()
+        except urllib.error.HTTPError as refused:
+            raise Failed(f"{path} answers {refused.code}: {refused.read().decode()}") from None
 
     def samples(self, name, **labels):
         """The samples of one metric whose labels include `labels`, by the labels left over."""
@@ -359,7 +363,7 @@ class Scenario:
             require(lag == dict.fromkeys(range(PARTITIONS), 0), f"lag is {lag}")
             return True
 
-        eventually("everything is committed", committed)
+        eventually("everything is committed", committed, 30)
         self.seen.settle()
 
     def shared_out(self, members):
