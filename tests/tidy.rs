@@ -231,6 +231,22 @@ fn production_code_has_no_shortcuts() {
 }
 
 #[test]
+fn every_source_file_says_what_it_owns() {
+    let mut wrong = Vec::new();
+    for path in rust_files() {
+        let text = read(&path);
+        let first = text
+            .lines()
+            .map(str::trim)
+            .find(|line| !line.is_empty() && !line.starts_with("#!"));
+        if !first.is_some_and(|line| line.starts_with("//!")) {
+            wrong.push(format!("{}: starts without a `//!` doc", relative(&path)));
+        }
+    }
+    assert_none(&wrong, "files without a module doc");
+}
+
+#[test]
 fn every_source_file_is_compiled_into_something() {
     let reached = reachable_files();
     let dead: Vec<String> = rust_files()
@@ -295,6 +311,31 @@ fn the_repository_names_no_machine_and_no_registry() {
         &wrong,
         "places that only one machine has, registry hosts or leftovers",
     );
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut wrong = Vec::new();
+    for path in all_files()
+        .iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+    {
+        let folder = path.parent().expect("a file has a folder");
+        for (number, line) in read(path).lines().enumerate() {
+            for (_, after) in line
+                .match_indices("](")
+                .map(|(at, found)| line.split_at(at + found.len()))
+            {
+                let link = after.split([')', '#']).next().unwrap_or_default();
+                let elsewhere =
+                    link.is_empty() || link.contains("://") || link.starts_with("mailto:");
+                if !elsewhere && !folder.join(link).exists() {
+                    wrong.push(format!("{}:{}: {link}", relative(path), number + 1));
+                }
+            }
+        }
+    }
+    assert_none(&wrong, "links that lead nowhere");
 }
 
 #[test]

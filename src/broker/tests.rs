@@ -1,3 +1,5 @@
+//! The broker over a real log directory and catalog: what survives a restart, and who wins a race.
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! The catalog as its callers see it: what is kept, what is refused, and what is still there after reopening.
+
 use super::*;
 use bytes::Bytes;
 use rusqlite::params;

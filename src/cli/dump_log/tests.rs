@@ -1,3 +1,5 @@
+//! Segments read offline: whole, torn, and damaged at every byte.
+
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
