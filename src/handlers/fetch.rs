@@ -262,7 +262,7 @@ impl PartitionPlan {
         match self.divergence(partition) {
             Ok(None) => {}
             Ok(Some(end)) => return Found::Diverged(end, partition.offsets()),
-            Err(error) => return Found::Error(error::of_storage(&error), None),
+            Err(code) => return Found::Error(code, Some(partition.offsets())),
         }
         match partition.read(self.asked.fetch_offset, max_bytes, at_least_one, isolation) {
             Ok(fetched) => Found::Records(fetched),
@@ -274,14 +274,20 @@ impl PartitionPlan {
     }
 
     /// Where the log as the client knows it ends, if that is before the offset it asks for (KIP-595).
-    fn divergence(&self, partition: &Partition) -> Result<Option<EpochEndOffset>, storage::Error> {
-        if self.asked.last_fetched_epoch < 0 {
+    fn divergence(&self, partition: &Partition) -> Result<Option<EpochEndOffset>, ErrorCode> {
+        let last_fetched = self.asked.last_fetched_epoch;
+        if last_fetched < 0 {
             return Ok(None);
         }
-        let (epoch, end_offset) = partition.end_offset_for_epoch(self.asked.last_fetched_epoch)?;
-        let diverged =
-            epoch < self.asked.last_fetched_epoch || end_offset < self.asked.fetch_offset;
-        Ok((diverged && end_offset >= 0).then_some(EpochEndOffset { epoch, end_offset }))
+        let (epoch, end_offset) = partition
+            .end_offset_for_epoch(last_fetched)
+            .map_err(|error| error::of_storage(&error))?;
+        if end_offset < 0 {
+            // An epoch this log never had: where the client's log and ours part cannot be told.
+            return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
+        }
+        let diverged = epoch < last_fetched || end_offset < self.asked.fetch_offset;
+        Ok(diverged.then_some(EpochEndOffset { epoch, end_offset }))
     }
 
     fn response(&self, found: Found, isolation: Isolation) -> PartitionData {

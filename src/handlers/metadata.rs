@@ -73,23 +73,25 @@ async fn answer(
 ) -> MetadataResponseTopic {
     let with_operations = request.include_topic_authorized_operations;
     let by_id = !asked.topic_id.is_nil();
-    match &asked.name {
-        _ if by_id && call.version < ASK_BY_ID_FROM => refuse(asked, ErrorCode::INVALID_REQUEST),
-        _ if by_id => match call.broker.topics.get_by_id(asked.topic_id) {
+    if by_id && call.version >= ASK_BY_ID_FROM {
+        return match call.broker.topics.get_by_id(asked.topic_id) {
             Some(topic) => describe(&topic, with_operations),
             None => MetadataResponseTopic {
-                name: (call.version < ASK_BY_ID_FROM).then(String::new),
+                name: None,
                 ..refuse(asked, ErrorCode::UNKNOWN_TOPIC_ID)
             },
-        },
-        None => MetadataResponseTopic {
-            name: Some(String::new()),
+        };
+    }
+    let Some(name) = asked.name.as_ref().filter(|_| !by_id) else {
+        return MetadataResponseTopic {
+            // Before version 12 a response has no other way to say that there is no name.
+            name: Some(asked.name.clone().unwrap_or_default()),
             ..refuse(asked, ErrorCode::INVALID_REQUEST)
-        },
-        Some(name) => match find_or_create(call, name, request.allow_auto_topic_creation).await {
-            Ok(topic) => describe(&topic, with_operations),
-            Err(refusal) => refuse(asked, error::of_topic_change(&refusal)),
-        },
+        };
+    };
+    match find_or_create(call, name, request.allow_auto_topic_creation).await {
+        Ok(topic) => describe(&topic, with_operations),
+        Err(refusal) => refuse(asked, error::of_topic_change(&refusal)),
     }
 }
 

@@ -556,6 +556,10 @@ impl Partition {
     ) -> Result<Fetched, Error> {
         let (offsets, visible) = {
             let tail = self.tail.lock();
+            // A log that takes no more records can still be read, except when there is no log any more.
+            if let Some(Error::Deleted) = tail.failure() {
+                return Err(Error::Deleted);
+            }
             (offsets_of(&tail), tail.visible)
         };
         if offset < offsets.log_start || offset > offsets.log_end {
