@@ -4,12 +4,21 @@
 mod support;
 
 mod cli;
+mod configs;
 mod configuration;
 mod connections;
+mod counting;
 mod dump_log;
+mod fetch;
 mod groups;
 mod health;
 mod hostile;
+mod kafka;
+mod list_offsets;
+mod metadata;
+mod produce;
+mod producer_ids;
 mod shutdown;
 mod startup;
 mod thin_whole;
+mod topics;

@@ -1,0 +1,404 @@
+//! DescribeConfigs, AlterConfigs, IncrementalAlterConfigs.
+
+use streamline::config::{TOPIC_CONFIGS, settings};
+use streamline::protocol::kafka::{ErrorCode, Request};
+use streamline::protocol::messages::alter_configs::{self, AlterConfigsRequest};
+use streamline::protocol::messages::describe_configs::{
+    DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
+    DescribeConfigsResult,
+};
+use streamline::protocol::messages::incremental_alter_configs::{
+    self, IncrementalAlterConfigsRequest,
+};
+use streamline::record::Compression;
+
+use crate::kafka::{batch_in, batches_of, create, create_with, fetch, produce};
+use crate::support::{Client, Server};
+
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+
+const SET: i8 = 0;
+const DELETE: i8 = 1;
+const APPEND: i8 = 2;
+const SUBTRACT: i8 = 3;
+
+const OF_TOPIC: i8 = 1;
+const OF_SERVER: i8 = 4;
+const DEFAULT: i8 = 5;
+
+fn describe(
+    client: &mut Client,
+    version: i16,
+    resource_type: i8,
+    name: &str,
+    keys: Option<&[&str]>,
+) -> DescribeConfigsResult {
+    let request = DescribeConfigsRequest {
+        resources: vec![DescribeConfigsResource {
+            resource_type,
+            resource_name: name.to_owned(),
+            configuration_keys: keys.map(|keys| keys.iter().map(|key| key.to_string()).collect()),
+        }],
+        include_synonyms: true,
+        include_documentation: version >= 3,
+    };
+    let result = client.call(version, &request).results.remove(0);
+    assert_eq!(
+        (result.resource_type, result.resource_name.as_str()),
+        (resource_type, name)
+    );
+    result
+}
+
+fn value(client: &mut Client, topic: &str, key: &str) -> String {
+    let described = describe(client, 4, TOPIC, topic, Some(&[key]));
+    described.configs[0].value.clone().unwrap()
+}
+
+/// Every source of a value: name, value, kind of source.
+fn sources(config: &DescribeConfigsResourceResult) -> Vec<(&str, &str, i8)> {
+    config
+        .synonyms
+        .iter()
+        .map(|each| {
+            (
+                each.name.as_str(),
+                each.value.as_deref().unwrap(),
+                each.source,
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn every_version_describes_a_topic_with_sources_types_and_documentation() {
+    let server = Server::with(&["--log-retention-ms", "77000"]);
+    let mut client = server.connect();
+    create_with(&mut client, "described", 1, &[("segment.bytes", "4096")]);
+    for version in DescribeConfigsRequest::VERSIONS {
+        let all = describe(&mut client, version, TOPIC, "described", None);
+        assert_eq!((all.error_code, all.error_message), (ErrorCode::NONE, None));
+        let names: Vec<&str> = all.configs.iter().map(|each| each.name.as_str()).collect();
+        let declared: Vec<&str> = TOPIC_CONFIGS.iter().map(|each| each.name).collect();
+        assert_eq!(names, declared);
+        for config in &all.configs {
+            assert!(!config.read_only && !config.is_sensitive);
+            assert_eq!(config.config_type > 0, version >= 3, "{}", config.name);
+            let documented = config
+                .documentation
+                .as_ref()
+                .is_some_and(|text| !text.is_empty());
+            assert_eq!(documented, version >= 3, "{}", config.name);
+        }
+        let keys = ["segment.bytes", "retention.ms", "segment.ms"];
+        let some = describe(&mut client, version, TOPIC, "described", Some(&keys));
+        let of = |name: &str| some.configs.iter().find(|each| each.name == name).unwrap();
+        assert_eq!(some.configs.len(), 3);
+        let own = of("segment.bytes");
+        assert_eq!(
+            (own.value.as_deref(), own.config_source),
+            (Some("4096"), OF_TOPIC)
+        );
+        assert_eq!(
+            sources(own),
+            [
+                ("segment.bytes", "4096", OF_TOPIC),
+                ("log.segment.bytes", "1073741824", DEFAULT)
+            ]
+        );
+        let server_wide = of("retention.ms");
+        assert_eq!(server_wide.value.as_deref(), Some("77000"));
+        assert_eq!(server_wide.config_source, OF_SERVER);
+        assert_eq!(
+            sources(server_wide),
+            [
+                ("log.retention.ms", "77000", OF_SERVER),
+                ("log.retention.ms", "604800000", DEFAULT)
+            ]
+        );
+        assert_eq!(of("segment.ms").config_source, DEFAULT);
+    }
+    let plain = DescribeConfigsRequest {
+        resources: vec![DescribeConfigsResource {
+            resource_type: TOPIC,
+            resource_name: "described".to_owned(),
+            configuration_keys: None,
+        }],
+        ..DescribeConfigsRequest::default()
+    };
+    for config in &client.call(4, &plain).results[0].configs {
+        assert!(config.synonyms.is_empty() && config.documentation.is_none());
+    }
+}
+
+#[test]
+fn the_servers_own_settings_are_shown_read_only() {
+    let server = Server::with(&["--default-partitions", "3"]);
+    let mut client = server.connect();
+    let shown = describe(&mut client, 4, BROKER, "1", None);
+    assert_eq!(shown.error_code, ErrorCode::NONE);
+    assert_eq!(shown.configs.len(), settings().len());
+    assert!(shown.configs.iter().all(|each| each.read_only));
+    let of = |name: &str| shown.configs.iter().find(|each| each.name == name).unwrap();
+    let partitions = of("num.partitions");
+    assert_eq!(
+        (partitions.value.as_deref(), partitions.config_source),
+        (Some("3"), OF_SERVER)
+    );
+    assert_eq!(of("log.segment.bytes").config_source, DEFAULT);
+    assert!(
+        describe(&mut client, 4, BROKER, "", None)
+            .configs
+            .is_empty()
+    );
+    for (resource_type, name, expected) in [
+        (BROKER, "2", ErrorCode::INVALID_REQUEST),
+        (BROKER, "one", ErrorCode::INVALID_REQUEST),
+        (8, "1", ErrorCode::INVALID_REQUEST),
+        (TOPIC, "missing", ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+    ] {
+        let refused = describe(&mut client, 4, resource_type, name, None);
+        assert_eq!(refused.error_code, expected, "{name}");
+        assert!(refused.error_message.is_some());
+    }
+}
+
+fn alter(
+    client: &mut Client,
+    version: i16,
+    (resource_type, name): (i8, &str),
+    configs: &[(&str, Option<&str>)],
+    validate_only: bool,
+) -> (ErrorCode, Option<String>) {
+    let request = AlterConfigsRequest {
+        resources: vec![alter_configs::AlterConfigsResource {
+            resource_type,
+            resource_name: name.to_owned(),
+            configs: configs
+                .iter()
+                .map(|(name, value)| alter_configs::AlterableConfig {
+                    name: name.to_string(),
+                    value: value.map(str::to_owned),
+                })
+                .collect(),
+        }],
+        validate_only,
+    };
+    let response = client.call(version, &request).responses.remove(0);
+    assert_eq!(
+        (response.resource_type, response.resource_name.as_str()),
+        (resource_type, name)
+    );
+    (response.error_code, response.error_message)
+}
+
+#[test]
+fn every_version_of_alter_configs_replaces_everything_that_was_set() {
+    let server = Server::start();
+    let mut client = server.connect();
+    for version in AlterConfigsRequest::VERSIONS {
+        let name = format!("version-{version}");
+        create_with(
+            &mut client,
+            &name,
+            1,
+            &[("retention.ms", "1000"), ("segment.ms", "2000")],
+        );
+        let topic = (TOPIC, name.as_str());
+        let change = [("segment.ms", Some("3000")), ("retention.bytes", None)];
+        let done = alter(&mut client, version, topic, &change, true);
+        assert_eq!(done, (ErrorCode::NONE, None));
+        assert_eq!(value(&mut client, &name, "segment.ms"), "2000");
+        let done = alter(&mut client, version, topic, &change, false);
+        assert_eq!(done, (ErrorCode::NONE, None));
+        assert_eq!(value(&mut client, &name, "segment.ms"), "3000");
+        assert_eq!(value(&mut client, &name, "retention.ms"), "604800000");
+        let (code, message) = alter(
+            &mut client,
+            version,
+            topic,
+            &[("segment.ms", Some("x"))],
+            false,
+        );
+        assert_eq!(code, ErrorCode::INVALID_CONFIG);
+        assert!(message.unwrap().contains("segment.ms"));
+        assert_eq!(value(&mut client, &name, "segment.ms"), "3000");
+    }
+}
+
+/// Name, operation, value.
+type Edit<'a> = (&'a str, i8, Option<&'a str>);
+
+fn edit(
+    client: &mut Client,
+    version: i16,
+    (resource_type, name): (i8, &str),
+    edits: &[Edit],
+    validate_only: bool,
+) -> (ErrorCode, Option<String>) {
+    let request = IncrementalAlterConfigsRequest {
+        resources: vec![incremental_alter_configs::AlterConfigsResource {
+            resource_type,
+            resource_name: name.to_owned(),
+            configs: edits
+                .iter()
+                .map(
+                    |(name, operation, value)| incremental_alter_configs::AlterableConfig {
+                        name: name.to_string(),
+                        config_operation: *operation,
+                        value: value.map(str::to_owned),
+                    },
+                )
+                .collect(),
+        }],
+        validate_only,
+    };
+    let response = client.call(version, &request).responses.remove(0);
+    assert_eq!(
+        (response.resource_type, response.resource_name.as_str()),
+        (resource_type, name)
+    );
+    (response.error_code, response.error_message)
+}
+
+#[test]
+fn every_version_of_incremental_alter_configs_changes_what_it_names() {
+    let server = Server::start();
+    let mut client = server.connect();
+    for version in IncrementalAlterConfigsRequest::VERSIONS {
+        let name = format!("version-{version}");
+        create_with(
+            &mut client,
+            &name,
+            1,
+            &[("retention.ms", "1000"), ("segment.ms", "2000")],
+        );
+        let topic = (TOPIC, name.as_str());
+        let edits = [
+            ("segment.ms", DELETE, None),
+            ("retention.bytes", SET, Some("5000")),
+            ("cleanup.policy", APPEND, Some("delete")),
+        ];
+        let done = edit(&mut client, version, topic, &edits, true);
+        assert_eq!(done, (ErrorCode::NONE, None));
+        assert_eq!(value(&mut client, &name, "retention.bytes"), "-1");
+        let done = edit(&mut client, version, topic, &edits, false);
+        assert_eq!(done, (ErrorCode::NONE, None));
+        assert_eq!(value(&mut client, &name, "segment.ms"), "604800000");
+        assert_eq!(value(&mut client, &name, "retention.bytes"), "5000");
+        assert_eq!(value(&mut client, &name, "retention.ms"), "1000");
+        assert_eq!(value(&mut client, &name, "cleanup.policy"), "delete");
+    }
+}
+
+#[test]
+fn edits_that_cannot_be_are_refused_as_a_whole() {
+    let server = Server::start();
+    let mut client = server.connect();
+    create(&mut client, "t", 1);
+    let cases: &[(&[Edit], ErrorCode, &str)] = &[
+        (
+            &[
+                ("retention.ms", SET, Some("1")),
+                ("no.such.setting", SET, Some("1")),
+            ],
+            ErrorCode::INVALID_CONFIG,
+            "no.such.setting",
+        ),
+        (
+            &[("cleanup.policy", SET, Some("compact"))],
+            ErrorCode::INVALID_CONFIG,
+            "compaction",
+        ),
+        (
+            &[("cleanup.policy", APPEND, Some("compact"))],
+            ErrorCode::INVALID_CONFIG,
+            "compaction",
+        ),
+        (
+            &[("cleanup.policy", SUBTRACT, Some("delete"))],
+            ErrorCode::INVALID_CONFIG,
+            "cleanup.policy",
+        ),
+        (
+            &[("retention.ms", APPEND, Some("1"))],
+            ErrorCode::INVALID_CONFIG,
+            "list",
+        ),
+        (
+            &[("nothing", DELETE, None)],
+            ErrorCode::INVALID_CONFIG,
+            "nothing",
+        ),
+        (
+            &[("retention.ms", SET, None)],
+            ErrorCode::INVALID_REQUEST,
+            "retention.ms",
+        ),
+        (
+            &[("retention.ms", 9, Some("1"))],
+            ErrorCode::INVALID_REQUEST,
+            "operation",
+        ),
+    ];
+    for (edits, expected, word) in cases {
+        let (code, message) = edit(&mut client, 1, (TOPIC, "t"), edits, false);
+        assert_eq!(code, *expected, "{edits:?}");
+        assert!(
+            message.as_ref().is_some_and(|text| text.contains(word)),
+            "{message:?}"
+        );
+    }
+    assert_eq!(value(&mut client, "t", "retention.ms"), "604800000");
+    let set = [("retention.ms", SET, Some("1"))];
+    let (code, _) = edit(&mut client, 1, (TOPIC, "missing"), &set, false);
+    assert_eq!(code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+}
+
+#[test]
+fn the_servers_settings_cannot_be_altered() {
+    let server = Server::start();
+    let mut client = server.connect();
+    for (resource, expected) in [
+        ((BROKER, "1"), ErrorCode::INVALID_CONFIG),
+        ((BROKER, ""), ErrorCode::INVALID_CONFIG),
+        ((BROKER, "7"), ErrorCode::INVALID_REQUEST),
+        ((16, "x"), ErrorCode::INVALID_REQUEST),
+    ] {
+        let edits = [("log.retention.ms", SET, Some("1"))];
+        let (code, message) = edit(&mut client, 1, resource, &edits, false);
+        assert_eq!(code, expected);
+        assert!(message.is_some());
+        let configs = [("log.retention.ms", Some("1"))];
+        let (code, message) = alter(&mut client, 2, resource, &configs, false);
+        assert_eq!(code, expected);
+        assert!(message.is_some());
+    }
+}
+
+#[test]
+fn a_changed_setting_works_at_once_and_after_a_kill() {
+    let mut server = Server::start();
+    let mut client = server.connect();
+    let topic = create(&mut client, "recompressed", 1);
+    let sent = batch_in(Compression::Gzip, &["x"]);
+    produce(&mut client, &topic, 0, &sent);
+    let edits = [("compression.type", SET, Some("zstd"))];
+    edit(&mut client, 1, (TOPIC, "recompressed"), &edits, false);
+    produce(&mut client, &topic, 0, &sent);
+    server.kill9();
+    server.restart();
+    let mut client = server.connect();
+    produce(&mut client, &topic, 0, &sent);
+    let fetched = batches_of(&fetch(&mut client, &topic, 0, 0));
+    let codecs: Vec<_> = fetched.iter().map(|batch| batch.compression()).collect();
+    assert_eq!(
+        codecs,
+        [Compression::Gzip, Compression::Zstd, Compression::Zstd]
+    );
+    assert_eq!(
+        value(&mut client, "recompressed", "compression.type"),
+        "zstd"
+    );
+}

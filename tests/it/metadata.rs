@@ -1,0 +1,363 @@
+//! Metadata, ApiVersions and DescribeCluster: how a client finds its way.
+
+use streamline::handlers::APIS;
+use streamline::protocol::kafka::{ApiKey, ErrorCode, Request, decode_response};
+use streamline::protocol::messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
+use streamline::protocol::messages::describe_cluster::DescribeClusterRequest;
+use streamline::protocol::messages::metadata::{
+    MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseTopic,
+};
+use uuid::Uuid;
+
+use crate::kafka::{create, create_with};
+use crate::support::{Client, Server};
+
+const METADATA: i16 = 13;
+
+fn named(names: &[&str]) -> MetadataRequest {
+    MetadataRequest {
+        topics: Some(
+            names
+                .iter()
+                .map(|name| MetadataRequestTopic {
+                    name: Some(name.to_string()),
+                    ..MetadataRequestTopic::default()
+                })
+                .collect(),
+        ),
+        ..MetadataRequest::default()
+    }
+}
+
+fn by_id(id: Uuid) -> MetadataRequest {
+    MetadataRequest {
+        topics: Some(vec![MetadataRequestTopic {
+            topic_id: id,
+            name: None,
+        }]),
+        ..MetadataRequest::default()
+    }
+}
+
+fn names(response: &MetadataResponse) -> Vec<&str> {
+    let name = |topic: &'_ MetadataResponseTopic| topic.name.is_some();
+    assert!(response.topics.iter().all(name));
+    response
+        .topics
+        .iter()
+        .filter_map(|topic| topic.name.as_deref())
+        .collect()
+}
+
+#[test]
+fn every_version_of_metadata_says_where_partitions_are() {
+    let server = Server::start();
+    let mut client = server.connect();
+    let topic = create(&mut client, "places", 3);
+    let address = server.kafka_addr();
+    for version in MetadataRequest::VERSIONS {
+        let response = client.call(version, &named(&["places"]));
+        let [node] = &response.brokers[..] else {
+            panic!("one broker: {response:?}");
+        };
+        assert_eq!(node.node_id, 1);
+        assert_eq!(node.host, address.ip().to_string());
+        assert_eq!(node.port, i32::from(address.port()));
+        assert_eq!(node.rack, None);
+        assert_eq!(response.controller_id, if version >= 1 { 1 } else { -1 });
+        assert_eq!(response.cluster_id.is_some(), version >= 2);
+        let [described] = &response.topics[..] else {
+            panic!("one topic: {response:?}");
+        };
+        assert_eq!(described.error_code, ErrorCode::NONE);
+        assert_eq!(described.name.as_deref(), Some("places"));
+        let id = if version >= 10 { topic.id } else { Uuid::nil() };
+        assert_eq!(described.topic_id, id);
+        assert!(!described.is_internal);
+        let indexes: Vec<i32> = described
+            .partitions
+            .iter()
+            .map(|each| each.partition_index)
+            .collect();
+        assert_eq!(indexes, [0, 1, 2]);
+        for partition in &described.partitions {
+            assert_eq!(partition.error_code, ErrorCode::NONE);
+            assert_eq!(partition.leader_id, 1);
+            assert_eq!(partition.leader_epoch, if version >= 7 { 0 } else { -1 });
+            assert_eq!(
+                (&partition.replica_nodes[..], &partition.isr_nodes[..]),
+                (&[1][..], &[1][..])
+            );
+            assert!(partition.offline_replicas.is_empty());
+        }
+    }
+}
+
+#[test]
+fn all_topics_or_none_are_asked_for_as_each_version_says_it() {
+    let server = Server::start();
+    let mut client = server.connect();
+    create(&mut client, "b", 1);
+    create(&mut client, "a", 1);
+    let (none, all) = (
+        named(&[]),
+        MetadataRequest {
+            topics: None,
+            ..MetadataRequest::default()
+        },
+    );
+    assert_eq!(names(&client.call(0, &none)), ["a", "b"]);
+    for version in 1..=METADATA {
+        assert_eq!(
+            names(&client.call(version, &all)),
+            ["a", "b"],
+            "version {version}"
+        );
+        assert!(
+            client.call(version, &none).topics.is_empty(),
+            "version {version}"
+        );
+    }
+}
+
+#[test]
+fn topics_are_created_when_both_sides_want_it() {
+    let willing = Server::with(&["--default-partitions", "2"]);
+    let mut client = willing.connect();
+    let without = MetadataRequest {
+        allow_auto_topic_creation: false,
+        ..named(&["wanted"])
+    };
+    let refused = client.call(METADATA, &without);
+    assert_eq!(
+        refused.topics[0].error_code,
+        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+    );
+    let created = client.call(METADATA, &named(&["wanted"]));
+    assert_eq!(created.topics[0].error_code, ErrorCode::NONE);
+    assert_eq!(created.topics[0].partitions.len(), 2);
+    assert!(!created.topics[0].topic_id.is_nil());
+    let again = client.call(METADATA, &without);
+    assert_eq!(again.topics[0].topic_id, created.topics[0].topic_id);
+    // Versions before 4 cannot refuse, and so agree.
+    let old = client.call(3, &named(&["by-an-old-client"]));
+    assert_eq!(old.topics[0].error_code, ErrorCode::NONE);
+
+    let unwilling = Server::with(&["--auto-create-topics", "off"]);
+    let mut client = unwilling.connect();
+    let refused = client.call(METADATA, &named(&["wanted"]));
+    assert_eq!(
+        refused.topics[0].error_code,
+        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+    );
+}
+
+#[test]
+fn names_that_cannot_be_are_invalid_and_not_unknown() {
+    let server = Server::start();
+    let mut client = server.connect();
+    create(&mut client, "dotted.name", 1);
+    for name in [
+        "",
+        "..",
+        "with space",
+        "ümlaut",
+        "dotted_name",
+        &"x".repeat(250),
+    ] {
+        for allow_auto_topic_creation in [false, true] {
+            let request = MetadataRequest {
+                allow_auto_topic_creation,
+                ..named(&[name])
+            };
+            let refused = client.call(METADATA, &request);
+            assert_eq!(
+                refused.topics[0].error_code,
+                ErrorCode::INVALID_TOPIC_EXCEPTION,
+                "{name:?}"
+            );
+            assert_eq!(refused.topics[0].name.as_deref(), Some(name));
+        }
+    }
+}
+
+#[test]
+fn topics_are_found_by_id_from_version_12() {
+    let server = Server::start();
+    let mut client = server.connect();
+    let topic = create(&mut client, "identified", 1);
+    for version in [12, 13] {
+        let found = client.call(version, &by_id(topic.id));
+        assert_eq!(names(&found), ["identified"]);
+        let unknown = client.call(version, &by_id(Uuid::from_u128(9)));
+        assert_eq!(unknown.topics[0].error_code, ErrorCode::UNKNOWN_TOPIC_ID);
+        assert_eq!(unknown.topics[0].name, None);
+        assert_eq!(unknown.topics[0].topic_id, Uuid::from_u128(9));
+    }
+    for version in [10, 11] {
+        let refused = client.call(version, &by_id(topic.id));
+        assert_eq!(refused.topics[0].error_code, ErrorCode::INVALID_REQUEST);
+    }
+}
+
+#[test]
+fn operations_are_told_only_to_those_who_ask() {
+    let server = Server::start();
+    let mut client = server.connect();
+    create(&mut client, "topic", 1);
+    let asking = MetadataRequest {
+        include_cluster_authorized_operations: true,
+        include_topic_authorized_operations: true,
+        ..named(&["topic"])
+    };
+    for version in 8..=10 {
+        let told = client.call(version, &asking);
+        assert!(told.cluster_authorized_operations > 0);
+        assert!(told.topics[0].topic_authorized_operations > 0);
+        let silent = client.call(version, &named(&["topic"]));
+        assert_eq!(silent.cluster_authorized_operations, i32::MIN);
+        assert_eq!(silent.topics[0].topic_authorized_operations, i32::MIN);
+    }
+}
+
+#[test]
+fn an_advertised_address_is_told_instead_of_the_one_that_was_reached() {
+    let server = Server::with(&["--advertised-addr", "kafka.example:19092"]);
+    let mut client = server.connect();
+    let node = &client.call(METADATA, &named(&[])).brokers[0];
+    assert_eq!((node.host.as_str(), node.port), ("kafka.example", 19092));
+    let cluster = client.call(2, &DescribeClusterRequest::default());
+    assert_eq!(cluster.brokers[0].host, "kafka.example");
+}
+
+#[test]
+fn every_version_of_describe_cluster_names_the_one_node() {
+    let server = Server::start();
+    let mut client = server.connect();
+    let cluster_id = client.call(METADATA, &named(&[])).cluster_id.unwrap();
+    for version in DescribeClusterRequest::VERSIONS {
+        for include_cluster_authorized_operations in [false, true] {
+            let request = DescribeClusterRequest {
+                include_cluster_authorized_operations,
+                ..DescribeClusterRequest::default()
+            };
+            let response = client.call(version, &request);
+            assert_eq!(
+                (response.error_code, response.error_message),
+                (ErrorCode::NONE, None)
+            );
+            assert_eq!(
+                (&response.cluster_id, response.controller_id),
+                (&cluster_id, 1)
+            );
+            assert_eq!(response.brokers.len(), 1);
+            assert_eq!(response.brokers[0].broker_id, 1);
+            assert_eq!(
+                response.brokers[0].port,
+                i32::from(server.kafka_addr().port())
+            );
+            let operations = response.cluster_authorized_operations;
+            assert_eq!(operations > 0, include_cluster_authorized_operations);
+        }
+    }
+    for (endpoint_type, expected) in [
+        (2, ErrorCode::MISMATCHED_ENDPOINT_TYPE),
+        (3, ErrorCode::UNSUPPORTED_ENDPOINT_TYPE),
+    ] {
+        let request = DescribeClusterRequest {
+            endpoint_type,
+            ..DescribeClusterRequest::default()
+        };
+        let refused = client.call(1, &request);
+        assert_eq!(refused.error_code, expected);
+        assert!(refused.error_message.is_some());
+    }
+}
+
+fn introduced(name: &str, version: &str) -> ApiVersionsRequest {
+    ApiVersionsRequest {
+        client_software_name: name.to_owned(),
+        client_software_version: version.to_owned(),
+    }
+}
+
+#[test]
+fn every_version_of_api_versions_lists_what_is_served() {
+    let server = Server::start();
+    let mut client = server.connect();
+    for version in ApiVersionsRequest::VERSIONS {
+        let response = client.call(version, &introduced("test-client", "1.0.0"));
+        assert_eq!(response.error_code, ErrorCode::NONE);
+        assert_eq!(response.api_keys.len(), APIS.len());
+        for api in APIS {
+            let told = response
+                .api_keys
+                .iter()
+                .find(|each| each.api_key == api.key as i16);
+            let told = told.unwrap_or_else(|| panic!("{} is missing", api.key));
+            assert_eq!(told.max_version, *api.versions.end(), "{}", api.key);
+            let lowest = if api.key == ApiKey::Produce {
+                0
+            } else {
+                *api.versions.start()
+            };
+            assert_eq!(told.min_version, lowest, "{}", api.key);
+        }
+        assert!(response.supported_features.is_empty());
+    }
+}
+
+#[test]
+fn a_version_of_api_versions_from_the_future_is_answered_in_version_0() {
+    let server = Server::start();
+    let mut client = server.connect();
+    // Header with client id and tags, and a body that nobody here can know.
+    let mut frame = vec![0, 0, 0, 17, 0, 18, 0, 99, 0, 0, 0, 7, 0, 1, b'x', 0];
+    frame.extend([1, 2, 3, 4, 5]);
+    client.send_raw(&frame).unwrap();
+    let answer = client.receive_frame().unwrap();
+    let (id, response): (i32, ApiVersionsResponse) =
+        decode_response::<ApiVersionsRequest>(answer, 0).unwrap();
+    assert_eq!(
+        (id, response.error_code),
+        (7, ErrorCode::UNSUPPORTED_VERSION)
+    );
+    let [own] = &response.api_keys[..] else {
+        panic!("only its own range: {response:?}");
+    };
+    assert_eq!((own.api_key, own.min_version, own.max_version), (18, 0, 4));
+    // The connection goes on, since the client tries again on it.
+    let retried = client.call(4, &introduced("test-client", "1.0.0"));
+    assert_eq!(retried.error_code, ErrorCode::NONE);
+}
+
+#[test]
+fn software_names_that_would_spoil_a_log_are_refused() {
+    let server = Server::start();
+    let mut client = server.connect();
+    for (name, version) in [
+        ("", "1"),
+        ("a b", "1"),
+        ("a\n", "1"),
+        ("a", ""),
+        ("a", "-1"),
+    ] {
+        for api_version in [3, 4] {
+            let refused = client.call(api_version, &introduced(name, version));
+            assert_eq!(
+                refused.error_code,
+                ErrorCode::INVALID_REQUEST,
+                "{name:?} {version:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn kafkas_internal_topics_are_marked() {
+    let server = Server::start();
+    let mut client: Client = server.connect();
+    create_with(&mut client, "__consumer_offsets", 1, &[]);
+    let response = client.call(METADATA, &named(&["__consumer_offsets"]));
+    assert!(response.topics[0].is_internal);
+}
