@@ -13,18 +13,19 @@ mod metrics;
 mod socket;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use serde::Serialize;
 
+use super::refusals::Refusals;
 use crate::metrics::{HttpRejection, PrometheusHandle};
+use connection::Peer;
 
 pub use health::Health;
 pub use info::Facts;
@@ -57,12 +58,8 @@ const ENDPOINTS: &[(&str, &str)] = &[
     ("/info", "version, build, addresses, counts"),
 ];
 
-fn router(state: HttpState, request_timeout: Duration, body_bytes_max: u64) -> Router {
-    let guard = Guard {
-        state: state.clone(),
-        request_timeout,
-        body_bytes_max,
-    };
+fn router(state: HttpState, limits: Limits, refusals: Arc<Refusals>) -> Router {
+    let guard = Guard { limits, refusals };
     Router::new()
         .route("/", get(index))
         .route("/metrics", get(metrics::get))
@@ -127,39 +124,45 @@ fn json_error(status: StatusCode, error: String) -> Response {
 
 #[derive(Clone)]
 struct Guard {
-    state: HttpState,
-    request_timeout: Duration,
-    body_bytes_max: u64,
+    limits: Limits,
+    refusals: Arc<Refusals>,
 }
 
 /// What holds for every request: no large body, an answer in bounded time, nothing cached on the way.
-async fn guarded(State(guard): State<Guard>, request: Request, next: Next) -> Response {
-    let rejected = &guard.state.handle.metrics();
+async fn guarded(
+    State(guard): State<Guard>,
+    Extension(Peer(peer)): Extension<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
     let body_bytes = content_length(&request);
     let method = request.method().clone();
     let path = request.uri().path().to_string();
-    let mut response = if body_bytes > guard.body_bytes_max {
-        rejected
-            .http_rejected
-            .get(HttpRejection::BodyTooLarge)
-            .inc();
-        let error = format!(
-            "the body has {body_bytes} bytes, the limit is {}",
-            guard.body_bytes_max
-        );
-        json_error(StatusCode::PAYLOAD_TOO_LARGE, error)
+    let refused = |reason, status, why: String| {
+        guard
+            .refusals
+            .http(reason, peer, &format_args!("{method} {path}: {why}"));
+        json_error(status, why)
+    };
+    let Limits {
+        body_bytes_max,
+        request_timeout,
+        ..
+    } = guard.limits;
+    let mut response = if body_bytes > body_bytes_max {
+        refused(
+            HttpRejection::BodyTooLarge,
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body has {body_bytes} bytes, the limit is {body_bytes_max}"),
+        )
     } else {
-        match tokio::time::timeout(guard.request_timeout, next.run(request)).await {
+        match tokio::time::timeout(request_timeout, next.run(request)).await {
             Ok(response) => response,
-            Err(_) => {
-                rejected
-                    .http_rejected
-                    .get(HttpRejection::RequestTimeout)
-                    .inc();
-                tracing::warn!(%method, path, "no answer within {:?}", guard.request_timeout);
-                let error = format!("no answer within {:?}", guard.request_timeout);
-                json_error(StatusCode::SERVICE_UNAVAILABLE, error)
-            }
+            Err(_) => refused(
+                HttpRejection::RequestTimeout,
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("no answer within {request_timeout:?}"),
+            ),
         }
     };
     let headers = response.headers_mut();

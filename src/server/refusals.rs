@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::clock::Clock;
 use crate::metrics::catalog::LabelValues;
-use crate::metrics::{ConnectionRejection, Metrics, RequestRejection};
+use crate::metrics::{ConnectionRejection, HttpRejection, Metrics, RequestRejection};
 
 /// The same refusal of the same address is logged once in this time.
 const QUIET: Duration = Duration::from_secs(60);
@@ -53,6 +53,14 @@ impl Refusals {
         self.metrics.requests_rejected.get(reason).inc();
         if let Some(silenced) = self.may_log(reason.as_str(), peer) {
             tracing::warn!(%peer, reason = reason.as_str(), silenced, "connection closed: {what}");
+        }
+    }
+
+    /// A connection or request that was refused on the HTTP port.
+    pub fn http(&self, reason: HttpRejection, peer: SocketAddr, what: &dyn Display) {
+        self.metrics.http_rejected.get(reason).inc();
+        if let Some(silenced) = self.may_log(reason.as_str(), peer) {
+            tracing::warn!(%peer, reason = reason.as_str(), silenced, "http refused: {what}");
         }
     }
 

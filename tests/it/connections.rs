@@ -1,7 +1,9 @@
 //! Limits and time-outs of connections, seen from the client and in the metrics.
 
 use crate::support::{Client, Server};
+use streamline::protocol::kafka::encode_request;
 use streamline::protocol::messages::api_versions::ApiVersionsRequest;
+use streamline::protocol::messages::produce::ProduceRequest;
 
 fn is_served(client: &mut Client) -> bool {
     let request = ApiVersionsRequest::default();
@@ -25,6 +27,25 @@ fn connections_are_counted_while_they_are_open() {
     drop(clients);
     server.until_metric("streamline_connections_active", &[], Some(0.0));
     server.until_metric("streamline_connections_total", &[], Some(5.0));
+}
+
+#[test]
+fn a_client_that_vanishes_in_mid_request_leaves_nothing_behind() {
+    let server = Server::start();
+    let mut staying = server.connect();
+    assert!(is_served(&mut staying));
+    let mut vanishing = server.connect();
+    let frame = encode_request(1, 9, Some("test"), &ProduceRequest::default()).unwrap();
+    vanishing.send_raw(&frame[..frame.len() / 2]).unwrap();
+    server.until_metric("streamline_connections_active", &[], Some(2.0));
+    drop(vanishing);
+    server.until_metric("streamline_connections_active", &[], Some(1.0));
+    let metrics = server.metrics();
+    for error in ["false", "true"] {
+        let labels = [("api_key", "produce"), ("error", error)];
+        assert_eq!(metrics.value("streamline_requests_total", &labels), None);
+    }
+    assert!(is_served(&mut staying));
 }
 
 #[test]

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Router;
+use axum::extract::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
@@ -13,7 +16,12 @@ use tokio::sync::watch;
 
 use super::Limits;
 use super::socket::TimedSocket;
-use crate::metrics::{HttpRejection, Metrics};
+use crate::metrics::HttpRejection;
+use crate::server::refusals::Refusals;
+
+/// Whom a request came from; an extension of each.
+#[derive(Clone, Copy)]
+pub(super) struct Peer(pub SocketAddr);
 
 /// Serves until the client goes, breaks the rules, or `stop` becomes true; then the response in flight is finished.
 pub(super) async fn serve(
@@ -21,7 +29,7 @@ pub(super) async fn serve(
     peer: SocketAddr,
     router: Router,
     limits: Limits,
-    metrics: Arc<Metrics>,
+    refusals: Arc<Refusals>,
     mut stop: watch::Receiver<bool>,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
@@ -29,11 +37,16 @@ pub(super) async fn serve(
         return;
     }
     let (socket, mid_request) = TimedSocket::new(stream, limits.response_timeout);
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        router.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
         .max_buf_size(limits.header_bytes_max)
-        .serve_connection(TokioIo::new(socket), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(socket), service);
     let mut connection = std::pin::pin!(connection);
     let served = tokio::select! {
         outcome = connection.as_mut() => Some(outcome),
@@ -56,10 +69,7 @@ pub(super) async fn serve(
         error.is_parse().then_some(HttpRejection::Malformed)
     };
     match rejection {
-        Some(reason) => {
-            metrics.http_rejected.get(reason).inc();
-            tracing::info!(%peer, %error, "http request refused");
-        }
+        Some(reason) => refusals.http(reason, peer, &error),
         None => tracing::debug!(%peer, %error, "http connection ended"),
     }
 }

@@ -95,6 +95,10 @@ impl Health {
         self.listener.watch(Arc::new(probe));
     }
 
+    pub(super) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
     /// How long the server has been running.
     pub fn uptime(&self) -> Duration {
         self.clock.monotonic().saturating_sub(self.started)

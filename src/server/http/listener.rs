@@ -14,7 +14,8 @@ use tokio::task::JoinSet;
 
 use super::health::PROBE_BACKGROUND_INTERVAL;
 use super::{HttpState, connection, router};
-use crate::metrics::{HttpRejection, Metrics};
+use crate::metrics::HttpRejection;
+use crate::server::refusals::Refusals;
 
 /// What a client of the HTTP port may take.
 #[derive(Clone, Copy, Debug)]
@@ -115,9 +116,9 @@ async fn run(
     limits: Limits,
     mut stop: watch::Receiver<bool>,
 ) {
-    let metrics = state.handle.metrics();
     let health = Arc::clone(&state.health);
-    let router = router(state, limits.request_timeout, limits.body_bytes_max);
+    let refusals = Arc::new(Refusals::new(state.handle.metrics(), health.clock()));
+    let router = router(state, limits, Arc::clone(&refusals));
     let open = Arc::new(Open::default());
     let for_connections = stop.clone();
     let mut connections = JoinSet::new();
@@ -128,14 +129,14 @@ async fn run(
                 Ok((stream, peer)) => match open.admit(peer.ip(), &limits) {
                     Some(place) => {
                         let serving = connection::serve(
-                            stream, peer, router.clone(), limits, Arc::clone(&metrics), for_connections.clone(),
+                            stream, peer, router.clone(), limits, Arc::clone(&refusals), for_connections.clone(),
                         );
                         connections.spawn(async move {
                             serving.await;
                             drop(place);
                         });
                     }
-                    None => refuse(stream, peer, &metrics),
+                    None => refuse(stream, peer, &refusals),
                 },
                 Err(error) => {
                     tracing::warn!(%error, "accepting an http connection failed");
@@ -155,12 +156,9 @@ async fn run(
     while connections.join_next().await.is_some() {}
 }
 
-fn refuse(stream: TcpStream, peer: SocketAddr, metrics: &Metrics) {
-    metrics
-        .http_rejected
-        .get(HttpRejection::TooManyConnections)
-        .inc();
-    tracing::info!(%peer, "http connection refused: too many are open");
+fn refuse(stream: TcpStream, peer: SocketAddr, refusals: &Refusals) {
+    let reason = HttpRejection::TooManyConnections;
+    refusals.http(reason, peer, &"too many connections are open");
     // A fresh socket takes this much without waiting; if it does not, closing says the same.
     let _ = stream.try_write(
         b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-type: application/json\r\n\
