@@ -186,6 +186,10 @@ impl Reader {
             let bytes = records
                 .to_bytes()
                 .map_err(CliError::io("the fetched records"))?;
+            // Nothing new comes as no bytes, or as null.
+            if bytes.is_empty() {
+                continue;
+            }
             self.show(partition, bytes)?;
         }
         Ok(())

@@ -162,6 +162,23 @@ fn what_is_produced_is_consumed_from_beginning_offset_and_time() {
 }
 
 #[test]
+fn partitions_with_nothing_new_do_not_stop_a_reader() {
+    let server = Server::start();
+    text(
+        &server,
+        &["topics", "create", "wide", "--partitions", "3"],
+        "",
+    );
+    text(
+        &server,
+        &["produce", "wide", "-p", "2", "--value", "found"],
+        "",
+    );
+    let follow = ["consume", "wide", "--from-beginning", "-n", "1"];
+    assert_eq!(text(&server, &follow, ""), "found\n");
+}
+
+#[test]
 fn bad_arguments_are_named_with_their_remedy() {
     let server = Server::start();
     text(&server, &["topics", "create", "one"], "");
