@@ -274,3 +274,18 @@ async fn config_edits_apply_at_once_and_only_when_all_are_allowed() {
         broker.config.topic_defaults.retention_ms
     );
 }
+
+#[tokio::test]
+async fn clients_are_told_the_address_they_reached_unless_one_is_set() {
+    let home = Home::new();
+    let broker = home.open().await;
+    let told = |local: &str| broker.advertised(local.parse().unwrap());
+    assert_eq!(told("10.1.2.3:9092"), ("10.1.2.3".to_owned(), 9092));
+    assert_eq!(told("[fd00::1]:9092"), ("fd00::1".to_owned(), 9092));
+    // A client that came by IPv4 to a socket of both families.
+    assert_eq!(told("[::ffff:10.1.2.3]:1"), ("10.1.2.3".to_owned(), 1));
+    drop(broker);
+    let broker = home.open_with(&[("advertised_addr", "kafka:19092")]).await;
+    let told = broker.advertised("10.1.2.3:9092".parse().unwrap());
+    assert_eq!(told, ("kafka".to_owned(), 19092));
+}

@@ -86,6 +86,22 @@ pub enum TopicError {
     Interrupted,
 }
 
+impl TopicError {
+    /// True when the change failed because of the server's surroundings, and not because of what was asked.
+    fn is_fault(&self) -> bool {
+        match self {
+            TopicError::Catalog(error) => error.is_fault(),
+            TopicError::Storage(_) | TopicError::Interrupted => true,
+            TopicError::InvalidName(_)
+            | TopicError::AlreadyExists(_)
+            | TopicError::Unknown(_)
+            | TopicError::InvalidPartitions(_)
+            | TopicError::LimitReached(_)
+            | TopicError::InvalidConfig(_) => false,
+        }
+    }
+}
+
 impl From<ConfigError> for TopicError {
     fn from(error: ConfigError) -> Self {
         TopicError::InvalidConfig(error.to_string())
@@ -191,7 +207,13 @@ impl Broker {
             let _turn = turn.topic_changes.lock().await;
             change(broker).await
         });
-        task.await.unwrap_or(Err(TopicError::Interrupted))
+        let outcome = task.await.unwrap_or(Err(TopicError::Interrupted));
+        if let Err(fault) = &outcome
+            && fault.is_fault()
+        {
+            error!(%fault, "a topic could not be changed");
+        }
+        outcome
     }
 
     async fn create_now(self: Arc<Self>, new: NewTopic) -> Result<Arc<Topic>, TopicError> {

@@ -149,7 +149,7 @@ fn sources(
     let server_wide = broker
         .settings
         .iter()
-        .find(|each| kafka_name(each) == definition.server_name);
+        .find(|each| is_spelled(&each.setting.name, definition.server_name));
     if let Some(setting) = server_wide {
         sources.extend(server_sources(setting, definition.server_name));
     } else {
@@ -217,6 +217,12 @@ fn kafka_name(setting: &Effective) -> String {
         Some(name) => name.to_owned(),
         None => setting.setting.name.replace('_', "."),
     }
+}
+
+/// Whether a setting of ours is the one that Kafka spells with dots.
+fn is_spelled(setting: &str, kafka_name: &str) -> bool {
+    let undotted = |byte| if byte == b'.' { b'_' } else { byte };
+    setting.bytes().eq(kafka_name.bytes().map(undotted))
 }
 
 fn check_broker(name: &str) -> Result<(), Refusal> {

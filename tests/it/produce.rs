@@ -289,6 +289,34 @@ fn an_idempotent_producer_is_checked() {
 }
 
 #[test]
+fn an_idempotent_producer_is_known_after_a_kill_and_after_a_clean_stop() {
+    let mut server = Server::start();
+    let topic = create(&mut server.connect(), "remembering", 1);
+    let mut sequence = 0;
+    for kill in [true, false, true] {
+        let sent = batch_of(42, 3, sequence, &["a", "b"]);
+        let offset = produce(&mut server.connect(), &topic, 0, &sent);
+        assert_eq!(offset, i64::from(sequence));
+        match kill {
+            true => server.kill9(),
+            false => assert!(server.terminate().success()),
+        }
+        server.restart();
+        let mut client = server.connect();
+        assert_eq!(
+            produce(&mut client, &topic, 0, &sent),
+            offset,
+            "a duplicate"
+        );
+        let gap = try_produce(&mut client, &topic, 0, &batch_of(42, 3, 99, &["x"]));
+        assert_eq!(gap.error_code, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+        sequence += 2;
+    }
+    let all = fetch(&mut server.connect(), &topic, 0, 0);
+    assert_eq!(values_of(&all), ["a", "b"].repeat(3));
+}
+
+#[test]
 fn log_append_time_is_the_servers_and_is_told_to_the_producer() {
     let server = Server::start();
     let mut client = server.connect();
