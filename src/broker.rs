@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use tokio::sync::watch;
 
 use crate::catalog::{self, Catalog};
 use crate::clock::Clock;
@@ -44,6 +45,7 @@ pub struct Broker {
     /// Held by whoever changes the set of topics or a topic's configs, so that such changes happen one after another
     /// and catalog and storage see them in the same order.
     topic_changes: tokio::sync::Mutex<()>,
+    stopping: watch::Sender<bool>,
 }
 
 impl Broker {
@@ -87,6 +89,7 @@ impl Broker {
                 clock,
                 overrides: RwLock::new(overrides),
                 topic_changes: tokio::sync::Mutex::default(),
+                stopping: watch::Sender::new(false),
             }))
         })
         .await
@@ -98,6 +101,18 @@ impl Broker {
             Some(endpoint) => (endpoint.host.clone(), endpoint.port),
             None => (local.ip().to_canonical().to_string(), local.port()),
         }
+    }
+
+    /// Ends all waiting for something to happen, because the server stops: what waits is answered with what there is.
+    pub fn stop_waiting(&self) {
+        self.stopping.send_replace(true);
+        self.groups.close();
+    }
+
+    /// Resolves once the server stops.
+    pub async fn stops(&self) {
+        // The sender is part of this broker, so waiting cannot fail.
+        let _ = self.stopping.subscribe().wait_for(|stops| *stops).await;
     }
 
     /// What was set for a topic; empty for a topic that does not exist.

@@ -1,7 +1,7 @@
 //! Fetch: batches from partitions' logs, waited for if there are none yet.
 //!
 //! A fetch is answered the moment it has `min_bytes`, or a partition has something to say that is not records, and at
-//! `max_wait_ms` at the latest, with every partition it named. Batches are always whole: the first of the first
+//! `max_wait_ms` or when the server stops at the latest, with every partition it named. Batches are always whole: the first of the first
 //! partition that has any comes even if it exceeds the limits (KIP-74), since a consumer could never get past it.
 //! Fetch sessions (KIP-227) are not kept: every response has session id 0, which tells clients to go on naming all
 //! their partitions.
@@ -41,7 +41,7 @@ pub(super) async fn handle(call: Call, request: FetchRequest) -> Answer<FetchRes
         });
     }
     let plan = Arc::new(Plan::new(&call.broker, call.version, request));
-    match plan.fetch().await {
+    match plan.fetch(&call.broker).await {
         Some(round) => plan.answer(round),
         None => plan.answer(plan.broken_down()),
     }
@@ -125,7 +125,7 @@ impl Plan {
     }
 
     /// `None` if reading broke down, which only our own bugs and the runtime's end can bring about.
-    async fn fetch(self: &Arc<Self>) -> Option<Round> {
+    async fn fetch(self: &Arc<Self>, broker: &Broker) -> Option<Round> {
         let round = self.read().await?;
         if self.is_enough(&round) || self.max_wait.is_zero() {
             return Some(round);
@@ -146,7 +146,11 @@ impl Plan {
             if self.is_enough(&round) {
                 return Some(round);
             }
-            if timeout_at(deadline, news).await.is_err() {
+            let waited = tokio::select! {
+                waited = timeout_at(deadline, news) => waited.is_ok(),
+                () = broker.stops() => false,
+            };
+            if !waited {
                 return self.read().await;
             }
         }

@@ -139,6 +139,13 @@ impl Server {
             }
         });
         let config = broker.config.clone();
+        if descriptors.is_some_and(|limit| limit < config.max_connections as u64) {
+            tracing::warn!(
+                descriptors,
+                max_connections = config.max_connections,
+                "the system allows fewer open files than max_connections"
+            );
+        }
         let connections = Connections::new(&config);
         {
             let mut facts = facts.lock();
@@ -257,8 +264,7 @@ impl Running {
         if self.accepting.await.is_err() {
             tracing::error!("the listener had panicked");
         }
-        // Members that wait for a rebalance are told to come again.
-        self.broker.groups.close();
+        self.broker.stop_waiting();
         let patience = Duration::from_millis(self.config.shutdown_timeout_ms);
         let cut_off = self.connections.drain(patience).await;
         if cut_off > 0 {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::support::{Server, until};
 use streamline::protocol::messages::api_versions::ApiVersionsRequest;
+use streamline::protocol::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
+use streamline::protocol::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
 
 #[test]
 fn a_signal_stops_the_server_in_order() {
@@ -33,6 +35,49 @@ fn readiness_ends_before_the_port_closes() {
     // Still served, for those who have not noticed yet.
     server.connect().call(0, &ApiVersionsRequest::default());
     assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn a_waiting_fetch_is_answered_early() {
+    let mut server = Server::start();
+    let mut client = server.connect();
+    let topic = CreateTopicsRequest {
+        topics: vec![CreatableTopic {
+            name: "orders".to_string(),
+            num_partitions: 1,
+            replication_factor: 1,
+            ..CreatableTopic::default()
+        }],
+        timeout_ms: 10_000,
+        ..CreateTopicsRequest::default()
+    };
+    let created = client.call(5, &topic);
+    assert!(!created.topics[0].error_code.is_error(), "{created:?}");
+    let fetch = FetchRequest {
+        max_wait_ms: i32::MAX,
+        min_bytes: 1,
+        max_bytes: i32::MAX,
+        topics: vec![FetchTopic {
+            topic: "orders".to_string(),
+            partitions: vec![FetchPartition {
+                partition_max_bytes: 1_000_000,
+                ..FetchPartition::default()
+            }],
+            ..FetchTopic::default()
+        }],
+        ..FetchRequest::default()
+    };
+    let sent = client.send(12, &fetch);
+    // Should the signal arrive before the fetch does, it would not be answered at all.
+    std::thread::sleep(Duration::from_millis(200));
+    let before = std::time::Instant::now();
+    server.signal("TERM");
+    let (id, response) = client.receive::<FetchRequest>(12);
+    assert_eq!(id, sent);
+    let partition = &response.responses[0].partitions[0];
+    assert!(!partition.error_code.is_error(), "{partition:?}");
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(before.elapsed() < Duration::from_secs(10));
 }
 
 #[test]

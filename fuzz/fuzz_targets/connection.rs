@@ -1,0 +1,83 @@
+//! Any bytes as what a client sends, arriving in pieces of any size: the frames that a connection cuts out of them are
+//! those that a simple reading of the protocol finds, and memory is only ever taken in step with what arrived.
+
+#![no_main]
+
+use bytes::{BufMut, Bytes};
+use libfuzzer_sys::fuzz_target;
+use streamline::protocol::kafka::decode_request_header;
+use streamline::server::frame::FrameReader;
+
+const FRAME_BYTES_MAX: usize = 256 * 1024;
+const FRAME_BYTES_MIN: usize = 8;
+const GROWTH_BYTES: usize = 64 * 1024;
+
+fuzz_target!(|input: (u16, u8, &[u8])| {
+    let (step, padding, bytes) = input;
+    // So that large frames come to an end without the fuzzer having to find their bytes.
+    let mut stream = bytes.to_vec();
+    stream.resize(stream.len() + usize::from(padding) * 2048, b'p');
+    let step = usize::from(step).max(1);
+    let expected = frames_of(&stream);
+
+    let mut reader = FrameReader::new(FRAME_BYTES_MAX);
+    let mut found: Vec<Bytes> = Vec::new();
+    let mut rest = stream.as_slice();
+    let refused = 'stream: loop {
+        loop {
+            match reader.next_frame() {
+                Ok(Some(frame)) => {
+                    // What a header says may be anything, as long as reading it is safe.
+                    let _ = decode_request_header(&mut frame.clone());
+                    found.push(frame);
+                }
+                Ok(None) => break,
+                Err(_) => break 'stream true,
+            }
+        }
+        if rest.is_empty() {
+            break false;
+        }
+        assert!(reader.growth() <= GROWTH_BYTES.max(stream.len()));
+        reader.grow();
+        let piece = step.min(rest.len());
+        let taken = match reader.rest_of_frame() {
+            Some(mut room) => {
+                let taken = piece.min(room.remaining_mut());
+                room.put_slice(&rest[..taken]);
+                taken
+            }
+            None => {
+                reader.push(&rest[..piece]);
+                piece
+            }
+        };
+        rest = &rest[taken..];
+    };
+    assert!(found.len() <= expected.len());
+    assert!(
+        found
+            .iter()
+            .zip(&expected)
+            .all(|(found, expected)| found == expected)
+    );
+    // Only the first frame may be refused though its length is legal: for looking like TLS or HTTP.
+    assert!(found.len() == expected.len() || (refused && found.is_empty()));
+});
+
+/// The whole frames in `stream`, up to the first length that is not legal.
+fn frames_of(mut stream: &[u8]) -> Vec<&[u8]> {
+    let mut frames = Vec::new();
+    while let Some((prefix, rest)) = stream.split_first_chunk() {
+        let length = i32::from_be_bytes(*prefix);
+        let Ok(length) = usize::try_from(length) else {
+            break;
+        };
+        if !(FRAME_BYTES_MIN..=FRAME_BYTES_MAX).contains(&length) || rest.len() < length {
+            break;
+        }
+        frames.push(&rest[..length]);
+        stream = &rest[length..];
+    }
+    frames
+}
