@@ -116,6 +116,7 @@ impl Decoder {
         }
     }
 
+    #[inline]
     fn take(&mut self, len: usize) -> Result<Range<usize>, DecodeError> {
         if len > self.rest.len() {
             return Err(self.error(Problem::Truncated {
@@ -128,6 +129,7 @@ impl Decoder {
         Ok(start..start + len)
     }
 
+    #[inline]
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let range = self.take(N)?;
         let mut array = [0; N];
@@ -135,18 +137,22 @@ impl Decoder {
         Ok(array)
     }
 
+    #[inline]
     pub fn i8(&mut self) -> Result<i8, DecodeError> {
         Ok(i8::from_be_bytes(self.array()?))
     }
 
+    #[inline]
     pub fn i16(&mut self) -> Result<i16, DecodeError> {
         Ok(i16::from_be_bytes(self.array()?))
     }
 
+    #[inline]
     pub fn i32(&mut self) -> Result<i32, DecodeError> {
         Ok(i32::from_be_bytes(self.array()?))
     }
 
+    #[inline]
     pub fn i64(&mut self) -> Result<i64, DecodeError> {
         Ok(i64::from_be_bytes(self.array()?))
     }
@@ -185,6 +191,7 @@ impl Decoder {
         }
     }
 
+    #[inline]
     fn charge(&mut self, bytes: usize) -> Result<(), DecodeError> {
         match self.budget.checked_sub(bytes) {
             Some(budget) => {

@@ -1,6 +1,6 @@
 //! Writing a message: one growing buffer, and beside it the record batches that pass through without being copied.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use thiserror::Error;
 
 use super::decoder::STRING_BYTES_MAX;
@@ -26,7 +26,7 @@ pub enum EncodeError {
 /// A rope: `buffer` with `passed` batches standing at given distances from its start.
 #[derive(Debug)]
 pub struct Encoder {
-    buffer: BytesMut,
+    buffer: Vec<u8>,
     passed: Vec<(usize, Records)>,
     version: Version,
 }
@@ -34,7 +34,7 @@ pub struct Encoder {
 impl Encoder {
     pub fn new(version: Version) -> Encoder {
         Encoder {
-            buffer: BytesMut::with_capacity(256),
+            buffer: Vec::with_capacity(256),
             passed: Vec::new(),
             version,
         }
@@ -44,29 +44,39 @@ impl Encoder {
         self.version
     }
 
+    #[inline]
     pub fn put_i8(&mut self, value: i8) {
-        self.buffer.put_i8(value);
+        self.put_slice(&value.to_be_bytes());
     }
 
+    #[inline]
     pub fn put_i16(&mut self, value: i16) {
-        self.buffer.put_i16(value);
+        self.put_slice(&value.to_be_bytes());
     }
 
+    #[inline]
     pub fn put_i32(&mut self, value: i32) {
-        self.buffer.put_i32(value);
+        self.put_slice(&value.to_be_bytes());
     }
 
+    #[inline]
     pub fn put_i64(&mut self, value: i64) {
-        self.buffer.put_i64(value);
+        self.put_slice(&value.to_be_bytes());
     }
 
+    #[inline]
     pub fn put_slice(&mut self, bytes: &[u8]) {
-        self.buffer.put_slice(bytes);
+        self.buffer.extend_from_slice(bytes);
     }
 
+    #[inline]
     pub fn put_unsigned_varint(&mut self, value: u32) {
-        let (bytes, len) = unsigned_varint(value);
-        self.buffer.put_slice(&bytes[..len]);
+        if value < 0x80 {
+            self.buffer.push(value as u8);
+        } else {
+            let (bytes, len) = unsigned_varint(value);
+            self.put_slice(&bytes[..len]);
+        }
     }
 
     /// A compact length, or what `fixed` makes of it in versions that are not flexible.
@@ -159,7 +169,7 @@ impl Encoder {
         let end = self.buffer.len();
         let (length, length_len) =
             unsigned_varint(u32::try_from(end - start).map_err(|_| EncodeError::TooLong(end))?);
-        self.buffer.put_slice(&length[..length_len]);
+        self.buffer.extend_from_slice(&length[..length_len]);
         self.buffer.copy_within(start..end, start + length_len);
         self.buffer[start..start + length_len].copy_from_slice(&length[..length_len]);
         Ok(())
@@ -181,7 +191,7 @@ impl Encoder {
 
     /// The message in the order of the wire; chunks are never empty.
     pub fn into_chunks(self) -> Vec<Records> {
-        let mut buffer = self.buffer.freeze();
+        let mut buffer = Bytes::from(self.buffer);
         let mut chunks = Vec::with_capacity(2 * self.passed.len() + 1);
         let mut cut = 0;
         for (position, records) in self.passed {
@@ -201,7 +211,7 @@ impl Encoder {
     /// The message as one buffer, for messages that have no [`Records`] in them.
     pub(super) fn into_bytes(self) -> Bytes {
         debug_assert!(self.passed.is_empty(), "records passed through");
-        self.buffer.freeze()
+        Bytes::from(self.buffer)
     }
 }
 
