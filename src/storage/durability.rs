@@ -96,6 +96,11 @@ impl Tail {
         }
     }
 
+    /// Has segments that were closed in an earlier run synchronised with the next synchronisation.
+    pub fn add_unsynced(&mut self, segments: Vec<Arc<Segment>>) {
+        self.unsynced.extend(segments);
+    }
+
     /// An error once the log takes no more records.
     pub fn check(&self) -> Result<(), Error> {
         match &self.failure {
@@ -166,6 +171,15 @@ impl Tail {
         let free = !self.syncing && self.failure.is_none();
         self.syncing |= free;
         free
+    }
+
+    /// Gives that right back. Those who still wait, because it was not made use of, are told that nobody will.
+    pub fn release(&mut self) {
+        if std::mem::replace(&mut self.syncing, false) {
+            for (_, waiter) in self.waiters.drain(..) {
+                let _ = waiter.send(Err(Error::Closed));
+            }
+        }
     }
 
     pub fn is_syncing(&self) -> bool {

@@ -4,6 +4,7 @@
 //! the append that met it, since a small file may still fit, and forgotten when an append succeeds or there is room for
 //! it again. A partition whose synchronisation failed stays on the list until the server is restarted.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -26,7 +27,8 @@ const NAMED_MAX: usize = 3;
 pub(super) struct Health {
     fs: Fs,
     data_dir: PathBuf,
-    poisoned: Mutex<Vec<String>>,
+    /// Partitions that take no more records, and why.
+    poisoned: Mutex<BTreeMap<String, String>>,
     /// Room that an append did not find; 0 if the last one did.
     room_missed: AtomicU64,
     probed: Mutex<Option<(Duration, Result<(), String>)>>,
@@ -43,8 +45,13 @@ impl Health {
         }
     }
 
-    pub fn note_poisoned(&self, what: String) {
-        self.poisoned.lock().push(what);
+    pub fn note_poisoned(&self, partition: String, reason: &str) {
+        self.poisoned.lock().insert(partition, reason.to_string());
+    }
+
+    /// The partition is gone, and its trouble with it.
+    pub fn forget_poisoned(&self, partition: &str) {
+        self.poisoned.lock().remove(partition);
     }
 
     pub fn note_write_failure(&self, failure: &Error, bytes: usize) {
@@ -65,11 +72,15 @@ impl Health {
         {
             let poisoned = self.poisoned.lock();
             if !poisoned.is_empty() {
-                let named = poisoned.len().min(NAMED_MAX);
+                let named: Vec<_> = poisoned
+                    .iter()
+                    .take(NAMED_MAX)
+                    .map(|(partition, reason)| format!("{partition}: {reason}"))
+                    .collect();
                 return Err(format!(
                     "{} partitions take no more records: {}",
                     poisoned.len(),
-                    poisoned[..named].join("; ")
+                    named.join("; ")
                 ));
             }
         }

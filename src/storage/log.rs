@@ -14,7 +14,7 @@ use tracing::error;
 
 use super::error::Error;
 use super::index::{IndexedBatch, SparseIndex};
-use super::segment::{Located, Segment};
+use super::segment::{REBUILT_INTERVAL_BYTES, Segment};
 use crate::config::TopicConfig;
 use crate::fs::Fs;
 use crate::record::RecordBatch;
@@ -24,9 +24,6 @@ const RELATIVE_OFFSET_MAX: i64 = i32::MAX as i64;
 
 /// The largest segment file, so that positions fit an index entry.
 const SEGMENT_BYTES_LIMIT: u64 = u32::MAX as u64;
-
-/// Distance of the entries of an index that is made anew: Kafka's default.
-pub(super) const REBUILT_INTERVAL_BYTES: u64 = 4096;
 
 /// Segments by base offset; never empty, and the last is the one that is written.
 pub(super) type Segments = Arc<[Arc<Segment>]>;
@@ -281,7 +278,7 @@ impl Log {
         let start = segment.base_offset + i64::from(start);
         if let Some(first) = segment.locate(start, size)? {
             segment.walk(first, size, |located| {
-                index.note(indexed(segment, &located), interval_bytes);
+                index.note(segment.indexed(&located), interval_bytes);
                 true
             })?;
         }
@@ -308,15 +305,6 @@ impl Log {
             })
             .collect();
         *self.segments.write() = list.into();
-    }
-}
-
-pub(super) fn indexed(segment: &Segment, located: &Located) -> IndexedBatch {
-    IndexedBatch {
-        position: located.position as u32,
-        size: located.header.size_bytes() as u32,
-        relative_offset: (located.header.last_offset() - segment.base_offset) as u32,
-        max_timestamp_ms: located.header.max_timestamp,
     }
 }
 

@@ -6,7 +6,7 @@
 //! * [`Partition`] is one log with its producers, its durability and its readers.
 //! * `log` is the list of segments and the end that is written; `segment` one file and how to find things in it;
 //!   `index` its two sparse indexes; `scan` the walk over its batches.
-//! * `recovery` puts logs in order that were not closed cleanly, `retention` says what may go, `durability` keeps the
+//! * `recovery` opens logs and puts those in order that were not closed cleanly, `inspection` finds and takes out damage, `retention` says what may go, `durability` keeps the
 //!   books of what is written, on disk and visible, `producer_state` recognises retries, `checkpoint` reads and writes
 //!   Kafka's small text files, `admission` says what may be appended, `health` probes the disk, `stats` is what a scrape
 //!   shows.
@@ -22,6 +22,7 @@ mod durability;
 mod error;
 mod health;
 mod index;
+mod inspection;
 mod log;
 mod partition;
 mod producer_state;

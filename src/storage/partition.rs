@@ -20,9 +20,10 @@ use super::admission;
 use super::checkpoint::LeaderEpochs;
 use super::durability::{Mark, Tail, Wait};
 use super::error::{Error, IoContext};
+use super::inspection;
 use super::log::{Log, Writer};
 use super::producer_state::{ProducerState, Verdict};
-use super::recovery::{self, Opened, Producers};
+use super::recovery::{Opened, Producers};
 use super::segment::{Located, Segment, file_path};
 use super::topics::{Environment, TopicInfo};
 use crate::config::Durability;
@@ -112,6 +113,8 @@ pub struct Partition {
     epochs: OnceLock<LeaderEpochs>,
     writer: Mutex<PartitionWriter>,
     tail: Mutex<Tail>,
+    /// Where the log ended when it was opened; what lies behind was written by this process.
+    opened_end: i64,
     /// Signalled when a synchronisation ends.
     sync_ended: Condvar,
     records_total: AtomicU64,
@@ -135,12 +138,13 @@ impl Partition {
         opened: Opened,
     ) -> Arc<Self> {
         let active = opened.segments.last().expect("recovery leaves a segment");
-        let tail = Tail::new(
+        let mut tail = Tail::new(
             opened.log_start,
             opened.end,
             opened.durable,
             Arc::clone(active),
         );
+        tail.add_unsynced(opened.unsynced);
         let needs_flush = tail.unsynced_since().is_some();
         let log = Log::new(&environment.fs, dir, opened.segments);
         let partition = Arc::new(Self {
@@ -154,6 +158,7 @@ impl Partition {
             log,
             epochs: OnceLock::new(),
             tail: Mutex::new(tail),
+            opened_end: opened.end.offset,
             sync_ended: Condvar::new(),
             records_total: AtomicU64::new(0),
             enqueued: AtomicBool::new(false),
@@ -355,8 +360,8 @@ impl Partition {
             Wait::Done(result) => result,
             Wait::For { result, start } => {
                 if start {
-                    let partition = Arc::clone(self);
-                    tokio::task::spawn_blocking(move || partition.synchronise());
+                    let claim = Claim::of(self);
+                    tokio::task::spawn_blocking(move || claim.run());
                 }
                 // The sender goes without a word only when the runtime shuts down.
                 result.await.unwrap_or(Err(Error::Closed))
@@ -379,7 +384,7 @@ impl Partition {
             tail.claim();
             target
         };
-        self.synchronise();
+        Claim::of(self).run();
         let tail = self.tail.lock();
         match tail.durable >= target {
             true => Ok(()),
@@ -414,17 +419,11 @@ impl Partition {
         active: &Segment,
         directory: bool,
     ) -> Result<(), Error> {
-        let clock = &self.environment.clock;
         for segment in closed {
-            segment.sync()?;
+            self.timed_sync(segment)?;
             segment.sync_index()?;
         }
-        let started = clock.monotonic();
-        active.sync()?;
-        self.environment
-            .metrics
-            .log_flush_duration
-            .record_duration(clock.monotonic() - started);
+        self.timed_sync(active)?;
         if directory {
             let dir = &self.log.dir;
             self.environment
@@ -441,6 +440,17 @@ impl Partition {
         Ok(())
     }
 
+    fn timed_sync(&self, segment: &Segment) -> Result<(), Error> {
+        let clock = &self.environment.clock;
+        let started = clock.monotonic();
+        segment.sync()?;
+        self.environment
+            .metrics
+            .log_flush_duration
+            .record_duration(clock.monotonic() - started);
+        Ok(())
+    }
+
     /// Takes no more records: the disk's state is unknown.
     fn poison(&self, failure: &Error) {
         let reason = failure.to_string();
@@ -451,7 +461,7 @@ impl Partition {
         error!(partition = %self, reason, "the partition takes no more records until the server is restarted");
         self.environment
             .health
-            .note_poisoned(format!("{self}: {reason}"));
+            .note_poisoned(self.to_string(), &reason);
         self.tail.lock().fail(Error::Poisoned {
             topic: self.topic.name.to_string(),
             partition: self.number,
@@ -461,10 +471,12 @@ impl Partition {
     }
 
     /// Ends the partition's life: nothing more is written, and whoever waits is told.
-    pub(super) fn retire(&self, why: Error) {
-        self.tail.lock().fail(why);
+    pub(super) fn retire(&self) {
+        self.tail.lock().fail(Error::Deleted);
         self.watchers.notify();
-        self.sync_ended.notify_all();
+        self.environment.health.forget_poisoned(&self.to_string());
+        // Whoever was writing has finished when this returns.
+        drop(self.writer.lock());
     }
 
     /// Flushes, and leaves the files as a clean shutdown does. Returns the log's end.
@@ -531,8 +543,7 @@ impl Partition {
     /// Whether a read at `offset` may have to wait for the disk, or check bytes that nobody has looked at since the
     /// server started. Such a read does not belong on a thread that serves others.
     pub fn read_may_block(&self, offset: i64) -> bool {
-        let active = self.log.active();
-        offset < active.base_offset || active.needs_check(0, active.size())
+        offset < self.opened_end || offset < self.log.active().base_offset
     }
 
     /// Reads whole batches from one segment, beginning with the one that holds `offset` or, where that was removed,
@@ -871,20 +882,27 @@ impl Partition {
         let segment = &segments[place];
         let following = segments.get(place + 1).map(|next| next.base_offset);
         let size = segment.size();
-        let inspected = recovery::inspect(segment, size, following, Some(self.epochs()?), |_| {})?;
-        recovery::mend_epochs(segment, &inspected)?;
+        let inspected = inspection::inspect(
+            segment,
+            size,
+            following,
+            i64::MAX,
+            Some(self.epochs()?),
+            |_| {},
+        )?;
+        inspection::mend_epochs(segment, &inspected)?;
         let mut damages = inspected.damages;
         damages.extend(inspected.tail);
         if damages.is_empty() {
             segment.mark_checked();
-            recovery::rebuild_index(segment)?;
+            segment.rebuild_index()?;
             return Ok(());
         }
         self.environment.note_damage(damages.len() as u64);
         let fs = &self.environment.fs;
-        let rewritten = recovery::excise(fs, &self.log.dir, segment, size, &damages)?;
+        let rewritten = inspection::excise(fs, &self.log.dir, segment, size, &damages)?;
         rewritten.mark_checked();
-        recovery::rebuild_index(&rewritten)?;
+        rewritten.rebuild_index()?;
         self.log.replace(segment, Arc::new(rewritten));
         Ok(())
     }
@@ -896,6 +914,36 @@ impl Partition {
         Watch {
             partition: Arc::clone(self),
             waiter: Arc::clone(waiter),
+        }
+    }
+}
+
+/// The right to synchronise a partition. A runtime that shuts down drops the work it was handed without running it; then
+/// the right is given back.
+struct Claim {
+    partition: Arc<Partition>,
+    held: bool,
+}
+
+impl Claim {
+    fn of(partition: &Arc<Partition>) -> Self {
+        Self {
+            partition: Arc::clone(partition),
+            held: true,
+        }
+    }
+
+    fn run(mut self) {
+        self.partition.synchronise();
+        self.held = false;
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if self.held {
+            self.partition.tail.lock().release();
+            self.partition.sync_ended.notify_all();
         }
     }
 }

@@ -238,20 +238,6 @@ impl ProducerState {
             .retain(|_, producer| producer.last_seen_ms >= before_ms);
     }
 
-    /// Forgets batches at and after `offset`, which are not in the log.
-    pub fn truncate(&mut self, offset: i64) {
-        self.producers.retain(|_, producer| {
-            let kept = producer
-                .batches()
-                .iter()
-                .take_while(|batch| batch.last_offset < offset)
-                .count();
-            let had = producer.len;
-            producer.len = kept as u8;
-            kept > 0 || had == 0
-        });
-    }
-
     /// The content of a snapshot file.
     pub fn to_snapshot(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(10 + self.producers.len() * (ENTRY_LEN + 60));
@@ -528,17 +514,5 @@ mod tests {
             assert_eq!(ProducerState::from_snapshot(&damaged, 0), None, "{place}");
             assert_eq!(ProducerState::from_snapshot(&sound[..place], 0), None);
         }
-    }
-
-    #[test]
-    fn truncation_forgets_what_is_no_longer_in_the_log() {
-        let mut state = ProducerState::default();
-        append(&mut state, 0, batch(7, 0, 0, 2));
-        append(&mut state, 2, batch(7, 0, 2, 2));
-        append(&mut state, 4, batch(8, 0, 0, 1));
-        state.truncate(4);
-        append(&mut state.clone(), 4, batch(8, 0, 77, 1));
-        state.truncate(3);
-        append(&mut state, 2, batch(7, 0, 2, 2));
     }
 }

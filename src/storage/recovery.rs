@@ -15,24 +15,19 @@
 //! is cut at the hole; that it was another boot of the machine is how it is told from damage.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::checkpoint::LeaderEpochs;
 use super::durability::Mark;
 use super::error::{Error, IoContext};
 use super::index::{IndexFile, OffsetEntry, SparseIndex};
-use super::log::{REBUILT_INTERVAL_BYTES, indexed};
+use super::inspection::{Damage, excise, inspect, mend_epochs};
 use super::producer_state::ProducerState;
-use super::scan::{Found, Scanner, read_bytes};
-use super::segment::{Located, Segment, file_path};
-use crate::fs::{File, Fs};
-
-/// Pieces in which sound ranges are copied when a segment is rewritten.
-const COPY_BYTES: usize = 1 << 20;
+use super::segment::{Located, REBUILT_INTERVAL_BYTES, Segment, file_path};
+use crate::fs::Fs;
 
 /// What is known about a log before its directory is looked at.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +49,8 @@ pub(super) struct Opened {
     pub end: Mark,
     /// The disk is known to have everything below.
     pub durable: i64,
+    /// Closed segments that the disk may lack.
+    pub unsynced: Vec<Arc<Segment>>,
     pub producers: Producers,
     pub report: Report,
 }
@@ -82,217 +79,6 @@ impl Report {
         self.bytes_truncated += other.bytes_truncated;
         self.ranges_damaged += other.ranges_damaged;
     }
-}
-
-/// A range of a segment that holds no valid batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Damage {
-    pub range: Range<u64>,
-    /// The offset that was due where it begins.
-    pub offset: i64,
-    pub reason: String,
-}
-
-/// What reading a segment from end to end found.
-pub(super) struct Inspected {
-    pub index: SparseIndex,
-    pub next_offset: i64,
-    /// Bad ranges that are followed by valid batches.
-    pub damages: Vec<Damage>,
-    /// A bad range with nothing valid behind it.
-    pub tail: Option<Damage>,
-    /// Batches whose leader epoch is not the one the checkpoint gives their offset, and that epoch.
-    epochs_off: Vec<(u64, i32)>,
-}
-
-/// Reads all of a segment. `offset_end` is the offset at which what follows it begins, where that is known.
-pub(super) fn inspect(
-    segment: &Segment,
-    size: u64,
-    offset_end: Option<i64>,
-    epochs: Option<&LeaderEpochs>,
-    mut each: impl FnMut(&Located),
-) -> Result<Inspected, Error> {
-    let path = segment.log_path();
-    let mut scanner = Scanner::new(segment.file()?, &path, size);
-    let mut found = Inspected {
-        index: SparseIndex::new(),
-        next_offset: segment.base_offset,
-        damages: Vec::new(),
-        tail: None,
-        epochs_off: Vec::new(),
-    };
-    let mut position = 0;
-    let offset_limit = offset_end.unwrap_or(i64::MAX);
-    loop {
-        let reason = match scanner.batch(position, found.next_offset)? {
-            Found::End => break,
-            Found::Damage(reason) => reason,
-            Found::Batch(header) => {
-                let located = Located { position, header };
-                // Behind damage a gap is what is left of it.
-                let after_damage =
-                    (found.damages.last()).is_some_and(|damage| damage.range.end == position);
-                let expected = match after_damage {
-                    true => header.base_offset,
-                    false => found.next_offset,
-                };
-                match misplaced(&mut scanner, &located, expected, offset_end)? {
-                    Some(reason) => reason,
-                    None => {
-                        if let Some(epoch) = epochs.map(|epochs| epochs.at(header.base_offset))
-                            && epoch != header.partition_leader_epoch
-                        {
-                            found.epochs_off.push((position, epoch));
-                        }
-                        found
-                            .index
-                            .note(indexed(segment, &located), REBUILT_INTERVAL_BYTES);
-                        each(&located);
-                        found.next_offset = header.next_offset();
-                        position = located.end();
-                        continue;
-                    }
-                }
-            }
-        };
-        let damage = |end| Damage {
-            range: position..end,
-            offset: found.next_offset,
-            reason: reason.clone(),
-        };
-        match next_sound(&mut scanner, position, found.next_offset, offset_limit)? {
-            Some(next) => {
-                found.damages.push(damage(next));
-                position = next;
-            }
-            None => {
-                found.tail = Some(damage(size));
-                break;
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// Why a batch that is valid in itself cannot belong where it stands. Its base offset is not covered by its CRC.
-fn misplaced(
-    scanner: &mut Scanner<'_>,
-    located: &Located,
-    expected: i64,
-    offset_end: Option<i64>,
-) -> Result<Option<String>, Error> {
-    let header = &located.header;
-    if offset_end.is_some_and(|end| header.next_offset() > end) {
-        return Ok(Some(format!("offset {} is too large", header.base_offset)));
-    }
-    if header.base_offset == expected {
-        return Ok(None);
-    }
-    // There may be a gap, after compaction or where damage was taken out. It is one if what follows fits it, too.
-    let fits = match scanner.header(located.end(), expected)? {
-        Found::Batch(next) => next.base_offset >= header.next_offset(),
-        Found::End => offset_end.is_some(),
-        Found::Damage(_) => true,
-    };
-    Ok((!fits).then(|| format!("offset {} follows {}", header.base_offset, expected - 1)))
-}
-
-/// Where the next valid batch after a bad one begins: where the bad one's own length says, if there is one there.
-fn next_sound(
-    scanner: &mut Scanner<'_>,
-    position: u64,
-    offset_min: i64,
-    offset_limit: i64,
-) -> Result<Option<u64>, Error> {
-    if let Found::Batch(header) = scanner.header(position, i64::MIN)? {
-        let next = position + header.size_bytes() as u64;
-        if let Found::Batch(after) = scanner.batch(next, offset_min)?
-            && after.next_offset() <= offset_limit
-        {
-            return Ok(Some(next));
-        }
-    }
-    scanner.resynchronise(position, offset_min, offset_limit)
-}
-
-/// Puts right what needs no decision: leader epochs, which no CRC covers and which are known from elsewhere.
-pub(super) fn mend_epochs(segment: &Segment, inspected: &Inspected) -> Result<(), Error> {
-    let path = segment.log_path();
-    for (position, epoch) in &inspected.epochs_off {
-        warn!(path = %path.display(), position, epoch, "restoring a batch's leader epoch");
-        segment
-            .file()?
-            .write_all_at(&epoch.to_be_bytes(), position + 12)
-            .during("write", &path)?;
-    }
-    Ok(())
-}
-
-/// Writes a segment anew without its damaged ranges, which are kept aside. The old file stays readable for those who
-/// hold it.
-pub(super) fn excise(
-    fs: &Fs,
-    dir: &Arc<Path>,
-    segment: &Segment,
-    size: u64,
-    damages: &[Damage],
-) -> Result<Segment, Error> {
-    let path = segment.log_path();
-    let file = segment.file()?;
-    let staging = file_path(dir, segment.base_offset, "log.tmp");
-    let rewritten = fs.create(&staging).during("create", &staging)?;
-    let mut sound_from = 0;
-    let mut written = 0;
-    for damage in damages {
-        error!(
-            path = %path.display(),
-            position = damage.range.start,
-            bytes = damage.range.end - damage.range.start,
-            offset = damage.offset,
-            reason = damage.reason,
-            "damaged records are set aside and not served"
-        );
-        let aside = file_path(
-            dir,
-            segment.base_offset,
-            &format!("log.{}.damaged", damage.range.start),
-        );
-        let kept = fs.create(&aside).during("create", &aside)?;
-        copy(file, &path, damage.range.clone(), &kept, &aside, 0)?;
-        let sound = sound_from..damage.range.start;
-        written += copy(file, &path, sound, &rewritten, &staging, written)?;
-        sound_from = damage.range.end;
-    }
-    written += copy(file, &path, sound_from..size, &rewritten, &staging, written)?;
-    rewritten.sync_data().during("synchronise", &staging)?;
-    fs.rename(&staging, &path).during("replace", &path)?;
-    fs.sync_dir(dir).during("synchronise", dir)?;
-    for extension in ["index", "timeindex"] {
-        let index = segment.path(extension);
-        fs.remove_file(&index).during("remove", &index)?;
-    }
-    Ok(Segment::found(fs, dir, segment.base_offset, written))
-}
-
-fn copy(
-    from: &File,
-    from_path: &Path,
-    range: Range<u64>,
-    to: &File,
-    to_path: &Path,
-    mut to_position: u64,
-) -> Result<u64, Error> {
-    let mut position = range.start;
-    while position < range.end {
-        let len = (range.end - position).min(COPY_BYTES as u64) as usize;
-        let piece = read_bytes(from, from_path, position, len)?;
-        to.write_all_at(&piece, to_position)
-            .during("write", to_path)?;
-        position += len as u64;
-        to_position += len as u64;
-    }
-    Ok(range.end.saturating_sub(range.start))
 }
 
 /// What lies in a log directory.
@@ -389,7 +175,7 @@ impl<'a> Recovery<'a> {
         let Some(last) = segments.last() else {
             return Ok(None);
         };
-        let end = match self.end_of(last) {
+        let end = match last.peek(|last| self.end_of(last)) {
             Ok(Some(end)) => end,
             Ok(None) | Err(Error::Corrupt { .. }) => return Ok(None),
             Err(error) => return Err(error),
@@ -397,14 +183,7 @@ impl<'a> Recovery<'a> {
         if self.before.recovery_point.is_some_and(|point| point != end) {
             return Ok(None);
         }
-        let closed = &segments[..segments.len() - 1];
-        let has_index = |segment: &Arc<Segment>| {
-            segment.size() <= REBUILT_INTERVAL_BYTES
-                || self.listing.indexes.contains(&segment.base_offset)
-        };
-        for segment in closed.iter().filter(|segment| !has_index(segment)) {
-            rebuild_index(segment)?;
-        }
+        self.index_where_missing(&segments[..segments.len() - 1])?;
         Ok(Some(Opened {
             log_start: self.log_start(segments, end),
             end: Mark {
@@ -413,6 +192,7 @@ impl<'a> Recovery<'a> {
                 position: last.size(),
             },
             durable: end,
+            unsynced: Vec::new(),
             producers: Producers::Snapshot(
                 self.listing
                     .snapshots
@@ -422,6 +202,18 @@ impl<'a> Recovery<'a> {
             segments: segments.to_vec(),
             report: Report::default(),
         }))
+    }
+
+    /// Makes index files for closed segments that have none and are large enough to want one.
+    fn index_where_missing(&self, closed: &[Arc<Segment>]) -> Result<(), Error> {
+        for segment in closed {
+            if segment.size() > REBUILT_INTERVAL_BYTES
+                && !self.listing.indexes.contains(&segment.base_offset)
+            {
+                segment.peek(Segment::rebuild_index)?;
+            }
+        }
+        Ok(())
     }
 
     /// The offset after a segment's last batch, found from its last index entry on.
@@ -464,7 +256,6 @@ impl<'a> Recovery<'a> {
             0 => 0,
             after => after - 1,
         };
-        // A closed segment is only as good as what follows it says, so the one before is read, too, if none follows.
         let mut producers = Replay::start(
             self.fs,
             self.dir,
@@ -474,6 +265,7 @@ impl<'a> Recovery<'a> {
                 .map_or(0, |segment| segment.base_offset),
             self.now_ms,
         )?;
+        self.index_where_missing(&found[..first_read])?;
         self.replay_trusted(&found[..first_read], &mut producers)?;
         let mut segments: Vec<_> = found[..first_read].to_vec();
         let mut end = found
@@ -506,7 +298,9 @@ impl<'a> Recovery<'a> {
         }
         let segments = self.finish_tail(segments, &mut end, point)?;
         let last = segments.last().expect("finish_tail leaves one");
-        for segment in &segments[first_read.min(segments.len() - 1)..segments.len() - 1] {
+        let closed = segments.len() - 1;
+        let unsynced = segments[first_read.min(closed)..closed].to_vec();
+        for segment in &unsynced {
             segment.close_index()?;
         }
         let mark = Mark {
@@ -518,6 +312,7 @@ impl<'a> Recovery<'a> {
             log_start: self.log_start(&segments, end),
             end: mark,
             durable: point.min(end),
+            unsynced,
             producers: Producers::Loaded(producers.state),
             segments,
             report: self.report,
@@ -534,23 +329,21 @@ impl<'a> Recovery<'a> {
         is_last: bool,
     ) -> Result<(Segment, i64), Error> {
         let size = segment.size();
-        let inspected = inspect(segment, size, following, epochs, |located| {
+        let point = self.before.recovery_point.unwrap_or(0);
+        // Past the recovery point a loss of power may have left holes; the log ends at the first.
+        let open_from = match self.before.same_boot || self.before.clean {
+            true => i64::MAX,
+            false => point,
+        };
+        let inspected = inspect(segment, size, following, open_from, epochs, |located| {
             producers.note(located);
         })?;
         self.report.segments_read += 1;
         self.report.bytes_read += size;
         mend_epochs(segment, &inspected)?;
-        let point = self.before.recovery_point.unwrap_or(0);
-        let is_hole = |damage: &Damage| !self.before.same_boot && damage.offset >= point;
-        let cut_at = inspected
-            .damages
-            .iter()
-            .find(|damage| is_hole(damage))
-            .or(inspected
-                .tail
-                .as_ref()
-                .filter(|tail| tail.offset >= point && (is_last || is_hole(tail))));
-        let Some(cut_at) = cut_at.cloned() else {
+        let ends_log =
+            |tail: &&Damage| tail.offset >= open_from || (tail.offset >= point && is_last);
+        let Some(cut_at) = inspected.tail.as_ref().filter(ends_log).cloned() else {
             let mut damages = inspected.damages;
             damages.extend(inspected.tail);
             if damages.is_empty() {
@@ -568,12 +361,6 @@ impl<'a> Recovery<'a> {
             return self.read_again(rewritten, following);
         };
         *cut = true;
-        let before_cut: Vec<Damage> = inspected
-            .damages
-            .iter()
-            .filter(|damage| damage.range.end <= cut_at.range.start)
-            .cloned()
-            .collect();
         let path = segment.log_path();
         warn!(
             path = %path.display(),
@@ -584,16 +371,21 @@ impl<'a> Recovery<'a> {
             "cutting off records that an interrupted write left incomplete"
         );
         self.report.bytes_truncated += size - cut_at.range.start;
-        producers.state.truncate(cut_at.offset);
         segment
             .file()?
             .set_size(cut_at.range.start)
             .during("truncate", &path)?;
-        let shorter = match before_cut.is_empty() {
+        let shorter = match inspected.damages.is_empty() {
             true => Segment::found(self.fs, self.dir, segment.base_offset, cut_at.range.start),
             false => {
-                self.report.ranges_damaged += before_cut.len() as u64;
-                excise(self.fs, self.dir, segment, cut_at.range.start, &before_cut)?
+                self.report.ranges_damaged += inspected.damages.len() as u64;
+                excise(
+                    self.fs,
+                    self.dir,
+                    segment,
+                    cut_at.range.start,
+                    &inspected.damages,
+                )?
             }
         };
         self.read_again(shorter, following)
@@ -608,7 +400,7 @@ impl<'a> Recovery<'a> {
         let size = segment.size();
         // Its end is known to be sound now, so a gap before the last batch is one.
         let end = following.or(Some(i64::MAX));
-        let inspected = inspect(&segment, size, end, None, |_| {})?;
+        let inspected = inspect(&segment, size, end, i64::MAX, None, |_| {})?;
         let sound = Segment::sound(
             self.fs,
             self.dir,
@@ -619,31 +411,31 @@ impl<'a> Recovery<'a> {
         Ok((sound, inspected.next_offset))
     }
 
-    /// Sees to it that there is a segment to write to, and that no offset is given out twice.
+    /// Sees to it that there is a segment to write to, and that no offset is given out twice: not one that was on disk
+    /// once, and not one whose record somebody had deleted.
     fn finish_tail(
         &mut self,
         mut segments: Vec<Arc<Segment>>,
         end: &mut i64,
         point: i64,
     ) -> Result<Vec<Arc<Segment>>, Error> {
-        if segments.last().is_some() && *end >= point {
-            return Ok(segments);
-        }
-        if let Some(last) = segments.last() {
+        if *end < point {
             error!(
-                path = %last.log_path().display(),
-                position = last.size(),
+                dir = %self.dir.display(),
                 from = *end,
                 to = point,
                 "records that were on disk once are gone"
             );
             self.report.ranges_damaged += 1;
-            if last.size() == 0 {
-                last.remove_files()?;
-                segments.pop();
-            }
         }
-        *end = point.max(*end);
+        let go_on_at = point.max(self.before.log_start.unwrap_or(0)).max(*end);
+        if !segments.is_empty() && *end == go_on_at {
+            return Ok(segments);
+        }
+        if let Some(empty) = segments.pop_if(|last| last.size() == 0) {
+            empty.remove_files()?;
+        }
+        *end = go_on_at;
         let next = Segment::sound(self.fs, self.dir, *end, 0, SparseIndex::new());
         next.create_file()?;
         segments.push(Arc::new(next));
@@ -733,22 +525,4 @@ impl Replay {
                 .record(located.header.base_offset, &located.header, self.now_ms);
         }
     }
-}
-
-/// Writes a closed segment's index files anew from its headers.
-pub(super) fn rebuild_index(segment: &Segment) -> Result<(), Error> {
-    info!(path = %segment.log_path().display(), "rebuilding the index");
-    let size = segment.size();
-    let mut index = SparseIndex::new();
-    let path = segment.log_path();
-    let mut scanner = Scanner::new(segment.file()?, &path, size);
-    let (mut position, mut offset_min) = (0, segment.base_offset);
-    while let Found::Batch(header) = scanner.header(position, offset_min)? {
-        let located = Located { position, header };
-        index.note(indexed(segment, &located), REBUILT_INTERVAL_BYTES);
-        offset_min = header.next_offset();
-        position = located.end();
-    }
-    segment.set_index(index);
-    segment.close_index()
 }

@@ -39,7 +39,7 @@ fn expired_by_time(
     }
     let mut count = 0;
     for segment in segments {
-        let newest = match segment.max_time(segment.size()) {
+        let newest = match segment.peek(|segment| segment.max_time(segment.size())) {
             Ok(newest) => newest,
             // A damaged segment is not deleted on the strength of what it says of itself.
             Err(Error::Corrupt { .. }) => None,

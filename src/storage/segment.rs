@@ -14,12 +14,19 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
+use tracing::info;
 
 use super::error::{Error, IoContext};
 use super::index::{IndexFile, IndexedBatch, OffsetEntry, SparseIndex, TimeEntry};
 use super::scan::{Found, Scanner, read_bytes};
 use crate::fs::{File, Fs};
 use crate::record::BatchHeader;
+
+/// Distance of the entries of an index that is made anew: Kafka's default.
+pub(super) const REBUILT_INTERVAL_BYTES: u64 = 4096;
+
+/// A walk over more than this from a segment's beginning means that its index is missing or useless.
+const UNINDEXED_BYTES_MAX: u64 = 64 * 1024;
 
 /// How many places where a read ended are remembered per segment; sequential readers begin there.
 const HINTS: usize = 4;
@@ -57,7 +64,7 @@ pub(super) struct Segment {
     pub base_offset: i64,
     fs: Fs,
     dir: Arc<Path>,
-    log: OnceLock<File>,
+    log: RwLock<Option<File>>,
     size: AtomicU64,
     /// In memory while the segment is written; `None` once it is closed and its index files hold all there is to know.
     index: RwLock<Option<SparseIndex>>,
@@ -65,6 +72,8 @@ pub(super) struct Segment {
     max_time: OnceLock<Option<TimeEntry>>,
     checked: Mutex<Checked>,
     hints: Mutex<Hints>,
+    /// Held while the index files are made anew.
+    mending: Mutex<()>,
 }
 
 /// Which bytes are known to be sound.
@@ -143,7 +152,7 @@ impl Segment {
             base_offset,
             fs: fs.clone(),
             dir: Arc::clone(dir),
-            log: OnceLock::new(),
+            log: RwLock::new(None),
             size: AtomicU64::new(size),
             index: RwLock::new(index),
             max_time: OnceLock::new(),
@@ -152,6 +161,7 @@ impl Segment {
                 ranges: Vec::new(),
             }),
             hints: Mutex::default(),
+            mending: Mutex::default(),
         }
     }
 
@@ -169,13 +179,23 @@ impl Segment {
     }
 
     /// The open file. Files are opened when they are first needed, so that idle partitions cost no descriptors.
-    pub fn file(&self) -> Result<&File, Error> {
-        if let Some(file) = self.log.get() {
-            return Ok(file);
+    pub fn file(&self) -> Result<File, Error> {
+        if let Some(file) = &*self.log.read() {
+            return Ok(file.clone());
         }
         let path = self.log_path();
         let file = self.fs.open(&path).during("open", &path)?;
-        Ok(self.log.get_or_init(|| file))
+        Ok(self.log.write().get_or_insert(file).clone())
+    }
+
+    /// Looks at the segment without leaving its file open if it was not before.
+    pub fn peek<T>(&self, look: impl FnOnce(&Self) -> T) -> T {
+        let was_open = self.log.read().is_some();
+        let seen = look(self);
+        if !was_open {
+            *self.log.write() = None;
+        }
+        seen
     }
 
     /// Creates the segment's file. What a crash may have left under its name lies beyond the log's end, and goes.
@@ -266,14 +286,66 @@ impl Segment {
 
     /// The first batch that ends at or after `offset`, among those that begin before `limit`.
     pub fn locate(&self, offset: i64, limit: u64) -> Result<Option<Located>, Error> {
-        if let Some(start) = self.start_near(offset)?
+        if limit == 0 {
+            return Ok(None);
+        }
+        let start = self.start_near(offset)?;
+        if let Some(start) = start
             && let Some(found) = self.walk_to(offset, start.0, start.1, limit)?
         {
             return Ok(found);
         }
         match self.walk_to(offset, 0, self.base_offset, limit)? {
-            Some(found) => Ok(found),
+            Some(found) => {
+                let far = found.is_none_or(|found| found.position > UNINDEXED_BYTES_MAX);
+                if start.is_some() || (far && limit > UNINDEXED_BYTES_MAX) {
+                    self.mend_index()?;
+                }
+                Ok(found)
+            }
             None => Err(self.corrupt(0, "its first batch has another offset than its name")),
+        }
+    }
+
+    /// Makes a closed segment's index files anew from its headers: they turned out to be of no use.
+    fn mend_index(&self) -> Result<(), Error> {
+        if self.has_index() {
+            return Ok(());
+        }
+        // Whoever comes second goes without, rather than wait.
+        let Some(_mending) = self.mending.try_lock() else {
+            return Ok(());
+        };
+        self.rebuild_index()
+    }
+
+    /// Writes the index files anew from the batches' headers, as far as those go.
+    pub fn rebuild_index(&self) -> Result<(), Error> {
+        info!(path = %self.log_path().display(), "rebuilding an index");
+        let size = self.size();
+        let mut index = SparseIndex::new();
+        let path = self.log_path();
+        let file = self.file()?;
+        let mut scanner = Scanner::new(&file, &path, size);
+        let (mut position, mut offset_min) = (0, self.base_offset);
+        while let Found::Batch(header) = scanner.header(position, offset_min)? {
+            let located = Located { position, header };
+            index.note(self.indexed(&located), REBUILT_INTERVAL_BYTES);
+            offset_min = header.next_offset();
+            position = located.end();
+        }
+        self.set_index(index);
+        self.close_index()?;
+        self.sync_index()
+    }
+
+    /// What an index needs to know about a batch of this segment.
+    pub fn indexed(&self, located: &Located) -> IndexedBatch {
+        IndexedBatch {
+            position: located.position as u32,
+            size: located.header.size_bytes() as u32,
+            relative_offset: (located.header.last_offset() - self.base_offset) as u32,
+            max_timestamp_ms: located.header.max_timestamp,
         }
     }
 
@@ -306,7 +378,7 @@ impl Segment {
         }
         let path = self.log_path();
         let file = self.file()?;
-        let mut scanner = Scanner::for_headers(file, &path, limit);
+        let mut scanner = Scanner::for_headers(&file, &path, limit);
         let strict = self.needs_check(start, limit);
         let mut position = start;
         let mut offset_min = offset_min;
@@ -374,7 +446,8 @@ impl Segment {
         target: u64,
     ) -> Result<Option<Run>, Error> {
         let path = self.log_path();
-        let mut scanner = Scanner::for_headers(self.file()?, &path, limit);
+        let file = self.file()?;
+        let mut scanner = Scanner::for_headers(&file, &path, limit);
         let (mut position, mut offset_min) = (start, offset_min);
         let mut next_offset = None;
         while position < target {
@@ -410,7 +483,8 @@ impl Segment {
         epoch_at: impl Fn(i64) -> i32,
     ) -> Result<(), Error> {
         let path = self.log_path();
-        let mut scanner = Scanner::new(self.file()?, &path, limit);
+        let file = self.file()?;
+        let mut scanner = Scanner::new(&file, &path, limit);
         let (mut position, mut offset_min) = (start, self.base_offset);
         while position < end {
             match scanner.batch(position, offset_min)? {
@@ -469,7 +543,7 @@ impl Segment {
         };
         let mut offset = offset_start.max(self.base_offset);
         if let Some(entry) = entry
-            && self.confirms(entry, limit)?
+            && self.confirmed(entry, limit)?.is_some()
         {
             offset = offset.max(self.base_offset + i64::from(entry.relative_offset) + 1);
         }
@@ -488,38 +562,49 @@ impl Segment {
 
     /// The largest timestamp of the batches that begin before `limit`, and the batch that has it.
     pub fn max_time(&self, limit: u64) -> Result<Option<Located>, Error> {
-        let known = match &*self.index.read() {
+        let is_closed = !self.has_index();
+        let settled = match &*self.index.read() {
             Some(index) if limit >= self.size() => index.max_time(),
             Some(_) => None,
-            None => match self.max_time.get() {
-                Some(known) => *known,
-                None => match self.index_file::<TimeEntry>("timeindex")? {
-                    Some(file) => file.last(&self.path("timeindex"))?,
-                    None => None,
-                },
-            },
+            None => self.max_time.get().copied().flatten(),
         };
-        if let Some(entry) = known {
-            let offset = self.base_offset + i64::from(entry.relative_offset);
-            if let Some(located) = self.locate(offset, limit)?
-                && located.header.max_timestamp == entry.timestamp_ms
-            {
-                let _ = self.max_time.set(Some(entry));
-                return Ok(Some(located));
+        if let Some(entry) = settled
+            && let Some(located) = self.confirmed(entry, limit)?
+        {
+            return Ok(Some(located));
+        }
+        // The last entry of a closed segment's index speaks for the batches before it, if it is sound; those behind it
+        // are few unless timestamps go back, or the file was cut short.
+        let last = match (is_closed, self.index_file::<TimeEntry>("timeindex")?) {
+            (true, Some(file)) => file.last::<TimeEntry>(&self.path("timeindex"))?,
+            _ => None,
+        };
+        let from = match last {
+            Some(entry) => self.confirmed(entry, limit)?,
+            None => None,
+        };
+        let first = match from {
+            Some(located) => Some(located),
+            None => self.locate(self.base_offset, limit)?,
+        };
+        let Some(first) = first else {
+            return Ok(None);
+        };
+        let mut newest = first;
+        self.walk(first, limit, |located| {
+            if located.header.max_timestamp > newest.header.max_timestamp {
+                newest = located;
             }
+            true
+        })?;
+        if is_closed {
+            let entry = self.indexed(&newest);
+            let _ = self.max_time.set(Some(TimeEntry {
+                timestamp_ms: entry.max_timestamp_ms,
+                relative_offset: entry.relative_offset,
+            }));
         }
-        let mut found: Option<Located> = None;
-        if let Some(first) = self.locate(self.base_offset, limit)? {
-            self.walk(first, limit, |located| {
-                if found
-                    .is_none_or(|found| located.header.max_timestamp > found.header.max_timestamp)
-                {
-                    found = Some(located);
-                }
-                true
-            })?;
-        }
-        Ok(found)
+        Ok(Some(newest))
     }
 
     /// The header of the segment's first batch, if it has one.
@@ -536,7 +621,8 @@ impl Segment {
         mut step: impl FnMut(Located) -> bool,
     ) -> Result<(), Error> {
         let path = self.log_path();
-        let mut scanner = Scanner::for_headers(self.file()?, &path, limit);
+        let file = self.file()?;
+        let mut scanner = Scanner::for_headers(&file, &path, limit);
         let mut located = first;
         while step(located) {
             let position = located.end();
@@ -550,7 +636,7 @@ impl Segment {
     }
 
     pub fn read(&self, position: u64, len: usize) -> Result<Vec<u8>, Error> {
-        read_bytes(self.file()?, &self.log_path(), position, len)
+        read_bytes(&self.file()?, &self.log_path(), position, len)
     }
 
     /// Remembers that the batch with `offset` begins at `position`.
@@ -570,11 +656,11 @@ impl Segment {
         found.map(|place| place.1)
     }
 
-    /// Whether the batch a time entry speaks of has the timestamp the entry gives it.
-    fn confirms(&self, entry: TimeEntry, limit: u64) -> Result<bool, Error> {
+    /// The batch that a time entry speaks of, if that has the timestamp the entry gives it.
+    fn confirmed(&self, entry: TimeEntry, limit: u64) -> Result<Option<Located>, Error> {
         let offset = self.base_offset + i64::from(entry.relative_offset);
         let located = self.locate(offset, limit)?;
-        Ok(located.is_some_and(|located| located.header.max_timestamp == entry.timestamp_ms))
+        Ok(located.filter(|located| located.header.max_timestamp == entry.timestamp_ms))
     }
 
     fn floor_in_file<E: super::index::Entry + NamedIndex>(

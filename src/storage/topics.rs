@@ -13,7 +13,7 @@
 //!
 //! All but the last are Kafka's, by name and content.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -130,6 +130,11 @@ impl LogStarts {
     fn get(&self, topic: &str, partition: i32) -> Option<i64> {
         let key = (topic.to_string(), partition);
         self.offsets.lock().get(&key).copied()
+    }
+
+    fn topics(&self) -> BTreeSet<String> {
+        let offsets = self.offsets.lock();
+        offsets.keys().map(|(topic, _)| topic.clone()).collect()
     }
 
     fn forget(&self, fs: &Fs, topic: &str) -> Result<(), Error> {
@@ -315,6 +320,7 @@ impl Topics {
             });
         }
         drop(registry);
+        self.forget_unknown(specs, recovery_points)?;
         let report = progress.report();
         let took = clock.monotonic() - started;
         let counters = &self.environment.counters;
@@ -332,6 +338,23 @@ impl Topics {
             "logs are open"
         );
         Ok(())
+    }
+
+    /// Drops what checkpoints say of topics that are gone, lest a new topic of that name be taken for the old one.
+    fn forget_unknown(&self, specs: &[TopicSpec], recovery_points: &Offsets) -> Result<(), Error> {
+        let known: HashSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+        let is_unknown = |(topic, _): &&(String, i32)| !known.contains(topic.as_str());
+        let mut stale: BTreeSet<String> = self.environment.log_starts.topics();
+        stale.retain(|topic| !known.contains(topic.as_str()));
+        for topic in stale {
+            self.environment
+                .log_starts
+                .forget(&self.environment.fs, &topic)?;
+        }
+        match recovery_points.keys().any(|key| is_unknown(&key)) {
+            true => self.write_recovery_points(&mut self.changes.lock()),
+            false => Ok(()),
+        }
     }
 
     fn info(&self, spec: &TopicSpec) -> Arc<TopicInfo> {
@@ -498,7 +521,7 @@ impl Topics {
         let topic = self.existing(name)?;
         let fs = &self.environment.fs;
         for partition in topic.partitions().iter() {
-            partition.retire(Error::Deleted);
+            partition.retire();
         }
         let mut doomed = Vec::new();
         for partition in topic.partitions().iter() {

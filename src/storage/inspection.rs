@@ -1,0 +1,242 @@
+//! Reading a segment from end to end, telling valid batches from damage, and taking damage out.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use tracing::{error, warn};
+
+use super::checkpoint::LeaderEpochs;
+use super::error::{Error, IoContext};
+use super::index::SparseIndex;
+use super::scan::{Found, Scanner, read_bytes};
+use super::segment::{Located, REBUILT_INTERVAL_BYTES, Segment, file_path};
+use crate::fs::{File, Fs};
+
+/// Pieces in which sound ranges are copied when a segment is rewritten.
+const COPY_BYTES: usize = 1 << 20;
+
+/// A range of a segment that holds no valid batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Damage {
+    pub range: Range<u64>,
+    /// The offset that was due where it begins.
+    pub offset: i64,
+    pub reason: String,
+}
+
+/// What reading a segment from end to end found.
+pub(super) struct Inspected {
+    pub index: SparseIndex,
+    pub next_offset: i64,
+    /// Bad ranges that are followed by valid batches.
+    pub damages: Vec<Damage>,
+    /// A bad range with nothing valid behind it.
+    pub tail: Option<Damage>,
+    /// Batches whose leader epoch is not the one the checkpoint gives their offset, and that epoch.
+    epochs_off: Vec<(u64, i32)>,
+}
+
+/// Reads all of a segment. `offset_end` is the offset at which what follows it begins, where that is known. Bad bytes
+/// where an offset from `open_from` on was due are taken for the segment's tail, without a look at what lies behind.
+pub(super) fn inspect(
+    segment: &Segment,
+    size: u64,
+    offset_end: Option<i64>,
+    open_from: i64,
+    epochs: Option<&LeaderEpochs>,
+    mut each: impl FnMut(&Located),
+) -> Result<Inspected, Error> {
+    let path = segment.log_path();
+    let file = segment.file()?;
+    let mut scanner = Scanner::new(&file, &path, size);
+    let mut found = Inspected {
+        index: SparseIndex::new(),
+        next_offset: segment.base_offset,
+        damages: Vec::new(),
+        tail: None,
+        epochs_off: Vec::new(),
+    };
+    let mut position = 0;
+    let offset_limit = offset_end.unwrap_or(i64::MAX);
+    loop {
+        let reason = match scanner.batch(position, found.next_offset)? {
+            Found::End => break,
+            Found::Damage(reason) => reason,
+            Found::Batch(header) => {
+                let located = Located { position, header };
+                // Behind damage a gap is what is left of it.
+                let after_damage =
+                    (found.damages.last()).is_some_and(|damage| damage.range.end == position);
+                let expected = match after_damage {
+                    true => header.base_offset,
+                    false => found.next_offset,
+                };
+                match misplaced(&mut scanner, &located, expected, offset_end)? {
+                    Some(reason) => reason,
+                    None => {
+                        if let Some(epoch) = epochs.map(|epochs| epochs.at(header.base_offset))
+                            && epoch != header.partition_leader_epoch
+                        {
+                            found.epochs_off.push((position, epoch));
+                        }
+                        found
+                            .index
+                            .note(segment.indexed(&located), REBUILT_INTERVAL_BYTES);
+                        each(&located);
+                        found.next_offset = header.next_offset();
+                        position = located.end();
+                        continue;
+                    }
+                }
+            }
+        };
+        let damage = |end| Damage {
+            range: position..end,
+            offset: found.next_offset,
+            reason: reason.clone(),
+        };
+        let next = match found.next_offset >= open_from {
+            true => None,
+            false => next_sound(&mut scanner, position, found.next_offset, offset_limit)?,
+        };
+        match next {
+            Some(next) => {
+                found.damages.push(damage(next));
+                position = next;
+            }
+            None => {
+                found.tail = Some(damage(size));
+                break;
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Why a batch that is valid in itself cannot belong where it stands. Its base offset is not covered by its CRC.
+fn misplaced(
+    scanner: &mut Scanner<'_>,
+    located: &Located,
+    expected: i64,
+    offset_end: Option<i64>,
+) -> Result<Option<String>, Error> {
+    let header = &located.header;
+    if offset_end.is_some_and(|end| header.next_offset() > end) {
+        return Ok(Some(format!("offset {} is too large", header.base_offset)));
+    }
+    if header.base_offset == expected {
+        return Ok(None);
+    }
+    // There may be a gap, after compaction or where damage was taken out. It is one if what follows fits it, too.
+    let fits = match scanner.header(located.end(), expected)? {
+        Found::Batch(next) => next.base_offset >= header.next_offset(),
+        Found::End => offset_end.is_some(),
+        Found::Damage(_) => true,
+    };
+    Ok((!fits).then(|| format!("offset {} follows {}", header.base_offset, expected - 1)))
+}
+
+/// Where the next valid batch after a bad one begins: where the bad one's own length says, if there is one there.
+fn next_sound(
+    scanner: &mut Scanner<'_>,
+    position: u64,
+    offset_min: i64,
+    offset_limit: i64,
+) -> Result<Option<u64>, Error> {
+    if let Found::Batch(header) = scanner.header(position, i64::MIN)? {
+        let next = position + header.size_bytes() as u64;
+        if let Found::Batch(after) = scanner.batch(next, offset_min)?
+            && after.next_offset() <= offset_limit
+        {
+            return Ok(Some(next));
+        }
+    }
+    scanner.resynchronise(position, offset_min, offset_limit)
+}
+
+/// Puts right what needs no decision: leader epochs, which no CRC covers and which are known from elsewhere.
+pub(super) fn mend_epochs(segment: &Segment, inspected: &Inspected) -> Result<(), Error> {
+    let path = segment.log_path();
+    for (position, epoch) in &inspected.epochs_off {
+        warn!(path = %path.display(), position, epoch, "restoring a batch's leader epoch");
+        segment
+            .file()?
+            .write_all_at(&epoch.to_be_bytes(), position + 12)
+            .during("write", &path)?;
+    }
+    Ok(())
+}
+
+/// Writes a segment anew without its damaged ranges, which are kept aside. The old file stays readable for those who
+/// hold it.
+pub(super) fn excise(
+    fs: &Fs,
+    dir: &Arc<Path>,
+    segment: &Segment,
+    size: u64,
+    damages: &[Damage],
+) -> Result<Segment, Error> {
+    let path = segment.log_path();
+    let file = segment.file()?;
+    let staging = file_path(dir, segment.base_offset, "log.tmp");
+    let rewritten = fs.create(&staging).during("create", &staging)?;
+    let mut sound_from = 0;
+    let mut written = 0;
+    for damage in damages {
+        error!(
+            path = %path.display(),
+            position = damage.range.start,
+            bytes = damage.range.end - damage.range.start,
+            offset = damage.offset,
+            reason = damage.reason,
+            "damaged records are set aside and not served"
+        );
+        let aside = file_path(
+            dir,
+            segment.base_offset,
+            &format!("log.{}.damaged", damage.range.start),
+        );
+        let kept = fs.create(&aside).during("create", &aside)?;
+        copy(&file, &path, damage.range.clone(), &kept, &aside, 0)?;
+        let sound = sound_from..damage.range.start;
+        written += copy(&file, &path, sound, &rewritten, &staging, written)?;
+        sound_from = damage.range.end;
+    }
+    written += copy(
+        &file,
+        &path,
+        sound_from..size,
+        &rewritten,
+        &staging,
+        written,
+    )?;
+    rewritten.sync_data().during("synchronise", &staging)?;
+    fs.rename(&staging, &path).during("replace", &path)?;
+    fs.sync_dir(dir).during("synchronise", dir)?;
+    for extension in ["index", "timeindex"] {
+        let index = segment.path(extension);
+        fs.remove_file(&index).during("remove", &index)?;
+    }
+    Ok(Segment::found(fs, dir, segment.base_offset, written))
+}
+
+fn copy(
+    from: &File,
+    from_path: &Path,
+    range: Range<u64>,
+    to: &File,
+    to_path: &Path,
+    mut to_position: u64,
+) -> Result<u64, Error> {
+    let mut position = range.start;
+    while position < range.end {
+        let len = (range.end - position).min(COPY_BYTES as u64) as usize;
+        let piece = read_bytes(from, from_path, position, len)?;
+        to.write_all_at(&piece, to_position)
+            .during("write", to_path)?;
+        position += len as u64;
+        to_position += len as u64;
+    }
+    Ok(range.end.saturating_sub(range.start))
+}
