@@ -531,6 +531,20 @@ impl Run {
         self.model.high_watermark = self.model.end();
         self.check_offsets();
         self.check_everything();
+        self.check_producers();
+    }
+
+    /// Each producer's last five batches are recognised.
+    fn check_producers(&self) {
+        for (id, producer) in &self.model.producers {
+            let oldest = producer.sent.len().saturating_sub(5);
+            for sent in &producer.sent[oldest..] {
+                let options = AppendOptions { acks: Acks::Leader };
+                let again = self.partition.append(vec![sent.batch.clone()], options);
+                let base_offset = again.map(|again| (again.duplicate, again.base_offset));
+                assert_eq!(base_offset.ok(), Some((true, sent.base_offset)), "by {id}");
+            }
+        }
     }
 
     fn check_offsets(&self) {

@@ -258,6 +258,7 @@ impl Log {
         Ok(())
     }
 
+    /// The active segment's index: from its files, as far as they are sound, and from the batches behind.
     fn load_index(&self, segment: &Segment) -> Result<SparseIndex, Error> {
         let size = segment.size();
         let loaded = SparseIndex::load(
@@ -266,19 +267,23 @@ impl Log {
             &segment.path("timeindex"),
             size,
         )?;
-        let (mut index, start, interval_bytes) = match loaded {
+        let (mut index, first) = match loaded {
             Some(index) => {
-                let start = index
-                    .last_offset_entry()
-                    .map_or(0, |entry| entry.relative_offset);
-                (index, start, u64::MAX)
+                let first = segment.last_indexed(&index)?;
+                (index, first)
             }
-            None => (SparseIndex::new(), 0, REBUILT_INTERVAL_BYTES),
+            None => (SparseIndex::new(), None),
         };
-        let start = segment.base_offset + i64::from(start);
-        if let Some(first) = segment.locate(start, size)? {
+        let first = match first {
+            Some(first) => Some(first),
+            None => {
+                index = SparseIndex::new();
+                segment.locate(segment.base_offset, size)?
+            }
+        };
+        if let Some(first) = first {
             segment.walk(first, size, |located| {
-                index.note(segment.indexed(&located), interval_bytes);
+                index.note(segment.indexed(&located), REBUILT_INTERVAL_BYTES);
                 true
             })?;
         }

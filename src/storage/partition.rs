@@ -21,12 +21,12 @@ use super::checkpoint::LeaderEpochs;
 use super::durability::{Mark, Tail, Wait};
 use super::error::{Error, IoContext};
 use super::inspection;
-use super::log::{Log, Writer};
+use super::log::{Log, Writer, Written};
 use super::producer_state::{ProducerState, Verdict};
 use super::recovery::{Opened, Producers};
 use super::segment::{Located, Segment, file_path};
 use super::topics::{Environment, TopicInfo};
-use crate::config::Durability;
+use crate::config::{Durability, TopicConfig};
 use crate::record::{DecompressLimit, FileRegion, RecordBatch, Records};
 
 /// Regions up to this size are copied; larger ones are sent from the file.
@@ -127,6 +127,9 @@ pub struct Partition {
 struct PartitionWriter {
     log: Writer,
     producers: Producers,
+    /// The active segment was begun without a snapshot of the producers as they were then. Nothing is appended before
+    /// there is one: recovery could not tell retries of batches whose segments have been deleted.
+    snapshot_due: bool,
 }
 
 impl Partition {
@@ -153,6 +156,7 @@ impl Partition {
             writer: Mutex::new(PartitionWriter {
                 log: log.writer(opened.end.offset),
                 producers: opened.producers,
+                snapshot_due: false,
             }),
             environment,
             log,
@@ -214,14 +218,7 @@ impl Partition {
                 duplicate: true,
             });
         }
-        let leader_epoch = self.epochs()?.current();
-        if let Some(closed) = self.log.roll_if_due(&mut writer.log, batches, &config)? {
-            self.after_roll(&mut writer, closed);
-        }
-        let written = match self
-            .log
-            .append(&mut writer.log, batches, leader_epoch, &config)
-        {
+        let written = match self.write(&mut writer, batches, &config) {
             Ok(written) => written,
             Err(failure) => {
                 self.environment
@@ -285,6 +282,21 @@ impl Partition {
         })
     }
 
+    fn write(
+        &self,
+        writer: &mut PartitionWriter,
+        batches: &[RecordBatch],
+        config: &TopicConfig,
+    ) -> Result<Written, Error> {
+        let leader_epoch = self.epochs()?.current();
+        if let Some(closed) = self.log.roll_if_due(&mut writer.log, batches, config)? {
+            self.after_roll(writer, closed);
+        }
+        self.write_due_snapshot(writer)?;
+        self.log
+            .append(&mut writer.log, batches, leader_epoch, config)
+    }
+
     fn judge(
         &self,
         writer: &mut PartitionWriter,
@@ -324,11 +336,16 @@ impl Partition {
 
     fn after_roll(&self, writer: &mut PartitionWriter, closed: Arc<Segment>) {
         self.tail.lock().rolled(closed, self.log.active());
-        let offset = writer.log.next_offset;
-        if let Err(error) = self.write_snapshot(writer, offset) {
-            // Recovery then begins with an older one.
-            warn!(partition = %self, %error, "could not write a snapshot of producers");
+        writer.snapshot_due = true;
+    }
+
+    fn write_due_snapshot(&self, writer: &mut PartitionWriter) -> Result<(), Error> {
+        if writer.snapshot_due {
+            let offset = writer.log.next_offset;
+            self.write_snapshot(writer, offset)?;
+            writer.snapshot_due = false;
         }
+        Ok(())
     }
 
     fn write_snapshot(&self, writer: &mut PartitionWriter, offset: i64) -> Result<(), Error> {

@@ -184,6 +184,7 @@ impl<'a> Recovery<'a> {
             return Ok(None);
         }
         self.index_where_missing(&segments[..segments.len() - 1])?;
+        self.remove_odd_snapshots(segments, end)?;
         Ok(Some(Opened {
             log_start: self.log_start(segments, end),
             end: Mark {
@@ -211,6 +212,21 @@ impl<'a> Recovery<'a> {
                 && !self.listing.indexes.contains(&segment.base_offset)
             {
                 segment.peek(Segment::rebuild_index)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the snapshots taken where a segment begins, and the newest; one taken past the log's end is of another past.
+    fn remove_odd_snapshots(&self, segments: &[Arc<Segment>], end: i64) -> Result<(), Error> {
+        let newest = self.listing.snapshots.range(..=end).next_back();
+        for taken_at in &self.listing.snapshots {
+            let begins_one = segments
+                .binary_search_by_key(taken_at, |segment| segment.base_offset)
+                .is_ok();
+            if *taken_at > end || (!begins_one && Some(taken_at) != newest) {
+                let path = file_path(self.dir, *taken_at, "snapshot");
+                self.fs.remove_file(&path).during("remove", &path)?;
             }
         }
         Ok(())
@@ -256,13 +272,14 @@ impl<'a> Recovery<'a> {
             0 => 0,
             after => after - 1,
         };
+        // Below the recovery point nothing is cut off, so a snapshot from there speaks of batches that are all there.
+        let first = found.get(first_read).map_or(0, |first| first.base_offset);
         let mut producers = Replay::start(
             self.fs,
             self.dir,
             &self.listing,
-            found
-                .get(first_read)
-                .map_or(0, |segment| segment.base_offset),
+            first.max(point),
+            first,
             self.now_ms,
         )?;
         self.index_where_missing(&found[..first_read])?;
@@ -297,6 +314,7 @@ impl<'a> Recovery<'a> {
             segments.push(Arc::new(kept.0));
         }
         let segments = self.finish_tail(segments, &mut end, point)?;
+        self.remove_odd_snapshots(&segments, end)?;
         let last = segments.last().expect("finish_tail leaves one");
         let closed = segments.len() - 1;
         let unsynced = segments[first_read.min(closed)..closed].to_vec();
@@ -487,12 +505,14 @@ struct Replay {
 }
 
 impl Replay {
-    /// Begins with the newest sound snapshot that was taken at or before `offset`.
+    /// Begins with the newest sound snapshot that was taken at or before `offset`; without one, with nobody known where
+    /// the segments begin that are read anyhow.
     fn start(
         fs: &Fs,
         dir: &Path,
         listing: &Listing,
         offset: i64,
+        first_read: i64,
         now_ms: i64,
     ) -> Result<Self, Error> {
         for taken_at in listing.snapshots.range(..=offset).rev() {
@@ -508,11 +528,11 @@ impl Replay {
             warn!(path = %path.display(), "a damaged snapshot of producers is passed over");
         }
         let first = listing.logs.first().copied().unwrap_or(0);
-        // Without a snapshot, the segments that are read anyhow have to do.
+        // A roll leaves no snapshot while no producer is known; damaged ones mean that some were.
         Ok(Self {
             state: ProducerState::default(),
             from: match listing.snapshots.is_empty() {
-                true => offset,
+                true => first_read,
                 false => first,
             },
             now_ms,

@@ -11,7 +11,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use tracing::info;
@@ -74,6 +74,8 @@ pub(super) struct Segment {
     hints: Mutex<Hints>,
     /// Held while the index files are made anew.
     mending: Mutex<()>,
+    /// Its files were, or are about to be, removed: what is not on disk yet need not get there.
+    removed: AtomicBool,
 }
 
 /// Which bytes are known to be sound.
@@ -162,6 +164,7 @@ impl Segment {
             }),
             hints: Mutex::default(),
             mending: Mutex::default(),
+            removed: AtomicBool::new(false),
         }
     }
 
@@ -244,29 +247,43 @@ impl Segment {
         Ok(())
     }
 
-    /// Waits until the file's data would survive a loss of power.
+    /// Waits until the file's data would survive a loss of power. Nothing is left to do for a segment that was removed.
     pub fn sync(&self) -> Result<(), Error> {
-        self.file()?
-            .sync_data()
-            .during("synchronise", &self.log_path())
+        let path = self.log_path();
+        let synced = self
+            .file()
+            .and_then(|file| file.sync_data().during("synchronise", &path));
+        self.unless_removed(synced)
     }
 
     /// The same for the index files of a closed segment.
     pub fn sync_index(&self) -> Result<(), Error> {
         for extension in ["index", "timeindex"] {
             let path = self.path(extension);
-            match self.fs.open(&path) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                other => other
-                    .and_then(|file| file.sync_data())
-                    .during("synchronise", &path)?,
+            let synced = self
+                .fs
+                .open(&path)
+                .and_then(|file| file.sync_data())
+                .during("synchronise", &path);
+            match synced {
+                // An empty segment has no index.
+                Err(error) if error.is_absent() => {}
+                other => self.unless_removed(other)?,
             }
         }
         Ok(())
     }
 
+    fn unless_removed(&self, result: Result<(), Error>) -> Result<(), Error> {
+        match self.removed.load(Ordering::Acquire) {
+            true => Ok(()),
+            false => result,
+        }
+    }
+
     /// Removes the segment's files. What holds the open file can go on reading.
     pub fn remove_files(&self) -> Result<(), Error> {
+        self.removed.store(true, Ordering::Release);
         for extension in ["log", "index", "timeindex", "txnindex", "snapshot"] {
             let path = self.path(extension);
             self.fs.remove_file(&path).during("remove", &path)?;
@@ -654,6 +671,19 @@ impl Segment {
             .iter()
             .find(|place| place.0 == offset && place.1 > 0);
         found.map(|place| place.1)
+    }
+
+    /// The batch up to which an index that was read from its files says all there is to say; `None` if it is of no use.
+    pub fn last_indexed(&self, index: &SparseIndex) -> Result<Option<Located>, Error> {
+        let (Some(time), Some(offset)) = (index.max_time(), index.last_offset_entry()) else {
+            return Ok(None);
+        };
+        let newest = self.confirmed(time, self.size())?;
+        let last = self.base_offset + i64::from(offset.relative_offset);
+        match newest {
+            Some(newest) if newest.header.last_offset() > last => self.locate(last, self.size()),
+            other => Ok(other),
+        }
     }
 
     /// The batch that a time entry speaks of, if that has the timestamp the entry gives it.

@@ -630,6 +630,18 @@ fn deleting_records_moves_the_start_for_good_and_frees_segments() {
 }
 
 #[test]
+fn segments_that_go_before_they_were_synchronised_are_not_missed() {
+    let fixture = Fixture::new(SMALL_SEGMENTS);
+    let partition = fixture.partition();
+    for _ in 0..20 {
+        fixture.append(&["0123456789"]);
+    }
+    partition.delete_records(15).unwrap();
+    partition.flush().unwrap();
+    fixture.topics.health().unwrap();
+}
+
+#[test]
 fn retention_by_time_takes_whole_segments_and_at_last_the_active_one() {
     let mut fixture = Fixture::new(&[("segment.bytes", "400"), ("retention.ms", "1000")]);
     for n in 0..20 {

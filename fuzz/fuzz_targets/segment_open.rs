@@ -1,0 +1,93 @@
+//! Any bytes as a segment file, found after a crash: opening, reading, looking up and appending never panic, and what is
+//! served are valid batches in order.
+
+#![no_main]
+
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use streamline::clock::SystemClock;
+use streamline::config::{Durability, TopicConfig};
+use streamline::metrics::Metrics;
+use streamline::record::{BatchBuilder, Compression, RecordBatch};
+use streamline::storage::{Acks, AppendOptions, Isolation, StorageOptions, TopicSpec, Topics};
+use uuid::Uuid;
+
+const OPTIONS: AppendOptions = AppendOptions { acks: Acks::Leader };
+
+static DIR: LazyLock<PathBuf> = LazyLock::new(|| {
+    let memory = PathBuf::from("/dev/shm");
+    let parent = if memory.is_dir() {
+        memory
+    } else {
+        std::env::temp_dir()
+    };
+    parent.join(format!("streamline-segment-open-{}", std::process::id()))
+});
+
+/// The bytes with every CRC put right that the lengths lead to, so that what lies behind the check is reached.
+fn with_right_crcs(data: &[u8]) -> Vec<u8> {
+    let mut bytes = data.to_vec();
+    let mut position = 0;
+    while let Some(header) = bytes.get_mut(position..position + 61) {
+        let length = i32::from_be_bytes([header[8], header[9], header[10], header[11]]);
+        let end = position + 12 + usize::try_from(length).unwrap_or(0).max(49);
+        if end > bytes.len() {
+            break;
+        }
+        let crc = crc32c::crc32c(&bytes[position + 21..end]);
+        bytes[position + 17..position + 21].copy_from_slice(&crc.to_be_bytes());
+        position = end;
+    }
+    bytes
+}
+
+fn open_and_use(content: &[u8]) {
+    let log = DIR.join("t-0");
+    let _ = std::fs::remove_dir_all(&log);
+    std::fs::create_dir_all(&log).expect("the scratch directory can be made");
+    std::fs::write(log.join("00000000000000000000.log"), content).expect("there is room");
+    let spec = TopicSpec {
+        name: "t".to_string(),
+        id: Uuid::nil(),
+        partitions: 1,
+        config: TopicConfig::default(),
+    };
+    let options = StorageOptions::new(&*DIR, Durability::Os);
+    let topics = Topics::open(options, vec![spec], SystemClock::new(), Metrics::new(false))
+        .expect("damage is no reason not to open");
+    let partition = topics
+        .get("t")
+        .and_then(|topic| topic.partition(0))
+        .expect("it is open");
+    let mut builder = BatchBuilder::new(Compression::None);
+    builder.push(0, None, Some(b"appended"), &[]);
+    let appended = partition.append(vec![builder.build().expect("it holds a record")], OPTIONS);
+    let appended = appended.expect("the log can be written");
+    let end = partition.offsets().high_watermark;
+    assert_eq!(end, appended.last_offset + 1);
+    let mut offset = partition.offsets().log_start;
+    while offset < end {
+        let fetched = partition
+            .read(offset, 1 << 20, true, Isolation::ReadUncommitted)
+            .expect("what is damaged was taken out");
+        let records = fetched.records.expect("there is more before the end");
+        let mut bytes = records.to_bytes().expect("the file is there");
+        while !bytes.is_empty() {
+            let header = streamline::record::BatchHeader::read(&bytes).expect("whole batches");
+            let batch = RecordBatch::parse_stored(bytes.split_to(header.size_bytes()));
+            // A batch with a valid CRC whose counts contradict each other is what its writer made of it.
+            drop(batch);
+            assert!(header.last_offset() >= offset);
+            offset = header.next_offset();
+        }
+    }
+    let _ = partition.offset_for_timestamp(1);
+    let _ = partition.max_timestamp();
+}
+
+fuzz_target!(|data: &[u8]| {
+    open_and_use(data);
+    open_and_use(&with_right_crcs(data));
+});
