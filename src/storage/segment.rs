@@ -10,7 +10,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
@@ -69,7 +68,7 @@ pub(super) struct Segment {
     /// In memory while the segment is written; `None` once it is closed and its index files hold all there is to know.
     index: RwLock<Option<SparseIndex>>,
     /// The largest timestamp and its batch, once it was looked up in a closed segment.
-    max_time: OnceLock<Option<TimeEntry>>,
+    max_time: Mutex<Option<TimeEntry>>,
     checked: Mutex<Checked>,
     hints: Mutex<Hints>,
     /// Held while the index files are made anew.
@@ -157,7 +156,7 @@ impl Segment {
             log: RwLock::new(None),
             size: AtomicU64::new(size),
             index: RwLock::new(index),
-            max_time: OnceLock::new(),
+            max_time: Mutex::new(None),
             checked: Mutex::new(Checked {
                 from: checked_from,
                 ranges: Vec::new(),
@@ -241,7 +240,7 @@ impl Segment {
         if let Some(index) = &mut *self.index.write() {
             index.note_max_time();
             index.write_to(&self.fs, &self.path("index"), &self.path("timeindex"))?;
-            let _ = self.max_time.set(index.max_time());
+            *self.max_time.lock() = index.max_time();
         }
         *self.index.write() = None;
         Ok(())
@@ -583,7 +582,7 @@ impl Segment {
         let settled = match &*self.index.read() {
             Some(index) if limit >= self.size() => index.max_time(),
             Some(_) => None,
-            None => self.max_time.get().copied().flatten(),
+            None => *self.max_time.lock(),
         };
         if let Some(entry) = settled
             && let Some(located) = self.confirmed(entry, limit)?
@@ -616,10 +615,10 @@ impl Segment {
         })?;
         if is_closed {
             let entry = self.indexed(&newest);
-            let _ = self.max_time.set(Some(TimeEntry {
+            *self.max_time.lock() = Some(TimeEntry {
                 timestamp_ms: entry.max_timestamp_ms,
                 relative_offset: entry.relative_offset,
-            }));
+            });
         }
         Ok(Some(newest))
     }
