@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Answer, Call, CloseReason, error, lookup};
+use crate::config::CompressionType;
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::produce::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
@@ -26,6 +28,9 @@ const TOPIC_IDS_FROM: i16 = 13;
 
 /// The first version whose clients are known to read zstd (KIP-110).
 const ZSTD_FROM: i16 = 7;
+
+/// A request that has been worked on for so long gets a thread of its own for the rest.
+const LONG: Duration = Duration::from_millis(2);
 
 /// Why a partition did not take its batch, or cannot promise to keep it.
 struct Refusal {
@@ -47,11 +52,12 @@ struct Outcome {
 
 pub(super) async fn handle(call: Call, request: ProduceRequest) -> Answer<ProduceResponse> {
     let acks = check_request(&request);
-    let deadline = Instant::now() + Duration::from_millis(request.timeout_ms.max(0) as u64);
+    let began = Instant::now();
+    let deadline = began + Duration::from_millis(request.timeout_ms.max(0) as u64);
     let mut topics = Vec::with_capacity(request.topic_data.len());
     for mut data in request.topic_data {
         let partitions = std::mem::take(&mut data.partition_data);
-        let outcomes = append_all(&call, &data, partitions, &acks);
+        let outcomes = append_all(&call, &data, partitions, &acks, began);
         topics.push((data, outcomes));
     }
     match acks {
@@ -92,15 +98,22 @@ fn append_all(
     data: &TopicProduceData,
     partitions: Vec<PartitionProduceData>,
     acks: &Result<Acks, Refusal>,
+    began: Instant,
 ) -> Vec<Outcome> {
     let by_id = call.version >= TOPIC_IDS_FROM;
     let topic = lookup::topic(&call.broker, by_id, &data.name, data.topic_id);
+    let recompresses = topic.as_ref().is_ok_and(|topic| {
+        let kept_as_it_is = CompressionType::Producer;
+        topic.config().compression_type != kept_as_it_is
+    });
     partitions
         .into_iter()
         .map(|partition| Outcome {
             index: partition.index,
             result: match acks {
-                Ok(acks) => append(&topic, partition, *acks, call.version),
+                Ok(acks) => beside_others(recompresses || began.elapsed() >= LONG, || {
+                    append(&topic, partition, *acks, call.version)
+                }),
                 Err(refusal) => Err(Refusal {
                     code: refusal.code,
                     message: refusal.message.clone(),
@@ -108,6 +121,15 @@ fn append_all(
             },
         })
         .collect()
+}
+
+/// Does work that takes `long` in a way that lets the runtime give this thread's other tasks to another one. A request
+/// of some hundred KiB may hold batches that decompress to GiBs, and appends have to be done before anything is awaited.
+fn beside_others<T>(long: bool, work: impl FnOnce() -> T) -> T {
+    match long && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
+        true => tokio::task::block_in_place(work),
+        false => work(),
+    }
 }
 
 fn append(

@@ -52,6 +52,8 @@ const FAREWELL: Duration = Duration::from_secs(3);
 const PROGRESS_BYTES_MIN: usize = 4 * 1024;
 /// Rounds of reading, working and writing before other connections get their turn.
 const ROUNDS_MAX: usize = 32;
+/// The same as a time, for requests that take long: a batch of a few KiB may decompress to more than 100 MiB.
+const SLICE: Duration = Duration::from_millis(5);
 /// Bytes read at a time, into memory that the connections of a thread share.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
@@ -147,6 +149,8 @@ pub struct Connection {
     outgoing: Outgoing<ResponseGuard>,
     /// When bytes were last read.
     received_at: Duration,
+    /// When it was this connection's turn.
+    polled_at: Duration,
     activity: Activity,
     /// Bytes read or written, and requests finished, since `activity` was noted.
     progress_bytes: usize,
@@ -226,6 +230,7 @@ impl Connection {
             in_flight_bytes: 0,
             outgoing: Outgoing::default(),
             received_at: counting.clock.monotonic(),
+            polled_at: counting.clock.monotonic(),
             activity: Activity::Idle,
             progress_bytes: 0,
             ended: None,
@@ -392,6 +397,9 @@ impl Connection {
                     if let Ok(Some(frame)) = self.reader.next_frame() {
                         self.start(frame, cx);
                     }
+                    if self.is_turn_over() {
+                        return true;
+                    }
                     any = true;
                 }
                 Ok(None) => return self.read(cx) || any,
@@ -407,6 +415,11 @@ impl Connection {
             }
         }
         any
+    }
+
+    fn is_turn_over(&self) -> bool {
+        let now = self.counting.clock.monotonic();
+        now.saturating_sub(self.polled_at) >= SLICE
     }
 
     /// Whether the arriving frame's share of the budget covers `bytes`; if not, the rest is awaited from now on.
@@ -540,6 +553,7 @@ impl Future for Connection {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
         let this = self.get_mut();
         this.place.entry.register(cx.waker());
+        this.polled_at = this.counting.clock.monotonic();
         if let Some(ended) = this.obey() {
             return Poll::Ready(ended);
         }
@@ -554,9 +568,13 @@ impl Future for Connection {
                 this.note_activity();
                 return Poll::Pending;
             }
+            if this.is_turn_over() {
+                break;
+            }
         }
         this.note_activity();
-        cx.waker().wake_by_ref();
+        // Waking the task at once would put it before whatever the sockets have for others.
+        let _ = pin!(tokio::task::yield_now()).poll(cx);
         Poll::Pending
     }
 }

@@ -4,10 +4,13 @@
 use std::io::Write;
 use std::time::Instant;
 
-use crate::support::{Client, PATIENCE, Server, pause};
+use crate::kafka::{create, now_ms, produce_request};
+use crate::support::{Client, PATIENCE, Server, pause, until};
 use streamline::protocol::kafka::{ApiKey, Request};
 use streamline::protocol::messages::api_versions::ApiVersionsRequest;
 use streamline::protocol::messages::metadata::MetadataRequest;
+use streamline::protocol::messages::produce::ProduceRequest;
+use streamline::record::{BatchBuilder, Compression};
 
 #[track_caller]
 fn lives_on(server: &Server) {
@@ -231,4 +234,38 @@ fn random_bytes_end_their_connection_and_nothing_else() {
     }
     lives_on(&server);
     assert!(!server.log().contains("panic"), "{}", server.log());
+}
+
+#[test]
+fn batches_that_decompress_to_a_lot_do_not_hold_up_others() {
+    let server = Server::start();
+    let topic = create(&mut server.connect(), "bombs", 1);
+    let mut builder = BatchBuilder::new(Compression::Zstd);
+    builder.push(now_ms(), None, Some(&vec![0; 120 << 20]), &[]);
+    let bomb = builder.build().unwrap().bytes().clone();
+    assert!(bomb.len() < 64 << 10, "{}", bomb.len());
+    let request = produce_request(&topic, 1, &vec![(0, bomb); 20]);
+    let version = *ProduceRequest::VERSIONS.end();
+    // More of them than the runtime has threads.
+    let threads = std::thread::available_parallelism().map_or(4, usize::from);
+    let mut attackers: Vec<_> = (0..=threads).map(|_| server.connect()).collect();
+    for attacker in &mut attackers {
+        attacker.send(version, &request);
+    }
+    until("the first of them are worked on", || {
+        let metrics = server.metrics();
+        metrics.sum("streamline_log_end_offset", &[("topic", "bombs")]) > threads as f64
+    });
+    lives_on(&server);
+    let labels = [("api_key", "produce"), ("error", "false")];
+    let answered = server
+        .metrics()
+        .value("streamline_requests_total", &labels)
+        .unwrap_or_default();
+    assert_eq!(answered, 0.0, "the others came before this client's turn");
+    server.until_metric(
+        "streamline_requests_total",
+        &labels,
+        Some(attackers.len() as f64),
+    );
 }

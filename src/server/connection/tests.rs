@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::clock::SystemClock;
+use crate::clock::{ManualClock, SystemClock};
 use crate::protocol::kafka::ResponseFrame;
 use crate::record::Records;
 use crate::server::connections::Connections;
@@ -87,20 +87,24 @@ fn dispatch(script: Arc<Mutex<Script>>) -> Dispatch {
 }
 
 async fn start_with(config: Config) -> Fixture {
+    let script = Arc::new(Mutex::new(Script::default()));
+    let dispatch = dispatch(Arc::clone(&script));
+    start_dispatching(config, SystemClock::new(), script, dispatch).await
+}
+
+async fn start_dispatching(
+    config: Config,
+    clock: Arc<dyn Clock>,
+    script: Arc<Mutex<Script>>,
+    dispatch: Dispatch,
+) -> Fixture {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap());
     let (client, accepted) = tokio::join!(client, listener.accept());
     let (stream, peer) = accepted.unwrap();
     let metrics = Metrics::new(true);
-    let clock = SystemClock::new();
-    let script = Arc::new(Mutex::new(Script::default()));
     let connections = Connections::new(&config);
-    let shared = Shared::new(
-        &config,
-        dispatch(Arc::clone(&script)),
-        Arc::clone(&metrics),
-        clock.clone(),
-    );
+    let shared = Shared::new(&config, dispatch, Arc::clone(&metrics), Arc::clone(&clock));
     let place = connections
         .enter(peer.ip(), clock.monotonic(), &metrics)
         .ok()
@@ -186,6 +190,35 @@ async fn responses_leave_in_the_order_of_requests_and_handlers_start_in_it() {
         assert_eq!(fixture.receive().await, id);
     }
     assert_eq!(fixture.requests(METADATA), (5, 0));
+}
+
+#[tokio::test]
+async fn others_get_their_turn_between_requests_that_take_long() {
+    let clock = ManualClock::at_ms(0);
+    let turns_of_others = Arc::new(Mutex::new(0));
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let dispatch: Dispatch = {
+        let (clock, turns, seen) = (clock.clone(), turns_of_others.clone(), seen.clone());
+        Box::new(move |_, header, _| {
+            clock.advance(SLICE);
+            seen.lock().push(*turns.lock());
+            std::future::ready(answer(header.correlation_id)).boxed()
+        })
+    };
+    let mut fixture = start_dispatching(Config::default(), clock, Arc::default(), dispatch).await;
+    tokio::spawn(async move {
+        loop {
+            *turns_of_others.lock() += 1;
+            tokio::task::yield_now().await;
+        }
+    });
+    let requests: Vec<u8> = (1..=5).flat_map(|id| frame(METADATA, id, 10)).collect();
+    fixture.send(&requests).await;
+    for id in 1..=5 {
+        assert_eq!(fixture.receive().await, id);
+    }
+    let seen = seen.lock().clone();
+    assert!(seen.windows(3).all(|some| some[0] < some[2]), "{seen:?}");
 }
 
 #[tokio::test]
