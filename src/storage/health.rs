@@ -1,8 +1,8 @@
 //! Whether records can be written: a true probe of the data directory, and what went wrong lately.
 //!
 //! The probe writes, synchronises and removes a small file, at most every few seconds. A full disk is remembered from
-//! the append that met it, since a small file may still fit, and forgotten when an append succeeds or there is room for
-//! it again. A partition whose synchronisation failed stays on the list until the server is restarted.
+//! the append that met it, since a small file may still fit, and forgotten when an append of its size succeeds or there
+//! is room for one again. A partition whose synchronisation failed stays on the list until the server is restarted.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -61,9 +61,11 @@ impl Health {
         }
     }
 
-    pub fn note_write_success(&self) {
+    /// A smaller append than the one that failed says nothing: it may have fitted beside it.
+    pub fn note_write_success(&self, bytes: usize) {
         // The line is shared by all writers, so it is only written when there is something to say.
-        if self.room_missed.load(Ordering::Relaxed) != 0 {
+        let missed = self.room_missed.load(Ordering::Relaxed);
+        if missed != 0 && bytes as u64 + SPARE_BYTES >= missed {
             self.room_missed.store(0, Ordering::Relaxed);
         }
     }
@@ -170,9 +172,14 @@ mod tests {
         health.note_write_failure(&full, 100_000);
         let reason = health.check(clock.as_ref()).unwrap_err();
         assert!(reason.contains("full"), "{reason}");
+        health.note_write_success(100);
+        health.check(clock.as_ref()).unwrap_err();
         faults.limit_space(100_000 + SPARE_BYTES);
         health.check(clock.as_ref()).unwrap();
         faults.limit_space(10_000);
+        health.check(clock.as_ref()).unwrap();
+        health.note_write_failure(&full, 100_000);
+        health.note_write_success(100_000);
         health.check(clock.as_ref()).unwrap();
     }
 }

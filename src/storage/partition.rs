@@ -563,6 +563,11 @@ impl Partition {
         offset < self.opened_end || offset < self.log.active().base_offset
     }
 
+    /// Whether what is at `offset` lies in a segment that nothing is appended to any more.
+    pub fn is_before_active_segment(&self, offset: i64) -> bool {
+        offset < self.log.active().base_offset
+    }
+
     /// Reads whole batches from one segment, beginning with the one that holds `offset` or, where that was removed,
     /// with the next; only below the high watermark, and at most `max_bytes` of them. With `at_least_one` the first
     /// batch is read even if it is larger.
