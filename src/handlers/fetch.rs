@@ -81,7 +81,7 @@ enum Found {
 struct Round {
     found: Vec<Found>,
     size_bytes: usize,
-    /// Something other than records or their absence was found, which no waiting changes.
+    /// Something was found that no waiting adds to: an error, or records of a segment that is closed.
     is_final: bool,
 }
 
@@ -203,7 +203,9 @@ impl Plan {
             let found = plan.read(limit, nothing_yet, self.isolation, self.by_id);
             match &found {
                 Found::Records(fetched) => {
-                    round.size_bytes += fetched.records.as_ref().map_or(0, Records::len);
+                    let size_bytes = fetched.records.as_ref().map_or(0, Records::len);
+                    round.size_bytes += size_bytes;
+                    round.is_final |= size_bytes > 0 && plan.reads_a_closed_segment();
                 }
                 Found::Diverged(..) | Found::Error(..) => round.is_final = true,
             }
@@ -275,6 +277,12 @@ impl PartitionPlan {
             }
             Err(error) => Found::Error(error::of_storage(&error), Some(partition.offsets())),
         }
+    }
+
+    /// A read ends with its segment, however much there is in the next one.
+    fn reads_a_closed_segment(&self) -> bool {
+        let partition = self.partition.as_ref();
+        partition.is_ok_and(|partition| partition.is_before_active_segment(self.asked.fetch_offset))
     }
 
     /// Where the log as the client knows it ends, if that is before the offset it asks for (KIP-595).

@@ -266,7 +266,7 @@ impl Partition {
         self.records_total
             .fetch_add(records as u64, Ordering::Relaxed);
         self.topic.counters.add_bytes_in(wire_bytes as u64);
-        self.environment.health.note_write_success();
+        self.environment.health.note_write_success(wire_bytes);
         if was_clean {
             self.environment.note_unsynced(self);
         }

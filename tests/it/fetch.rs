@@ -152,6 +152,28 @@ fn a_fetch_is_answered_within_max_wait_with_what_there_is() {
 }
 
 #[test]
+fn a_fetch_does_not_wait_at_the_end_of_a_segment_for_what_the_next_one_has() {
+    let server = Server::start();
+    let mut client = server.connect();
+    let piece = batch(&["0123456789"]);
+    let size = piece.size_bytes() as i32;
+    let segment_bytes = (4 * size).max(256).to_string();
+    let configs = [("segment.bytes", segment_bytes.as_str())];
+    let topic = create_with(&mut client, "pieces", 1, &configs);
+    for _ in 0..20 {
+        produce(&mut client, &topic, 0, &piece);
+    }
+    let request = FetchRequest {
+        max_wait_ms: 60_000,
+        min_bytes: 10 * size,
+        ..fetch_request(&topic, &[(0, 0)])
+    };
+    let (response, took) = while_waiting(&mut client, &request, || {});
+    assert!(took < AT_ONCE, "{took:?}");
+    assert!(size_of(&only(response)) >= size as usize);
+}
+
+#[test]
 fn a_waiting_fetch_is_answered_when_its_topic_goes() {
     let server = Server::start();
     let (mut consumer, mut admin) = (server.connect(), server.connect());
