@@ -41,16 +41,13 @@ fuzz_target!(|input: (u16, u8, &[u8])| {
         assert!(reader.growth() <= GROWTH_BYTES.max(stream.len()));
         reader.grow();
         let piece = step.min(rest.len());
-        let taken = match reader.rest_of_frame() {
-            Some(mut room) => {
-                let taken = piece.min(room.remaining_mut());
-                room.put_slice(&rest[..taken]);
-                taken
-            }
-            None => {
-                reader.push(&rest[..piece]);
-                piece
-            }
+        let taken = if let Some(mut room) = reader.rest_of_frame() {
+            let taken = piece.min(room.remaining_mut());
+            room.put_slice(&rest[..taken]);
+            taken
+        } else {
+            reader.push(&rest[..piece]);
+            piece
         };
         rest = &rest[taken..];
     };
