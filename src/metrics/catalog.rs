@@ -238,6 +238,8 @@ label_values! {
         Unsupported = "unsupported",
         /// The frame did not arrive in time.
         Timeout = "timeout",
+        /// The client did not take a response in time.
+        ResponseNotTaken = "response_not_taken",
     }
 }
 

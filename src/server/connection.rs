@@ -247,16 +247,17 @@ impl Connection {
             Ending::Drain => self.take_no_more(Ended::Told(Ending::Drain)),
             Ending::Idle if self.is_busy() => self.place.entry.is_busy_after_all(),
             Ending::ReadTimeout => {
-                self.shared.refusals.request(
-                    RequestRejection::Timeout,
-                    self.context.peer,
-                    &"part of a request arrived and the rest did not within request_read_timeout_ms",
-                );
+                let what =
+                    "part of a request arrived and the rest did not within request_read_timeout_ms";
+                self.refuse(RequestRejection::Timeout, &what);
                 return Some(Ended::Told(ending));
             }
-            Ending::Idle | Ending::WriteTimeout | Ending::Abort => {
+            Ending::WriteTimeout => {
+                let what = "no byte of a response was taken within response_write_timeout_ms";
+                self.refuse(RequestRejection::ResponseNotTaken, &what);
                 return Some(Ended::Told(ending));
             }
+            Ending::Idle | Ending::Abort => return Some(Ended::Told(ending)),
         }
         None
     }

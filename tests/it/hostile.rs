@@ -202,6 +202,7 @@ fn a_client_that_reads_nothing_holds_up_only_itself() {
     }
     lives_on(&server);
     server.until_metric("streamline_connections_active", &[], Some(0.0));
+    rejected(&server, "response_not_taken", 1.0);
     let grown_kib = server.resident_kib().saturating_sub(before_kib);
     assert!(grown_kib < 32 * 1024, "grew by {grown_kib} KiB");
 }
