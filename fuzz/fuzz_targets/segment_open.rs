@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use streamline::clock::SystemClock;
 use streamline::config::{Durability, TopicConfig};
 use streamline::metrics::Metrics;
-use streamline::record::{BatchBuilder, Compression, RecordBatch};
+use streamline::record::{BatchBuilder, BatchHeader, Compression};
 use streamline::storage::{Acks, AppendOptions, Isolation, StorageOptions, TopicSpec, Topics};
 use uuid::Uuid;
 
@@ -75,10 +75,8 @@ fn open_and_use(content: &[u8]) {
         let records = fetched.records.expect("there is more before the end");
         let mut bytes = records.to_bytes().expect("the file is there");
         while !bytes.is_empty() {
-            let header = streamline::record::BatchHeader::read(&bytes).expect("whole batches");
-            let batch = RecordBatch::parse_stored(bytes.split_to(header.size_bytes()));
-            // A batch with a valid CRC whose counts contradict each other is what its writer made of it.
-            drop(batch);
+            let header = BatchHeader::read(&bytes).expect("whole batches");
+            let _ = bytes.split_to(header.size_bytes());
             assert!(header.last_offset() >= offset);
             offset = header.next_offset();
         }

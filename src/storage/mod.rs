@@ -18,12 +18,15 @@
 
 mod admission;
 mod checkpoint;
+mod data_dir;
 mod durability;
+mod environment;
 mod error;
 mod health;
 mod index;
 mod inspection;
 mod log;
+mod parallel;
 mod partition;
 mod producer_state;
 mod recovery;
@@ -35,9 +38,10 @@ mod stats;
 mod tests;
 mod topics;
 
+pub use data_dir::FoundTopic;
 pub use error::Error;
 pub use partition::{
     Acks, AppendOptions, Appended, Fetched, Isolation, Offsets, Partition, PartitionSnapshot,
     TimestampedOffset, Watch,
 };
-pub use topics::{FoundTopic, StorageOptions, Topic, TopicInfo, TopicSpec, Topics};
+pub use topics::{StorageOptions, Topic, TopicInfo, TopicSpec, Topics};

@@ -1,22 +1,8 @@
-//! The topics that are open, and what belongs to the data directory as a whole.
-//!
-//! ```text
-//! data_dir/
-//!   TOPIC-PARTITION/                    one log
-//!   TOPIC-PARTITION.ID-delete/          a deleted one, on its way out
-//!   TOPIC-PARTITION.ID-stray/           one that belonged to another topic of the same name
-//!   recovery-point-offset-checkpoint    below these offsets everything was on disk
-//!   log-start-offset-checkpoint         where logs start that start within a segment
-//!   .kafka_cleanshutdown                there after a clean shutdown only
-//!   .streamline-boot                    the boot of the machine during which the logs were written
-//! ```
-//!
-//! All but the last are Kafka's, by name and content.
+//! The topics that are open, and what is done with all of them: opening, flushing, retaining, closing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -24,8 +10,11 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::checkpoint::{self, LeaderEpochs, Offsets};
+use super::data_dir::{CLEAN_SHUTDOWN, LOG_STARTS, LastRun, RECOVERY_POINTS, directories, renamed};
+use super::environment::{Environment, LogStarts};
 use super::error::{Error, IoContext};
 use super::health::Health;
+use super::parallel::{Progress, in_parallel};
 use super::partition::Partition;
 use super::recovery::{self, Before, Report};
 use super::stats::StorageCounters;
@@ -34,17 +23,8 @@ use crate::config::{Durability, TopicConfig};
 use crate::fs::Fs;
 use crate::metrics::{Metrics, TopicCounters};
 
-const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
-const LOG_STARTS: &str = "log-start-offset-checkpoint";
-const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
-const BOOT: &str = ".streamline-boot";
-
-/// How often recovery points are written while the server runs, and how often a long recovery says how far it is.
+/// How often recovery points are written while the server runs.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(60);
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
-
-/// The longest file name that file systems take.
-const FILE_NAME_MAX: usize = 255;
 
 /// How logs are kept.
 #[derive(Debug, Clone)]
@@ -75,77 +55,6 @@ pub struct TopicSpec {
     pub id: Uuid,
     pub partitions: i32,
     pub config: TopicConfig,
-}
-
-/// A topic whose directories lie in a data directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FoundTopic {
-    pub name: String,
-    /// The id in its `partition.metadata`; a new one if there is none.
-    pub id: Uuid,
-    /// One more than the highest partition number found.
-    pub partitions: i32,
-}
-
-/// What all partitions of a server share.
-pub(super) struct Environment {
-    pub fs: Fs,
-    pub clock: Arc<dyn Clock>,
-    pub metrics: Arc<Metrics>,
-    pub durability: Durability,
-    pub producer_id_expiration_ms: i64,
-    pub log_starts: LogStarts,
-    pub health: Health,
-    pub counters: StorageCounters,
-    data_dir: PathBuf,
-    /// Partitions with data that the disk may lack.
-    unsynced: Mutex<Vec<Weak<Partition>>>,
-}
-
-impl Environment {
-    pub fn note_unsynced(&self, partition: &Arc<Partition>) {
-        if partition.enqueue() {
-            self.unsynced.lock().push(Arc::downgrade(partition));
-        }
-    }
-
-    pub fn note_damage(&self, ranges: u64) {
-        self.counters.damaged_ranges.add(ranges);
-    }
-}
-
-/// Where logs start that start within a segment, and the file that remembers it.
-pub(super) struct LogStarts {
-    path: PathBuf,
-    offsets: Mutex<Offsets>,
-}
-
-impl LogStarts {
-    pub fn set(&self, fs: &Fs, topic: &str, partition: i32, log_start: i64) -> Result<(), Error> {
-        let mut offsets = self.offsets.lock();
-        offsets.insert((topic.to_string(), partition), log_start);
-        checkpoint::write_offsets(fs, &self.path, &offsets)
-    }
-
-    fn get(&self, topic: &str, partition: i32) -> Option<i64> {
-        let key = (topic.to_string(), partition);
-        self.offsets.lock().get(&key).copied()
-    }
-
-    fn topics(&self) -> BTreeSet<String> {
-        let offsets = self.offsets.lock();
-        offsets.keys().map(|(topic, _)| topic.clone()).collect()
-    }
-
-    fn forget(&self, fs: &Fs, topic: &str) -> Result<(), Error> {
-        let mut offsets = self.offsets.lock();
-        let before = offsets.len();
-        offsets.retain(|(name, _), _| name != topic);
-        match offsets.len() == before {
-            true => Ok(()),
-            false => checkpoint::write_offsets(fs, &self.path, &offsets),
-        }
-    }
 }
 
 /// What a topic's partitions know of it.
@@ -244,10 +153,7 @@ impl Topics {
         fs.create_dir_all(&data_dir).during("create", &data_dir)?;
         let last_run = LastRun::read(&fs, &data_dir)?;
         let environment = Arc::new(Environment {
-            log_starts: LogStarts {
-                path: data_dir.join(LOG_STARTS),
-                offsets: Mutex::new(last_run.log_starts),
-            },
+            log_starts: LogStarts::new(data_dir.join(LOG_STARTS), last_run.log_starts),
             health: Health::new(&fs, &data_dir),
             counters: StorageCounters::new(metrics.enabled()),
             fs,
@@ -574,49 +480,6 @@ impl Topics {
         Ok(())
     }
 
-    /// The topics whose directories lie in `data_dir`, whoever wrote them.
-    pub fn scan(data_dir: &Path) -> Result<Vec<FoundTopic>, Error> {
-        let fs = Fs::new();
-        let mut found: BTreeMap<String, FoundTopic> = BTreeMap::new();
-        for (name, path) in directories(data_dir)? {
-            let Some((topic, number)) = parse_dir_name(&name) else {
-                continue;
-            };
-            let id = checkpoint::read_partition_metadata(&fs, &path.join("partition.metadata"))?;
-            if id.is_none() && !holds_log(&path)? {
-                continue;
-            }
-            let entry = found
-                .entry(topic.to_string())
-                .or_insert_with(|| FoundTopic {
-                    name: topic.to_string(),
-                    id: Uuid::nil(),
-                    partitions: 0,
-                });
-            if entry.id.is_nil() {
-                entry.id = id.unwrap_or_default();
-            }
-            entry.partitions = entry.partitions.max(number + 1);
-        }
-        let mut found: Vec<_> = found.into_values().collect();
-        for topic in &mut found {
-            if topic.id.is_nil() {
-                topic.id = Uuid::new_v4();
-            }
-        }
-        Ok(found)
-    }
-
-    /// Removes the directories of a topic that is not open. Blocks.
-    pub fn remove_directories(data_dir: &Path, found: &FoundTopic) -> Result<(), Error> {
-        let fs = Fs::new();
-        for number in 0..found.partitions {
-            let dir = data_dir.join(format!("{}-{number}", found.name));
-            fs.remove_dir_all(&dir).during("remove", &dir)?;
-        }
-        fs.sync_dir(data_dir).during("synchronise", data_dir)
-    }
-
     /// Deletes what the topics' retention says has to go. Blocks.
     pub fn retain(&self, now_ms: i64) {
         for topic in self.list() {
@@ -748,157 +611,8 @@ impl Registry {
     }
 }
 
-/// What the last run left in the data directory.
-struct LastRun {
-    clean: bool,
-    same_boot: bool,
-    recovery_points: Offsets,
-    log_starts: Offsets,
-}
-
-impl LastRun {
-    /// Reads what was left, and takes the marker away: from now on a shutdown is not clean until it says so.
-    fn read(fs: &Fs, data_dir: &Path) -> Result<Self, Error> {
-        let marker = data_dir.join(CLEAN_SHUTDOWN);
-        let clean = marker.exists();
-        if clean {
-            fs.remove_file(&marker).during("remove", &marker)?;
-            fs.sync_dir(data_dir).during("synchronise", data_dir)?;
-        }
-        let boot = data_dir.join(BOOT);
-        let boot_now = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let boot_then = fs.read(&boot).unwrap_or_default();
-        let same_boot = !boot_now.is_empty() && boot_now == boot_then;
-        if !same_boot {
-            fs.write_atomically(&boot, &boot_now)
-                .during("write", &boot)?;
-        }
-        let read = |name| checkpoint::read_offsets(fs, &data_dir.join(name));
-        Ok(Self {
-            clean,
-            same_boot,
-            recovery_points: read(RECOVERY_POINTS)?.unwrap_or_default(),
-            log_starts: read(LOG_STARTS)?.unwrap_or_default(),
-        })
-    }
-}
-
-/// Says now and then how far a long recovery is.
-struct Progress<'a> {
-    clock: &'a Arc<dyn Clock>,
-    total: usize,
-    done: AtomicU64,
-    state: Mutex<(Duration, Report)>,
-}
-
-impl<'a> Progress<'a> {
-    fn new(total: usize, clock: &'a Arc<dyn Clock>) -> Self {
-        Self {
-            clock,
-            total,
-            done: AtomicU64::new(0),
-            state: Mutex::new((clock.monotonic(), Report::default())),
-        }
-    }
-
-    fn note(&self, report: Report) {
-        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut state = self.state.lock();
-        state.1.add(report);
-        let now = self.clock.monotonic();
-        if now - state.0 >= PROGRESS_INTERVAL {
-            state.0 = now;
-            info!(
-                done,
-                of = self.total,
-                bytes_read = state.1.bytes_read,
-                "opening logs"
-            );
-        }
-    }
-
-    fn report(&self) -> Report {
-        self.state.lock().1
-    }
-}
-
-/// Runs `work` for `0..count` on as many threads as there are processors, and returns the results in order, or the
-/// first error.
-fn in_parallel<T: Send>(
-    count: usize,
-    work: impl Fn(usize) -> Result<T, Error> + Sync,
-) -> Result<Vec<T>, Error> {
-    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
-    if threads == 1 || count <= 1 {
-        return (0..count).map(work).collect();
-    }
-    let next = AtomicI32::new(0);
-    let results: Mutex<Vec<(usize, Result<T, Error>)>> = Mutex::new(Vec::with_capacity(count));
-    std::thread::scope(|scope| {
-        for _ in 0..threads.min(count) {
-            scope.spawn(|| {
-                loop {
-                    let place = next.fetch_add(1, Ordering::Relaxed) as usize;
-                    if place >= count {
-                        break;
-                    }
-                    let result = work(place);
-                    results.lock().push((place, result));
-                }
-            });
-        }
-    });
-    let mut results = results.into_inner();
-    results.sort_by_key(|(place, _)| *place);
-    results.into_iter().map(|(_, result)| result).collect()
-}
-
 /// Writes a small file that can be made again if a crash loses it.
 fn write_small(fs: &Fs, path: &Path, text: &str) -> Result<(), Error> {
     let file = fs.create(path).during("create", path)?;
     file.write_all_at(text.as_bytes(), 0).during("write", path)
-}
-
-/// `TOPIC-PARTITION.ID-why`, cut so that file systems take it.
-fn renamed(dir: &Path, id: Uuid, why: &str) -> PathBuf {
-    let name = dir.file_name().unwrap_or_default().to_string_lossy();
-    let suffix = format!(".{}-{why}", id.simple());
-    let room = FILE_NAME_MAX - suffix.len();
-    let name = &name[..name.floor_char_boundary(room)];
-    dir.with_file_name(format!("{name}{suffix}"))
-}
-
-/// Topic and partition number of a log directory's name.
-fn parse_dir_name(name: &str) -> Option<(&str, i32)> {
-    let (topic, number) = name.rsplit_once('-')?;
-    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-    let number = number.parse().ok().filter(|_| is_number)?;
-    (!topic.is_empty() && number < i32::MAX).then_some((topic, number))
-}
-
-fn directories(data_dir: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
-    let mut found = Vec::new();
-    let entries = match std::fs::read_dir(data_dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
-        other => other.during("list", data_dir)?,
-    };
-    for entry in entries {
-        let entry = entry.during("list", data_dir)?;
-        if entry.file_type().during("list", data_dir)?.is_dir()
-            && let Ok(name) = entry.file_name().into_string()
-        {
-            found.push((name, entry.path()));
-        }
-    }
-    Ok(found)
-}
-
-fn holds_log(dir: &Path) -> Result<bool, Error> {
-    for entry in std::fs::read_dir(dir).during("list", dir)? {
-        let name = entry.during("list", dir)?.file_name();
-        if Path::new(&name).extension().is_some_and(|ext| ext == "log") {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }

@@ -1,0 +1,166 @@
+//! The data directory: its names, what lies in it, and what the last run left.
+//!
+//! ```text
+//! data_dir/
+//!   TOPIC-PARTITION/                    one log
+//!   TOPIC-PARTITION.ID-delete/          a deleted one, on its way out
+//!   TOPIC-PARTITION.ID-stray/           one that belonged to another topic of the same name
+//!   recovery-point-offset-checkpoint    below these offsets everything was on disk
+//!   log-start-offset-checkpoint         where logs start that start within a segment
+//!   .kafka_cleanshutdown                there after a clean shutdown only
+//!   .streamline-boot                    the boot of the machine during which the logs were written
+//! ```
+//!
+//! All but the last are Kafka's, by name and content.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use super::checkpoint::{self, Offsets};
+use super::error::{Error, IoContext};
+use super::topics::Topics;
+use crate::fs::Fs;
+
+pub(super) const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
+pub(super) const LOG_STARTS: &str = "log-start-offset-checkpoint";
+pub(super) const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
+const BOOT: &str = ".streamline-boot";
+
+/// The longest file name that file systems take.
+const FILE_NAME_MAX: usize = 255;
+
+/// A topic whose directories lie in a data directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundTopic {
+    pub name: String,
+    /// The id in its `partition.metadata`; a new one if there is none.
+    pub id: Uuid,
+    /// One more than the highest partition number found.
+    pub partitions: i32,
+}
+
+impl Topics {
+    /// The topics whose directories lie in `data_dir`, whoever wrote them.
+    pub fn scan(data_dir: &Path) -> Result<Vec<FoundTopic>, Error> {
+        let fs = Fs::new();
+        let mut found: BTreeMap<String, FoundTopic> = BTreeMap::new();
+        for (name, path) in directories(data_dir)? {
+            let Some((topic, number)) = parse_dir_name(&name) else {
+                continue;
+            };
+            let id = checkpoint::read_partition_metadata(&fs, &path.join("partition.metadata"))?;
+            if id.is_none() && !holds_log(&path)? {
+                continue;
+            }
+            let entry = found
+                .entry(topic.to_string())
+                .or_insert_with(|| FoundTopic {
+                    name: topic.to_string(),
+                    id: Uuid::nil(),
+                    partitions: 0,
+                });
+            if entry.id.is_nil() {
+                entry.id = id.unwrap_or_default();
+            }
+            entry.partitions = entry.partitions.max(number + 1);
+        }
+        let mut found: Vec<_> = found.into_values().collect();
+        for topic in &mut found {
+            if topic.id.is_nil() {
+                topic.id = Uuid::new_v4();
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes the directories of a topic that is not open. Blocks.
+    pub fn remove_directories(data_dir: &Path, found: &FoundTopic) -> Result<(), Error> {
+        let fs = Fs::new();
+        for number in 0..found.partitions {
+            let dir = data_dir.join(format!("{}-{number}", found.name));
+            fs.remove_dir_all(&dir).during("remove", &dir)?;
+        }
+        fs.sync_dir(data_dir).during("synchronise", data_dir)
+    }
+}
+
+/// What the last run left in the data directory.
+pub(super) struct LastRun {
+    pub clean: bool,
+    pub same_boot: bool,
+    pub recovery_points: Offsets,
+    pub log_starts: Offsets,
+}
+
+impl LastRun {
+    /// Reads what was left, and takes the marker away: from now on a shutdown is not clean until it says so.
+    pub fn read(fs: &Fs, data_dir: &Path) -> Result<Self, Error> {
+        let marker = data_dir.join(CLEAN_SHUTDOWN);
+        let clean = marker.exists();
+        if clean {
+            fs.remove_file(&marker).during("remove", &marker)?;
+            fs.sync_dir(data_dir).during("synchronise", data_dir)?;
+        }
+        let boot = data_dir.join(BOOT);
+        let boot_now = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let boot_then = fs.read(&boot).unwrap_or_default();
+        let same_boot = !boot_now.is_empty() && boot_now == boot_then;
+        if !same_boot {
+            fs.write_atomically(&boot, &boot_now)
+                .during("write", &boot)?;
+        }
+        let read = |name| checkpoint::read_offsets(fs, &data_dir.join(name));
+        Ok(Self {
+            clean,
+            same_boot,
+            recovery_points: read(RECOVERY_POINTS)?.unwrap_or_default(),
+            log_starts: read(LOG_STARTS)?.unwrap_or_default(),
+        })
+    }
+}
+
+/// `TOPIC-PARTITION.ID-why`, cut so that file systems take it.
+pub(super) fn renamed(dir: &Path, id: Uuid, why: &str) -> PathBuf {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let suffix = format!(".{}-{why}", id.simple());
+    let room = FILE_NAME_MAX - suffix.len();
+    let name = &name[..name.floor_char_boundary(room)];
+    dir.with_file_name(format!("{name}{suffix}"))
+}
+
+/// Topic and partition number of a log directory's name.
+fn parse_dir_name(name: &str) -> Option<(&str, i32)> {
+    let (topic, number) = name.rsplit_once('-')?;
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let number = number.parse().ok().filter(|_| is_number)?;
+    (!topic.is_empty() && number < i32::MAX).then_some((topic, number))
+}
+
+pub(super) fn directories(data_dir: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
+    let mut found = Vec::new();
+    let entries = match std::fs::read_dir(data_dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
+        other => other.during("list", data_dir)?,
+    };
+    for entry in entries {
+        let entry = entry.during("list", data_dir)?;
+        if entry.file_type().during("list", data_dir)?.is_dir()
+            && let Ok(name) = entry.file_name().into_string()
+        {
+            found.push((name, entry.path()));
+        }
+    }
+    Ok(found)
+}
+
+fn holds_log(dir: &Path) -> Result<bool, Error> {
+    for entry in std::fs::read_dir(dir).during("list", dir)? {
+        let name = entry.during("list", dir)?.file_name();
+        if Path::new(&name).extension().is_some_and(|ext| ext == "log") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

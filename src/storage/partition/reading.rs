@@ -1,0 +1,286 @@
+//! Reading a partition: by offset, by time, by leader epoch. Takes no append lock unless it meets damage.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::super::checkpoint::LeaderEpochs;
+use super::super::durability::Mark;
+use super::super::error::Error;
+use super::super::segment::{Located, Segment};
+use super::{Fetched, Isolation, Partition, TimestampedOffset, offsets_of};
+use crate::record::{DecompressLimit, FileRegion, Record, RecordBatch, Records};
+
+/// Regions up to this size are copied; larger ones are sent from the file.
+const COPIED_BYTES_MAX: u64 = 16 * 1024;
+
+impl Partition {
+    /// Whether a read at `offset` may have to wait for the disk, or check bytes that nobody has looked at since the
+    /// server started. Such a read does not belong on a thread that serves others.
+    pub fn read_may_block(&self, offset: i64) -> bool {
+        offset < self.opened_end || offset < self.log.active().base_offset
+    }
+
+    /// Whether what is at `offset` lies in a segment that nothing is appended to any more.
+    pub fn is_before_active_segment(&self, offset: i64) -> bool {
+        offset < self.log.active().base_offset
+    }
+
+    /// Reads whole batches from one segment, beginning with the one that holds `offset` or, where that was removed,
+    /// with the next; only below the high watermark, and at most `max_bytes` of them. With `at_least_one` the first
+    /// batch is read even if it is larger.
+    pub fn read(
+        self: &Arc<Self>,
+        offset: i64,
+        max_bytes: usize,
+        at_least_one: bool,
+        _isolation: Isolation,
+    ) -> Result<Fetched, Error> {
+        self.repairing(|| self.read_once(offset, max_bytes, at_least_one))
+    }
+
+    fn read_once(
+        &self,
+        offset: i64,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<Fetched, Error> {
+        let (offsets, visible) = {
+            let tail = self.tail.lock();
+            // A log that takes no more records can still be read, except when there is no log any more.
+            if let Some(Error::Deleted) = tail.failure() {
+                return Err(Error::Deleted);
+            }
+            (offsets_of(&tail), tail.visible)
+        };
+        if offset < offsets.log_start || offset > offsets.log_end {
+            return Err(Error::OffsetOutOfRange {
+                offset,
+                log_start: offsets.log_start,
+                log_end: offsets.log_end,
+            });
+        }
+        let found = self.find(offset, visible)?;
+        let records = match found {
+            Some((segment, first, readable)) => {
+                self.region(&segment, &first, readable, max_bytes as u64, at_least_one)?
+            }
+            None => None,
+        };
+        Ok(Fetched { records, offsets })
+    }
+
+    /// The batch that holds `offset`, or the next one, below `visible`.
+    fn find(
+        &self,
+        offset: i64,
+        visible: Mark,
+    ) -> Result<Option<(Arc<Segment>, Located, Readable)>, Error> {
+        if offset >= visible.offset {
+            return Ok(None);
+        }
+        let segments = self.log.segments();
+        let first = segments.partition_point(|segment| segment.base_offset <= offset);
+        for place in first.saturating_sub(1)..segments.len() {
+            let segment = &segments[place];
+            let Some(readable) = readable(&segments, place, visible) else {
+                break;
+            };
+            if let Some(located) = segment.locate(offset, readable.end)? {
+                return Ok(Some((Arc::clone(segment), located, readable)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn region(
+        &self,
+        segment: &Arc<Segment>,
+        first: &Located,
+        readable: Readable,
+        max_bytes: u64,
+        at_least_one: bool,
+    ) -> Result<Option<Records>, Error> {
+        let run = segment.run_end(first, readable.end, max_bytes)?;
+        let (start, end) = (first.position, run.end);
+        if end - start > max_bytes && !at_least_one {
+            return Ok(None);
+        }
+        if segment.needs_check(start, end) {
+            let epochs = self.epochs()?;
+            segment.check(start, end, readable.end, readable.offset_after, |offset| {
+                epochs.at(offset)
+            })?;
+        }
+        if end == readable.end {
+            segment.remember(readable.offset_after, end);
+        } else if let Some(offset) = run.next_offset {
+            segment.remember(offset, end);
+        }
+        let len = (end - start) as usize;
+        if end - start <= COPIED_BYTES_MAX {
+            return Ok(Some(Records::Bytes(segment.read(start, len)?.into())));
+        }
+        Ok(Some(Records::File(FileRegion {
+            file: Arc::clone(segment.file()?.handle()),
+            position: start,
+            len,
+            cold: segment.base_offset != readable.active,
+        })))
+    }
+
+    /// The first record, below the high watermark, whose timestamp is `timestamp_ms` or later. May block.
+    pub fn offset_for_timestamp(
+        self: &Arc<Self>,
+        timestamp_ms: i64,
+    ) -> Result<Option<TimestampedOffset>, Error> {
+        self.repairing(|| self.offset_for_timestamp_once(timestamp_ms))
+    }
+
+    fn offset_for_timestamp_once(
+        &self,
+        timestamp_ms: i64,
+    ) -> Result<Option<TimestampedOffset>, Error> {
+        let (log_start, visible) = self.readable_now();
+        let segments = self.log.segments();
+        for (place, segment) in segments.iter().enumerate() {
+            let Some(readable) = readable(&segments, place, visible) else {
+                break;
+            };
+            if readable.offset_after <= log_start {
+                continue;
+            }
+            let newest = segment.max_time(readable.end)?;
+            if newest.is_none_or(|newest| newest.header.max_timestamp < timestamp_ms) {
+                continue;
+            }
+            let mut next = segment.locate_time(timestamp_ms, log_start, readable.end)?;
+            while let Some(located) = next {
+                let record = self.first_record(segment, &located, |record| {
+                    record.timestamp_ms >= timestamp_ms && record.offset >= log_start
+                })?;
+                if record.is_some() {
+                    return Ok(record);
+                }
+                let after = located.header.next_offset();
+                next = segment.locate_time(timestamp_ms, after, readable.end)?;
+            }
+        }
+        Ok(None)
+    }
+
+    /// The record with the largest timestamp below the high watermark, the first if there are several. May block.
+    pub fn max_timestamp(self: &Arc<Self>) -> Result<Option<TimestampedOffset>, Error> {
+        self.repairing(|| {
+            let (log_start, visible) = self.readable_now();
+            let segments = self.log.segments();
+            let mut newest: Option<(Arc<Segment>, Located)> = None;
+            for (place, segment) in segments.iter().enumerate() {
+                let Some(readable) = readable(&segments, place, visible) else {
+                    break;
+                };
+                if readable.offset_after <= log_start {
+                    continue;
+                }
+                if let Some(located) = segment.max_time(readable.end)?
+                    && newest.as_ref().is_none_or(|(_, newest)| {
+                        located.header.max_timestamp > newest.header.max_timestamp
+                    })
+                {
+                    newest = Some((Arc::clone(segment), located));
+                }
+            }
+            match newest {
+                Some((segment, located)) if located.header.max_timestamp >= 0 => {
+                    let timestamp_ms = located.header.max_timestamp;
+                    self.first_record(&segment, &located, |record| {
+                        record.timestamp_ms == timestamp_ms
+                    })
+                }
+                _ => Ok(None),
+            }
+        })
+    }
+
+    pub(super) fn readable_now(&self) -> (i64, Mark) {
+        let tail = self.tail.lock();
+        (tail.log_start, tail.visible)
+    }
+
+    fn first_record(
+        &self,
+        segment: &Segment,
+        located: &Located,
+        wanted: impl Fn(&Record) -> bool,
+    ) -> Result<Option<TimestampedOffset>, Error> {
+        let bytes = segment.read(located.position, located.header.size_bytes())?;
+        let batch = RecordBatch::parse_stored(Bytes::from(bytes))
+            .map_err(|error| segment.corrupt(located.position, error.to_string()))?;
+        for record in batch.records(DecompressLimit::default())? {
+            let record = record?;
+            if wanted(&record) {
+                return Ok(Some(TimestampedOffset {
+                    offset: record.offset,
+                    timestamp_ms: record.timestamp_ms,
+                    leader_epoch: located.header.partition_leader_epoch,
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    pub(super) fn epochs(&self) -> Result<&LeaderEpochs, Error> {
+        if let Some(epochs) = self.epochs.get() {
+            return Ok(epochs);
+        }
+        let path = self.log.dir.join("leader-epoch-checkpoint");
+        let read = LeaderEpochs::read(&self.environment.fs, &path)?;
+        Ok(self
+            .epochs
+            .get_or_init(|| read.unwrap_or_else(LeaderEpochs::new)))
+    }
+
+    /// The epoch that new records are stamped with.
+    pub fn leader_epoch(&self) -> Result<i32, Error> {
+        Ok(self.epochs()?.current())
+    }
+
+    /// The largest leader epoch up to the one asked for, and the offset at which it ended; `(-1, -1)` if there is none.
+    pub fn end_offset_for_epoch(&self, epoch: i32) -> Result<(i32, i64), Error> {
+        let log_end = self.offsets().log_end;
+        Ok(self
+            .epochs()?
+            .end_offset(epoch, log_end)
+            .unwrap_or((-1, -1)))
+    }
+}
+
+/// How far a segment may be read.
+#[derive(Debug, Clone, Copy)]
+struct Readable {
+    /// The position at which what may be read ends.
+    end: u64,
+    /// The offset that follows.
+    offset_after: i64,
+    /// The active segment's base offset.
+    active: i64,
+}
+
+/// How far the segment at `place` may be read; `None` if it lies past what is visible.
+fn readable(segments: &[Arc<Segment>], place: usize, visible: Mark) -> Option<Readable> {
+    let segment = &segments[place];
+    let active = segments[segments.len() - 1].base_offset;
+    if segment.base_offset == visible.segment {
+        return Some(Readable {
+            end: visible.position,
+            offset_after: visible.offset,
+            active,
+        });
+    }
+    let next = segments.get(place + 1)?;
+    (segment.base_offset < visible.segment).then(|| Readable {
+        end: segment.size(),
+        offset_after: next.base_offset,
+        active,
+    })
+}

@@ -1,0 +1,161 @@
+//! Bringing a partition's data to the disk: one synchronisation at a time, shared by all who wait.
+
+use std::sync::Arc;
+
+use tracing::error;
+
+use super::super::durability::Wait;
+use super::super::error::{Error, IoContext};
+use super::super::segment::Segment;
+use super::Partition;
+
+impl Partition {
+    /// Waits until all records below `end_offset` survive a loss of power.
+    ///
+    /// With `durability = os` that is only waited for where `flush.messages` asks for it.
+    pub async fn wait_durable(self: &Arc<Self>, end_offset: i64) -> Result<(), Error> {
+        let wait = self.tail.lock().wait(end_offset, !self.syncs_acks());
+        match wait {
+            Wait::Done(result) => result,
+            Wait::For { result, start } => {
+                if start {
+                    let claim = Claim::of(self);
+                    tokio::task::spawn_blocking(move || claim.run());
+                }
+                // The sender goes without a word only when the runtime shuts down.
+                result.await.unwrap_or(Err(Error::Closed))
+            }
+        }
+    }
+
+    /// Brings everything written so far to the disk. Blocks.
+    pub fn flush(self: &Arc<Self>) -> Result<(), Error> {
+        let target = {
+            let mut tail = self.tail.lock();
+            let target = tail.end.offset;
+            while tail.is_syncing() {
+                self.sync_ended.wait(&mut tail);
+            }
+            tail.check()?;
+            if tail.durable >= target {
+                return Ok(());
+            }
+            tail.claim();
+            target
+        };
+        Claim::of(self).run();
+        let tail = self.tail.lock();
+        match tail.durable >= target {
+            true => Ok(()),
+            false => Err(tail.failure().cloned().unwrap_or(Error::Closed)),
+        }
+    }
+
+    /// Runs synchronisations for as long as there is someone to run them for. The caller has claimed the right to.
+    fn synchronise(self: &Arc<Self>) {
+        loop {
+            let sync = self.tail.lock().begin();
+            let result = self.synchronise_once(&sync.segments, &sync.active, sync.directory);
+            let again = match result {
+                Ok(()) => self.tail.lock().synced(&sync),
+                Err(failure) => {
+                    self.environment.metrics.log_flush_failures.inc();
+                    self.poison(&failure);
+                    false
+                }
+            };
+            self.watchers.notify();
+            if !again {
+                self.sync_ended.notify_all();
+                return;
+            }
+        }
+    }
+
+    fn synchronise_once(
+        &self,
+        closed: &[Arc<Segment>],
+        active: &Segment,
+        directory: bool,
+    ) -> Result<(), Error> {
+        for segment in closed {
+            self.timed_sync(segment)?;
+            segment.sync_index()?;
+        }
+        self.timed_sync(active)?;
+        if directory {
+            let dir = &self.log.dir;
+            self.environment
+                .fs
+                .sync_dir(dir)
+                .during("synchronise", dir)?;
+            if let Some(parent) = dir.parent() {
+                self.environment
+                    .fs
+                    .sync_dir(parent)
+                    .during("synchronise", parent)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn timed_sync(&self, segment: &Segment) -> Result<(), Error> {
+        let clock = &self.environment.clock;
+        let started = clock.monotonic();
+        segment.sync()?;
+        self.environment
+            .metrics
+            .log_flush_duration
+            .record_duration(clock.monotonic() - started);
+        Ok(())
+    }
+
+    /// Takes no more records: the disk's state is unknown.
+    pub(super) fn poison(&self, failure: &Error) {
+        let reason = failure.to_string();
+        let deleted = matches!(self.tail.lock().failure(), Some(Error::Deleted));
+        if deleted {
+            return;
+        }
+        error!(partition = %self, reason, "the partition takes no more records until the server is restarted");
+        self.environment
+            .health
+            .note_poisoned(self.to_string(), &reason);
+        self.tail.lock().fail(Error::Poisoned {
+            topic: self.topic.name.to_string(),
+            partition: self.number,
+            reason,
+        });
+        self.watchers.notify();
+    }
+}
+
+/// The right to synchronise a partition. A runtime that shuts down drops the work it was handed without running it; then
+/// the right is given back.
+struct Claim {
+    partition: Arc<Partition>,
+    held: bool,
+}
+
+impl Claim {
+    fn of(partition: &Arc<Partition>) -> Self {
+        Self {
+            partition: Arc::clone(partition),
+            held: true,
+        }
+    }
+
+    fn run(mut self) {
+        self.partition.synchronise();
+        self.held = false;
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if self.held {
+            self.partition.tail.lock().release();
+            self.partition.sync_ended.notify_all();
+        }
+    }
+}

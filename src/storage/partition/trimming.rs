@@ -1,0 +1,149 @@
+//! Taking something out of a partition: deleted records, expired segments, damage.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tracing::warn;
+
+use super::super::error::Error;
+use super::super::recovery::Producers;
+use super::super::segment::Segment;
+use super::super::{inspection, retention};
+use super::Partition;
+
+/// How often one call tries to put damage right before it gives up.
+const REPAIRS_MAX: usize = 8;
+
+impl Partition {
+    /// Makes the log start at `before`, and frees the segments that hold nothing else. Returns where it starts now.
+    /// Blocks.
+    pub fn delete_records(self: &Arc<Self>, before: i64) -> Result<i64, Error> {
+        let writer = self.writer.lock();
+        let log_start = {
+            let mut tail = self.tail.lock();
+            tail.check()?;
+            if before < 0 || before > tail.visible.offset {
+                return Err(Error::OffsetOutOfRange {
+                    offset: before,
+                    log_start: tail.log_start,
+                    log_end: tail.visible.offset,
+                });
+            }
+            tail.log_start = tail.log_start.max(before);
+            tail.log_start
+        };
+        self.environment.log_starts.set(
+            &self.environment.fs,
+            &self.topic.name,
+            self.number,
+            log_start,
+        )?;
+        let segments = self.log.segments();
+        let count = segments
+            .windows(2)
+            .take_while(|pair| pair[1].base_offset <= log_start)
+            .count();
+        self.remove_front(count)?;
+        drop(writer);
+        Ok(log_start)
+    }
+
+    /// Takes segments off the front of the log and removes their files. The caller holds the writer.
+    fn remove_front(&self, count: usize) -> Result<u64, Error> {
+        let mut bytes = 0;
+        for segment in self.log.drop_front(count) {
+            bytes += segment.size();
+            segment.remove_files()?;
+        }
+        let first = self.log.segments()[0].base_offset;
+        let mut tail = self.tail.lock();
+        tail.log_start = tail.log_start.max(first);
+        Ok(bytes)
+    }
+
+    /// Deletes segments by the topic's retention, oldest first. Blocks. Returns how many, and their bytes.
+    pub(in crate::storage) fn retain(self: &Arc<Self>, now_ms: i64) -> Result<(u64, u64), Error> {
+        let config = self.topic.config();
+        let mut writer = self.writer.lock();
+        if self.tail.lock().failure().is_some() {
+            return Ok((0, 0));
+        }
+        if let Producers::Loaded(state) = &mut writer.producers {
+            state.expire(now_ms.saturating_sub(self.environment.producer_id_expiration_ms));
+        }
+        let (_, visible) = self.readable_now();
+        let count = retention::expired(&self.log.segments(), visible.offset, &config, now_ms)?;
+        let all = self.log.segments().len();
+        if count == all {
+            let closed = self.log.roll(&mut writer.log)?;
+            self.after_roll(&mut writer, closed);
+        }
+        let bytes = self.remove_front(count)?;
+        Ok((count as u64, bytes))
+    }
+
+    /// Runs a read; when it meets damage, the segment is put in order and the read is run again.
+    pub(super) fn repairing<T>(
+        self: &Arc<Self>,
+        mut read: impl FnMut() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        for _ in 0..REPAIRS_MAX {
+            match read() {
+                Err(Error::Corrupt {
+                    path,
+                    position,
+                    reason,
+                }) => {
+                    warn!(path = %path.display(), position, reason, "looking into a segment that seems damaged");
+                    self.repair(&path)?;
+                }
+                // The segment was deleted between its being found and its being opened.
+                Err(error) if error.is_absent() => {}
+                other => return other,
+            }
+        }
+        read()
+    }
+
+    /// Reads a segment from end to end and takes out what is damaged. Blocks.
+    fn repair(self: &Arc<Self>, path: &Path) -> Result<(), Error> {
+        let mut writer = self.writer.lock();
+        let is_sought = |segment: &&Arc<Segment>| segment.log_path() == path;
+        if is_sought(&&self.log.active()) && self.log.active().size() > 0 {
+            // Positions in the active segment are known in many places; a closed one can be exchanged.
+            self.flush()?;
+            let closed = self.log.roll(&mut writer.log)?;
+            self.after_roll(&mut writer, closed);
+        }
+        let segments = self.log.segments();
+        let Some(place) = segments.iter().position(|segment| is_sought(&segment)) else {
+            return Ok(());
+        };
+        let segment = &segments[place];
+        let following = segments.get(place + 1).map(|next| next.base_offset);
+        let size = segment.size();
+        let inspected = inspection::inspect(
+            segment,
+            size,
+            following,
+            i64::MAX,
+            Some(self.epochs()?),
+            |_| {},
+        )?;
+        inspection::mend_epochs(segment, &inspected)?;
+        let mut damages = inspected.damages;
+        damages.extend(inspected.tail);
+        if damages.is_empty() {
+            segment.mark_checked();
+            segment.rebuild_index()?;
+            return Ok(());
+        }
+        self.environment.note_damage(damages.len() as u64);
+        let fs = &self.environment.fs;
+        let rewritten = inspection::excise(fs, &self.log.dir, segment, size, &damages)?;
+        rewritten.mark_checked();
+        rewritten.rebuild_index()?;
+        self.log.replace(segment, Arc::new(rewritten));
+        Ok(())
+    }
+}
