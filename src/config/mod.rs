@@ -21,7 +21,7 @@ pub use topic::{
 };
 pub use value::{Endpoint, Kind, ListenAddr, Value};
 
-/// The effective settings of the server. [`settings`] says what each means.
+/// The effective settings of the server. [`settings()`] says what each means.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     pub listen_addr: ListenAddr,
@@ -93,7 +93,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// A value of every field, for [`load`] to set each from its declaration.
+    /// A value of every field, for [`load()`] to set each from its declaration.
     fn blank() -> Self {
         let nowhere = ListenAddr {
             host: None,
