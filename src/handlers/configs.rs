@@ -3,7 +3,7 @@
 //! Topics' settings can be read and changed. The server's own are shown as they are in force, read-only: they come from
 //! its file, environment and flags. What a setting is (type, default, meaning) is declared in `config`, once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::{Call, error};
@@ -64,7 +64,11 @@ pub(super) async fn describe(
         synonyms: request.include_synonyms,
         documentation: request.include_documentation,
     };
-    let results = request.resources.into_iter().map(|resource| {
+    // Once each, so that a response's size is bounded by what there is.
+    let mut resources = request.resources;
+    let mut seen = HashSet::new();
+    resources.retain(|each| seen.insert((each.resource_type, each.resource_name.clone())));
+    let results = resources.into_iter().map(|resource| {
         let described = match resource.resource_type {
             TOPIC => describe_topic(&call.broker, &resource, detail),
             BROKER => describe_broker(&call.broker, &resource, detail),

@@ -30,6 +30,9 @@ const TOPIC_IDS_FROM: i16 = 13;
 /// The first version whose clients are known to read zstd (KIP-110).
 const ZSTD_FROM: i16 = 10;
 
+/// Partitions that are read on a thread that serves others, too.
+const AT_ONCE_MAX: usize = 500;
+
 /// The session epoch of a request for a new session; −1 asks for none. Any other continues a session.
 const NEW_SESSION: i32 = 0;
 
@@ -164,12 +167,14 @@ impl Plan {
         self.topics.iter().flat_map(|topic| &topic.partitions)
     }
 
-    /// Reads off the runtime's threads where the disk may have to be waited for.
+    /// Reads off the runtime's threads where the disk may have to be waited for, or where there is much to read.
     async fn read(self: &Arc<Self>) -> Option<Round> {
-        let may_block = self.partitions().any(|plan| {
-            let partition = plan.partition.as_ref();
-            partition.is_ok_and(|partition| partition.read_may_block(plan.asked.fetch_offset))
-        });
+        let many = self.partitions().nth(AT_ONCE_MAX).is_some();
+        let may_block = many
+            || self.partitions().any(|plan| {
+                let partition = plan.partition.as_ref();
+                partition.is_ok_and(|partition| partition.read_may_block(plan.asked.fetch_offset))
+            });
         if !may_block {
             return Some(self.read_now());
         }

@@ -1,5 +1,7 @@
 //! DescribeLogDirs: what the data directory holds and how large it is.
 
+use std::collections::HashSet;
+
 use super::Call;
 use crate::broker::Broker;
 use crate::protocol::messages::describe_log_dirs::{
@@ -15,7 +17,8 @@ pub(super) async fn handle(call: Call, request: DescribeLogDirsRequest) -> Descr
             .iter()
             .filter_map(|asked| {
                 let topic = call.broker.topics.get(&asked.topic)?;
-                Some(describe(&topic, |index| asked.partitions.contains(&index)))
+                let partitions: HashSet<i32> = asked.partitions.iter().copied().collect();
+                Some(describe(&topic, |index| partitions.contains(&index)))
             })
             .filter(|topic| !topic.partitions.is_empty())
             .collect(),

@@ -4,7 +4,7 @@
 //! advertised address, or else the one by which they reached the server, so that it works from the same machine, the
 //! local network and out of a container alike.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::{Call, error, operations};
@@ -33,9 +33,13 @@ pub(super) async fn handle(call: Call, request: MetadataRequest) -> MetadataResp
                 .collect()
         }
         Some(topics) => {
-            let mut described = Vec::with_capacity(topics.len());
+            // Once each: naming a topic a million times shall not make a response a million times its size.
+            let mut described = Vec::new();
+            let mut seen = HashSet::new();
             for topic in topics {
-                described.push(answer(&call, &request, topic).await);
+                if seen.insert((&topic.name, topic.topic_id)) {
+                    described.push(answer(&call, &request, topic).await);
+                }
             }
             described
         }
