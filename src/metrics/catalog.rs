@@ -254,6 +254,8 @@ label_values! {
         Malformed = "malformed",
         /// The answer was not ready in time.
         RequestTimeout = "request_timeout",
+        /// The client did not take the answer in time.
+        ResponseNotTaken = "response_not_taken",
         /// The request carried a larger body than any endpoint takes.
         BodyTooLarge = "body_too_large",
     }

@@ -342,6 +342,7 @@ fn start_http(
         connections_max: config.http_max_connections,
         header_timeout: Duration::from_millis(config.http_header_timeout_ms),
         request_timeout: Duration::from_millis(config.http_request_timeout_ms),
+        response_timeout: Duration::from_millis(config.http_request_timeout_ms),
         ..http::Limits::default()
     };
     listener::candidates(&config.http_addr)

@@ -2,6 +2,7 @@
 //! memory, is counted by reason and said in the log.
 
 use std::io::Write;
+use std::net::TcpStream;
 use std::time::Instant;
 
 use crate::kafka::{create, now_ms, produce_request};
@@ -308,4 +309,16 @@ fn a_topic_that_is_named_many_times_is_answered_once() {
     assert_eq!(configs.results.len(), 1);
     let grown_kib = server.resident_kib().saturating_sub(before_kib);
     assert!(grown_kib < 16 * 1024, "grew by {grown_kib} KiB");
+}
+
+#[test]
+fn an_http_client_that_takes_no_answer_is_given_up() {
+    let server = Server::with(&["--http-request-timeout-ms", "300"]);
+    create(&mut server.connect(), "shown", 1_000);
+    let mut client = TcpStream::connect(server.http_addr()).unwrap();
+    let scrape = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    // More than the sockets' buffers take.
+    client.write_all(&scrape.repeat(100)).unwrap();
+    let labels = [("reason", "response_not_taken")];
+    server.until_metric("streamline_http_rejected_total", &labels, Some(1.0));
 }

@@ -1,5 +1,7 @@
 //! One HTTP connection, from accept to close.
 
+use std::error::Error;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -65,6 +67,8 @@ pub(super) async fn serve(
         mid_request
             .load(Ordering::Relaxed)
             .then_some(HttpRejection::HeaderTimeout)
+    } else if is_io_timeout(&error) {
+        Some(HttpRejection::ResponseNotTaken)
     } else {
         error.is_parse().then_some(HttpRejection::Malformed)
     };
@@ -72,6 +76,14 @@ pub(super) async fn serve(
         Some(reason) => refusals.http(reason, peer, &error),
         None => tracing::debug!(%peer, %error, "http connection ended"),
     }
+}
+
+/// Whether the socket's own limit was reached: that for taking a response.
+fn is_io_timeout(error: &hyper::Error) -> bool {
+    error
+        .source()
+        .and_then(|source| source.downcast_ref::<io::Error>())
+        .is_some_and(|source| source.kind() == io::ErrorKind::TimedOut)
 }
 
 /// Returns once `stop` is true, or nobody is left who could set it.
