@@ -5,7 +5,7 @@ WORKDIR /src
 COPY . .
 # COMMIT is shown by `streamline --version`, /info and streamline_build_info.
 ARG COMMIT=
-RUN STREAMLINE_COMMIT="$COMMIT" cargo build --release --locked --bin streamline \
+RUN SOURCE_COMMIT="$COMMIT" cargo build --release --locked --bin streamline \
  && mkdir -p /image/usr/bin /image/etc /image/data \
  && strip -o /image/usr/bin/streamline target/release/streamline \
  && ldd target/release/streamline | grep -o '/[^ ]*' | xargs -I '{}' cp -L --parents '{}' /image \

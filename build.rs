@@ -1,7 +1,8 @@
-//! Tells the program what it was built from: `STREAMLINE_COMMIT`, `STREAMLINE_RUSTC`, `STREAMLINE_TARGET`,
-//! `STREAMLINE_PROFILE` and `STREAMLINE_BUILD_TIME` (seconds since the Unix epoch).
+//! Tells the program what it was built from: `BUILT_COMMIT`, `BUILT_RUSTC`, `BUILT_TARGET`, `BUILT_PROFILE` and
+//! `BUILT_TIME` (seconds since the Unix epoch). Cargo hands these to the program as variables too when it runs it, so
+//! they must not look like settings, which start with `STREAMLINE_`.
 //!
-//! `STREAMLINE_COMMIT` in the environment wins over git, for builds from a tree without its history (containers).
+//! `SOURCE_COMMIT` in the environment wins over git, for builds from a tree without its history (containers).
 //! `SOURCE_DATE_EPOCH` wins over the clock, for reproducible builds.
 
 use std::env;
@@ -10,7 +11,7 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 fn main() {
-    println!("cargo::rerun-if-env-changed=STREAMLINE_COMMIT");
+    println!("cargo::rerun-if-env-changed=SOURCE_COMMIT");
     println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
     println!("cargo::rerun-if-changed=build.rs");
     watch_git_head();
@@ -18,11 +19,11 @@ fn main() {
     set("RUSTC", &rustc());
     set("TARGET", &env::var("TARGET").unwrap_or_default());
     set("PROFILE", &env::var("PROFILE").unwrap_or_default());
-    set("BUILD_TIME", &build_time().to_string());
+    set("TIME", &build_time().to_string());
 }
 
 fn set(name: &str, value: &str) {
-    println!("cargo::rustc-env=STREAMLINE_{name}={value}");
+    println!("cargo::rustc-env=BUILT_{name}={value}");
 }
 
 /// Builds again when another commit is checked out. Only files that exist are watched: cargo takes a missing one for
@@ -38,7 +39,7 @@ fn watch_git_head() {
 }
 
 fn commit() -> String {
-    env::var("STREAMLINE_COMMIT")
+    env::var("SOURCE_COMMIT")
         .ok()
         .filter(|commit| !commit.is_empty())
         .or_else(|| output("git", &["rev-parse", "--short=12", "HEAD"]))

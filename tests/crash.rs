@@ -1,7 +1,7 @@
 //! kill -9 under load: what was acknowledged is there again, once and in order.
 //!
-//! `STREAMLINE_CRASH_CYCLES` sets how often the server is killed (8 unless set; a campaign takes 1,000) and
-//! `STREAMLINE_CRASH_SEED` the moments at which. The seed is printed.
+//! `CRASH_CYCLES` sets how often the server is killed (8 unless set; a campaign takes 1,000) and
+//! `CRASH_SEED` the moments at which. The seed is printed.
 
 mod support;
 
@@ -218,9 +218,8 @@ fn acknowledged_records_survive_kill_nine_once_and_in_order() {
             .ok()
             .and_then(|it| it.parse::<u64>().ok())
     };
-    let cycles = from_env("STREAMLINE_CRASH_CYCLES").unwrap_or(8);
-    let mut seed =
-        from_env("STREAMLINE_CRASH_SEED").unwrap_or_else(|| u64::from(std::process::id()));
+    let cycles = from_env("CRASH_CYCLES").unwrap_or(8);
+    let mut seed = from_env("CRASH_SEED").unwrap_or_else(|| u64::from(std::process::id()));
     println!("seed {seed}, {cycles} cycles");
 
     let mut server = Server::with(&FLAGS);

@@ -2,5 +2,5 @@
 
 fn main() {
     // The server's build script finds the real one; here only the length of a label matters.
-    println!("cargo::rustc-env=STREAMLINE_COMMIT=0123456789ab");
+    println!("cargo::rustc-env=BUILT_COMMIT=0123456789ab");
 }

@@ -52,7 +52,7 @@ pub(super) struct BuildInfo;
 impl Collector for BuildInfo {
     fn collect(&self, out: &mut Samples) {
         let version = env!("CARGO_PKG_VERSION");
-        let commit = env!("STREAMLINE_COMMIT");
+        let commit = env!("BUILT_COMMIT");
         out.family(&catalog::BUILD_INFO)
             .sample(&[("version", &version), ("commit", &commit)], 1_u64);
     }

@@ -156,3 +156,18 @@ fn help_completions_and_the_manual_page_are_made_from_the_same_tree() {
         "{reference}"
     );
 }
+
+/// Cargo hands what the build script told the compiler to the program too, under `cargo run` as in this test.
+#[test]
+fn what_cargo_leaves_in_the_environment_is_no_setting() {
+    assert!(
+        std::env::var_os("BUILT_COMMIT").is_some(),
+        "cargo hands them on"
+    );
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_streamline"))
+        .args(["config", "show"])
+        .output()
+        .unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{complaint}");
+}

@@ -61,12 +61,12 @@ pub(super) async fn get(State(state): State<HttpState>) -> Response {
     let info = Info {
         name: env!("CARGO_PKG_NAME"),
         version: env!("CARGO_PKG_VERSION"),
-        commit: env!("STREAMLINE_COMMIT"),
+        commit: env!("BUILT_COMMIT"),
         build: Build {
-            profile: env!("STREAMLINE_PROFILE"),
-            target: env!("STREAMLINE_TARGET"),
-            rustc: env!("STREAMLINE_RUSTC"),
-            time: env!("STREAMLINE_BUILD_TIME").parse().ok(),
+            profile: env!("BUILT_PROFILE"),
+            target: env!("BUILT_TARGET"),
+            rustc: env!("BUILT_RUSTC"),
+            time: env!("BUILT_TIME").parse().ok(),
         },
         pid: std::process::id(),
         uptime_seconds: state.health.uptime().as_secs_f64(),
