@@ -33,6 +33,9 @@ const ZSTD_FROM: i16 = 10;
 /// Partitions that are read on a thread that serves others, too.
 const AT_ONCE_MAX: usize = 500;
 
+/// Bytes that are copied for one response. A client that reads nothing may have many of them made.
+const COPIED_BYTES_MAX: usize = 512 * 1024;
+
 /// The session epoch of a request for a new session; −1 asks for none. Any other continues a session.
 const NEW_SESSION: i32 = 0;
 
@@ -84,6 +87,8 @@ enum Found {
 struct Round {
     found: Vec<Found>,
     size_bytes: usize,
+    /// Bytes that are in memory and not in files.
+    copied_bytes: usize,
     /// Something was found that no waiting adds to: an error, or records of a segment that is closed.
     is_final: bool,
 }
@@ -190,6 +195,7 @@ impl Plan {
         Round {
             found: self.partitions().map(error).collect(),
             size_bytes: 0,
+            copied_bytes: 0,
             is_final: true,
         }
     }
@@ -199,17 +205,22 @@ impl Plan {
         let mut round = Round {
             found: Vec::with_capacity(self.partitions().count()),
             size_bytes: 0,
+            copied_bytes: 0,
             is_final: false,
         };
         for plan in self.partitions() {
             let left = self.max_bytes.saturating_sub(round.size_bytes);
             let limit = left.min(plan.asked.partition_max_bytes.max(0) as usize);
             let nothing_yet = round.size_bytes == 0;
-            let found = plan.read(limit, nothing_yet, self.isolation, self.by_id);
+            let copies = round.copied_bytes < COPIED_BYTES_MAX;
+            let found = plan.read(limit, nothing_yet, copies, self.isolation, self.by_id);
             match &found {
                 Found::Records(fetched) => {
                     let size_bytes = fetched.records.as_ref().map_or(0, Records::len);
                     round.size_bytes += size_bytes;
+                    if let Some(Records::Bytes(_)) = fetched.records {
+                        round.copied_bytes += size_bytes;
+                    }
                     round.is_final |= size_bytes > 0 && plan.reads_a_closed_segment();
                 }
                 Found::Diverged(..) | Found::Error(..) => round.is_final = true,
@@ -260,6 +271,7 @@ impl PartitionPlan {
         &self,
         max_bytes: usize,
         at_least_one: bool,
+        copies: bool,
         isolation: Isolation,
         by_id: bool,
     ) -> Found {
@@ -275,7 +287,13 @@ impl PartitionPlan {
             Ok(Some(end)) => return Found::Diverged(end, partition.offsets()),
             Err(code) => return Found::Error(code, Some(partition.offsets())),
         }
-        match partition.read(self.asked.fetch_offset, max_bytes, at_least_one, isolation) {
+        let read = if copies {
+            Partition::read
+        } else {
+            Partition::read_in_place
+        };
+        let offset = self.asked.fetch_offset;
+        match read(partition, offset, max_bytes, at_least_one, isolation) {
             Ok(fetched) => Found::Records(fetched),
             Err(storage::Error::Deleted) if by_id => {
                 Found::Error(ErrorCode::UNKNOWN_TOPIC_ID, None)

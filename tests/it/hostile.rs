@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::Instant;
 
-use crate::kafka::{create, now_ms, produce_request};
+use crate::kafka::{create, fetch_request, now_ms, produce_request, size_of};
 use crate::support::{Client, PATIENCE, Server, pause, until};
 use streamline::protocol::kafka::{ApiKey, Request};
 use streamline::protocol::messages::api_versions::ApiVersionsRequest;
@@ -321,4 +321,35 @@ fn an_http_client_that_takes_no_answer_is_given_up() {
     client.write_all(&scrape.repeat(100)).unwrap();
     let labels = [("reason", "response_not_taken")];
     server.until_metric("streamline_http_rejected_total", &labels, Some(1.0));
+}
+
+#[test]
+fn fetches_of_many_partitions_that_nobody_reads_take_little_memory() {
+    let server = Server::start();
+    let mut client = server.connect();
+    let partitions = 600;
+    let topic = create(&mut client, "many", partitions);
+    let mut builder = BatchBuilder::new(Compression::None);
+    builder.push(now_ms(), None, Some(&[7; 10_000]), &[]);
+    let batch = builder.build().unwrap().bytes().clone();
+    let all: Vec<_> = (0..partitions).map(|it| (it, batch.clone())).collect();
+    client.call(9, &produce_request(&topic, 1, &all));
+    let offsets: Vec<_> = (0..partitions).map(|it| (it, 0)).collect();
+    let request = fetch_request(&topic, &offsets);
+    let whole = client.call(12, &request);
+    let sizes = whole.responses[0].partitions.iter().map(size_of);
+    assert_eq!(sizes.sum::<usize>(), batch.len() * all.len());
+
+    let before_kib = server.resident_kib();
+    // Responses of 6 MiB each.
+    for _ in 0..64 {
+        client.send(12, &request);
+    }
+    let mut most_kib = 0;
+    for _ in 0..200 {
+        most_kib = most_kib.max(server.resident_kib());
+        pause();
+    }
+    let grown_kib = most_kib.saturating_sub(before_kib);
+    assert!(grown_kib < 96 * 1024, "grew by {grown_kib} KiB");
 }

@@ -36,7 +36,18 @@ impl Partition {
         at_least_one: bool,
         _isolation: Isolation,
     ) -> Result<Fetched, Error> {
-        self.repairing(|| self.read_once(offset, max_bytes, at_least_one))
+        self.repairing(|| self.read_once(offset, max_bytes, at_least_one, COPIED_BYTES_MAX))
+    }
+
+    /// The same without copying: small regions, too, are sent from the file and take no memory until then.
+    pub fn read_in_place(
+        self: &Arc<Self>,
+        offset: i64,
+        max_bytes: usize,
+        at_least_one: bool,
+        _isolation: Isolation,
+    ) -> Result<Fetched, Error> {
+        self.repairing(|| self.read_once(offset, max_bytes, at_least_one, 0))
     }
 
     fn read_once(
@@ -44,6 +55,7 @@ impl Partition {
         offset: i64,
         max_bytes: usize,
         at_least_one: bool,
+        copied_bytes_max: u64,
     ) -> Result<Fetched, Error> {
         let (offsets, visible) = {
             let tail = self.tail.lock();
@@ -62,9 +74,14 @@ impl Partition {
         }
         let found = self.find(offset, visible)?;
         let records = match found {
-            Some((segment, first, readable)) => {
-                self.region(&segment, &first, readable, max_bytes as u64, at_least_one)?
-            }
+            Some((segment, first, readable)) => self.region(
+                &segment,
+                &first,
+                readable,
+                max_bytes as u64,
+                at_least_one,
+                copied_bytes_max,
+            )?,
             None => None,
         };
         Ok(Fetched { records, offsets })
@@ -100,6 +117,7 @@ impl Partition {
         readable: Readable,
         max_bytes: u64,
         at_least_one: bool,
+        copied_bytes_max: u64,
     ) -> Result<Option<Records>, Error> {
         let run = segment.run_end(first, readable.end, max_bytes)?;
         let (start, end) = (first.position, run.end);
@@ -118,7 +136,7 @@ impl Partition {
             segment.remember(offset, end);
         }
         let len = (end - start) as usize;
-        if end - start <= COPIED_BYTES_MAX {
+        if end - start <= copied_bytes_max {
             return Ok(Some(Records::Bytes(segment.read(start, len)?.into())));
         }
         Ok(Some(Records::File(FileRegion {
