@@ -14,7 +14,7 @@ use super::value::{Kind, Value};
 pub struct TopicConfig {
     pub cleanup_policy: CleanupPolicy,
     pub compression_type: CompressionType,
-    /// How long a deleted topic's or segment's file stays before it is removed.
+    /// Kafka keeps the files of deleted segments for this long. Here they go at once; readers hold on to what they read.
     pub file_delete_delay_ms: i64,
     /// Unsynced records are flushed once there are this many of them.
     pub flush_messages: i64,
@@ -200,7 +200,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         config_type: ConfigType::Long,
         kind: MS,
         default: "60000",
-        doc: "How long the file of a deleted segment stays on disk before it is removed.",
+        doc: "Accepted for the sake of tools that set it. Files are removed at once: whoever still reads one keeps it open.",
         set: |config, value| config.file_delete_delay_ms = value.int(),
         get: |config| config.file_delete_delay_ms.to_string(),
     },

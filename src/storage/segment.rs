@@ -440,18 +440,25 @@ impl Segment {
             },
         };
         if let Some(entry) = near
-            && u64::from(entry.position) > first.position
-            && let Some(run) = self.run_end_from(
-                u64::from(entry.position),
-                first.header.next_offset(),
-                limit,
-                target,
-            )?
+            && u64::from(entry.position) >= first.end()
+            && self.begins_batch(entry, first.header.next_offset(), limit)?
         {
-            return Ok(run);
+            let position = u64::from(entry.position);
+            return self.run_end_from(position, first.header.next_offset(), limit, target);
         }
-        let run = self.run_end_from(first.end(), first.header.next_offset(), limit, target)?;
-        run.ok_or_else(|| self.corrupt(first.end(), "no batch where one was due"))
+        self.run_end_from(first.end(), first.header.next_offset(), limit, target)
+    }
+
+    /// Whether an index entry points at the batch it speaks of.
+    fn begins_batch(&self, entry: OffsetEntry, offset_min: i64, limit: u64) -> Result<bool, Error> {
+        let path = self.log_path();
+        let file = self.file()?;
+        let mut scanner = Scanner::for_headers(&file, &path, limit);
+        let found = scanner.header(u64::from(entry.position), offset_min)?;
+        let last_offset = self.base_offset + i64::from(entry.relative_offset);
+        // Old servers give the last offset of all that was appended together.
+        Ok(matches!(found, Found::Batch(header)
+            if header.base_offset <= last_offset && header.last_offset() <= last_offset))
     }
 
     fn run_end_from(
@@ -460,7 +467,7 @@ impl Segment {
         offset_min: i64,
         limit: u64,
         target: u64,
-    ) -> Result<Option<Run>, Error> {
+    ) -> Result<Run, Error> {
         let path = self.log_path();
         let file = self.file()?;
         let mut scanner = Scanner::for_headers(&file, &path, limit);
@@ -478,14 +485,13 @@ impl Segment {
                     next_offset = Some(offset_min);
                 }
                 Found::End => break,
-                Found::Damage(_) if position == start => return Ok(None),
                 Found::Damage(reason) => return Err(self.corrupt(position, reason)),
             }
         }
-        Ok(Some(Run {
+        Ok(Run {
             end: position,
             next_offset,
-        }))
+        })
     }
 
     /// Checks the batches of a run, CRCs and all, and that the offsets go on without a gap: to `offset_after` if the
@@ -525,6 +531,9 @@ impl Segment {
                 Found::End => break,
                 Found::Damage(reason) => return Err(self.corrupt(position, reason)),
             }
+        }
+        if position != end {
+            return Err(self.corrupt(end, "no batch begins where the index says"));
         }
         let offset_next = if position < limit {
             match scanner.header(position, offset_min)? {
