@@ -49,7 +49,7 @@ pub(super) fn inspect(
 ) -> Result<Inspected, Error> {
     let path = segment.log_path();
     let file = segment.file()?;
-    let mut scanner = Scanner::new(&file, &path, size);
+    let mut scanner = Scanner::new(&file, path, size);
     let mut found = Inspected {
         index: SparseIndex::new(),
         next_offset: segment.base_offset,
@@ -163,7 +163,7 @@ pub(super) fn mend_epochs(segment: &Segment, inspected: &Inspected) -> Result<()
         segment
             .file()?
             .write_all_at(&epoch.to_be_bytes(), position + 12)
-            .during("write", &path)?;
+            .during("write", path)?;
     }
     Ok(())
 }
@@ -198,21 +198,14 @@ pub(super) fn excise(
             &format!("log.{}.damaged", damage.range.start),
         );
         let kept = fs.create(&aside).during("create", &aside)?;
-        copy(&file, &path, damage.range.clone(), &kept, &aside, 0)?;
+        copy(&file, path, damage.range.clone(), &kept, &aside, 0)?;
         let sound = sound_from..damage.range.start;
-        written += copy(&file, &path, sound, &rewritten, &staging, written)?;
+        written += copy(&file, path, sound, &rewritten, &staging, written)?;
         sound_from = damage.range.end;
     }
-    written += copy(
-        &file,
-        &path,
-        sound_from..size,
-        &rewritten,
-        &staging,
-        written,
-    )?;
+    written += copy(&file, path, sound_from..size, &rewritten, &staging, written)?;
     rewritten.sync_data().during("synchronise", &staging)?;
-    fs.rename(&staging, &path).during("replace", &path)?;
+    fs.rename(&staging, path).during("replace", path)?;
     fs.sync_dir(dir).during("synchronise", dir)?;
     for extension in ["index", "timeindex"] {
         let index = segment.path(extension);

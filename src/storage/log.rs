@@ -146,7 +146,7 @@ impl Log {
         opened.create_file()?;
         if let Err(failure) = closed.close_index() {
             let path = opened.log_path();
-            if let Err(error) = self.fs.remove_file(&path) {
+            if let Err(error) = self.fs.remove_file(path) {
                 error!(path = %path.display(), %error, "an empty segment file stays behind");
             }
             return Err(failure);
@@ -194,7 +194,7 @@ impl Log {
                     "a failed append could not be taken back");
                 writer.broken = true;
             }
-            return Err(Error::io("append to", &path, failure));
+            return Err(Error::io("append to", path, failure));
         }
         let end = self.publish(writer, &segment, batches, config);
         writer.next_offset = next_offset;

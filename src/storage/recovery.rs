@@ -392,7 +392,7 @@ impl<'a> Recovery<'a> {
         segment
             .file()?
             .set_size(cut_at.range.start)
-            .during("truncate", &path)?;
+            .during("truncate", path)?;
         let shorter = match inspected.damages.is_empty() {
             true => Segment::found(self.fs, self.dir, segment.base_offset, cut_at.range.start),
             false => {

@@ -62,7 +62,8 @@ pub(super) struct Run {
 pub(super) struct Segment {
     pub base_offset: i64,
     fs: Fs,
-    dir: Arc<Path>,
+    /// Made once: every read and append has it at hand for its errors.
+    log_path: Box<Path>,
     log: RwLock<Option<File>>,
     size: AtomicU64,
     /// In memory while the segment is written; `None` once it is closed and its index files hold all there is to know.
@@ -152,7 +153,7 @@ impl Segment {
         Self {
             base_offset,
             fs: fs.clone(),
-            dir: Arc::clone(dir),
+            log_path: file_path(dir, base_offset, "log").into(),
             log: RwLock::new(None),
             size: AtomicU64::new(size),
             index: RwLock::new(index),
@@ -167,12 +168,13 @@ impl Segment {
         }
     }
 
+    /// The segment's file with this extension.
     pub fn path(&self, extension: &str) -> PathBuf {
-        file_path(&self.dir, self.base_offset, extension)
+        self.log_path.with_extension(extension)
     }
 
-    pub fn log_path(&self) -> PathBuf {
-        self.path("log")
+    pub fn log_path(&self) -> &Path {
+        &self.log_path
     }
 
     /// Bytes of whole batches.
@@ -186,7 +188,7 @@ impl Segment {
             return Ok(file.clone());
         }
         let path = self.log_path();
-        let file = self.fs.open(&path).during("open", &path)?;
+        let file = self.fs.open(path).during("open", path)?;
         Ok(self.log.write().get_or_insert(file).clone())
     }
 
@@ -203,7 +205,7 @@ impl Segment {
     /// Creates the segment's file. What a crash may have left under its name lies beyond the log's end, and goes.
     pub fn create_file(&self) -> Result<(), Error> {
         let path = self.log_path();
-        self.fs.create(&path).during("create", &path)?;
+        self.fs.create(path).during("create", path)?;
         Ok(())
     }
 
@@ -251,7 +253,7 @@ impl Segment {
         let path = self.log_path();
         let synced = self
             .file()
-            .and_then(|file| file.sync_data().during("synchronise", &path));
+            .and_then(|file| file.sync_data().during("synchronise", path));
         self.unless_removed(synced)
     }
 
@@ -342,7 +344,7 @@ impl Segment {
         let mut index = SparseIndex::new();
         let path = self.log_path();
         let file = self.file()?;
-        let mut scanner = Scanner::new(&file, &path, size);
+        let mut scanner = Scanner::new(&file, path, size);
         let (mut position, mut offset_min) = (0, self.base_offset);
         while let Found::Batch(header) = scanner.header(position, offset_min)? {
             let located = Located { position, header };
@@ -394,7 +396,7 @@ impl Segment {
         }
         let path = self.log_path();
         let file = self.file()?;
-        let mut scanner = Scanner::for_headers(&file, &path, limit);
+        let mut scanner = Scanner::for_headers(&file, path, limit);
         let strict = self.needs_check(start, limit);
         let mut position = start;
         let mut offset_min = offset_min;
@@ -453,7 +455,7 @@ impl Segment {
     fn begins_batch(&self, entry: OffsetEntry, offset_min: i64, limit: u64) -> Result<bool, Error> {
         let path = self.log_path();
         let file = self.file()?;
-        let mut scanner = Scanner::for_headers(&file, &path, limit);
+        let mut scanner = Scanner::for_headers(&file, path, limit);
         let found = scanner.header(u64::from(entry.position), offset_min)?;
         let last_offset = self.base_offset + i64::from(entry.relative_offset);
         // Old servers give the last offset of all that was appended together.
@@ -470,7 +472,7 @@ impl Segment {
     ) -> Result<Run, Error> {
         let path = self.log_path();
         let file = self.file()?;
-        let mut scanner = Scanner::for_headers(&file, &path, limit);
+        let mut scanner = Scanner::for_headers(&file, path, limit);
         let (mut position, mut offset_min) = (start, offset_min);
         let mut next_offset = None;
         while position < target {
@@ -506,7 +508,7 @@ impl Segment {
     ) -> Result<(), Error> {
         let path = self.log_path();
         let file = self.file()?;
-        let mut scanner = Scanner::new(&file, &path, limit);
+        let mut scanner = Scanner::new(&file, path, limit);
         let (mut position, mut offset_min) = (start, self.base_offset);
         while position < end {
             match scanner.batch(position, offset_min)? {
@@ -647,7 +649,7 @@ impl Segment {
     ) -> Result<(), Error> {
         let path = self.log_path();
         let file = self.file()?;
-        let mut scanner = Scanner::for_headers(&file, &path, limit);
+        let mut scanner = Scanner::for_headers(&file, path, limit);
         let mut located = first;
         while step(located) {
             let position = located.end();
@@ -661,7 +663,7 @@ impl Segment {
     }
 
     pub fn read(&self, position: u64, len: usize) -> Result<Vec<u8>, Error> {
-        read_bytes(&self.file()?, &self.log_path(), position, len)
+        read_bytes(&self.file()?, self.log_path(), position, len)
     }
 
     /// Remembers that the batch with `offset` begins at `position`.
@@ -719,7 +721,7 @@ impl Segment {
     }
 
     pub fn corrupt(&self, position: u64, reason: impl Into<String>) -> Error {
-        Error::corrupt(&self.log_path(), position, reason)
+        Error::corrupt(self.log_path(), position, reason)
     }
 }
 
