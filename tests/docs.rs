@@ -147,6 +147,9 @@ const DIFFERENCES: &str = "
 - There is one node, number 1, which is the controller too. Every partition has it as leader and as only replica: a
   replication factor other than 1 (or -1, the default) is refused.
 - Record batches have format 2, the only one since Kafka 4.0, and a Produce request holds exactly one per partition.
+- An LZ4 batch is one frame of independent blocks. Kafka's clients read nothing else, so anything else is refused with
+  `INVALID_RECORD` and a message that says what to set; Kafka answers `UNKNOWN_SERVER_ERROR`. Clients that leave it to an
+  LZ4 library's defaults may have to ask it for independent (not linked) blocks.
 - Transactions are not offered. A producer with a transactional id is refused with
   `TRANSACTIONAL_ID_AUTHORIZATION_FAILED`, the code that producers take as final at once. Idempotent producers work, and
   their state survives restarts.

@@ -27,6 +27,7 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::codec::lz4;
 use super::compression::{Compression, DecompressLimit, Decompressor, compress_from};
 use super::iter::{self, RecordIter, RecordsSummary};
 use super::{Error, Result};
@@ -383,6 +384,16 @@ impl RecordBatch {
             codec => Bytes::from(Decompressor::new(codec, self.payload(), limit)?.read_to_end()?),
         };
         Ok(RecordIter::new(self.header, payload))
+    }
+
+    /// Refuses a batch whose compressed form some codec libraries read and Kafka's clients do not.
+    pub fn check_readable_by_kafka(&self) -> Result<()> {
+        match self.compression() {
+            Compression::Lz4 => lz4::check_readable_by_kafka(self.payload()),
+            Compression::None | Compression::Gzip | Compression::Snappy | Compression::Zstd => {
+                Ok(())
+            }
+        }
     }
 
     /// Checks that every record parses, that offsets rise within the batch's span and that nothing is left over.

@@ -30,6 +30,7 @@ pub(super) fn admit(
             return Err(Error::NotAClientBatch);
         }
         check_size(batch, config)?;
+        batch.check_readable_by_kafka()?;
         let summary = batch.validate_records(DecompressLimit::default())?;
         if !stamps {
             check_time(summary.min_timestamp, config, now_ms)?;

@@ -15,10 +15,12 @@ fn fill(server: &Server, topic: &str) {
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", server.kafka_addr().to_string())
             .set("compression.type", codec)
+            // Long enough for batches of more than one of a codec's own blocks.
+            .set("linger.ms", "100")
             .create()
             .unwrap();
         for number in 0..RECORDS {
-            let value = format!("{codec} {number} {}", "x".repeat(number));
+            let value = format!("{codec} {number} {}", "x".repeat(10 * number));
             let record = BaseRecord::to(topic).key(codec).payload(&value);
             producer.send(record).unwrap();
         }
@@ -58,7 +60,7 @@ fn what_a_killed_server_left_is_read_record_for_record_in_every_codec() {
         let (codec, number) = (CODECS[offset / RECORDS], offset % RECORDS);
         assert_eq!(record["offset"], offset);
         assert_eq!(record["key"], codec);
-        let value = format!("{codec} {number} {}", "x".repeat(number));
+        let value = format!("{codec} {number} {}", "x".repeat(10 * number));
         assert_eq!(record["value"], value);
     }
     for codec in CODECS {

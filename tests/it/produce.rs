@@ -4,7 +4,8 @@ use bytes::Bytes;
 use streamline::protocol::kafka::{ErrorCode, Request};
 use streamline::protocol::messages::init_producer_id::InitProducerIdRequest;
 use streamline::protocol::messages::produce::{PartitionProduceResponse, ProduceRequest};
-use streamline::record::{BatchBuilder, Compression, TimestampType};
+use streamline::record::{BatchBuilder, BatchHeader, Compression, RecordBatch, TimestampType};
+use twox_hash::XxHash32;
 use uuid::Uuid;
 
 use crate::kafka::{
@@ -182,6 +183,40 @@ fn what_no_log_can_take_is_refused_with_kafkas_code_and_a_reason() {
     }
     assert_eq!(fetch(&mut client, &topic, 0, 0).high_watermark, 0);
     assert_eq!(produce(&mut client, &topic, 0, &batch(&["fine"])), 0);
+}
+
+/// An LZ4 batch as a library with linked blocks writes it.
+fn batch_of_linked_blocks() -> RecordBatch {
+    const FRAME_FLAGS_AT: usize = BatchHeader::LEN + 4;
+    const FRAME_CHECKSUM_AT: usize = FRAME_FLAGS_AT + 2;
+    const INDEPENDENT_BLOCKS: u8 = 1 << 5;
+    let mut bytes = batch_in(Compression::Lz4, &["linked"]).bytes().to_vec();
+    bytes[FRAME_FLAGS_AT] &= !INDEPENDENT_BLOCKS;
+    let checksum = XxHash32::oneshot(0, &bytes[FRAME_FLAGS_AT..FRAME_CHECKSUM_AT]);
+    bytes[FRAME_CHECKSUM_AT] = (checksum >> 8) as u8;
+    let crc = crc32c::crc32c(&bytes[21..]);
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    RecordBatch::parse(Bytes::from(bytes)).unwrap()
+}
+
+#[test]
+fn lz4_blocks_that_refer_to_one_another_are_refused_with_the_remedy() {
+    let server = Server::start();
+    let mut client = server.connect();
+    for compression_type in ["producer", "zstd"] {
+        let configs = [("compression.type", compression_type)];
+        let topic = create_with(&mut client, compression_type, 1, &configs);
+        let records = batch_of_linked_blocks().bytes().clone();
+        let response = client.call(13, &produce_request(&topic, -1, &[(0, records)]));
+        let answered = &response.responses[0].partition_responses[0];
+        assert_eq!(answered.error_code, ErrorCode::INVALID_RECORD);
+        let message = answered.error_message.as_deref().unwrap();
+        assert!(
+            message.contains("independent (not linked) blocks"),
+            "{message}"
+        );
+        assert_eq!(fetch(&mut client, &topic, 0, 0).high_watermark, 0);
+    }
 }
 
 #[test]

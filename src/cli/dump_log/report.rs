@@ -111,6 +111,8 @@ impl<'a> Report<'a> {
         }
         let attributes = header.attributes;
         let log_append = attributes.timestamp_type() == TimestampType::LogAppendTime;
+        // No damage: the records are all there. But whoever wonders why a consumer stops here should find out.
+        let unreadable = batch.check_readable_by_kafka().err();
         if self.output == OutputFormat::Json {
             return self.object(json!({
                 "type": "batch",
@@ -133,6 +135,7 @@ impl<'a> Report<'a> {
                 "transactional": attributes.is_transactional(),
                 "control": attributes.is_control(),
                 "delete_horizon": attributes.has_delete_horizon(),
+                "not_for_kafka_clients": unreadable.map(|error| error.to_string()),
             }));
         }
         let mut line = format!(
@@ -162,6 +165,9 @@ impl<'a> Report<'a> {
             (attributes.has_delete_horizon(), ", delete horizon"),
         ] {
             line.push_str(if set { word } else { "" });
+        }
+        if let Some(error) = unreadable {
+            line.push_str(&format!(", not for Kafka clients: {error}"));
         }
         self.line(&line)
     }

@@ -344,6 +344,24 @@ fn records_are_printed_as_text_that_cannot_pass_for_the_report_itself() {
 }
 
 #[test]
+fn lz4_that_kafka_clients_cannot_read_is_said_to_be_so_and_is_no_damage() {
+    let mut bytes = batch(0, 2, Compression::Lz4);
+    let flags = BatchHeader::LEN + 4;
+    bytes[flags] &= !(1 << 5);
+    bytes[flags + 2] = (twox_hash::XxHash32::oneshot(0, &bytes[flags..flags + 2]) >> 8) as u8;
+    let crc = crc32c::crc32c(&bytes[21..]);
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    let partition = Partition::new();
+    let path = partition.write(0, "log", &bytes);
+    let out = printed(&path, OutputFormat::Text);
+    assert!(out.contains("not for Kafka clients: lz4 data"), "{out}");
+    assert!(
+        out.contains("value=") && out.contains("no damage found"),
+        "{out}"
+    );
+}
+
+#[test]
 fn json_output_is_one_object_a_line() {
     let partition = Partition::new();
     let (mut log, positions) = five();

@@ -8,8 +8,12 @@
 //!
 //! Frames may follow one another. The frame layer is read here rather than by the library, whose reader takes the end
 //! of input within a frame for the frame's end and sets aside twice the largest block (megabytes) on a header's word;
-//! this one takes what a block's own length can expand to. Written are 64 KiB independent blocks without checksums:
-//! Java clients read no other kind of blocks, and the batch has a checksum of its own.
+//! this one takes what a block's own length can expand to. Written are 64 KiB independent blocks without checksums: the
+//! batch has a checksum of its own.
+//!
+//! Kafka's own reader, which Java clients use, knows less of the format: one frame, whose blocks do not refer to one
+//! another. Everything is read here, so that a log can be examined whatever it holds, but [`check_readable_by_kafka`]
+//! tells what must not get into a log, because consumers would stop at it.
 //!
 //! The format: <https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md>.
 
@@ -181,6 +185,20 @@ impl<'a> Reader<'a> {
         Ok(Some(frame))
     }
 
+    /// Steps over the rest of a frame.
+    fn skip_blocks(&mut self, frame: &Frame) -> Result<()> {
+        loop {
+            match self.u32()? & !STORED {
+                0 if frame.has(CONTENT_CHECKSUM) => return self.u32().map(|_| ()),
+                0 => return Ok(()),
+                length => self.take(length as usize)?,
+            };
+            if frame.has(BLOCK_CHECKSUM) {
+                self.u32()?;
+            }
+        }
+    }
+
     fn end_frame(&mut self, frame: &Frame) -> Result<()> {
         if frame.has(CONTENT_CHECKSUM) && self.u32()? != frame.content_hash.finish_32() {
             return Err(invalid("content checksum mismatch"));
@@ -210,6 +228,30 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Refuses what only some clients could read again. Looks at the frame's header and the blocks' lengths alone: whether
+/// the blocks decode is for the reader to say.
+pub(in crate::record) fn check_readable_by_kafka(input: &[u8]) -> Result<()> {
+    let mut reader = Reader::new(input);
+    let Some(frame) = reader.next_frame()? else {
+        return Err(invalid(
+            "a skippable frame comes first, which Kafka clients do not read; send one frame of records",
+        ));
+    };
+    if !frame.has(INDEPENDENT_BLOCKS) {
+        return Err(invalid(
+            "its blocks refer to one another, which Kafka clients do not read; \
+             set the LZ4 library of the producer to independent (not linked) blocks",
+        ));
+    }
+    reader.skip_blocks(&frame)?;
+    match reader.rest.is_empty() {
+        true => Ok(()),
+        false => Err(invalid(
+            "more follows its first frame, which Kafka clients do not read; send all records in one frame",
+        )),
+    }
+}
+
 pub(in crate::record) type Writer = FrameEncoder<Vec<u8>>;
 
 pub(in crate::record) fn writer(out: Vec<u8>) -> Writer {
@@ -226,6 +268,7 @@ fn invalid(reason: impl ToString) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::{DecompressLimit, decompress};
 
     fn frame(flags: u8, block_descriptor: u8, body: &[u8]) -> Vec<u8> {
         let descriptor = [flags, block_descriptor];
@@ -262,6 +305,43 @@ mod tests {
     fn a_block_of_two_gigabytes_in_a_few_bytes_is_cut_short() {
         let input = frame(VERSION, 7 << 4, &[0xff, 0xff, 0xff, 0x7f, 0]);
         assert!(Reader::new(&input).read(&mut [0; 16]).is_err());
+    }
+
+    #[test]
+    fn only_one_frame_of_independent_blocks_is_readable_by_kafka() {
+        let text = b"independent of one another ".repeat(10_000);
+        let compressed = |mode, checksums| {
+            let info = FrameInfo::new()
+                .block_mode(mode)
+                .block_checksums(checksums)
+                .content_checksum(checksums);
+            let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
+            std::io::Write::write_all(&mut encoder, &text).unwrap();
+            encoder.finish().unwrap()
+        };
+        let good = compressed(BlockMode::Independent, false);
+        let linked = compressed(BlockMode::Linked, false);
+        let skippable = [&SKIPPABLE.start().to_le_bytes()[..], &[0; 4], &good].concat();
+        check_readable_by_kafka(&good).unwrap();
+        check_readable_by_kafka(&compressed(BlockMode::Independent, true)).unwrap();
+        for (input, remedy) in [
+            (&linked, "independent"),
+            (&[&good[..], &good].concat(), "in one frame"),
+            (&skippable, "one frame"),
+        ] {
+            let refusal = check_readable_by_kafka(input).unwrap_err().to_string();
+            assert!(refusal.contains(remedy), "{refusal}");
+            // The reader takes it all the same.
+            let limit = DecompressLimit::default();
+            assert!(
+                decompress(Compression::Lz4, input, limit)
+                    .unwrap()
+                    .starts_with(&text)
+            );
+        }
+        for len in 0..good.len() {
+            assert!(check_readable_by_kafka(&good[..len]).is_err(), "{len}");
+        }
     }
 
     #[test]
