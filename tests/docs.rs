@@ -158,7 +158,9 @@ const DIFFERENCES: &str = "
 - Log compaction, tiered storage, quotas, TLS, SASL and access rules are not offered; settings that ask for them are refused
   with a reason.
 - What `acks=all` promises is stronger by default: the answer comes once the records survive a loss of power. With
-  `durability = \"os\"` it is Kafka's own default, the page cache.
+  `durability = \"os\"` it is Kafka's own default, the page cache. A request's `timeout_ms` limits the wait, but not to
+  less than 5 seconds: in Kafka it is the time for other replicas, and never fails a write on a single broker. A disk that
+  takes longer is answered with `REQUEST_TIMED_OUT`; the records are written and may yet become visible.
 - A topic can be created at the first request for its metadata (`auto_create_topics`), when the client allows it. It exists
   when that request is answered.
 - A request of an API or version that is not served closes the connection, as in Kafka; ApiVersions alone answers with the

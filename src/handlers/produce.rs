@@ -29,6 +29,14 @@ const TOPIC_IDS_FROM: i16 = 13;
 /// The first version whose clients are known to read zstd (KIP-110).
 const ZSTD_FROM: i16 = 7;
 
+/// How long the disk may take before acks=all is answered with a time-out, when the request says less. A request's
+/// time-out is about waiting for other replicas, of which there are none: Kafka's own single broker answers as soon as it
+/// has written, whatever the time-out, and no producer expects one that is shorter than a flush.
+const FLUSH_MIN: Duration = match cfg!(test) {
+    false => Duration::from_secs(5),
+    true => Duration::from_millis(100),
+};
+
 /// A request that has been worked on for so long gets a thread of its own for the rest.
 const LONG: Duration = Duration::from_millis(2);
 
@@ -53,7 +61,8 @@ struct Outcome {
 pub(super) async fn handle(call: Call, request: ProduceRequest) -> Answer<ProduceResponse> {
     let acks = check_request(&request);
     let began = Instant::now();
-    let deadline = began + Duration::from_millis(request.timeout_ms.max(0) as u64);
+    let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
+    let deadline = began + timeout.max(FLUSH_MIN);
     let mut topics = Vec::with_capacity(request.topic_data.len());
     for mut data in request.topic_data {
         let partitions = std::mem::take(&mut data.partition_data);
@@ -212,7 +221,7 @@ async fn keep_promise(outcome: &mut Outcome, deadline: Instant) {
         },
         Err(_) => Refusal {
             code: ErrorCode::REQUEST_TIMED_OUT,
-            message: "the records are written but not yet flushed to disk".to_owned(),
+            message: "the records are written, but the disk did not confirm it in time".to_owned(),
         },
     };
     outcome.result = Err(refusal);
@@ -257,5 +266,125 @@ fn partition_response(outcome: Outcome) -> PartitionProduceResponse {
             error_message: Some(message),
             ..response
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::SocketAddr;
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::broker::{Broker, NewTopic};
+    use crate::clock::SystemClock;
+    use crate::config::{Layers, load};
+    use crate::handlers::{RequestContext, dispatch};
+    use crate::metrics::Metrics;
+    use crate::protocol::kafka::{
+        LENGTH_BYTES, Request, decode_request_header, decode_response, encode_request,
+    };
+    use crate::record::{BatchBuilder, Records};
+
+    const VERSION: i16 = 12;
+
+    async fn open(dir: &tempfile::TempDir) -> Arc<Broker> {
+        let data_dir = dir.path().display().to_string();
+        let settings = load(Layers {
+            flags: vec![("data_dir".to_owned(), data_dir)],
+            ..Layers::default()
+        });
+        let broker = Broker::open(settings.unwrap(), Metrics::new(true), SystemClock::new());
+        let broker = broker.await.unwrap();
+        let topic = NewTopic {
+            name: "orders".to_owned(),
+            partitions: 1,
+            configs: BTreeMap::new(),
+        };
+        broker.create_topic(topic).await.unwrap();
+        broker
+    }
+
+    /// Produces one record with acks=all, from the request's bytes to those of its response.
+    async fn produce(broker: &Arc<Broker>, timeout_ms: i32) -> PartitionProduceResponse {
+        let mut batch = BatchBuilder::new(Compression::None);
+        batch.push(broker.clock.now_ms(), None, Some(b"value"), &[]);
+        let request = ProduceRequest {
+            acks: -1,
+            timeout_ms,
+            topic_data: vec![TopicProduceData {
+                name: "orders".to_owned(),
+                partition_data: vec![PartitionProduceData {
+                    index: 0,
+                    records: Some(batch.build().unwrap().bytes().clone()),
+                }],
+                ..TopicProduceData::default()
+            }],
+            ..ProduceRequest::default()
+        };
+        let mut body = encode_request::<ProduceRequest>(1, VERSION, None, &request)
+            .unwrap()
+            .slice(LENGTH_BYTES..);
+        let header = decode_request_header(&mut body).unwrap();
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+        let context = RequestContext {
+            peer: nowhere,
+            local: nowhere,
+        };
+        let reply = dispatch(broker, context, header, body).await;
+        let chunks = reply.frame.unwrap().chunks;
+        let bytes: Vec<u8> = chunks
+            .iter()
+            .flat_map(|chunk| match chunk {
+                Records::Bytes(bytes) => bytes.to_vec(),
+                Records::File(_) => panic!("a response to Produce has no records"),
+            })
+            .collect();
+        let frame = Bytes::from(bytes).slice(LENGTH_BYTES..);
+        let (_, mut response) = decode_response::<ProduceRequest>(frame, VERSION).unwrap();
+        assert_eq!(
+            reply.error,
+            response.responses[0].partition_responses[0].error_code != ErrorCode::NONE
+        );
+        response.responses.remove(0).partition_responses.remove(0)
+    }
+
+    #[test]
+    fn acks_all_waits_for_the_disk_whatever_the_timeout_but_not_for_ever() {
+        assert!(ProduceRequest::VERSIONS.contains(&VERSION));
+        // Everything slow runs on one thread, so that whoever occupies it is a disk that hangs.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        runtime.block_on(async {
+            let broker = open(&dir).await;
+            for timeout_ms in [0, -1, 1] {
+                let answered = produce(&broker, timeout_ms).await;
+                assert_eq!(answered.error_code, ErrorCode::NONE, "{answered:?}");
+            }
+            let (release, hangs) = mpsc::channel::<()>();
+            let hanging = tokio::task::spawn_blocking(move || hangs.recv());
+            let timed_out = produce(&broker, 0).await;
+            assert_eq!(timed_out.error_code, ErrorCode::REQUEST_TIMED_OUT);
+            assert_eq!(timed_out.base_offset, -1);
+            assert!(timed_out.error_message.unwrap().contains("disk"));
+            let partition = broker.topics.get("orders").unwrap().partition(0).unwrap();
+            assert_eq!(
+                partition.offsets().high_watermark,
+                3,
+                "not shown before it is safe"
+            );
+            drop(release);
+            hanging.await.unwrap().unwrap_err();
+            let answered = produce(&broker, 0).await;
+            assert_eq!(
+                (answered.error_code, answered.base_offset),
+                (ErrorCode::NONE, 4)
+            );
+            assert_eq!(partition.offsets().high_watermark, 5);
+        });
     }
 }
