@@ -48,6 +48,7 @@ pub struct Config {
     pub group_initial_rebalance_delay_ms: i32,
     pub group_max_size: i32,
     pub offsets_retention_minutes: i32,
+    pub offsets_retention_check_interval_ms: u64,
     pub offset_metadata_max_bytes: i32,
     pub producer_id_expiration_ms: i64,
 
@@ -120,6 +121,7 @@ impl Config {
             group_initial_rebalance_delay_ms: 0,
             group_max_size: 0,
             offsets_retention_minutes: 0,
+            offsets_retention_check_interval_ms: 0,
             offset_metadata_max_bytes: 0,
             producer_id_expiration_ms: 0,
             max_connections: 0,

@@ -345,6 +345,15 @@ static SERVER: &[Declared] = &[
         set: |config, value| config.offsets_retention_minutes = value.int() as i32,
     },
     Declared {
+        name: "offsets_retention_check_interval_ms",
+        kafka_name: None,
+        group: Group::Groups,
+        kind: TIMEOUT_MS,
+        default: "600000",
+        help: "How often committed offsets are checked against their retention.",
+        set: |config, value| config.offsets_retention_check_interval_ms = value.int() as u64,
+    },
+    Declared {
         name: "offset_metadata_max_bytes",
         kafka_name: None,
         group: Group::Groups,

@@ -65,6 +65,7 @@ pub struct GroupSettings {
     pub group_max_size: usize,
     pub offset_metadata_max_bytes: usize,
     pub offsets_retention_ms: i64,
+    pub offsets_retention_check_interval_ms: u64,
 }
 
 impl From<&Config> for GroupSettings {
@@ -77,6 +78,7 @@ impl From<&Config> for GroupSettings {
             offset_metadata_max_bytes: usize::try_from(config.offset_metadata_max_bytes)
                 .unwrap_or(0),
             offsets_retention_ms: i64::from(config.offsets_retention_minutes) * 60_000,
+            offsets_retention_check_interval_ms: config.offsets_retention_check_interval_ms,
         }
     }
 }

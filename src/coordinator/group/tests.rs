@@ -37,6 +37,7 @@ fn settings() -> GroupSettings {
         group_max_size: 10,
         offset_metadata_max_bytes: 8,
         offsets_retention_ms: 60_000,
+        offsets_retention_check_interval_ms: 600_000,
     }
 }
 

@@ -10,11 +10,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
 
 use super::Groups;
-
-/// How often offsets and groups are checked for their retention.
-const RETENTION_CHECK_INTERVAL: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Default)]
 pub(super) struct Timers {
@@ -76,7 +74,9 @@ impl Groups {
     /// Ends sessions and join phases when their time is up, and offsets when theirs is. Never returns; to be spawned once,
     /// and aborted when the server ends.
     pub async fn run(self: Arc<Self>) {
-        let mut retention = tokio::time::interval(RETENTION_CHECK_INTERVAL);
+        let every = Duration::from_millis(self.settings.offsets_retention_check_interval_ms);
+        let mut retention = tokio::time::interval(every);
+        retention.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let wait = self.tick();
             tokio::select! {
