@@ -312,40 +312,20 @@ async fn committed_offsets(
     };
     let response = client.call(&request).await?;
     check("OffsetFetch", response.error_code, None)?;
-    let mut all: BTreeMap<String, BTreeMap<i32, i64>> = BTreeMap::new();
-    let mut take = |topic: &str, partition: i32, offset: i64, code| {
-        check(&format!("offset of {topic}-{partition}"), code, None)?;
-        if offset >= 0 {
-            all.entry(topic.to_owned())
-                .or_default()
-                .insert(partition, offset);
-        }
-        Ok::<(), CliError>(())
-    };
-    for topic in &response.topics {
-        for it in &topic.partitions {
-            take(
-                &topic.name,
-                it.partition_index,
-                it.committed_offset,
-                it.error_code,
-            )?;
-        }
-    }
     for group in &response.groups {
-        check(
-            &format!("group '{}'", group.group_id),
-            group.error_code,
-            None,
-        )?;
-        for topic in &group.topics {
-            for it in &topic.partitions {
-                take(
-                    &topic.name,
-                    it.partition_index,
-                    it.committed_offset,
-                    it.error_code,
-                )?;
+        let what = format!("group '{}'", group.group_id);
+        check(&what, group.error_code, None)?;
+    }
+    let of_several = response.groups.iter().flat_map(|group| &group.topics);
+    let mut all: BTreeMap<String, BTreeMap<i32, i64>> = BTreeMap::new();
+    for topic in response.topics.iter().chain(of_several) {
+        for it in &topic.partitions {
+            let what = format!("offset of {}-{}", topic.name, it.partition_index);
+            check(&what, it.error_code, None)?;
+            if it.committed_offset >= 0 {
+                all.entry(topic.name.clone())
+                    .or_default()
+                    .insert(it.partition_index, it.committed_offset);
             }
         }
     }

@@ -16,8 +16,7 @@ use crate::protocol::messages::offset_delete::{
 };
 use crate::protocol::messages::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestTopics, OffsetFetchResponse, OffsetFetchResponseGroup,
-    OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
-    OffsetFetchResponseTopics,
+    OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
 };
 
 /// Clients understand that a group does not exist; earlier ones are told that their generation is not current.
@@ -116,18 +115,8 @@ pub(super) async fn fetch(call: Call, request: OffsetFetchRequest) -> OffsetFetc
             ..OffsetFetchResponse::default()
         };
     }
-    let wanted = request.topics.map(|topics| {
-        topics
-            .into_iter()
-            .map(|topic| OffsetFetchRequestTopics {
-                name: topic.name,
-                partition_indexes: topic.partition_indexes,
-            })
-            .collect()
-    });
-    let topics = fetch_of_group(&call.broker, &request.group_id, wanted);
     OffsetFetchResponse {
-        topics: topics.into_iter().map(as_single_group).collect(),
+        topics: fetch_of_group(&call.broker, &request.group_id, request.topics),
         ..OffsetFetchResponse::default()
     }
 }
@@ -194,24 +183,6 @@ fn all_of_group(broker: &Broker, group_id: &str) -> Vec<OffsetFetchResponseTopic
                 .collect(),
         })
         .collect()
-}
-
-/// The shape that versions before 8 have for the same.
-fn as_single_group(topic: OffsetFetchResponseTopics) -> OffsetFetchResponseTopic {
-    OffsetFetchResponseTopic {
-        name: topic.name,
-        partitions: topic
-            .partitions
-            .into_iter()
-            .map(|partition| OffsetFetchResponsePartition {
-                partition_index: partition.partition_index,
-                committed_offset: partition.committed_offset,
-                committed_leader_epoch: partition.committed_leader_epoch,
-                metadata: partition.metadata,
-                error_code: partition.error_code,
-            })
-            .collect(),
-    }
 }
 
 pub(super) async fn delete(call: Call, request: OffsetDeleteRequest) -> OffsetDeleteResponse {

@@ -33,7 +33,7 @@ use streamline::protocol::messages::offset_delete::{
     OffsetDeleteRequest, OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
 };
 use streamline::protocol::messages::offset_fetch::{
-    OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+    OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics,
 };
 use streamline::protocol::messages::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment};
 
@@ -196,7 +196,7 @@ fn fetch(wire: &mut Client, version: i16, group: &str) -> Vec<(i32, i64, Option<
         } else {
             OffsetFetchRequest {
                 group_id: group.into(),
-                topics: Some(vec![OffsetFetchRequestTopic {
+                topics: Some(vec![OffsetFetchRequestTopics {
                     name: "t".into(),
                     partition_indexes: vec![0, 1],
                 }]),
@@ -461,6 +461,32 @@ fn two_members_of_any_version_share_a_group() {
         assert_eq!(errors[0], ErrorCode::ILLEGAL_GENERATION);
         let errors = commit_errors(&mut first, 8, &commit_request(group, None, 1));
         assert_eq!(errors[0], ErrorCode::UNKNOWN_MEMBER_ID);
+    }
+}
+
+#[test]
+fn committed_offsets_go_when_their_retention_is_next_checked() {
+    let server = Server::with(&["--offsets-retention-check-interval-ms", "20"]);
+    let mut wire = server.connect();
+    create_topic(&mut wire, "t", 2);
+    // Only these versions say how long.
+    for version in 2..=4 {
+        let request = OffsetCommitRequest {
+            retention_time_ms: 1,
+            ..commit_request("short", None, 7)
+        };
+        assert_eq!(
+            commit_errors(&mut wire, version, &request)[0],
+            ErrorCode::NONE
+        );
+        assert_eq!(
+            commit_errors(&mut wire, version, &commit_request("long", None, 7))[0],
+            ErrorCode::NONE
+        );
+        until("the offset is gone", || {
+            fetch(&mut wire, 7, "short")[0].1 == -1
+        });
+        assert_eq!(fetch(&mut wire, 7, "long")[0].1, 7);
     }
 }
 

@@ -5,6 +5,9 @@
 //! * 7: the answer may have to wait for open transactions
 //! * 8: several groups in one request, everything nested under `groups`
 //! * 9: members of the new group protocol (KIP-848)
+//!
+//! Kafka's schema declares topics and partitions twice, for versions up to 7 and from 8 on, though they are the same on
+//! the wire. Here they are declared once, by the later names.
 
 use crate::protocol::error_code::ErrorCode;
 
@@ -14,14 +17,9 @@ messages! {
     OffsetFetchRequest {
         group_id: String, only ..=7;
         /// Null: all topics (from version 2).
-        topics: Option<Vec<OffsetFetchRequestTopic>> = Some(Vec::new()), only ..=7, null 2..=7;
+        topics: Option<Vec<OffsetFetchRequestTopics>> = Some(Vec::new()), only ..=7, null 2..=7;
         groups: Vec<OffsetFetchRequestGroup>, only 8..;
         require_stable: bool, only 7..;
-    }
-
-    OffsetFetchRequestTopic {
-        name: String;
-        partition_indexes: Vec<i32>;
     }
 
     OffsetFetchRequestGroup {
@@ -41,23 +39,9 @@ messages! {
 messages! {
     OffsetFetchResponse {
         throttle_time_ms: i32, in 3..;
-        topics: Vec<OffsetFetchResponseTopic>, in ..=7;
+        topics: Vec<OffsetFetchResponseTopics>, in ..=7;
         error_code: ErrorCode, in 2..=7;
         groups: Vec<OffsetFetchResponseGroup>, in 8..;
-    }
-
-    OffsetFetchResponseTopic {
-        name: String;
-        partitions: Vec<OffsetFetchResponsePartition>;
-    }
-
-    OffsetFetchResponsePartition {
-        partition_index: i32;
-        /// −1: none.
-        committed_offset: i64;
-        committed_leader_epoch: i32 = -1, in 5..;
-        metadata: Option<String> = Some(String::new());
-        error_code: ErrorCode;
     }
 
     OffsetFetchResponseGroup {
@@ -75,7 +59,7 @@ messages! {
         partition_index: i32;
         /// −1: none.
         committed_offset: i64;
-        committed_leader_epoch: i32 = -1;
+        committed_leader_epoch: i32 = -1, in 5..;
         metadata: Option<String> = Some(String::new());
         error_code: ErrorCode;
     }
