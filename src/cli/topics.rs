@@ -70,6 +70,9 @@ struct Create {
     /// How many partitions; the server's default when left out
     #[arg(short, long, value_parser = clap::value_parser!(i32).range(1..))]
     partitions: Option<i32>,
+    /// Copies of each partition, as Kafka's tools ask: 1, or -1 for the server's default, which is 1 too
+    #[arg(long, value_name = "COPIES", default_value_t = -1, allow_negative_numbers = true)]
+    replication_factor: i16,
     /// A topic config by Kafka's name, such as retention.ms=86400000; may be repeated
     #[arg(short, long = "config", value_name = "KEY=VALUE", value_parser = parse_config)]
     configs: Vec<(String, String)>,
@@ -120,7 +123,7 @@ async fn create(client: &mut Client, args: Create, output: OutputFormat) -> Resu
         topics: vec![CreatableTopic {
             name: args.topic.clone(),
             num_partitions: args.partitions.unwrap_or(-1),
-            replication_factor: -1,
+            replication_factor: args.replication_factor,
             configs: args
                 .configs
                 .into_iter()

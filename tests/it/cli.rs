@@ -102,6 +102,18 @@ fn a_topic_is_created_described_altered_and_deleted() {
 }
 
 #[test]
+fn a_replication_factor_is_taken_as_far_as_one_broker_can_keep_it() {
+    let server = Server::start();
+    let create = |name, copies| ["topics", "create", name, "--replication-factor", copies];
+    text(&server, &create("one", "1"), "");
+    text(&server, &create("default", "-1"), "");
+    for copies in ["0", "3"] {
+        let refused = complaint(&server, &create("many", copies), 1, "");
+        assert!(refused.contains("INVALID_REPLICATION_FACTOR"), "{refused}");
+    }
+}
+
+#[test]
 fn what_is_produced_is_consumed_from_beginning_offset_and_time() {
     let server = Server::start();
     text(&server, &["topics", "create", "lines"], "");
