@@ -203,6 +203,29 @@ impl Decoder {
     }
 
     pub fn nullable_string(&mut self) -> Result<Option<String>, DecodeError> {
+        let Some(range) = self.nullable_text()? else {
+            return Ok(None);
+        };
+        match std::str::from_utf8(&self.bytes[range]) {
+            Ok(text) => Ok(Some(text.to_owned())),
+            Err(_) => Err(self.error(Problem::NotUtf8)),
+        }
+    }
+
+    /// A string that is only shown to people: a `?` stands for what is not UTF-8, so that it is never longer than it was.
+    pub fn nullable_string_for_display(&mut self) -> Result<Option<String>, DecodeError> {
+        let Some(range) = self.nullable_text()? else {
+            return Ok(None);
+        };
+        let bytes = &self.bytes[range];
+        Ok(Some(match std::str::from_utf8(bytes) {
+            Ok(text) => text.to_owned(),
+            Err(_) => replaced(bytes),
+        }))
+    }
+
+    /// Where a string stands in the frame; the memory for a copy is accounted for.
+    fn nullable_text(&mut self) -> Result<Option<Range<usize>>, DecodeError> {
         let Some(len) = self.length(|d| d.i16().map(i32::from))? else {
             return Ok(None);
         };
@@ -211,14 +234,8 @@ impl Decoder {
             return Err(self.error(Problem::StringTooLong(len)));
         }
         let range = self.take(len)?;
-        match std::str::from_utf8(&self.bytes[range]) {
-            Ok(text) => {
-                let text = text.to_owned();
-                self.charge(len)?;
-                Ok(Some(text))
-            }
-            Err(_) => Err(self.error(Problem::NotUtf8)),
-        }
+        self.charge(len)?;
+        Ok(Some(range))
     }
 
     /// A byte field or record batches, as a slice of the frame.
@@ -293,6 +310,15 @@ impl Decoder {
     }
 }
 
+/// The text in bytes that are not all text.
+fn replaced(bytes: &[u8]) -> String {
+    let pieces = bytes.utf8_chunks().flat_map(|chunk| {
+        let replacement = if chunk.invalid().is_empty() { "" } else { "?" };
+        [chunk.valid(), replacement]
+    });
+    pieces.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -347,6 +373,15 @@ mod tests {
         };
         let mut d = Decoder::new(long.into(), version);
         assert_eq!(problem(d.nullable_string()), Problem::StringTooLong(32_768));
+    }
+
+    #[test]
+    fn what_is_only_shown_need_not_be_utf_8_and_does_not_grow() {
+        let shown = |bytes| decoder(bytes, true).nullable_string_for_display().unwrap();
+        assert_eq!(shown(b"\x05caf\xe9"), Some("caf?".to_owned()));
+        assert_eq!(shown(b"\x06caf\xc3\xa9"), Some("caf\u{e9}".to_owned()));
+        assert_eq!(shown(b"\x05\xff\xff\xf0\x9f"), Some("???".to_owned()));
+        assert_eq!(shown(b"\x00"), None);
     }
 
     #[test]

@@ -52,13 +52,14 @@ pub fn decode_request_header(frame: &mut Bytes) -> Result<RequestHeader, DecodeE
     let correlation_id = decoder.i32()?;
     let client_id = match ApiKey::try_from(api_key) {
         Ok(key) => {
-            let client_id = decoder.nullable_string()?;
+            // Kafka's own decoding, too, takes bytes that are no text: some clients call themselves by a Latin-1 name.
+            let client_id = decoder.nullable_string_for_display()?;
             if api_version >= key.flexible_from() {
                 decoder.skip_tagged_fields()?;
             }
             client_id
         }
-        Err(UnknownApiKey(_)) => decoder.nullable_string().unwrap_or_default(),
+        Err(UnknownApiKey(_)) => decoder.nullable_string_for_display().unwrap_or_default(),
     };
     *frame = frame.slice(frame.len() - decoder.left()..);
     Ok(RequestHeader {

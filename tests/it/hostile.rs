@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::kafka::{create, fetch_request, now_ms, produce_request, size_of};
 use crate::support::{Client, PATIENCE, Server, pause, until};
-use streamline::protocol::kafka::{ApiKey, Request};
+use streamline::protocol::kafka::{ApiKey, Request, encode_request};
 use streamline::protocol::messages::api_versions::ApiVersionsRequest;
 use streamline::protocol::messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource,
@@ -84,6 +84,26 @@ fn impossible_lengths_close_the_connection() {
     }
     rejected(&server, "frame_length", lengths.len() as f64);
     lives_on(&server);
+}
+
+#[test]
+fn a_client_may_call_itself_by_bytes_that_are_no_text() {
+    let server = Server::start();
+    let mut client = server.connect();
+    for version in ApiVersionsRequest::VERSIONS {
+        let request = ApiVersionsRequest {
+            client_software_name: "c".to_owned(),
+            client_software_version: "1".to_owned(),
+        };
+        let frame = encode_request(version.into(), version, Some("caf?"), &request).unwrap();
+        let mut frame = frame.to_vec();
+        let letter = frame.iter().position(|byte| *byte == b'?').unwrap();
+        frame[letter] = 0xe9;
+        client.send_raw(&frame).unwrap();
+        let (id, response) = client.receive::<ApiVersionsRequest>(version);
+        assert_eq!(id, i32::from(version));
+        assert!(!response.api_keys.is_empty());
+    }
 }
 
 #[test]
