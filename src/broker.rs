@@ -4,6 +4,7 @@
 //! component that handlers reach through it. It knows nothing of requests or error codes.
 
 mod topics;
+mod waiting;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use crate::storage::{self, StorageOptions, Topics};
 
 use topics::Survey;
 pub use topics::{ConfigEdit, ConfigOperation, NewTopic, TopicError};
+pub use waiting::WaitingFetches;
 
 /// The catalog's file in the data directory.
 const CATALOG_FILE: &str = "catalog.sqlite";
@@ -41,6 +43,7 @@ pub struct Broker {
     pub groups: Arc<Groups>,
     pub metrics: Arc<Metrics>,
     pub clock: Arc<dyn Clock>,
+    pub waiting_fetches: Arc<WaitingFetches>,
     overrides: RwLock<Overrides>,
     /// Held by whoever changes the set of topics or a topic's configs, so that such changes happen one after another
     /// and catalog and storage see them in the same order.
@@ -87,6 +90,7 @@ impl Broker {
                 groups,
                 metrics,
                 clock,
+                waiting_fetches: Arc::default(),
                 overrides: RwLock::new(overrides),
                 topic_changes: tokio::sync::Mutex::default(),
                 stopping: watch::Sender::new(false),

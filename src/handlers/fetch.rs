@@ -138,6 +138,7 @@ impl Plan {
         if self.is_enough(&round) || self.max_wait.is_zero() {
             return Some(round);
         }
+        let _counted = broker.waiting_fetches.enter();
         let deadline = Instant::now() + self.max_wait;
         let waiter = Arc::new(Notify::new());
         // Each watch ends when it is dropped, so a client that hangs up leaves nothing behind.

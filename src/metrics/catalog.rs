@@ -115,6 +115,8 @@ catalog! {
             "Request payload size";
         RESPONSE_SIZE_BYTES: Histogram "streamline_response_size_bytes" ["api_key"]
             "Response payload size";
+        FETCHES_WAITING: Gauge "streamline_fetches_waiting" []
+            "Fetches that wait for records at the moment";
     }
     "Storage" {
         TOPICS_TOTAL: Gauge "streamline_topics_total" []

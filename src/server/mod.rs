@@ -131,6 +131,8 @@ impl Server {
             source,
         })?;
         metrics.metrics().register(Arc::clone(&broker.groups) as _);
+        let waiting = Arc::clone(&broker.waiting_fetches);
+        metrics.metrics().register(waiting);
         health.watch_storage({
             let broker = Arc::clone(&broker);
             move || {

@@ -57,17 +57,31 @@ fn every_version_reads_what_was_produced() {
     }
 }
 
-/// Sends a fetch that waits, runs `meanwhile`, and returns the response and how long it took.
+#[track_caller]
+fn until_waiting(server: &Server, fetches: usize) {
+    server.until_metric("streamline_fetches_waiting", &[], Some(fetches as f64));
+}
+
+/// The response to a fetch, and how long it took.
+fn timed(client: &mut Client, request: &FetchRequest) -> (FetchResponse, Duration) {
+    let sent = Instant::now();
+    let response = client.call(18, request);
+    (response, sent.elapsed())
+}
+
+/// Sends a fetch, runs `meanwhile` once it waits, and returns the response and how long it took from then.
 fn while_waiting(
+    server: &Server,
     client: &mut Client,
     request: &FetchRequest,
     meanwhile: impl FnOnce(),
 ) -> (FetchResponse, Duration) {
-    let sent = Instant::now();
     client.send(18, request);
+    until_waiting(server, 1);
+    let waiting = Instant::now();
     meanwhile();
     let response = client.receive::<FetchRequest>(18).1;
-    (response, sent.elapsed())
+    (response, waiting.elapsed())
 }
 
 #[test]
@@ -79,7 +93,7 @@ fn a_waiting_fetch_is_answered_the_moment_records_arrive() {
         max_wait_ms: 60_000,
         ..fetch_request(&topic, &[(0, 0), (1, 0)])
     };
-    let (response, took) = while_waiting(&mut consumer, &request, || {
+    let (response, took) = while_waiting(&server, &mut consumer, &request, || {
         produce(&mut producer, &topic, 1, &batch(&["news"]));
     });
     assert!(took < AT_ONCE, "{took:?}");
@@ -99,7 +113,7 @@ fn a_fetch_waits_for_min_bytes_over_all_partitions() {
         min_bytes: 3 * piece.size_bytes() as i32,
         ..fetch_request(&topic, &[(0, 0), (1, 0)])
     };
-    let (response, took) = while_waiting(&mut consumer, &request, || {
+    let (response, took) = while_waiting(&server, &mut consumer, &request, || {
         for partition in [0, 1, 0] {
             produce(&mut producer, &topic, partition, &piece);
         }
@@ -123,14 +137,14 @@ fn a_fetch_is_answered_within_max_wait_with_what_there_is() {
         max_wait_ms,
         ..fetch_request(&topic, &[(0, 0)])
     };
-    let (empty, took) = while_waiting(&mut client, &request(1, 200), || {});
+    let (empty, took) = timed(&mut client, &request(1, 200));
     assert!(
         took >= Duration::from_millis(190) && took < AT_ONCE,
         "{took:?}"
     );
     assert_eq!(size_of(&only(empty)), 0);
     produce(&mut client, &topic, 0, &batch(&["little"]));
-    let (little, took) = while_waiting(&mut client, &request(1 << 20, 200), || {});
+    let (little, took) = timed(&mut client, &request(1 << 20, 200));
     assert!(
         took >= Duration::from_millis(190) && took < AT_ONCE,
         "{took:?}"
@@ -146,7 +160,7 @@ fn a_fetch_is_answered_within_max_wait_with_what_there_is() {
             ..FetchRequest::default()
         },
     ] {
-        let (_, took) = while_waiting(&mut client, &at_once, || {});
+        let (_, took) = timed(&mut client, &at_once);
         assert!(took < AT_ONCE, "{took:?}");
     }
 }
@@ -168,7 +182,7 @@ fn a_fetch_does_not_wait_at_the_end_of_a_segment_for_what_the_next_one_has() {
         min_bytes: 10 * size,
         ..fetch_request(&topic, &[(0, 0)])
     };
-    let (response, took) = while_waiting(&mut client, &request, || {});
+    let (response, took) = timed(&mut client, &request);
     assert!(took < AT_ONCE, "{took:?}");
     assert!(size_of(&only(response)) >= size as usize);
 }
@@ -182,7 +196,7 @@ fn a_waiting_fetch_is_answered_when_its_topic_goes() {
         max_wait_ms: 60_000,
         ..fetch_request(&topic, &[(0, 0)])
     };
-    let (response, took) = while_waiting(&mut consumer, &request, || {
+    let (response, took) = while_waiting(&server, &mut consumer, &request, || {
         let request = DeleteTopicsRequest {
             topic_names: vec![topic.name.clone()],
             timeout_ms: 1_000,
@@ -205,7 +219,7 @@ fn a_partition_with_an_error_is_answered_at_once_beside_the_others() {
         max_wait_ms: 60_000,
         ..fetch_request(&topic, &[(0, 1), (0, 2), (0, -1), (5, 0), (1, 0)])
     };
-    let (response, took) = while_waiting(&mut client, &request, || {});
+    let (response, took) = timed(&mut client, &request);
     assert!(took < AT_ONCE, "{took:?}");
     let codes: Vec<ErrorCode> = response.responses[0]
         .partitions
@@ -406,8 +420,34 @@ fn many_consumers_wait_for_the_same_partition_and_all_are_answered() {
             thread::spawn(move || values_of(&only(client.receive::<FetchRequest>(18).1)))
         })
         .collect();
+    until_waiting(&server, waiting.len());
     produce(&mut producer, &topic, 0, &batch(&["for everyone"]));
     for each in waiting {
         assert_eq!(each.join().unwrap(), ["for everyone"]);
     }
+    until_waiting(&server, 0);
+}
+
+#[test]
+fn a_fetch_is_counted_while_it_waits_and_not_after_its_client_has_vanished() {
+    let server = Server::start();
+    let mut client = server.connect();
+    let topic = create(&mut client, "lonely", 1);
+    until_waiting(&server, 0);
+    let request = FetchRequest {
+        max_wait_ms: 60_000,
+        ..fetch_request(&topic, &[(0, 0)])
+    };
+    let mut waiting: Vec<_> = (0..3).map(|_| server.connect()).collect();
+    for (number, each) in waiting.iter_mut().enumerate() {
+        each.send(18, &request);
+        until_waiting(&server, number + 1);
+    }
+    // One that asks for no waiting is none of them.
+    fetch(&mut client, &topic, 0, 0);
+    until_waiting(&server, 3);
+    waiting.pop();
+    until_waiting(&server, 2);
+    waiting.clear();
+    until_waiting(&server, 0);
 }

@@ -69,7 +69,7 @@ fn a_waiting_fetch_is_answered_early() {
     };
     let sent = client.send(12, &fetch);
     // Should the signal arrive before the fetch does, it would not be answered at all.
-    std::thread::sleep(Duration::from_millis(200));
+    server.until_metric("streamline_fetches_waiting", &[], Some(1.0));
     let before = std::time::Instant::now();
     server.signal("TERM");
     let (id, response) = client.receive::<FetchRequest>(12);
