@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use streamline::metrics::{
-    Collector, Counter, Format, Histogram, LATENCY, Label, Metrics, PrometheusHandle, Samples,
-    catalog,
+    Collector, Counter, DoneRequest, Format, Histogram, LATENCY, Label, Metrics, PrometheusHandle,
+    Samples, catalog,
 };
 
 const FETCH: i16 = 1;
@@ -73,10 +73,13 @@ fn recording(criterion: &mut Criterion) {
             group.bench_function(name, |b| {
                 b.iter_custom(|n| {
                     timed(n, threads, || {
-                        let request = metrics.request(black_box(FETCH));
-                        request.record_request_size(black_box(120));
-                        request.record(black_box(DURATION), false);
-                        request.record_response_size(black_box(65_536));
+                        let done = DoneRequest {
+                            duration_ns: black_box(DURATION.as_nanos() as u64),
+                            error: false,
+                            request_bytes: black_box(120),
+                            response_bytes: Some(black_box(65_536)),
+                        };
+                        metrics.request(black_box(FETCH)).record_done(&done);
                         topic.add_bytes_out(black_box(65_400));
                     })
                 })

@@ -8,7 +8,7 @@
 use std::fmt::Write;
 
 use super::catalog::{self, Kind, Metric};
-use super::instruments::HistogramSnapshot;
+use super::histogram::HistogramSnapshot;
 
 /// A text format of `/metrics`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -301,7 +301,7 @@ impl Family<'_> {
             Some(f64::INFINITY),
             Value::Unsigned(count),
         );
-        self.write_sample("_sum", labels, None, Value::Float(snapshot.sum));
+        self.write_sample("_sum", labels, None, Value::Float(snapshot.sum()));
         self.write_sample("_count", labels, None, Value::Unsigned(count));
     }
 
@@ -421,7 +421,7 @@ fn write_bound(bound: f64, format: Format, out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::instruments::{Histogram, LATENCY, SIZE};
+    use crate::metrics::histogram::{Histogram, LATENCY, SIZE};
 
     fn render(format: Format, fill: impl FnOnce(&mut Samples)) -> String {
         let mut samples = Samples::new(format);

@@ -1,8 +1,8 @@
 //! What the server counts and how it shows it.
 //!
 //! - [`catalog`] declares every metric; nothing else can name one.
-//! - [`instruments`] are recorded on the hot path: counters and histograms of a few nanoseconds, resolved once for each
-//!   API key, topic or connection and never looked up by label for a request.
+//! - [`instruments`] (counters, gauges), [`histogram`] and [`requests`] are recorded on the hot path in a few
+//!   nanoseconds, resolved once for each API key, topic or connection and never looked up by label for a request.
 //! - [`collectors`] are asked at scrape time: state that already lives somewhere is read there and never pushed here,
 //!   so a deleted topic's series are gone at the next scrape.
 //! - [`exposition`] writes the text formats.
@@ -15,7 +15,10 @@ mod api_keys;
 pub mod catalog;
 pub mod collectors;
 mod exposition;
+mod histogram;
 mod instruments;
+mod requests;
+mod rows;
 mod slots;
 
 use std::collections::BTreeMap;
@@ -28,10 +31,9 @@ pub use api_keys::api_key_name;
 pub use catalog::{ConnectionRejection, HttpRejection, RequestRejection};
 pub use collectors::Collector;
 pub use exposition::{Family, Format, Label, LabelValue, Samples, Value};
-pub use instruments::{
-    Counter, Gauge, Histogram, HistogramSnapshot, LATENCY, LabelledCounters, RequestInstruments,
-    SIZE, TopicCounters,
-};
+pub use histogram::{Histogram, HistogramSnapshot, LATENCY, SIZE};
+pub use instruments::{Counter, Gauge, LabelledCounters, TopicCounters};
+pub use requests::{DoneRequest, RequestInstruments, RequestsSnapshot};
 
 /// All instruments of one server, and the collectors that are asked at scrape time.
 pub struct Metrics {
@@ -151,19 +153,20 @@ impl Metrics {
                 continue;
             };
             let api_key = api_keys::name_at(index);
+            let snapshot = instruments.snapshot();
             for error in [false, true] {
                 out.family(&catalog::REQUESTS_TOTAL).sample(
                     &[("api_key", &api_key), ("error", &error)],
-                    instruments.requests(error),
+                    snapshot.requests(error),
                 );
             }
             let labels: [Label<'_>; 1] = [("api_key", &api_key)];
             out.family(&catalog::REQUEST_DURATION_SECONDS)
-                .histogram(&labels, &instruments.duration.snapshot());
+                .histogram(&labels, &snapshot.duration);
             out.family(&catalog::REQUEST_SIZE_BYTES)
-                .histogram(&labels, &instruments.request_size.snapshot());
+                .histogram(&labels, &snapshot.request_size);
             out.family(&catalog::RESPONSE_SIZE_BYTES)
-                .histogram(&labels, &instruments.response_size.snapshot());
+                .histogram(&labels, &snapshot.response_size);
         }
     }
 
@@ -392,7 +395,8 @@ mod tests {
     fn the_free_functions_record_into_the_process_wide_metrics() {
         record_request(3, Duration::ZERO, false);
         let handle = init_metrics();
-        let metadata = |handle: &PrometheusHandle| handle.metrics().request(3).requests(true);
+        let metadata =
+            |handle: &PrometheusHandle| handle.metrics().request(3).snapshot().requests(true);
         let before = metadata(&handle);
         record_request(3, Duration::from_millis(1), true);
         assert_eq!(metadata(&init_metrics()), before + 1);

@@ -151,6 +151,8 @@ pub struct Connection {
     received_at: Duration,
     /// When it was this connection's turn.
     polled_at: Duration,
+    /// The clock as last read: after whatever may take long, since reading it costs as well.
+    now: Duration,
     activity: Activity,
     /// Bytes read or written, and requests finished, since `activity` was noted.
     progress_bytes: usize,
@@ -219,6 +221,7 @@ impl Connection {
             metrics: Arc::clone(&shared.counting.metrics),
             clock: Arc::clone(&shared.counting.clock),
         });
+        let now = counting.clock.monotonic();
         Connection {
             stream,
             context: RequestContext { peer, local },
@@ -229,8 +232,9 @@ impl Connection {
             in_flight: FuturesOrdered::new(),
             in_flight_bytes: 0,
             outgoing: Outgoing::default(),
-            received_at: counting.clock.monotonic(),
-            polled_at: counting.clock.monotonic(),
+            received_at: now,
+            polled_at: now,
+            now,
             activity: Activity::Idle,
             progress_bytes: 0,
             ended: None,
@@ -343,11 +347,12 @@ impl Connection {
     fn write(&mut self, cx: &mut Context<'_>) -> bool {
         let mut any = false;
         while !self.outgoing.is_empty() {
-            match self
-                .outgoing
-                .poll_write(&self.stream, cx, &mut ResponseGuard::sent)
-            {
+            match self.outgoing.poll_write(&self.stream, cx) {
                 Poll::Ready(Ok(written)) => {
+                    self.read_clock();
+                    while let Some(response) = self.outgoing.pop_sent() {
+                        response.sent(self.now);
+                    }
                     self.progress_bytes += written;
                     any = true;
                     if written >= SCRATCH_BYTES {
@@ -397,6 +402,7 @@ impl Connection {
                     }
                     if let Ok(Some(frame)) = self.reader.next_frame() {
                         self.start(frame, cx);
+                        self.read_clock();
                     }
                     if self.is_turn_over() {
                         return true;
@@ -419,8 +425,11 @@ impl Connection {
     }
 
     fn is_turn_over(&self) -> bool {
-        let now = self.counting.clock.monotonic();
-        now.saturating_sub(self.polled_at) >= SLICE
+        self.now.saturating_sub(self.polled_at) >= SLICE
+    }
+
+    fn read_clock(&mut self) {
+        self.now = self.counting.clock.monotonic();
     }
 
     /// Whether the arriving frame's share of the budget covers `bytes`; if not, the rest is awaited from now on.
@@ -466,7 +475,8 @@ impl Connection {
             Poll::Pending => return false,
             Poll::Ready(Ok(0)) => self.take_no_more(Ended::ByClient),
             Poll::Ready(Ok(bytes)) => {
-                self.received_at = self.counting.clock.monotonic();
+                self.read_clock();
+                self.received_at = self.now;
                 self.progress_bytes += bytes;
             }
             Poll::Ready(Err(error)) => self.fail(error),
@@ -542,8 +552,7 @@ impl Connection {
         if activity != self.activity || self.progress_bytes >= PROGRESS_BYTES_MIN {
             self.activity = activity;
             self.progress_bytes = 0;
-            let now = self.counting.clock.monotonic();
-            self.place.entry.set_activity(activity, now);
+            self.place.entry.set_activity(activity, self.now);
         }
     }
 }
@@ -554,7 +563,8 @@ impl Future for Connection {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
         let this = self.get_mut();
         this.place.entry.register(cx.waker());
-        this.polled_at = this.counting.clock.monotonic();
+        this.read_clock();
+        this.polled_at = this.now;
         if let Some(ended) = this.obey() {
             return Poll::Ready(ended);
         }

@@ -37,7 +37,7 @@ pub struct Outgoing<T> {
 
 struct Response<T> {
     chunks: VecDeque<Records>,
-    /// Dropped once the last byte is handed over.
+    /// Given back once the last byte is handed over.
     token: T,
 }
 
@@ -53,7 +53,7 @@ impl<T> Default for Outgoing<T> {
 }
 
 impl<T> Outgoing<T> {
-    /// Appends a response. `token` is handed back once its last byte is with the socket.
+    /// Appends a response. [`Self::pop_sent`] gives `token` back once its last byte is with the socket.
     pub fn push(&mut self, chunks: Vec<Records>, token: T) {
         let chunks: VecDeque<Records> = chunks
             .into_iter()
@@ -82,21 +82,22 @@ impl<T> Outgoing<T> {
         &mut self,
         stream: &TcpStream,
         cx: &mut Context<'_>,
-        done: &mut impl FnMut(T),
     ) -> Poll<io::Result<usize>> {
-        self.finish_empty(done);
-        let Some(first) = self.responses.front().and_then(|each| each.chunks.front()) else {
-            return Poll::Ready(Ok(0));
-        };
-        let written = match first {
-            Records::Bytes(_) => ready!(self.poll_write_bytes(stream, cx))?,
-            Records::File(region) => {
+        let mut chunks = self.responses.iter().flat_map(|each| each.chunks.iter());
+        match chunks.next() {
+            None => Poll::Ready(Ok(0)),
+            Some(Records::Bytes(_)) => self.poll_write_bytes(stream, cx),
+            Some(Records::File(region)) => {
                 let region = region.clone();
-                ready!(self.poll_write_file(stream, &region, cx))?
+                self.poll_write_file(stream, &region, cx)
             }
-        };
-        self.finish_empty(done);
-        Poll::Ready(Ok(written))
+        }
+    }
+
+    /// The token of the next response of which nothing is left, in order.
+    pub fn pop_sent(&mut self) -> Option<T> {
+        let sent = self.responses.pop_front_if(|each| each.chunks.is_empty())?;
+        Some(sent.token)
     }
 
     fn poll_write_bytes(
@@ -208,13 +209,6 @@ impl<T> Outgoing<T> {
             }
         }
     }
-
-    /// Finishes responses of which nothing is left.
-    fn finish_empty(&mut self, done: &mut impl FnMut(T)) {
-        while let Some(response) = self.responses.pop_front_if(|each| each.chunks.is_empty()) {
-            done(response.token);
-        }
-    }
 }
 
 fn in_memory(chunk: &Records) -> usize {
@@ -282,10 +276,8 @@ mod tests {
     async fn write_all(outgoing: &mut Outgoing<u32>, stream: &TcpStream) -> io::Result<Vec<u32>> {
         let mut done = Vec::new();
         while !outgoing.is_empty() {
-            std::future::poll_fn(|cx| {
-                outgoing.poll_write(stream, cx, &mut |token| done.push(token))
-            })
-            .await?;
+            std::future::poll_fn(|cx| outgoing.poll_write(stream, cx)).await?;
+            done.extend(std::iter::from_fn(|| outgoing.pop_sent()));
         }
         Ok(done)
     }

@@ -1,13 +1,13 @@
 //! One request from its last byte read to the last byte of its response handed to the socket.
 //!
-//! A request is counted here and nowhere else, when its [`RequestGuard`] is dropped: after the response went out, or
-//! when the connection ended before that.
+//! A request is counted here and nowhere else, once: when its response went out, or when its [`RequestGuard`] is
+//! dropped because there was none or the connection ended before that.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::metrics::{Metrics, TopicCounters};
+use crate::metrics::{DoneRequest, Metrics, TopicCounters};
 
 /// What counting needs, shared by the requests of one connection.
 pub struct Counting {
@@ -21,9 +21,8 @@ pub struct RequestGuard {
     api_key: i16,
     received_at: Duration,
     request_bytes: u64,
-    /// Set once the response is with the socket.
-    response_bytes: Option<u64>,
     pub error: bool,
+    counted: bool,
 }
 
 impl RequestGuard {
@@ -37,26 +36,38 @@ impl RequestGuard {
             api_key,
             received_at,
             request_bytes: frame.len() as u64,
-            response_bytes: None,
             error: false,
+            counted: false,
+        }
+    }
+
+    #[inline]
+    fn count(&mut self, done_at: Duration, response_bytes: Option<u64>) {
+        self.counted = true;
+        let metrics = &self.counting.metrics;
+        if metrics.enabled() {
+            metrics.request(self.api_key).record_done(&DoneRequest {
+                duration_ns: nanos(done_at).saturating_sub(nanos(self.received_at)),
+                error: self.error,
+                request_bytes: self.request_bytes,
+                response_bytes,
+            });
         }
     }
 }
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {
-        let Counting { metrics, clock } = &*self.counting;
-        if !metrics.enabled() {
-            return;
-        }
-        let instruments = metrics.request(self.api_key);
-        let duration = clock.monotonic().saturating_sub(self.received_at);
-        instruments.record(duration, self.error || std::thread::panicking());
-        instruments.record_request_size(self.request_bytes);
-        if let Some(bytes) = self.response_bytes {
-            instruments.record_response_size(bytes);
+        if !self.counted {
+            self.error |= std::thread::panicking();
+            self.count(self.counting.clock.monotonic(), None);
         }
     }
+}
+
+/// Of a clock that shows far less than the 584 years that fit.
+fn nanos(time: Duration) -> u64 {
+    time.as_nanos() as u64
 }
 
 /// A response on its way out, and what is counted once it is with the socket.
@@ -69,9 +80,9 @@ pub struct ResponseGuard {
 }
 
 impl ResponseGuard {
-    /// The last byte was handed to the socket.
-    pub fn sent(mut self) {
-        self.request.response_bytes = Some(self.response_bytes);
+    /// The last byte was handed to the socket at `now`.
+    pub fn sent(mut self, now: Duration) {
+        self.request.count(now, Some(self.response_bytes));
         for (topic, bytes) in &self.bytes_out {
             topic.add_bytes_out(*bytes);
         }

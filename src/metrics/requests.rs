@@ -1,0 +1,167 @@
+//! What is recorded about the requests of one API key.
+
+use std::time::Duration;
+
+use super::histogram::{HistogramSnapshot, LATENCY, Placed, SIZE, nanos};
+use super::rows::Rows;
+
+/// One row for all of it: a request finds its row once and enters it once. Requests are counted by their durations,
+/// so that the counter and the histogram can never disagree.
+pub struct RequestInstruments {
+    rows: Rows<WORDS>,
+}
+
+const FAILED: usize = 0;
+const DURATION: Placed = Placed::at(1, &LATENCY);
+const REQUEST_SIZE: Placed = Placed::at(DURATION.end(), &SIZE);
+const RESPONSE_SIZE: Placed = Placed::at(REQUEST_SIZE.end(), &SIZE);
+const WORDS: usize = 55;
+const _: () = assert!(RESPONSE_SIZE.end() <= WORDS);
+
+/// A request that has been dealt with. Sizes are those of the frames, without their length prefixes.
+#[derive(Debug, Clone, Copy)]
+pub struct DoneRequest {
+    /// Nanoseconds from its last byte read to the last byte of its response handed to the socket.
+    pub duration_ns: u64,
+    pub error: bool,
+    pub request_bytes: u64,
+    /// `None` if nothing was answered.
+    pub response_bytes: Option<u64>,
+}
+
+impl RequestInstruments {
+    pub(super) fn new(enabled: bool) -> Self {
+        Self {
+            rows: Rows::new(enabled),
+        }
+    }
+
+    /// Counts a request with all that is known of it.
+    #[inline]
+    pub fn record_done(&self, request: &DoneRequest) {
+        let Some(row) = self.rows.write() else {
+            return;
+        };
+        DURATION.record(&row, request.duration_ns);
+        if request.error {
+            row.increment(FAILED);
+        }
+        REQUEST_SIZE.record(&row, request.request_bytes);
+        if let Some(bytes) = request.response_bytes {
+            RESPONSE_SIZE.record(&row, bytes);
+        }
+    }
+
+    /// Counts a request, of whose sizes nothing is said.
+    pub fn record(&self, duration: Duration, error: bool) {
+        if let Some(row) = self.rows.write() {
+            DURATION.record(&row, nanos(duration));
+            if error {
+                row.increment(FAILED);
+            }
+        }
+    }
+
+    /// The size of a request's frame.
+    pub fn record_request_size(&self, bytes: u64) {
+        if let Some(row) = self.rows.write() {
+            REQUEST_SIZE.record(&row, bytes);
+        }
+    }
+
+    /// The size of a response's frame.
+    pub fn record_response_size(&self, bytes: u64) {
+        if let Some(row) = self.rows.write() {
+            RESPONSE_SIZE.record(&row, bytes);
+        }
+    }
+
+    /// What has been recorded until now.
+    pub fn snapshot(&self) -> RequestsSnapshot {
+        let mut snapshot = RequestsSnapshot {
+            failed: 0,
+            duration: DURATION.empty(),
+            request_size: REQUEST_SIZE.empty(),
+            response_size: RESPONSE_SIZE.empty(),
+        };
+        self.rows.read(|row| {
+            snapshot.failed += row[FAILED];
+            DURATION.add_to(&mut snapshot.duration, row);
+            REQUEST_SIZE.add_to(&mut snapshot.request_size, row);
+            RESPONSE_SIZE.add_to(&mut snapshot.response_size, row);
+        });
+        snapshot
+    }
+}
+
+/// The requests of one API key, as they stood at one moment.
+pub struct RequestsSnapshot {
+    failed: u64,
+    pub duration: HistogramSnapshot,
+    pub request_size: HistogramSnapshot,
+    pub response_size: HistogramSnapshot,
+}
+
+impl RequestsSnapshot {
+    /// Requests counted, by whether they failed.
+    pub fn requests(&self, error: bool) -> u64 {
+        if error {
+            self.failed
+        } else {
+            self.duration.count() - self.failed
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::slots;
+
+    const DONE: DoneRequest = DoneRequest {
+        duration_ns: 2_000_000,
+        error: false,
+        request_bytes: 100,
+        response_bytes: Some(1_000),
+    };
+
+    #[test]
+    fn a_request_is_in_every_instrument_once() {
+        let instruments = RequestInstruments::new(true);
+        let failed = DoneRequest {
+            error: true,
+            response_bytes: None,
+            ..DONE
+        };
+        std::thread::scope(|scope| {
+            // More writers than shards, so that the shared shard is exercised as well.
+            for _ in 0..slots::count() + 2 {
+                scope.spawn(|| {
+                    for _ in 0..1_000 {
+                        instruments.record_done(&DONE);
+                        instruments.record_done(&failed);
+                        let seen = instruments.snapshot();
+                        assert_eq!(seen.request_size.count(), seen.duration.count());
+                        assert_eq!(seen.response_size.count(), seen.requests(false));
+                    }
+                });
+            }
+        });
+        let each = (slots::count() as u64 + 2) * 1_000;
+        let seen = instruments.snapshot();
+        assert_eq!((seen.requests(false), seen.requests(true)), (each, each));
+        assert_eq!(seen.duration.sum(), each as f64 * 2.0 * 0.002);
+        assert_eq!(seen.request_size.sum(), each as f64 * 2.0 * 100.0);
+        assert_eq!(seen.response_size.sum(), each as f64 * 1_000.0);
+    }
+
+    #[test]
+    fn what_is_off_records_nothing() {
+        let instruments = RequestInstruments::new(false);
+        instruments.record_done(&DONE);
+        instruments.record(Duration::ZERO, true);
+        let seen = instruments.snapshot();
+        assert_eq!((seen.requests(false), seen.requests(true)), (0, 0));
+        assert_eq!(seen.request_size.count(), 0);
+    }
+}

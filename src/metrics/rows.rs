@@ -1,0 +1,161 @@
+//! Rows of words that are written together and read together.
+//!
+//! An instrument of several words has one row for each shard (see [`super::slots`]). A row carries a sequence number
+//! that is odd while its writer is inside, so that whoever reads sees all that one writer wrote, or nothing of it.
+
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use super::slots::{self, SHARED};
+
+/// A reader that meets a writer this often in a row takes what it sees.
+const READ_ATTEMPTS_MAX: usize = 10_000;
+
+/// One shard, on cache lines of its own. With the sequence number it fills whole lines if `WORDS` is one less than a
+/// multiple of eight.
+#[repr(align(64))]
+struct Row<const WORDS: usize> {
+    sequence: AtomicU64,
+    words: [AtomicU64; WORDS],
+}
+
+/// The shards of one instrument; none at all while metrics are off.
+pub(super) struct Rows<const WORDS: usize> {
+    rows: Box<[Row<WORDS>]>,
+}
+
+impl<const WORDS: usize> Rows<WORDS> {
+    pub(super) fn new(enabled: bool) -> Self {
+        let shards = if enabled { slots::count() } else { 0 };
+        let row = || Row {
+            sequence: AtomicU64::new(0),
+            words: [const { AtomicU64::new(0) }; WORDS],
+        };
+        Self {
+            rows: (0..shards).map(|_| row()).collect(),
+        }
+    }
+
+    /// This thread's row, to be written until the writer is dropped. `None` while metrics are off.
+    #[inline]
+    pub(super) fn write(&self) -> Option<RowWriter<'_, WORDS>> {
+        let slot = slots::current();
+        let row = self.rows.get(slot)?;
+        Some(RowWriter {
+            row,
+            sequence: enter(&row.sequence, slot),
+        })
+    }
+
+    /// Shows every row to `each`, as it stood between two writes.
+    pub(super) fn read(&self, mut each: impl FnMut(&[u64; WORDS])) {
+        for row in &self.rows {
+            each(&row.read());
+        }
+    }
+}
+
+/// A row being written. Nobody else writes it meanwhile, so plain loads and stores will do.
+pub(super) struct RowWriter<'a, const WORDS: usize> {
+    row: &'a Row<WORDS>,
+    /// Before the write; even.
+    sequence: u64,
+}
+
+impl<const WORDS: usize> RowWriter<'_, WORDS> {
+    #[inline]
+    pub(super) fn increment(&self, word: usize) {
+        let word = &self.row.words[word];
+        let value = word.load(Ordering::Relaxed).wrapping_add(1);
+        word.store(value, Ordering::Relaxed);
+    }
+
+    /// Adds to a number of two words, of which the given one is the lower.
+    #[inline]
+    pub(super) fn add_wide(&self, low: usize, n: u64) {
+        let [low, high] = [&self.row.words[low], &self.row.words[low + 1]];
+        let (sum, carry) = low.load(Ordering::Relaxed).overflowing_add(n);
+        low.store(sum, Ordering::Relaxed);
+        let sum = high.load(Ordering::Relaxed).wrapping_add(u64::from(carry));
+        high.store(sum, Ordering::Relaxed);
+    }
+}
+
+/// The number that [`RowWriter::add_wide`] adds to.
+pub(super) fn wide(low: u64, high: u64) -> u128 {
+    u128::from(high) << u64::BITS | u128::from(low)
+}
+
+impl<const WORDS: usize> Drop for RowWriter<'_, WORDS> {
+    #[inline]
+    fn drop(&mut self) {
+        let after = self.sequence.wrapping_add(2);
+        self.row.sequence.store(after, Ordering::Release);
+    }
+}
+
+impl<const WORDS: usize> Row<WORDS> {
+    fn read(&self) -> [u64; WORDS] {
+        let mut attempts = 0;
+        loop {
+            let before = self.sequence.load(Ordering::Acquire);
+            let words = self
+                .words
+                .each_ref()
+                .map(|word| word.load(Ordering::Relaxed));
+            fence(Ordering::Acquire);
+            let quiet = before.is_multiple_of(2) && self.sequence.load(Ordering::Relaxed) == before;
+            if quiet || attempts >= READ_ATTEMPTS_MAX {
+                return words;
+            }
+            back_off(&mut attempts);
+        }
+    }
+}
+
+/// Makes the sequence number odd and returns its even value before. In the shared shard this is a lock held for a
+/// handful of instructions; in an owned shard nobody else writes.
+#[inline]
+fn enter(sequence: &AtomicU64, slot: usize) -> u64 {
+    let before = if slot == SHARED {
+        lock(sequence)
+    } else {
+        let before = sequence.load(Ordering::Relaxed);
+        sequence.store(before.wrapping_add(1), Ordering::Relaxed);
+        before
+    };
+    // The odd number must be visible before anything written inside.
+    fence(Ordering::Release);
+    before
+}
+
+#[cold]
+fn lock(sequence: &AtomicU64) -> u64 {
+    let mut attempts = 0;
+    loop {
+        let before = sequence.load(Ordering::Relaxed);
+        let free = before.is_multiple_of(2);
+        if free
+            && sequence
+                .compare_exchange_weak(
+                    before,
+                    before.wrapping_add(1),
+                    Ordering::Acquire,
+                    Ordering::Relaxed,
+                )
+                .is_ok()
+        {
+            return before;
+        }
+        back_off(&mut attempts);
+    }
+}
+
+fn back_off(attempts: &mut usize) {
+    *attempts += 1;
+    if attempts.is_multiple_of(64) {
+        // The other side may have lost its core in the middle.
+        std::thread::yield_now();
+    } else {
+        std::hint::spin_loop();
+    }
+}
