@@ -12,82 +12,21 @@ use std::process::Command;
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
 
 /// An area of `src/` and the areas it may import. An area that is not listed may not exist.
-const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
-    (
-        "cli",
-        &[
-            "server",
-            "handlers",
-            "broker",
-            "coordinator",
-            "storage",
-            "catalog",
-            "protocol",
-            "record",
-            "metrics",
-            "config",
-            "clock",
-            "fs",
-        ],
-    ),
-    (
-        "server",
-        &[
-            "handlers",
-            "broker",
-            "coordinator",
-            "storage",
-            "catalog",
-            "protocol",
-            "record",
-            "metrics",
-            "config",
-            "clock",
-            "fs",
-        ],
-    ),
-    (
-        "handlers",
-        &[
-            "broker",
-            "coordinator",
-            "storage",
-            "catalog",
-            "protocol",
-            "record",
-            "metrics",
-            "config",
-            "clock",
-            "fs",
-        ],
-    ),
-    (
-        "broker",
-        &[
-            "coordinator",
-            "storage",
-            "catalog",
-            "record",
-            "metrics",
-            "config",
-            "clock",
-            "fs",
-        ],
-    ),
-    (
-        "coordinator",
-        &[
-            "storage", "catalog", "record", "metrics", "config", "clock", "fs",
-        ],
-    ),
-    ("storage", &["record", "metrics", "config", "clock", "fs"]),
-    ("catalog", &["record", "metrics", "config", "clock", "fs"]),
-    ("protocol", &["record"]),
-    ("record", &[]),
-    ("metrics", &[]),
-    ("config", &[]),
-    ("clock", &[]),
-    ("fs", &[]),
+#[rustfmt::skip]
+const ALLOWED_IMPORTS: &[(&str, &str)] = &[
+    ("cli",         "server handlers broker coordinator storage catalog protocol record metrics config clock fs"),
+    ("server",      "handlers broker coordinator storage catalog protocol record metrics config clock fs"),
+    ("handlers",    "broker coordinator storage catalog protocol record metrics config clock fs"),
+    ("broker",      "coordinator storage catalog record metrics config clock fs"),
+    ("coordinator", "storage catalog record metrics config clock fs"),
+    ("storage",     "record metrics config clock fs"),
+    ("catalog",     "record metrics config clock fs"),
+    ("protocol",    "record"),
+    ("record",      ""),
+    ("metrics",     ""),
+    ("config",      ""),
+    ("clock",       ""),
+    ("fs",          ""),
 ];
 
 /// What `src/storage/` must not know: the wire protocol, sockets and HTTP.
@@ -141,7 +80,7 @@ const CRATES_MAX: usize = 200;
 
 #[test]
 fn imports_point_downward_only() {
-    let allowed: BTreeMap<&str, &[&str]> = ALLOWED_IMPORTS.iter().copied().collect();
+    let allowed: BTreeMap<&str, &str> = ALLOWED_IMPORTS.iter().copied().collect();
     let mut wrong = Vec::new();
     for file in production_files() {
         let Some(area) = area_of(&file.path) else {
@@ -155,7 +94,7 @@ fn imports_point_downward_only() {
             continue;
         };
         for (line, imported) in imported_areas(&file.code) {
-            if imported != area && !may_import.contains(&imported.as_str()) {
+            if imported != area && !may_import.split(' ').any(|area| area == imported) {
                 wrong.push(format!(
                     "{}:{line}: `{area}` imports `{imported}`",
                     file.name()

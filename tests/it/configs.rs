@@ -186,11 +186,17 @@ fn alter(
         validate_only,
     };
     let response = client.call(version, &request).responses.remove(0);
-    assert_eq!(
-        (response.resource_type, response.resource_name.as_str()),
-        (resource_type, name)
-    );
+    let answered = (response.resource_type, response.resource_name.as_str());
+    assert_eq!(answered, (resource_type, name));
     (response.error_code, response.error_message)
+}
+
+/// Makes a topic for the tests of one version, and returns its name.
+fn with_two_settings(client: &mut Client, version: i16) -> String {
+    let name = format!("version-{version}");
+    let configs = [("retention.ms", "1000"), ("segment.ms", "2000")];
+    create_with(client, &name, 1, &configs);
+    name
 }
 
 #[test]
@@ -198,13 +204,7 @@ fn every_version_of_alter_configs_replaces_everything_that_was_set() {
     let server = Server::start();
     let mut client = server.connect();
     for version in AlterConfigsRequest::VERSIONS {
-        let name = format!("version-{version}");
-        create_with(
-            &mut client,
-            &name,
-            1,
-            &[("retention.ms", "1000"), ("segment.ms", "2000")],
-        );
+        let name = with_two_settings(&mut client, version);
         let topic = (TOPIC, name.as_str());
         let change = [("segment.ms", Some("3000")), ("retention.bytes", None)];
         let done = alter(&mut client, version, topic, &change, true);
@@ -255,10 +255,8 @@ fn edit(
         validate_only,
     };
     let response = client.call(version, &request).responses.remove(0);
-    assert_eq!(
-        (response.resource_type, response.resource_name.as_str()),
-        (resource_type, name)
-    );
+    let answered = (response.resource_type, response.resource_name.as_str());
+    assert_eq!(answered, (resource_type, name));
     (response.error_code, response.error_message)
 }
 
@@ -267,13 +265,7 @@ fn every_version_of_incremental_alter_configs_changes_what_it_names() {
     let server = Server::start();
     let mut client = server.connect();
     for version in IncrementalAlterConfigsRequest::VERSIONS {
-        let name = format!("version-{version}");
-        create_with(
-            &mut client,
-            &name,
-            1,
-            &[("retention.ms", "1000"), ("segment.ms", "2000")],
-        );
+        let name = with_two_settings(&mut client, version);
         let topic = (TOPIC, name.as_str());
         let edits = [
             ("segment.ms", DELETE, None),
