@@ -326,7 +326,8 @@ impl Connection {
             }
             CloseReason::Malformed { .. } => self.refuse(RequestRejection::Malformed, reason),
             CloseReason::UnacknowledgedProduceFailed { .. } => {
-                tracing::warn!(peer = %self.context.peer, "connection closed: {reason}");
+                let refusals = &self.shared.refusals;
+                refusals.unacknowledged(self.context.peer, reason);
                 self.take_no_more(Ended::Refused);
             }
             CloseReason::Unencodable { .. } => {

@@ -17,6 +17,9 @@ const QUIET: Duration = Duration::from_secs(60);
 /// Refusals remembered at most. Beyond, all are forgotten and may be logged again.
 const REMEMBERED_MAX: usize = 1024;
 
+/// What the log calls a failed produce whose sender awaits no answer.
+const UNACKNOWLEDGED: &str = "unacknowledged_produce";
+
 /// Counts and logs refusals.
 pub struct Refusals {
     metrics: Arc<Metrics>,
@@ -53,6 +56,13 @@ impl Refusals {
         self.metrics.requests_rejected.get(reason).inc();
         if let Some(silenced) = self.may_log(reason.as_str(), peer) {
             tracing::warn!(%peer, reason = reason.as_str(), silenced, "connection closed: {what}");
+        }
+    }
+
+    /// A produce with acks=0 that failed, which closing the connection tells its sender. Counted as the request it is.
+    pub fn unacknowledged(&self, peer: SocketAddr, what: &dyn Display) {
+        if let Some(silenced) = self.may_log(UNACKNOWLEDGED, peer) {
+            tracing::warn!(%peer, reason = UNACKNOWLEDGED, silenced, "connection closed: {what}");
         }
     }
 

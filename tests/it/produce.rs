@@ -282,10 +282,19 @@ fn acks_0_is_not_answered_and_closes_the_connection_when_it_fails() {
     assert_eq!(values_of(&fetch(&mut client, &topic, 0, 0)), ["unseen"]);
     let mut broken = batch(&["broken"]).bytes().to_vec();
     *broken.last_mut().unwrap() ^= 1;
-    client.send(13, &produce_request(&topic, 0, &[(0, Bytes::from(broken))]));
-    assert!(client.is_closed());
+    let broken = produce_request(&topic, 0, &[(0, Bytes::from(broken))]);
+    for _ in 0..3 {
+        let mut client = server.connect();
+        client.send(13, &broken);
+        assert!(client.is_closed());
+    }
     let mut again = server.connect();
     assert_eq!(values_of(&fetch(&mut again, &topic, 0, 0)), ["unseen"]);
+    // Such a producer connects and fails again and again; the log says so once.
+    let said = "connection closed: a produce with acks=0 failed: CORRUPT_MESSAGE";
+    assert_eq!(server.log().matches(said).count(), 1);
+    let failed = [("api_key", "produce"), ("error", "true")];
+    server.until_metric("streamline_requests_total", &failed, Some(3.0));
 }
 
 #[test]
