@@ -1,0 +1,31 @@
+//! The wall clock, and a thread that wakes when it should.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Unix time.
+pub fn now_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as i64)
+}
+
+/// Asks the kernel to wake this thread on time rather than up to 50 µs later.
+pub fn wake_this_thread_on_time() {
+    // Where this cannot be set, both sides of a comparison wake equally late.
+    if let Ok(thread) = fs::read_link("/proc/thread-self")
+        && let Some(id) = thread.file_name()
+        && let Err(error) = fs::write(format!("/proc/{}/timerslack_ns", id.display()), "1")
+    {
+        eprintln!("the timer slack cannot be set: {error}");
+    }
+}
+
+/// Sleeps until then, if that is not past.
+pub fn sleep_until(when: Instant) {
+    let left = when.saturating_duration_since(Instant::now());
+    if left > Duration::ZERO {
+        thread::sleep(left);
+    }
+}

@@ -1,0 +1,132 @@
+//! What every row is given: how much to do, where to work, which programs to run, and whom to tell.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::peers::Peers;
+
+/// How much work goes into a figure.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// Turns of each side that count; one more of each comes first and does not.
+    pub pairs: usize,
+    /// Multiplies the bytes, requests and seconds of a turn.
+    pub scale: f64,
+}
+
+impl Effort {
+    pub const FULL: Effort = Effort {
+        pairs: 5,
+        scale: 1.0,
+    };
+    pub const QUICK: Effort = Effort {
+        pairs: 3,
+        scale: 0.3,
+    };
+
+    /// So many of something in a turn.
+    pub fn count(&self, full: u64) -> u64 {
+        ((full as f64 * self.scale) as u64).max(1)
+    }
+
+    /// So long a turn.
+    pub fn time(&self, full: Duration) -> Duration {
+        full.mul_f64(self.scale)
+    }
+}
+
+/// What every row is given.
+pub struct Context {
+    pub effort: Effort,
+    /// The server under test.
+    pub server: PathBuf,
+    pub peers: Peers,
+    work: PathBuf,
+    /// Command lines by what they started.
+    commands: RefCell<BTreeMap<String, String>>,
+    topics: Cell<u32>,
+    began: Instant,
+}
+
+impl Context {
+    pub fn new(effort: Effort, server: PathBuf, peers: Peers, work: &Path) -> Context {
+        Context {
+            effort,
+            server,
+            peers,
+            work: work.to_owned(),
+            commands: RefCell::default(),
+            topics: Cell::new(0),
+            began: Instant::now(),
+        }
+    }
+
+    /// A new directory that is gone when dropped, on the same file system as every other.
+    pub fn directory(&self) -> Result<tempfile::TempDir> {
+        Ok(tempfile::tempdir_in(&self.work)?)
+    }
+
+    /// The name of a topic that nobody has used; all are equally long.
+    pub fn topic(&self) -> String {
+        self.topics.set(self.topics.get() + 1);
+        format!("bench-{:06}", self.topics.get())
+    }
+
+    /// A line of progress.
+    pub fn say(&self, text: impl AsRef<str>) {
+        eprintln!(
+            "[{:7.1} s] {}",
+            self.began.elapsed().as_secs_f64(),
+            text.as_ref()
+        );
+    }
+
+    /// Keeps a command line for the report, with the directory of this run left out of it.
+    pub fn note_command(&self, what: &str, command: &Command) {
+        let words = std::iter::once(command.get_program())
+            .chain(command.get_args())
+            .map(|word| word.to_string_lossy().into_owned());
+        let line = words.collect::<Vec<_>>().join(" ");
+        let line = line.replace(&*self.work.to_string_lossy(), "WORK");
+        self.commands
+            .borrow_mut()
+            .entry(what.to_owned())
+            .or_insert(line);
+    }
+
+    pub fn commands(&self) -> BTreeMap<String, String> {
+        self.commands.borrow().clone()
+    }
+
+    /// Runs both sides in turn, A B A B, and returns what they gave in pairs. The first pair warms up and is dropped.
+    pub fn pairs<A, B>(
+        &self,
+        what: &str,
+        mut a: impl FnMut() -> Result<A>,
+        mut b: impl FnMut() -> Result<B>,
+    ) -> Result<Vec<(A, B)>> {
+        let mut pairs = Vec::new();
+        for turn in 0..=self.effort.pairs {
+            match turn {
+                0 => self.say(format!("{what}: warming up")),
+                _ => self.say(format!("{what}: pair {turn} of {}", self.effort.pairs)),
+            }
+            let pair = (a()?, b()?);
+            if turn > 0 {
+                pairs.push(pair);
+            }
+        }
+        Ok(pairs)
+    }
+
+    /// The same for one side alone.
+    pub fn turns<A>(&self, what: &str, mut a: impl FnMut() -> Result<A>) -> Result<Vec<A>> {
+        let pairs = self.pairs(what, &mut a, || Ok(()))?;
+        Ok(pairs.into_iter().map(|(a, ())| a).collect())
+    }
+}

@@ -1,0 +1,179 @@
+//! One blocking connection, and the few administrative requests that a measurement needs.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use bytes::Bytes;
+use streamline::protocol::kafka::{self, Request, Wire};
+use streamline::protocol::messages::create_topics::{
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
+};
+use streamline::protocol::messages::delete_topics::DeleteTopicsRequest;
+use streamline::protocol::messages::list_offsets::{
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
+};
+
+use super::frames::encode;
+
+/// How long a server may leave a request unanswered.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Bytes read at a time of what is forgotten.
+const SKIP_BYTES: usize = 1 << 20;
+
+pub struct Connection {
+    pub stream: TcpStream,
+    answer: Vec<u8>,
+}
+
+impl Connection {
+    pub fn open(address: SocketAddr) -> Result<Connection> {
+        let stream =
+            TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Connection {
+            stream,
+            answer: Vec::new(),
+        })
+    }
+
+    /// The same socket for another thread.
+    pub fn split(&self) -> Result<Connection> {
+        Ok(Connection {
+            stream: self.stream.try_clone()?,
+            answer: Vec::new(),
+        })
+    }
+
+    pub fn send(&mut self, frame: &[u8]) -> Result<()> {
+        self.stream.write_all(frame).context("send a request")
+    }
+
+    /// The next answer without its length prefix, valid until the next one is read.
+    pub fn receive(&mut self) -> Result<&[u8]> {
+        let length = self.receive_length()?;
+        if self.answer.len() < length {
+            self.answer.resize(length, 0);
+        }
+        self.stream
+            .read_exact(&mut self.answer[..length])
+            .context("read an answer")?;
+        Ok(&self.answer[..length])
+    }
+
+    /// The length of the next answer, whose bytes are still to be read.
+    pub fn receive_length(&mut self) -> Result<usize> {
+        let mut length = [0; 4];
+        self.stream
+            .read_exact(&mut length)
+            .context("await an answer")?;
+        Ok(usize::try_from(i32::from_be_bytes(length))?)
+    }
+
+    /// Reads so many bytes and forgets them.
+    pub fn skip(&mut self, bytes: usize) -> Result<()> {
+        self.answer.resize(SKIP_BYTES, 0);
+        let mut left = bytes;
+        while left > 0 {
+            let next = left.min(SKIP_BYTES);
+            let read = self.stream.read(&mut self.answer[..next])?;
+            ensure!(
+                read > 0,
+                "the server closed the connection within an answer"
+            );
+            left -= read;
+        }
+        Ok(())
+    }
+
+    /// Sends a request and decodes its answer.
+    pub fn call<R: Request>(&mut self, version: i16, request: &R) -> Result<R::Response> {
+        self.send(&encode(version, request)?)?;
+        let answer = Bytes::copy_from_slice(self.receive()?);
+        let (_, response) = kafka::decode_response::<R>(answer, version)?;
+        Ok(response)
+    }
+
+    /// Creates a topic and waits until it can be written to. `file.delete.delay.ms` is 0, so that a deleted topic
+    /// makes room at once.
+    pub fn create_topic(
+        &mut self,
+        name: &str,
+        partitions: i32,
+        configs: &[(&str, &str)],
+    ) -> Result<()> {
+        let delay = ("file.delete.delay.ms", "0");
+        let configs = configs.iter().chain([&delay]);
+        let request = CreateTopicsRequest {
+            topics: vec![CreatableTopic {
+                name: name.to_owned(),
+                num_partitions: partitions,
+                replication_factor: 1,
+                configs: configs
+                    .map(|(name, value)| CreatableTopicConfig {
+                        name: (*name).to_owned(),
+                        value: Some((*value).to_owned()),
+                    })
+                    .collect(),
+                ..Default::default()
+            }],
+            timeout_ms: PATIENCE.as_millis() as i32,
+            ..Default::default()
+        };
+        let response = self.call(5, &request)?;
+        ensure!(!response.has_error(), "create {name}: {response:?}");
+        self.wait_for_partition(name, partitions - 1)
+    }
+
+    /// Waits until the partition can be asked for its end.
+    pub fn wait_for_partition(&mut self, topic: &str, partition: i32) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while self.end_offset(topic, partition)?.is_none() {
+            ensure!(
+                Instant::now() < deadline,
+                "partition {partition} of {topic} is not there after {PATIENCE:?}"
+            );
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    pub fn delete_topic(&mut self, name: &str) -> Result<()> {
+        let request = DeleteTopicsRequest {
+            topic_names: vec![name.to_owned()],
+            timeout_ms: PATIENCE.as_millis() as i32,
+            ..Default::default()
+        };
+        let response = self.call(5, &request)?;
+        ensure!(!response.has_error(), "delete {name}: {response:?}");
+        Ok(())
+    }
+
+    /// Where the partition's log ends, if its leader says so.
+    pub fn end_offset(&mut self, topic: &str, partition: i32) -> Result<Option<i64>> {
+        let request = ListOffsetsRequest {
+            replica_id: -1,
+            topics: vec![ListOffsetsTopic {
+                name: topic.to_owned(),
+                partitions: vec![ListOffsetsPartition {
+                    partition_index: partition,
+                    timestamp: -1,
+                    ..Default::default()
+                }],
+            }],
+            ..Default::default()
+        };
+        let response = self.call(6, &request)?;
+        let found = response
+            .topics
+            .iter()
+            .flat_map(|topic| &topic.partitions)
+            .find(|partition| !partition.error_code.is_error());
+        Ok(found.map(|partition| partition.offset))
+    }
+}

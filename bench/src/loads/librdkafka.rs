@@ -1,0 +1,114 @@
+//! The client that most programs outside of Java use, with its own defaults.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::Moved;
+
+/// How long nothing may happen.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Counts what was delivered and what was not.
+#[derive(Debug, Default, Clone)]
+struct Deliveries {
+    good: Arc<AtomicU64>,
+    bad: Arc<AtomicU64>,
+}
+
+impl ClientContext for Deliveries {}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let counter = if result.is_ok() {
+            &self.good
+        } else {
+            &self.bad
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Produces so many records to partition 0 with acks=1; the time ends when all are acknowledged.
+pub fn produce(
+    address: SocketAddr,
+    topic: &str,
+    record_bytes: usize,
+    records: u64,
+) -> Result<Moved> {
+    let deliveries = Deliveries::default();
+    let producer: BaseProducer<Deliveries> = ClientConfig::new()
+        .set("bootstrap.servers", address.to_string())
+        .set("acks", "1")
+        .create_with_context(deliveries.clone())?;
+    // The connection is not what is measured.
+    producer.client().fetch_metadata(Some(topic), PATIENCE)?;
+    let value = vec![b'x'; record_bytes];
+    let began = Instant::now();
+    for _ in 0..records {
+        loop {
+            let record: BaseRecord<'_, (), [u8]> =
+                BaseRecord::to(topic).partition(0).payload(&value);
+            match producer.send(record) {
+                Ok(()) => break,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                    producer.poll(Duration::from_millis(10));
+                    ensure!(began.elapsed() < PATIENCE * 5, "the queue stays full");
+                }
+                Err((error, _)) => return Err(error).context("librdkafka takes a record"),
+            }
+        }
+    }
+    producer.flush(PATIENCE * 2)?;
+    let elapsed = began.elapsed();
+    let bad = deliveries.bad.load(Ordering::Relaxed);
+    let good = deliveries.good.load(Ordering::Relaxed);
+    ensure!(
+        bad == 0 && good == records,
+        "of {records} records {good} were delivered and {bad} were not"
+    );
+    Ok(Moved {
+        bytes: records * record_bytes as u64,
+        elapsed,
+    })
+}
+
+/// Consumes so many records of partition 0 from its start.
+pub fn consume(address: SocketAddr, topic: &str, records: u64) -> Result<Moved> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", address.to_string())
+        .set("group.id", "bench")
+        .set("enable.auto.commit", "false")
+        .create()?;
+    consumer.fetch_metadata(Some(topic), PATIENCE)?;
+    let mut assignment = TopicPartitionList::new();
+    assignment.add_partition_offset(topic, 0, Offset::Beginning)?;
+    let began = Instant::now();
+    consumer.assign(&assignment)?;
+    let mut bytes = 0;
+    let mut seen = 0;
+    while seen < records {
+        let Some(message) = consumer.poll(PATIENCE) else {
+            bail!("nothing more after {seen} of {records} records");
+        };
+        bytes += message?.payload_len() as u64;
+        seen += 1;
+    }
+    Ok(Moved {
+        bytes,
+        elapsed: began.elapsed(),
+    })
+}

@@ -1,0 +1,243 @@
+//! Measures Streamline against what the machine can do and against its peers, and writes a report.
+//!
+//! ```text
+//! main → rows/<row> ─┬▶ peers/     servers, each a process of its own
+//!                    ├▶ loads/     what is done to them
+//!                    ├▶ ceilings   what the machine can do at best
+//!                    └▶ outcome ──▶ stats, report, plot
+//! ```
+
+mod ceilings;
+mod clock;
+mod context;
+mod loads;
+mod machine;
+mod outcome;
+mod peers;
+mod plot;
+mod process;
+mod quantity;
+mod report;
+mod rows;
+mod stats;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Parser;
+
+use context::{Context, Effort};
+use peers::Peers;
+use report::{Frame, Measured};
+use rows::Row;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "bench",
+    about = "Measures Streamline against what the machine can do and against its peers",
+    long_about = "Measures Streamline against what the machine can do and against its peers, in pairs A B A B, and writes \
+                  a report: every ratio with its spread, the target, the command lines and the machine.\n\n\
+                  Leave the machine alone meanwhile: whatever else runs is measured too. Servers run on the loopback \
+                  interface and in a temporary directory; all that was started is ended and removed at the end, and on \
+                  Ctrl-C.",
+    after_help = "Examples:\n  \
+                  cargo run -p bench --release -- list           which rows there are\n  \
+                  cargo run -p bench --release -- quick          the rows for every day, in five minutes\n  \
+                  cargo run -p bench --release -- all            every row, in less than an hour\n  \
+                  cargo run -p bench --release -- produce-lean   one row, with all its pairs"
+)]
+struct Arguments {
+    /// `all`, `quick`, `list`, or names of rows.
+    #[arg(required = true, value_name = "WHAT")]
+    what: Vec<String>,
+
+    /// Turns of each side that count [default: 5; 3 for quick]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pairs: Option<u16>,
+
+    /// Multiplies the work of a turn [default: 1; 0.3 for quick]
+    #[arg(long, value_name = "FACTOR")]
+    scale: Option<f64>,
+
+    /// Where the report goes.
+    #[arg(long, value_name = "FOLDER", default_value = "bench/report")]
+    out: PathBuf,
+
+    /// Where logs are written while measuring: 10 GB on the disk in question [default: target/bench]
+    #[arg(long, value_name = "FOLDER")]
+    work: Option<PathBuf>,
+
+    /// A server to measure instead of the one built here and now.
+    #[arg(long, value_name = "PROGRAM")]
+    server: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<ExitCode> {
+    if let [call, answer_bytes] = &arguments.what[..]
+        && call == peers::echo::CALL
+    {
+        ceilings::serve_echo(answer_bytes.parse()?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if arguments.what == ["list"] {
+        list();
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows = chosen(&arguments.what)?;
+    let effort = effort(arguments)?;
+    let server = match &arguments.server {
+        Some(program) => program
+            .canonicalize()
+            .with_context(|| format!("{}", program.display()))?,
+        None => build_server()?,
+    };
+    let work_parent = match &arguments.work {
+        Some(folder) => folder.clone(),
+        None => target_folder()?.join("bench"),
+    };
+    fs::create_dir_all(&work_parent).with_context(|| format!("{}", work_parent.display()))?;
+    let work = tempfile::Builder::new()
+        .prefix("run-")
+        .tempdir_in(work_parent.canonicalize()?)?;
+    process::end_all_on_signal(work.path())?;
+    let began = Instant::now();
+    let machine = machine::facts(work.path());
+    let context = Context::new(
+        effort,
+        server,
+        Peers::new(&target_folder()?.join("bench-peers")),
+        work.path(),
+    );
+    let measured: Vec<Measured> = rows.into_iter().map(|row| measure(&context, row)).collect();
+    let frame = Frame {
+        call: format!(
+            "cargo run -p bench --release -- {}",
+            arguments.what.join(" ")
+        ),
+        pairs: effort.pairs,
+        machine,
+        commands: context.commands(),
+        seconds: began.elapsed().as_secs_f64(),
+    };
+    report::write(&arguments.out, &frame, &measured)?;
+    context.say(format!(
+        "written to {}",
+        arguments.out.join("report.md").display()
+    ));
+    let failed = measured
+        .iter()
+        .filter(|measured| measured.findings.is_err());
+    Ok(match failed.count() {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}
+
+fn list() {
+    for row in rows::ALL {
+        let quick = if row.quick { "quick" } else { "" };
+        println!("{:<20} {quick:<6} {}", row.name, row.about);
+    }
+}
+
+fn chosen(what: &[String]) -> Result<Vec<&'static Row>> {
+    match what {
+        [one] if one == "all" => Ok(rows::ALL.iter().collect()),
+        [one] if one == "quick" => Ok(rows::ALL.iter().filter(|row| row.quick).collect()),
+        names => names
+            .iter()
+            .map(|name| {
+                let row = rows::ALL.iter().find(|row| row.name == name);
+                row.with_context(|| {
+                    format!("no row is called {name}; `list` shows which there are")
+                })
+            })
+            .collect(),
+    }
+}
+
+fn effort(arguments: &Arguments) -> Result<Effort> {
+    let mut effort = if arguments.what == ["quick"] {
+        Effort::QUICK
+    } else {
+        Effort::FULL
+    };
+    if let Some(pairs) = arguments.pairs {
+        effort.pairs = pairs.into();
+    }
+    if let Some(scale) = arguments.scale {
+        ensure!(
+            scale > 0.0 && scale <= 100.0,
+            "--scale is above 0 and at most 100"
+        );
+        effort.scale = scale;
+    }
+    Ok(effort)
+}
+
+fn measure(context: &Context, row: &'static Row) -> Measured {
+    context.say(format!("{}: {}", row.name, row.about));
+    let began = Instant::now();
+    let findings = (row.run)(context).map_err(|error| format!("{error:#}"));
+    match &findings {
+        Ok(findings) => {
+            for comparison in &findings.comparisons {
+                context.say(format!("  {}", report::one_line(comparison)));
+            }
+        }
+        Err(why) => context.say(format!("{}: not measured: {why}", row.name)),
+    }
+    Measured {
+        row,
+        findings,
+        seconds: began.elapsed().as_secs_f64(),
+    }
+}
+
+/// Builds the server as it is released and says where it is.
+fn build_server() -> Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "--package",
+            "streamline",
+            "--bin",
+            "streamline",
+        ])
+        .status()
+        .context("cargo builds the server")?;
+    ensure!(status.success(), "the server does not build");
+    // It lies beside this program.
+    let own = std::env::current_exe()?;
+    let server = own.with_file_name("streamline");
+    if !server.is_file() {
+        bail!("no {}; was bench run with --release?", server.display());
+    }
+    Ok(server)
+}
+
+/// Cargo's target folder, in which this program lies as `release/bench`.
+fn target_folder() -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let target = own
+        .ancestors()
+        .nth(2)
+        .context("the program lies in a target folder")?;
+    Ok(target.to_owned())
+}

@@ -1,0 +1,42 @@
+//! The server under test.
+
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Result;
+use streamline::server::RunFile;
+use tempfile::TempDir;
+
+use super::Server;
+use crate::context::Context;
+use crate::process::Process;
+
+/// How long it may take to start, recovery included.
+const START_LIMIT: Duration = Duration::from_secs(120);
+
+/// Starts it in an empty directory, with `settings` as flags beyond those that every run has.
+pub fn start(context: &Context, settings: &[&str]) -> Result<Server> {
+    start_in(context, context.directory()?, settings)
+}
+
+/// Starts it on what an earlier one left.
+pub fn start_in(context: &Context, directory: TempDir, settings: &[&str]) -> Result<Server> {
+    let data = directory.path().join("data");
+    let mut command = Command::new(&context.server);
+    command
+        .args(["--listen-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"])
+        .args(["--log-level", "warn", "--data-dir"])
+        .arg(&data)
+        .args(settings);
+    context.note_command("Streamline", &command);
+    let log = directory.path().join("server.log");
+    let mut process = Process::start_logged("Streamline", &mut command, &log)?;
+    let run = process.wait_for("run.json", START_LIMIT, || RunFile::read(&data).ok())?;
+    Ok(Server {
+        name: "Streamline".to_owned(),
+        address: run.listen_addr,
+        http: Some(run.http_addr),
+        process,
+        directory,
+    })
+}

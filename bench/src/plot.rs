@@ -1,0 +1,275 @@
+//! Pictures for the report, as SVG.
+
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+use crate::outcome::{Comparison, Target};
+use crate::quantity::digits;
+
+const SIZE: (u32, u32) = (860, 460);
+const FONT: &str = "sans-serif";
+/// Told apart by those who do not see colours, too.
+const COLOURS: [RGBColor; 5] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(86, 86, 86),
+];
+
+/// Lines over an axis.
+#[derive(Debug, Clone)]
+pub struct Plot {
+    /// The file's name without its ending.
+    pub name: String,
+    pub title: String,
+    pub x_label: String,
+    pub y_label: String,
+    pub log_x: bool,
+    pub log_y: bool,
+    pub lines: Vec<Line>,
+}
+
+/// One line, named in the legend.
+#[derive(Debug, Clone)]
+pub struct Line {
+    pub name: String,
+    pub points: Vec<(f64, f64)>,
+}
+
+impl Plot {
+    /// Writes it to `NAME.svg` in the directory.
+    pub fn write(&self, directory: &Path) -> Result<()> {
+        let path = directory.join(format!("{}.svg", self.name));
+        let area = SVGBackend::new(&path, SIZE).into_drawing_area();
+        draw_lines(self, &area)
+            .and_then(|()| area.present().map_err(plain))
+            .map_err(|error| anyhow!("{}: {error:#}", path.display()))
+    }
+}
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+/// plotters' errors do not outlive what they are about.
+fn plain(error: impl std::fmt::Display) -> anyhow::Error {
+    anyhow!("{error}")
+}
+
+/// Logarithmic axes are linear ones over the logarithm, so that one piece of code draws both.
+#[derive(Clone, Copy)]
+struct Axis {
+    log: bool,
+    low: f64,
+    high: f64,
+}
+
+impl Axis {
+    fn over(log: bool, values: impl Iterator<Item = f64>) -> Axis {
+        let mut axis = Axis {
+            log,
+            low: f64::INFINITY,
+            high: f64::NEG_INFINITY,
+        };
+        for value in values.filter(|value| value.is_finite() && (!log || *value > 0.0)) {
+            axis.low = axis.low.min(axis.place(value));
+            axis.high = axis.high.max(axis.place(value));
+        }
+        if !log {
+            axis.low = axis.low.min(0.0);
+        }
+        let room = ((axis.high - axis.low) * 0.06).max(1e-9);
+        axis.high += room;
+        if log {
+            axis.low -= room;
+        }
+        axis
+    }
+
+    fn place(&self, value: f64) -> f64 {
+        if self.log { value.log10() } else { value }
+    }
+
+    fn label(&self, place: f64) -> String {
+        let value = if self.log { 10f64.powf(place) } else { place };
+        if value == 0.0 {
+            "0".to_owned()
+        } else if value.abs() >= 1e6 {
+            format!("{} M", digits(value / 1e6))
+        } else if value.abs() >= 1e3 {
+            format!("{} k", digits(value / 1e3))
+        } else {
+            digits(value)
+        }
+    }
+}
+
+fn draw_lines(plot: &Plot, area: &Area) -> Result<()> {
+    let points = || plot.lines.iter().flat_map(|line| &line.points);
+    let x = Axis::over(plot.log_x, points().map(|point| point.0));
+    let y = Axis::over(plot.log_y, points().map(|point| point.1));
+    area.fill(&WHITE).map_err(plain)?;
+    let mut chart = ChartBuilder::on(area)
+        .caption(&plot.title, (FONT, 20))
+        .margin(12)
+        .x_label_area_size(44)
+        .y_label_area_size(76)
+        .build_cartesian_2d(x.low..x.high, y.low..y.high)
+        .map_err(plain)?;
+    chart
+        .configure_mesh()
+        .x_desc(&plot.x_label)
+        .y_desc(&plot.y_label)
+        .x_labels(9)
+        .y_labels(8)
+        .light_line_style(TRANSPARENT)
+        .label_style((FONT, 13))
+        .x_label_formatter(&|place| x.label(*place))
+        .y_label_formatter(&|place| y.label(*place))
+        .draw()
+        .map_err(plain)?;
+    for (line, colour) in plot.lines.iter().zip(COLOURS.iter().cycle()) {
+        let places: Vec<(f64, f64)> = line
+            .points
+            .iter()
+            .filter(|(px, py)| (!plot.log_x || *px > 0.0) && (!plot.log_y || *py > 0.0))
+            .map(|&(px, py)| (x.place(px), y.place(py)))
+            .collect();
+        // Points that were measured one by one are shown as such.
+        let dots = match places.len() {
+            0..=30 => places.clone(),
+            _ => Vec::new(),
+        };
+        chart
+            .draw_series(LineSeries::new(places, colour.stroke_width(2)))
+            .map_err(plain)?
+            .label(&line.name)
+            .legend(|(at_x, at_y)| {
+                PathElement::new([(at_x, at_y), (at_x + 18, at_y)], colour.stroke_width(2))
+            });
+        chart
+            .draw_series(
+                dots.into_iter()
+                    .map(|dot| Circle::new(dot, 3, colour.filled())),
+            )
+            .map_err(plain)?;
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft)
+        .background_style(WHITE.mix(0.8))
+        .border_style(BLACK.mix(0.3))
+        .label_font((FONT, 13))
+        .draw()
+        .map_err(plain)?;
+    Ok(())
+}
+
+/// How far each target is met: a bar to the right of 1 is met, to the left is not.
+pub fn write_targets(path: &Path, comparisons: &[&Comparison]) -> Result<()> {
+    let bars: Vec<(String, f64)> = comparisons
+        .iter()
+        .filter_map(|comparison| {
+            let value = comparison.value();
+            let met = match comparison.target {
+                Target::AtLeast(limit) => value / limit,
+                // Nothing at all is as good as a thousandth.
+                Target::AtMost(limit) => limit / value.max(limit / 1e3),
+                Target::None => return None,
+            };
+            Some((comparison.what.clone(), met.clamp(1e-2, 1e3)))
+        })
+        .collect();
+    if bars.is_empty() {
+        return Ok(());
+    }
+    let axis = Axis::over(true, bars.iter().map(|bar| bar.1).chain([0.8, 1.25]));
+    let height = 90 + 24 * bars.len() as u32;
+    let area = SVGBackend::new(path, (SIZE.0, height)).into_drawing_area();
+    area.fill(&WHITE).map_err(plain)?;
+    let count = bars.len() as f64;
+    let mut chart = ChartBuilder::on(&area)
+        .caption("How far each target is met (1 is just met)", (FONT, 18))
+        .margin(12)
+        .x_label_area_size(30)
+        .y_label_area_size(330)
+        .build_cartesian_2d(axis.low..axis.high, count..0.0)
+        .map_err(plain)?;
+    chart
+        .configure_mesh()
+        .disable_y_mesh()
+        .light_line_style(TRANSPARENT)
+        .y_labels(0)
+        .x_labels(8)
+        .label_style((FONT, 13))
+        .x_label_formatter(&|place| axis.label(*place))
+        .draw()
+        .map_err(plain)?;
+    for (row, (what, met)) in bars.iter().enumerate() {
+        let colour = if *met >= 1.0 { COLOURS[0] } else { COLOURS[1] };
+        let top = row as f64 + 0.2;
+        chart
+            .draw_series([Rectangle::new(
+                [(0.0, top), (axis.place(*met), top + 0.6)],
+                colour.filled(),
+            )])
+            .map_err(plain)?;
+        let (_, pixel_y) = chart.backend_coord(&(0.0, row as f64 + 0.5));
+        let style = (FONT, 13).into_font().color(&BLACK);
+        area.draw_text(what, &style, (12, pixel_y - 7))
+            .map_err(plain)?;
+    }
+    area.present().map_err(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::Side;
+    use crate::quantity::Unit;
+
+    #[test]
+    fn pictures_are_written_with_all_that_they_show() {
+        let directory = tempfile::tempdir().unwrap();
+        let plot = Plot {
+            name: "some".to_owned(),
+            title: "Some title".to_owned(),
+            x_label: "things".to_owned(),
+            y_label: "a second".to_owned(),
+            log_x: true,
+            log_y: true,
+            lines: vec![Line {
+                name: "this one".to_owned(),
+                points: vec![(1.0, 10.0), (100.0, 2_000.0), (1_000.0, 0.0)],
+            }],
+        };
+        plot.write(directory.path()).unwrap();
+        let svg = std::fs::read_to_string(directory.path().join("some.svg")).unwrap();
+        for text in ["Some title", "things", "a second", "this one"] {
+            assert!(svg.contains(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_target_has_its_bar() {
+        let met = Comparison::ratio(
+            "faster than that",
+            Unit::Seconds,
+            Side::new("a", [1.0]),
+            Side::new("b", [4.0]),
+            Target::AtMost(0.5),
+        );
+        let without = Comparison {
+            what: "no target".to_owned(),
+            target: Target::None,
+            ..met.clone()
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("targets.svg");
+        write_targets(&path, &[&met, &without]).unwrap();
+        let svg = std::fs::read_to_string(path).unwrap();
+        assert!(svg.contains("faster than that") && !svg.contains("no target"));
+    }
+}

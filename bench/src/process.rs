@@ -1,0 +1,231 @@
+//! Processes that the harness starts: what they use, and that none of them outlives it.
+//!
+//! Every process is ended by its own id: when its [`Process`] is dropped (so also on an error or a panic), and, through
+//! [`end_all_on_signal`], when the harness is interrupted.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// The processes that run now, and whether more may be started.
+static RUNNING: Mutex<Running> = Mutex::new(Running {
+    interrupted: false,
+    names: BTreeMap::new(),
+});
+
+struct Running {
+    interrupted: bool,
+    names: BTreeMap<i32, String>,
+}
+
+fn running() -> MutexGuard<'static, Running> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A child process; killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    log: Option<PathBuf>,
+}
+
+impl Process {
+    /// Starts the command. What it prints goes to `log`.
+    pub fn start_logged(name: &str, command: &mut Command, log: &Path) -> Result<Process> {
+        let file = fs::File::create(log).with_context(|| format!("{}", log.display()))?;
+        command.stdout(file.try_clone()?).stderr(file);
+        let mut process = Process::start(name, command)?;
+        process.log = Some(log.to_owned());
+        Ok(process)
+    }
+
+    /// Starts the command with its output wherever the command says.
+    pub fn start(name: &str, command: &mut Command) -> Result<Process> {
+        // The lock is held from before the start until it is noted, so that an interrupt misses nothing.
+        let mut running = running();
+        ensure!(!running.interrupted, "interrupted");
+        let child = command.stdin(std::process::Stdio::null()).spawn();
+        let child = child.with_context(|| format!("{name} cannot be started: {command:?}"))?;
+        running.names.insert(child.id() as i32, name.to_owned());
+        Ok(Process {
+            name: name.to_owned(),
+            child,
+            log: None,
+        })
+    }
+
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// User and system time so far, of threads that have ended too. To 10 ms.
+    pub fn cpu(&self) -> Result<Duration> {
+        let path = format!("/proc/{}/stat", self.child.id());
+        let stat = fs::read_to_string(&path).with_context(|| format!("{} is gone", self.name))?;
+        // The command's name, in parentheses, may hold spaces; utime and stime are the 12th and 13th fields behind it.
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+        let ticks: Option<u64> = fields
+            .split_ascii_whitespace()
+            .skip(11)
+            .take(2)
+            .map(|field| field.parse::<u64>().ok())
+            .sum();
+        // The kernel shows user space 100 ticks a second on every architecture.
+        Ok(Duration::from_millis(
+            ticks.context("stat has no times")? * 10,
+        ))
+    }
+
+    /// The same to the nanosecond, but of the threads that run now alone.
+    pub fn cpu_of_threads(&self) -> Result<Duration> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id()))
+            .with_context(|| format!("{} is gone", self.name))?;
+        let mut spent = 0;
+        for task in tasks {
+            // One that has ended meanwhile is left out.
+            if let Ok(stat) = fs::read_to_string(task?.path().join("schedstat"))
+                && let Some(nanoseconds) = stat.split(' ').next()
+            {
+                spent += nanoseconds.parse::<u64>()?;
+            }
+        }
+        Ok(Duration::from_nanos(spent))
+    }
+
+    /// Resident memory in bytes, all of it.
+    pub fn resident(&self) -> Result<u64> {
+        self.status_bytes("VmRSS")
+    }
+
+    fn status_bytes(&self, field: &str) -> Result<u64> {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = fs::read_to_string(path).with_context(|| format!("{} is gone", self.name))?;
+        let kib = status
+            .lines()
+            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
+            .and_then(|rest| rest.split_ascii_whitespace().next()?.parse::<u64>().ok());
+        Ok(kib.with_context(|| format!("no {field}"))? * 1024)
+    }
+
+    /// Fails with the end of its log when the process has ended already.
+    pub fn ensure_alive(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("{} ended with {status}{}", self.name, self.log_end());
+        }
+        Ok(())
+    }
+
+    /// Waits until `found` gives something, and fails when the process ends or the time is over.
+    pub fn wait_for<T>(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        mut found: impl FnMut() -> Option<T>,
+    ) -> Result<T> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(found) = found() {
+                return Ok(found);
+            }
+            self.ensure_alive()?;
+            ensure!(
+                Instant::now() < deadline,
+                "{}: no {what} within {limit:?}{}",
+                self.name,
+                self.log_end()
+            );
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn log_end(&self) -> String {
+        let text = self
+            .log
+            .as_ref()
+            .and_then(|log| fs::read_to_string(log).ok());
+        let text = text.unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        let end = lines[lines.len().saturating_sub(15)..].join("\n  ");
+        if end.is_empty() {
+            end
+        } else {
+            format!("; the end of its log:\n  {end}")
+        }
+    }
+
+    /// Asks it to end, and waits. Killed when it does not.
+    pub fn stop(mut self, limit: Duration) -> Result<ExitStatus> {
+        signal(&self.child, Signal::TERM);
+        let deadline = Instant::now() + limit;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        bail!("{} did not end within {limit:?}", self.name)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Not yet waited for, the id is still this child's.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            signal(&self.child, Signal::KILL);
+            if let Err(error) = self.child.wait() {
+                eprintln!("{} cannot be awaited: {error}", self.name);
+            }
+        }
+        running().names.remove(&(self.child.id() as i32));
+    }
+}
+
+fn signal(child: &Child, signal: Signal) {
+    if let Err(error) = kill_process(Pid::from_child(child), signal) {
+        eprintln!("process {} cannot be signalled: {error}", child.id());
+    }
+}
+
+/// From now on, SIGINT and SIGTERM end every process that was started, remove `work`, and end the harness.
+pub fn end_all_on_signal(work: &Path) -> Result<()> {
+    let work = work.to_owned();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    thread::Builder::new()
+        .name("interrupt".into())
+        .spawn(move || {
+            runtime.block_on(async {
+                let mut term =
+                    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+                        .expect("SIGTERM can be handled");
+                tokio::select! {
+                    _ = tokio::signal::ctrl_c() => {}
+                    _ = term.recv() => {}
+                }
+            });
+            let mut running = running();
+            running.interrupted = true;
+            for (&id, name) in &running.names {
+                eprintln!("interrupted: ending {name} ({id})");
+                if let Some(pid) = Pid::from_raw(id)
+                    && let Err(error) = kill_process(pid, Signal::KILL)
+                {
+                    eprintln!("{name}: {error}");
+                }
+            }
+            if let Err(error) = fs::remove_dir_all(&work) {
+                eprintln!("{}: {error}", work.display());
+            }
+            std::process::exit(130);
+        })?;
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! Fetch the log as fast as one connection carries it, against sendfile.
+
+use anyhow::Result;
+
+use super::{Part, Row};
+use crate::ceilings;
+use crate::context::Context;
+use crate::loads::lean::frames::{Produce, batch};
+use crate::loads::lean::{Connection, pipeline};
+use crate::outcome::{Comparison, Findings, Side, Target};
+use crate::peers::streamline;
+use crate::quantity::Unit;
+
+pub const ROW: Row = Row {
+    name: "fetch-lean",
+    part: Part::Speed,
+    about: "read the log from its start on one connection, against file → socket by sendfile",
+    quick: true,
+    run,
+};
+
+const TURN_BYTES: u64 = 2 << 30;
+const BATCH_BYTES: usize = 1_000_000;
+/// Batches in an answer.
+const BATCHES: usize = 8;
+
+fn run(context: &Context) -> Result<Findings> {
+    let server = streamline::start(context, &["--durability", "os"])?;
+    let scratch = context.directory()?;
+    let topic = context.topic();
+    Connection::open(server.address)?.create_topic(&topic, 1, &[])?;
+    let produce = Produce::new(&topic, 0, 1, &batch(1024, BATCH_BYTES)?)?;
+    let answer_bytes = BATCHES * produce.batch_bytes;
+    let answers = (context.effort.count(TURN_BYTES) as usize / answer_bytes).max(1);
+    pipeline::produce(
+        server.address,
+        std::slice::from_ref(&produce),
+        answers * BATCHES,
+        8,
+    )?;
+    let bytes = (answers * answer_bytes) as u64;
+    let file = ceilings::file(scratch.path(), bytes)?;
+
+    let pairs = context.pairs(
+        "fetch-lean",
+        || {
+            let before = server.process.cpu()?;
+            let moved = pipeline::fetch(server.address, &topic, &produce, answers, BATCHES)?;
+            Ok((moved, server.process.cpu()? - before))
+        },
+        || Ok(bytes as f64 / ceilings::sendfile(&file, bytes)?.as_secs_f64()),
+    )?;
+    let mut findings = Findings::default();
+    findings.compare(Comparison::ratio(
+        "fetch, lean",
+        Unit::BytesPerSecond,
+        Side::new(
+            "Streamline",
+            pairs.iter().map(|((moved, _), _)| moved.bytes_per_second()),
+        ),
+        Side::new("sendfile", pairs.iter().map(|(_, ceiling)| *ceiling)),
+        Target::AtLeast(0.8),
+    ));
+    findings.compare(Comparison::absolute(
+        "CPU of fetch, lean",
+        Unit::CpuSecondsPerGb,
+        Side::new(
+            "Streamline",
+            pairs
+                .iter()
+                .map(|((moved, spent), _)| moved.cpu_per_gb(*spent)),
+        ),
+        Target::AtMost(0.2),
+    ));
+    findings.remark(format!(
+        "One connection, two requests under way, {BATCHES} batches of {BATCH_BYTES} bytes in an answer; all of it in the page \
+         cache. The CPU is the server's."
+    ));
+    Ok(findings)
+}

@@ -1,0 +1,193 @@
+//! Latency at a given rate, counted from when a request was due.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use hdrhistogram::Histogram;
+
+use super::{Part, Row};
+use crate::context::Context;
+use crate::loads::lean::frames::{Produce, batch};
+use crate::loads::lean::latency::{self, new_histogram, seconds_at};
+use crate::loads::lean::{Connection, many};
+use crate::outcome::{Comparison, Findings, Side, Target};
+use crate::peers::{Server, kafka, streamline};
+use crate::plot::{Line, Plot};
+use crate::quantity::Unit;
+
+pub const PRODUCE: Row = Row {
+    name: "latency-kafka",
+    part: Part::Speed,
+    about: "latency of produce of 100 B with acks=1 at 500 and 5,000 requests a second, against Apache Kafka",
+    quick: false,
+    run: produce,
+};
+
+pub const END_TO_END: Row = Row {
+    name: "end-to-end-kafka",
+    part: Part::Speed,
+    about: "from producing 100 B until a waiting consumer has it, at 500 a second, against Apache Kafka",
+    quick: false,
+    run: end_to_end,
+};
+
+const TURN: Duration = Duration::from_secs(5);
+/// Requests that Java sees before it is measured, so that it has compiled what it runs.
+const WARM_UP: Duration = Duration::from_secs(5);
+const RATES: &[u32] = &[500, 5_000];
+/// A name, the quantile, and the target of its ratio.
+type Quantile = (&'static str, f64, Target);
+const PRODUCE_QUANTILES: &[Quantile] = &[
+    ("p50", 0.5, Target::AtMost(1.0 / 2.0)),
+    ("p99", 0.99, Target::AtMost(1.0 / 3.0)),
+    ("p99.9", 0.999, Target::AtMost(1.0 / 5.0)),
+];
+const END_TO_END_QUANTILES: &[Quantile] = &[
+    ("p50", 0.5, Target::AtMost(1.0 / 2.0)),
+    ("p99", 0.99, Target::AtMost(1.0 / 3.0)),
+    ("p99.9", 0.999, Target::None),
+];
+
+fn servers(context: &Context) -> Result<(Server, Server)> {
+    let ours = streamline::start(context, &["--durability", "os"])?;
+    let theirs = kafka::start(context, &[])?;
+    for server in [&ours, &theirs] {
+        let topic = context.topic();
+        Connection::open(server.address)?.create_topic(&topic, 1, &[])?;
+        let produce = Produce::new(&topic, 0, 1, &batch(100, 1)?)?;
+        many::closed_loop(
+            server.address,
+            &produce,
+            16,
+            context.effort.time(WARM_UP),
+            true,
+        )?;
+    }
+    Ok((ours, theirs))
+}
+
+fn produce(context: &Context) -> Result<Findings> {
+    let (ours, theirs) = servers(context)?;
+    let mut findings = Findings::default();
+    let batch = batch(100, 1)?;
+    for &rate in RATES {
+        let turn = |server: &Server| {
+            let topic = context.topic();
+            let mut admin = Connection::open(server.address)?;
+            admin.create_topic(&topic, 1, &[])?;
+            let produce = Produce::new(&topic, 0, 1, &batch)?;
+            let latency =
+                latency::produce(server.address, &produce, rate, context.effort.time(TURN))?;
+            admin.delete_topic(&topic)?;
+            Ok(latency)
+        };
+        let what = format!("produce at {rate}/s");
+        let pairs = context.pairs(&what, || turn(&ours), || turn(&theirs))?;
+        compare(
+            &mut findings,
+            &what,
+            &theirs.name,
+            &pairs,
+            PRODUCE_QUANTILES,
+        );
+        findings.plot(picture(
+            &format!("latency-{rate}"),
+            &what,
+            &theirs.name,
+            &pairs,
+        )?);
+    }
+    findings.remark(OPEN_LOOP);
+    Ok(findings)
+}
+
+fn end_to_end(context: &Context) -> Result<Findings> {
+    const RATE: u32 = 500;
+    let (ours, theirs) = servers(context)?;
+    let batch = batch(100, 1)?;
+    let turn = |server: &Server| {
+        let topic = context.topic();
+        let mut admin = Connection::open(server.address)?;
+        admin.create_topic(&topic, 1, &[])?;
+        let produce = Produce::new(&topic, 0, 1, &batch)?;
+        let latency = latency::end_to_end(
+            server.address,
+            &topic,
+            &produce,
+            RATE,
+            context.effort.time(TURN),
+        )?;
+        admin.delete_topic(&topic)?;
+        Ok(latency)
+    };
+    let what = format!("end to end at {RATE}/s");
+    let pairs = context.pairs(&what, || turn(&ours), || turn(&theirs))?;
+    let mut findings = Findings::default();
+    compare(
+        &mut findings,
+        &what,
+        &theirs.name,
+        &pairs,
+        END_TO_END_QUANTILES,
+    );
+    findings.plot(picture("end-to-end", &what, &theirs.name, &pairs)?);
+    findings.remark(OPEN_LOOP);
+    Ok(findings)
+}
+
+const OPEN_LOOP: &str = "Requests are due at even intervals on one connection, whatever became of those before; latency \
+                         counts from when a request was due, so that a server that stalls is charged for every request that \
+                         waited. Both servers have served 16 busy connections before, which lets Java compile.";
+
+type Pair = (Histogram<u64>, Histogram<u64>);
+
+fn compare(
+    findings: &mut Findings,
+    what: &str,
+    theirs: &str,
+    pairs: &[Pair],
+    quantiles: &[Quantile],
+) {
+    for &(name, quantile, target) in quantiles {
+        findings.compare(Comparison::ratio(
+            format!("{what}, {name}"),
+            Unit::Seconds,
+            Side::new(
+                "Streamline",
+                pairs.iter().map(|(ours, _)| seconds_at(ours, quantile)),
+            ),
+            Side::new(
+                theirs,
+                pairs.iter().map(|(_, theirs)| seconds_at(theirs, quantile)),
+            ),
+            target,
+        ));
+    }
+}
+
+/// Every turn together, by percentile: the axis is the one in how many requests is slower.
+fn picture(name: &str, what: &str, theirs: &str, pairs: &[Pair]) -> Result<Plot> {
+    let mut ours_all = new_histogram();
+    let mut theirs_all = new_histogram();
+    for (ours, theirs) in pairs {
+        ours_all.add(ours)?;
+        theirs_all.add(theirs)?;
+    }
+    let line = |name: &str, histogram: &Histogram<u64>| Line {
+        name: name.to_owned(),
+        points: (0..)
+            .map(|step| 10f64.powf(f64::from(step) / 10.0))
+            .take_while(|one_in| *one_in <= histogram.len() as f64 / 5.0)
+            .map(|one_in| (one_in, seconds_at(histogram, 1.0 - 1.0 / one_in) * 1e3))
+            .collect(),
+    };
+    Ok(Plot {
+        name: name.to_owned(),
+        title: format!("Latency: {what}"),
+        x_label: "one request in so many is slower".to_owned(),
+        y_label: "milliseconds".to_owned(),
+        log_x: true,
+        log_y: true,
+        lines: vec![line("Streamline", &ours_all), line(theirs, &theirs_all)],
+    })
+}

@@ -1,0 +1,72 @@
+//! The rows of the table, one file each.
+
+mod acks_all;
+mod connections;
+mod fdatasync;
+mod fetch_lean;
+mod footprint;
+mod latency;
+mod librdkafka;
+mod metrics_cost;
+mod partitions;
+mod produce_lean;
+mod scrape;
+mod small_requests;
+mod start;
+
+use anyhow::Result;
+
+use crate::context::Context;
+use crate::outcome::Findings;
+
+/// Which part of the report a row belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Speed,
+    Seeing,
+}
+
+impl Part {
+    pub const ALL: &[Part] = &[Part::Speed, Part::Seeing];
+
+    pub fn title(self) -> &'static str {
+        match self {
+            Part::Speed => "Speed",
+            Part::Seeing => "The cost of seeing",
+        }
+    }
+}
+
+/// One row, or a few that are measured together.
+pub struct Row {
+    pub name: &'static str,
+    pub part: Part,
+    /// What is measured against what.
+    pub about: &'static str,
+    /// Whether it is one of those for every day.
+    pub quick: bool,
+    pub run: fn(&Context) -> Result<Findings>,
+}
+
+/// Every row, in the order of the report.
+pub const ALL: &[Row] = &[
+    produce_lean::ROW,
+    fetch_lean::ROW,
+    small_requests::ROW,
+    fdatasync::ROW,
+    partitions::ROW,
+    connections::ROW,
+    start::OWN,
+    footprint::ROW,
+    librdkafka::PRODUCE_KAFKA,
+    librdkafka::FETCH_KAFKA,
+    latency::PRODUCE,
+    acks_all::ROW,
+    latency::END_TO_END,
+    start::KAFKA,
+    metrics_cost::REQUEST,
+    metrics_cost::INSTRUMENT,
+    scrape::TIME,
+    scrape::NOTICED,
+    metrics_cost::PARTITION,
+];

@@ -1,0 +1,190 @@
+//! `/metrics` with very many series: how long it takes, and what producers notice of it.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use hdrhistogram::Histogram;
+
+use super::{Part, Row};
+use crate::context::Context;
+use crate::loads::http;
+use crate::loads::lean::Connection;
+use crate::loads::lean::frames::{Produce, batch};
+use crate::loads::lean::latency::{self, seconds_at};
+use crate::outcome::{Comparison, Findings, Side, Target};
+use crate::peers::{Server, streamline};
+use crate::plot::{Line, Plot};
+use crate::quantity::Unit;
+use crate::stats::median;
+
+pub const TIME: Row = Row {
+    name: "scrape",
+    part: Part::Seeing,
+    about: "time of /metrics with 10,000 and 100,000 partition series",
+    quick: true,
+    run: time,
+};
+
+pub const NOTICED: Row = Row {
+    name: "scraped-latency",
+    part: Part::Seeing,
+    about: "p99 of produce while 100,000 partition series are scraped every second, against the same without scrapes",
+    quick: true,
+    run: noticed,
+};
+
+/// Series, and how long a scrape of them may take.
+const SIZES: &[(usize, Target)] = &[
+    (10_000, Target::AtMost(0.010)),
+    (100_000, Target::AtMost(0.060)),
+];
+const TOPIC_PARTITIONS: usize = 1_000;
+const SCRAPES: u64 = 20;
+const RATE: u32 = 1_000;
+const TURN: Duration = Duration::from_secs(10);
+
+/// A server that shows at least so many series about partitions.
+pub fn with_series(context: &Context, series: usize, settings: &[&str]) -> Result<Server> {
+    let server = streamline::start(context, settings)?;
+    let metrics = server.http.context("the server shows its metrics")?;
+    let mut admin = Connection::open(server.address)?;
+    admin.create_topic("series-one", 1, &[])?;
+    let of_a_partition = http::get(metrics, "/metrics")?.partition_series();
+    ensure!(of_a_partition > 0, "no series about partitions");
+    let partitions = series.div_ceil(of_a_partition);
+    context.say(format!(
+        "{partitions} partitions of {of_a_partition} series"
+    ));
+    create(&mut admin, partitions)?;
+    let seen = http::get(metrics, "/metrics")?.partition_series();
+    ensure!(seen >= series, "{seen} series instead of {series}");
+    Ok(server)
+}
+
+/// Creates so many partitions, in topics of a thousand.
+pub fn create(admin: &mut Connection, partitions: usize) -> Result<()> {
+    for (topic, from) in (0..partitions).step_by(TOPIC_PARTITIONS).enumerate() {
+        let more = TOPIC_PARTITIONS.min(partitions - from);
+        admin.create_topic(&format!("series-{topic:04}"), i32::try_from(more)?, &[])?;
+    }
+    Ok(())
+}
+
+fn time(context: &Context) -> Result<Findings> {
+    let mut findings = Findings::default();
+    let mut points = Vec::new();
+    for &(series, target) in SIZES {
+        let server = with_series(context, series, &[])?;
+        let metrics = server.http.context("the server shows its metrics")?;
+        let scrapes = context.effort.count(SCRAPES);
+        let turns = context.turns(&format!("scrape of {series} series"), || {
+            let before = server.process.cpu()?;
+            let times = (0..scrapes)
+                .map(|_| Ok(http::get(metrics, "/metrics")?.elapsed.as_secs_f64()))
+                .collect::<Result<Vec<f64>>>()?;
+            let spent = (server.process.cpu()? - before).as_secs_f64() / scrapes as f64;
+            Ok((median(&times), spent))
+        })?;
+        let side = Side::new("Streamline", turns.iter().map(|(time, _)| *time));
+        points.push((series as f64, side.median() * 1e3));
+        findings.compare(Comparison::absolute(
+            format!("/metrics with {series} partition series"),
+            Unit::Seconds,
+            side,
+            target,
+        ));
+        findings.compare(Comparison::absolute(
+            format!("CPU of /metrics with {series} partition series"),
+            Unit::Seconds,
+            Side::new("Streamline", turns.iter().map(|(_, spent)| *spent)),
+            Target::None,
+        ));
+        let size = http::get(metrics, "/metrics")?.text.len();
+        findings.remark(format!(
+            "{series} series are {:.1} MB of text.",
+            size as f64 / 1e6
+        ));
+    }
+    findings.plot(Plot {
+        name: "scrape".to_owned(),
+        title: "Time of a scrape".to_owned(),
+        x_label: "partition series".to_owned(),
+        y_label: "milliseconds".to_owned(),
+        log_x: true,
+        log_y: true,
+        lines: vec![Line {
+            name: "Streamline".to_owned(),
+            points,
+        }],
+    });
+    Ok(findings)
+}
+
+fn noticed(context: &Context) -> Result<Findings> {
+    let server = with_series(context, 100_000, &["--durability", "os"])?;
+    let metrics = server.http.context("the server shows its metrics")?;
+    let topic = context.topic();
+    Connection::open(server.address)?.create_topic(&topic, 1, &[])?;
+    let produce = Produce::new(&topic, 0, 1, &batch(100, 1)?)?;
+    let time = context.effort.time(TURN);
+    let quiet = || latency::produce(server.address, &produce, RATE, time);
+    let pairs = context.pairs("scraped-latency", || scraped(metrics, quiet), quiet)?;
+    let mut findings = Findings::default();
+    for (name, quantile, target) in [
+        ("p50", 0.5, Target::None),
+        ("p99", 0.99, Target::AtMost(1.1)),
+        ("p99.9", 0.999, Target::None),
+    ] {
+        let side = |name, histograms: Vec<&Histogram<u64>>| {
+            Side::new(
+                name,
+                histograms
+                    .into_iter()
+                    .map(|histogram| seconds_at(histogram, quantile)),
+            )
+        };
+        findings.compare(Comparison::ratio(
+            format!("produce while scraped every second, {name}"),
+            Unit::Seconds,
+            side(
+                "scraped",
+                pairs.iter().map(|(scraped, _)| scraped).collect(),
+            ),
+            side(
+                "without scrapes",
+                pairs.iter().map(|(_, quiet)| quiet).collect(),
+            ),
+            target,
+        ));
+    }
+    findings.remark(format!(
+        "{RATE} requests a second of 100 B on one connection, counted from when each was due. Whoever scrapes runs on this \
+         machine too and takes its share of the processors."
+    ));
+    Ok(findings)
+}
+
+/// Scrapes every second while something else is done.
+fn scraped<T>(metrics: SocketAddr, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let scraper = scope.spawn(|| -> Result<()> {
+            let mut next = Instant::now();
+            while !done.load(Ordering::Relaxed) {
+                if Instant::now() >= next {
+                    next += Duration::from_secs(1);
+                    http::get(metrics, "/metrics")?;
+                }
+                thread::sleep(Duration::from_millis(10));
+            }
+            Ok(())
+        });
+        let result = work();
+        done.store(true, Ordering::Relaxed);
+        scraper.join().expect("the scraper does not panic")?;
+        result
+    })
+}
