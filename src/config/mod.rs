@@ -60,6 +60,7 @@ pub struct Config {
     /// Largest request, without its four bytes of length.
     pub socket_request_max_bytes: usize,
     pub queued_max_request_bytes: usize,
+    pub queued_max_response_bytes: usize,
     pub connection_max_inflight_requests: usize,
     pub fetch_max_bytes: i32,
 
@@ -131,6 +132,7 @@ impl Config {
             response_write_timeout_ms: 0,
             socket_request_max_bytes: 0,
             queued_max_request_bytes: 0,
+            queued_max_response_bytes: 0,
             connection_max_inflight_requests: 0,
             fetch_max_bytes: 0,
             http_max_connections: 0,

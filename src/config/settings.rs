@@ -444,6 +444,18 @@ static SERVER: &[Declared] = &[
         set: |config, value| config.queued_max_request_bytes = value.int() as usize,
     },
     Declared {
+        name: "queued_max_response_bytes",
+        kafka_name: None,
+        group: Group::Limits,
+        kind: Kind::Int {
+            min: 1_048_576,
+            max: i64::MAX,
+        },
+        default: "268435456",
+        help: "Memory that responses may take while clients do not read them; beyond, those who hold the most are disconnected.",
+        set: |config, value| config.queued_max_response_bytes = value.int() as usize,
+    },
+    Declared {
         name: "connection_max_inflight_requests",
         kafka_name: None,
         group: Group::Limits,

@@ -134,9 +134,10 @@ impl Plan {
 
     /// `None` if reading broke down, which only our own bugs and the runtime's end can bring about.
     async fn fetch(self: &Arc<Self>, broker: &Broker) -> Option<Round> {
-        let round = self.read().await?;
-        if self.is_enough(&round) || self.max_wait.is_zero() {
-            return Some(round);
+        // What is not enough is let go of at once: a fetch that waits holds no records, however many there are of them.
+        match self.read().await? {
+            round if self.is_enough(&round) || self.max_wait.is_zero() => return Some(round),
+            _ => {}
         }
         let _counted = broker.waiting_fetches.enter();
         let deadline = Instant::now() + self.max_wait;
@@ -151,9 +152,9 @@ impl Plan {
             let news = waiter.notified();
             tokio::pin!(news);
             news.as_mut().enable();
-            let round = self.read().await?;
-            if self.is_enough(&round) {
-                return Some(round);
+            match self.read().await? {
+                round if self.is_enough(&round) => return Some(round),
+                _ => {}
             }
             let waited = tokio::select! {
                 waited = timeout_at(deadline, news) => waited.is_ok(),

@@ -115,6 +115,8 @@ catalog! {
             "Request payload size";
         RESPONSE_SIZE_BYTES: Histogram "streamline_response_size_bytes" ["api_key"]
             "Response payload size";
+        RESPONSES_WAITING_BYTES: Gauge "streamline_responses_waiting_bytes" []
+            "Bytes of responses that wait in memory for clients to take them";
         FETCHES_WAITING: Gauge "streamline_fetches_waiting" []
             "Fetches that wait for records at the moment";
     }
@@ -242,6 +244,8 @@ label_values! {
         Timeout = "timeout",
         /// The client did not take a response in time.
         ResponseNotTaken = "response_not_taken",
+        /// The memory for responses that wait was used up, and this client's were among the largest.
+        ResponseMemory = "response_memory",
     }
 }
 

@@ -27,6 +27,14 @@ impl Records {
         self.len() == 0
     }
 
+    /// The part of the size that is in our memory, and not in a file.
+    pub fn memory_bytes(&self) -> usize {
+        match self {
+            Records::Bytes(bytes) => bytes.len(),
+            Records::File(_) => 0,
+        }
+    }
+
     /// The bytes themselves, read from the file where necessary.
     pub fn to_bytes(&self) -> io::Result<Bytes> {
         match self {

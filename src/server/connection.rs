@@ -8,9 +8,13 @@
 //! - Responses leave in the order of the requests, however the handlers finish.
 //! - What is in flight is bounded in number and bytes, and counts against a budget of the whole server
 //!   ([`RequestMemory`]). Beyond that nothing is read, and TCP slows the client down.
+//! - Responses that wait in memory are bounded for each connection and, where the socket does not take them, for the whole
+//!   server ([`Place::hold`]).
 //! - An idle connection holds no buffer.
 //! - A client that vanishes does not cancel its requests at once: they get a short while to finish, since half of a
 //!   change is worse than an unheard answer.
+
+mod in_flight;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -19,6 +23,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -30,6 +35,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+use in_flight::{Finished, InFlight, Outcome, Parked, Work};
+
 use super::connections::{Activity, Ending, Place};
 use super::frame::{FrameError, FrameReader};
 use super::memory::{RequestMemory, Share};
@@ -40,12 +47,14 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::handlers::{CloseReason, Reply, RequestContext};
 use crate::metrics::{Metrics, RequestRejection};
-use crate::protocol::kafka::{DecodeError, LENGTH_BYTES, RequestHeader, decode_request_header};
+use crate::protocol::kafka::{LENGTH_BYTES, RequestHeader, decode_request_header};
 
 /// Bytes of one connection's requests that are in flight before it is read no further. One request may be larger.
 const IN_FLIGHT_BYTES_MAX: usize = 32 << 20;
-/// Bytes of responses that wait in memory before no further request is taken.
+/// Bytes of one connection's responses that wait in memory before no further request is taken.
 const WAITING_BYTES_MAX: usize = 4 << 20;
+/// What of them the rest of the server is not told of.
+const WAITING_BYTES_STEP: usize = 4 * 1024;
 /// How long the requests of a client that is gone may take to finish.
 const FAREWELL: Duration = Duration::from_secs(3);
 /// Progress that counts against a time-out; less is a trickle that must not keep a connection open.
@@ -124,7 +133,9 @@ impl fmt::Display for Ended {
             Ended::ByClient => f.write_str("closed by the client"),
             Ended::Told(Ending::Idle) => f.write_str("idle for too long"),
             Ended::Told(Ending::ReadTimeout) => f.write_str("the rest of a request did not come"),
-            Ended::Told(Ending::WriteTimeout) => f.write_str("a response was not taken"),
+            Ended::Told(Ending::WriteTimeout | Ending::ResponseMemory) => {
+                f.write_str("responses were not taken")
+            }
             Ended::Told(Ending::Drain | Ending::Abort) => f.write_str("the server stops"),
             Ended::Refused => f.write_str("refused"),
             Ended::Failed(error) => write!(f, "failed: {error}"),
@@ -147,6 +158,10 @@ pub struct Connection {
     in_flight: FuturesOrdered<InFlight>,
     in_flight_bytes: usize,
     outgoing: Outgoing<ResponseGuard>,
+    /// Bytes of responses in memory whose turn to go out has not come.
+    parked_bytes: Arc<AtomicUsize>,
+    /// Bytes of waiting responses that the rest of the server knows of.
+    held_bytes: usize,
     /// When bytes were last read.
     received_at: Duration,
     /// When it was this connection's turn.
@@ -159,54 +174,6 @@ pub struct Connection {
     /// Set once no further request is taken: what remains is to finish and to say this.
     ended: Option<Ended>,
     farewell: Option<Pin<Box<Sleep>>>,
-}
-
-/// What became of a request.
-enum Outcome {
-    Reply(Reply),
-    Undecodable(DecodeError),
-}
-
-/// A request being worked on.
-struct InFlight {
-    work: Work,
-    request: Option<RequestGuard>,
-    share: Share,
-}
-
-enum Work {
-    Pending(BoxFuture<'static, Reply>),
-    Done(Option<Outcome>),
-}
-
-struct Finished {
-    outcome: Outcome,
-    request: RequestGuard,
-    bytes: usize,
-}
-
-impl Future for InFlight {
-    type Output = Finished;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Finished> {
-        let outcome = match &mut self.work {
-            Work::Pending(reply) => match reply.as_mut().poll(cx) {
-                Poll::Ready(reply) => Outcome::Reply(reply),
-                Poll::Pending => return Poll::Pending,
-            },
-            Work::Done(outcome) => outcome
-                .take()
-                .expect("a finished request is not polled again"),
-        };
-        // The request's bytes are not needed any more; its response is another matter.
-        let bytes = std::mem::take(&mut self.share).bytes();
-        let request = self.request.take();
-        Poll::Ready(Finished {
-            outcome,
-            request: request.expect("a request finishes once"),
-            bytes,
-        })
-    }
 }
 
 impl Connection {
@@ -232,6 +199,8 @@ impl Connection {
             in_flight: FuturesOrdered::new(),
             in_flight_bytes: 0,
             outgoing: Outgoing::default(),
+            parked_bytes: Arc::default(),
+            held_bytes: 0,
             received_at: now,
             polled_at: now,
             now,
@@ -259,6 +228,14 @@ impl Connection {
             Ending::WriteTimeout => {
                 let what = "no byte of a response was taken within response_write_timeout_ms";
                 self.refuse(RequestRejection::ResponseNotTaken, &what);
+                return Some(Ended::Told(ending));
+            }
+            Ending::ResponseMemory => {
+                let what = format!(
+                    "{} bytes of responses wait to be taken, and queued_max_response_bytes is used up",
+                    self.waiting_bytes()
+                );
+                self.refuse(RequestRejection::ResponseMemory, &what);
                 return Some(Ended::Told(ending));
             }
             Ending::Idle | Ending::Abort => return Some(Ended::Told(ending)),
@@ -291,7 +268,10 @@ impl Connection {
             outcome,
             mut request,
             bytes,
+            parked,
         } = finished;
+        // From here on it counts as outgoing.
+        drop(parked);
         self.in_flight_bytes -= bytes;
         self.progress_bytes += PROGRESS_BYTES_MIN;
         let reply = match outcome {
@@ -382,7 +362,15 @@ impl Connection {
         self.ended.is_none()
             && self.in_flight.len() + self.outgoing.len() < self.shared.in_flight_max
             && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX
-            && self.outgoing.memory_bytes() < WAITING_BYTES_MAX
+            && match self.waiting_bytes() {
+                0 => true,
+                waiting => waiting < WAITING_BYTES_MAX && !self.place.is_memory_short(),
+            }
+    }
+
+    /// Bytes of responses that are in memory.
+    fn waiting_bytes(&self) -> usize {
+        self.outgoing.memory_bytes() + self.parked_bytes.load(Ordering::Relaxed)
     }
 
     /// Starts the requests that have arrived and reads further ones.
@@ -499,6 +487,7 @@ impl Connection {
             work,
             request: Some(request),
             share,
+            parked: Parked::default(),
         };
         match Pin::new(&mut in_flight).poll(cx) {
             Poll::Ready(finished) if self.in_flight.is_empty() => self.finish(finished),
@@ -511,13 +500,19 @@ impl Connection {
                     // What came after it is not served, though it is announced only in its turn.
                     self.take_no_more(Ended::Refused);
                 }
+                let mut parked = Parked::within(&self.parked_bytes);
+                parked.add(&finished.outcome);
                 self.in_flight.push_back(InFlight {
                     work: Work::Done(Some(finished.outcome)),
                     request: Some(finished.request),
                     share: Share::given_back(finished.bytes),
+                    parked,
                 });
             }
-            Poll::Pending => self.in_flight.push_back(in_flight),
+            Poll::Pending => {
+                in_flight.parked = Parked::within(&self.parked_bytes);
+                self.in_flight.push_back(in_flight);
+            }
         }
     }
 
@@ -541,6 +536,12 @@ impl Connection {
 
     /// Notes what the connection waits for, for the time-outs.
     fn note_activity(&mut self) {
+        let waiting = self.waiting_bytes();
+        let all_taken = waiting == 0 && self.held_bytes > 0;
+        if all_taken || waiting.abs_diff(self.held_bytes) >= WAITING_BYTES_STEP {
+            self.held_bytes = waiting;
+            self.place.hold(waiting);
+        }
         let activity = if !self.outgoing.is_empty() {
             Activity::Writing
         } else if !self.in_flight.is_empty() || self.awaited_share.is_some() {

@@ -3,12 +3,19 @@
 //! Every connection has an [`Entry`] here for as long as it is open. The connection notes in it what it is doing; a
 //! sweep once a second finds those that have been at it for too long and tells them to close. So ten thousand idle
 //! connections need no timer each, and none of them wakes up for nothing.
+//!
+//! Each also notes what its client leaves lying in the server's memory: responses that the socket does not take. Regions
+//! of log files are no part of it, since they go from the page cache to the socket; what counts are copies of small
+//! batches and lists, such as the metadata of ten thousand topics. One connection is limited to a few MiB by itself
+//! (`connection.rs`); for all together there is one budget. Above half of it, connections with such left-overs are given
+//! no further work. When it is used up, those that hold the most are told to end, as many as make room again. A client
+//! that reads its responses has nothing waiting, so it is neither held up nor chosen.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
@@ -16,7 +23,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::config::Config;
-use crate::metrics::{ConnectionGuard, ConnectionRejection, Metrics};
+use crate::metrics::{Collector, ConnectionGuard, ConnectionRejection, Metrics, Samples, catalog};
 
 /// What a connection is doing, as far as time-outs care.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +47,8 @@ pub enum Ending {
     ReadTimeout,
     /// The client took no byte of a response for too long.
     WriteTimeout,
+    /// The responses that the client does not take are among the largest, and there is no memory for more.
+    ResponseMemory,
     /// The server stops: finish what is in flight, take no more.
     Drain,
     /// The server stops: end at once.
@@ -47,10 +56,11 @@ pub enum Ending {
 }
 
 impl Ending {
-    const ALL: [Ending; 5] = [
+    const ALL: [Ending; 6] = [
         Ending::Idle,
         Ending::ReadTimeout,
         Ending::WriteTimeout,
+        Ending::ResponseMemory,
         Ending::Drain,
         Ending::Abort,
     ];
@@ -71,6 +81,8 @@ pub struct Entry {
     since: AtomicU64,
     /// An [`Ending`], or 0.
     ending: AtomicU8,
+    /// Bytes of responses that wait in memory for the client.
+    held_bytes: AtomicUsize,
     waker: AtomicWaker,
 }
 
@@ -146,6 +158,9 @@ pub struct Connections {
     max: usize,
     max_per_address: usize,
     patience: Patience,
+    /// What all entries hold, except those that were told to end because of it: theirs is as good as free.
+    held_bytes: AtomicUsize,
+    held_bytes_max: usize,
 }
 
 #[derive(Debug, Default)]
@@ -178,6 +193,8 @@ impl Connections {
                 read: Duration::from_millis(config.request_read_timeout_ms),
                 write: Duration::from_millis(config.response_write_timeout_ms),
             },
+            held_bytes: AtomicUsize::new(0),
+            held_bytes_max: config.queued_max_response_bytes,
         })
     }
 
@@ -235,6 +252,41 @@ impl Connections {
         }
     }
 
+    /// Bytes of responses that wait in memory for clients to take them.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Notes that of what `entry` held the server keeps `bytes`. Returns what all hold now.
+    fn keep(&self, entry: &Entry, bytes: usize) -> usize {
+        let before = entry.held_bytes.swap(bytes, Ordering::Relaxed);
+        let held = &self.held_bytes;
+        match bytes.checked_sub(before) {
+            Some(more) => held.fetch_add(more, Ordering::Relaxed) + more,
+            None => held.fetch_sub(before - bytes, Ordering::Relaxed) - (before - bytes),
+        }
+    }
+
+    /// Tells those to end that hold the most, until a quarter of the budget is free.
+    fn make_room(&self) {
+        let open = self.open.lock();
+        let mut holders: Vec<(usize, &Arc<Entry>)> = open
+            .entries
+            .values()
+            .map(|entry| (entry.held_bytes.load(Ordering::Relaxed), entry))
+            .filter(|(bytes, _)| *bytes > 0)
+            .collect();
+        holders.sort_unstable_by_key(|(bytes, _)| *bytes);
+        let enough = self.held_bytes_max - self.held_bytes_max / 4;
+        while self.held_bytes() > enough {
+            let Some((_, entry)) = holders.pop() else {
+                return;
+            };
+            entry.end(Ending::ResponseMemory);
+            self.keep(entry, 0);
+        }
+    }
+
     /// How often [`Connections::sweep`] is worth its while: small against the shortest patience.
     pub fn sweep_interval(&self) -> Duration {
         let Patience { idle, read, write } = self.patience;
@@ -272,6 +324,33 @@ impl Connections {
     }
 }
 
+impl Place {
+    /// Notes how many bytes of responses the client leaves in memory. Called when that has changed and the socket takes
+    /// no more of them, which for a client that reads is never.
+    pub fn hold(&self, bytes: usize) {
+        if self.entry.ending() == Some(Ending::ResponseMemory) {
+            return;
+        }
+        let held = self.connections.keep(&self.entry, bytes);
+        if held > self.connections.held_bytes_max {
+            self.connections.make_room();
+        }
+    }
+
+    /// Whether so much waits for all clients together that those for whom something waits get no further work.
+    pub fn is_memory_short(&self) -> bool {
+        self.connections.held_bytes() > self.connections.held_bytes_max / 2
+    }
+}
+
+/// `streamline_responses_waiting_bytes`.
+impl Collector for Connections {
+    fn collect(&self, out: &mut Samples) {
+        out.family(&catalog::RESPONSES_WAITING_BYTES)
+            .sample(&[], self.held_bytes() as u64);
+    }
+}
+
 impl fmt::Debug for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Place")
@@ -283,6 +362,7 @@ impl fmt::Debug for Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.connections.keep(&self.entry, 0);
         let mut open = self.connections.open.lock();
         open.entries.remove(&self.id);
         if let Some(from_address) = open.by_address.get_mut(&self.address) {
@@ -358,6 +438,39 @@ mod tests {
         connections.sweep(Duration::from_secs(3600));
         assert_eq!(idle.entry.ending(), Some(Ending::Idle));
         assert_eq!(working.entry.ending(), None);
+    }
+
+    #[test]
+    fn those_that_hold_the_most_make_room_for_the_others() {
+        let metrics = Metrics::new(true);
+        let connections = Connections::new(&Config {
+            queued_max_response_bytes: 1000,
+            ..Config::default()
+        });
+        let enter = || {
+            let entered = connections.enter(address(1), Duration::ZERO, &metrics);
+            entered.expect("a place")
+        };
+        let places: Vec<Place> = (0..5).map(|_| enter()).collect();
+        for (place, bytes) in places.iter().zip([100, 400, 0, 390, 110]) {
+            place.hold(bytes);
+        }
+        assert_eq!(connections.held_bytes(), 1000);
+        assert!(places.iter().all(|place| place.entry.ending().is_none()));
+        assert!(places[2].is_memory_short());
+        places[2].hold(1);
+        let told: Vec<bool> = places
+            .iter()
+            .map(|place| place.entry.ending() == Some(Ending::ResponseMemory))
+            .collect();
+        assert_eq!(told, [false, true, false, false, false]);
+        assert_eq!(connections.held_bytes(), 601);
+        // What it still does is of no account.
+        places[1].hold(500);
+        assert_eq!(connections.held_bytes(), 601);
+        drop(places);
+        assert_eq!(connections.held_bytes(), 0);
+        assert!(!enter().is_memory_short());
     }
 
     #[tokio::test]

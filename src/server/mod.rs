@@ -149,6 +149,7 @@ impl Server {
             );
         }
         let connections = Connections::new(&config);
+        metrics.metrics().register(Arc::clone(&connections) as _);
         {
             let mut facts = facts.lock();
             facts.broker = Some(Arc::clone(&broker));

@@ -32,7 +32,10 @@ pub struct Outgoing<T> {
     warming: Option<JoinHandle<io::Result<()>>>,
     /// How many bytes of the first chunk are warm, when it is a cold region.
     warm: usize,
+    /// What is left of chunks in memory.
     memory_bytes: usize,
+    /// Bytes of the first chunk that are with the socket already; its memory is free only once all of it is.
+    taken_bytes: usize,
 }
 
 struct Response<T> {
@@ -48,6 +51,7 @@ impl<T> Default for Outgoing<T> {
             warming: None,
             warm: 0,
             memory_bytes: 0,
+            taken_bytes: 0,
         }
     }
 }
@@ -59,7 +63,7 @@ impl<T> Outgoing<T> {
             .into_iter()
             .filter(|chunk| !chunk.is_empty())
             .collect();
-        self.memory_bytes += chunks.iter().map(in_memory).sum::<usize>();
+        self.memory_bytes += chunks.iter().map(Records::memory_bytes).sum::<usize>();
         self.responses.push_back(Response { chunks, token });
     }
 
@@ -74,7 +78,7 @@ impl<T> Outgoing<T> {
 
     /// Bytes of responses that wait in our memory, unlike those that wait in files.
     pub fn memory_bytes(&self) -> usize {
-        self.memory_bytes
+        self.memory_bytes + self.taken_bytes
     }
 
     /// Hands over as much as the socket takes in one call. `Ok(0)` means that nothing was left to do.
@@ -192,6 +196,7 @@ impl<T> Outgoing<T> {
                         Records::Bytes(bytes) => {
                             Bytes::advance(bytes, written);
                             self.memory_bytes -= written;
+                            self.taken_bytes += written;
                         }
                         Records::File(region) => {
                             region.position += written as u64;
@@ -201,20 +206,14 @@ impl<T> Outgoing<T> {
                     return;
                 }
                 written -= length;
-                self.memory_bytes -= in_memory(chunk);
+                self.memory_bytes -= chunk.memory_bytes();
+                self.taken_bytes = 0;
                 response.chunks.pop_front();
             }
             if written == 0 {
                 return;
             }
         }
-    }
-}
-
-fn in_memory(chunk: &Records) -> usize {
-    match chunk {
-        Records::Bytes(bytes) => bytes.len(),
-        Records::File(_) => 0,
     }
 }
 

@@ -5,6 +5,8 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::Instant;
 
+use socket2::{Domain, Socket, Type};
+
 use crate::kafka::{create, fetch_request, now_ms, produce_request, size_of};
 use crate::support::{Client, PATIENCE, Server, pause, until};
 use streamline::protocol::kafka::{ApiKey, Request, encode_request};
@@ -229,6 +231,51 @@ fn a_client_that_reads_nothing_holds_up_only_itself() {
     rejected(&server, "response_not_taken", 1.0);
     let grown_kib = server.resident_kib().saturating_sub(before_kib);
     assert!(grown_kib < 32 * 1024, "grew by {grown_kib} KiB");
+}
+
+/// A client whose system takes next to nothing of what it does not read.
+fn narrow(server: &Server) -> Client {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&server.kafka_addr().into()).unwrap();
+    Client::over(socket.into())
+}
+
+#[test]
+fn many_clients_that_read_nothing_share_one_budget_of_memory() {
+    const BUDGET: f64 = (1 << 20) as f64;
+    // What one connection may take at a time on each of a few threads before it looks at the budget again.
+    const BURST: f64 = (16 << 20) as f64;
+    let server = Server::with(&["--queued-max-response-bytes", "1048576"]);
+    let mut reading = server.connect();
+    create(&mut reading, "wide", 1000);
+    let request = MetadataRequest {
+        topics: None,
+        ..MetadataRequest::default()
+    };
+    let response = reading.call(1, &request);
+    let before_kib = server.resident_kib();
+    let frame = encode_request(1, 1, None, &request).unwrap();
+    let mut slow: Vec<Client> = (0..48).map(|_| narrow(&server)).collect();
+    for each in &mut slow {
+        // It may be disconnected before it has said all this.
+        let _ = each.send_raw(&frame.repeat(200));
+    }
+    let rejected = [("reason", "response_memory")];
+    until("those that hold the most are disconnected", || {
+        let metrics = server.metrics();
+        let held = metrics.value("streamline_responses_waiting_bytes", &[]);
+        assert!(held <= Some(BUDGET + BURST), "{held:?} bytes are held");
+        // Whoever reads is served meanwhile.
+        assert_eq!(reading.call(1, &request), response);
+        metrics.value("streamline_requests_rejected_total", &rejected) >= Some(1.0)
+    });
+    let grown_kib = server.resident_kib().saturating_sub(before_kib);
+    assert!(grown_kib < 64 * 1024, "grew by {grown_kib} KiB");
+    assert!(server.log().contains("queued_max_response_bytes"));
+    drop(slow);
+    server.until_metric("streamline_responses_waiting_bytes", &[], Some(0.0));
+    assert_eq!(reading.call(1, &request), response);
 }
 
 #[test]

@@ -52,9 +52,14 @@ fn frame(api_key: i16, correlation_id: i32, padding: usize) -> Vec<u8> {
 }
 
 fn answer(correlation_id: i32) -> Reply {
+    large_answer(correlation_id, 0)
+}
+
+fn large_answer(correlation_id: i32, padding: usize) -> Reply {
     let mut bytes = BytesMut::new();
-    bytes.put_i32(4);
+    bytes.put_i32(4 + padding as i32);
     bytes.put_i32(correlation_id);
+    bytes.put_bytes(0, padding);
     Reply {
         frame: Some(ResponseFrame {
             len: bytes.len(),
@@ -398,6 +403,51 @@ async fn a_client_that_takes_no_responses_is_given_up() {
         fixture.ended.await.unwrap(),
         Ended::Told(Ending::WriteTimeout)
     ));
+}
+
+#[tokio::test]
+async fn responses_behind_one_that_is_long_in_coming_count_as_waiting() {
+    const SIZE: usize = 1 << 20;
+    let script = Arc::new(Mutex::new(Script::default()));
+    let (release, held) = oneshot::channel();
+    script.lock().held.insert(1, held);
+    let answers = dispatch(Arc::clone(&script));
+    let dispatch: Dispatch = Box::new(move |context, header, body| {
+        let id = header.correlation_id;
+        let answer = answers(context, header, body);
+        async move {
+            // Every other one takes a moment.
+            if id % 2 == 0 {
+                tokio::task::yield_now().await;
+            }
+            answer.await;
+            large_answer(id, SIZE)
+        }
+        .boxed()
+    });
+    let config = Config::default();
+    let mut fixture = start_dispatching(config, SystemClock::new(), script, dispatch).await;
+    let requests: Vec<u8> = (1..=40).flat_map(|id| frame(METADATA, id, 0)).collect();
+    fixture.send(&requests).await;
+    let limit = WAITING_BYTES_MAX;
+    fixture
+        .until("as much waits as may", |it| {
+            it.connections.held_bytes() >= limit
+        })
+        .await;
+    // Those that take a moment may finish at the same time; beyond them nothing is begun.
+    assert!(fixture.connections.held_bytes() <= 2 * limit + 2 * SIZE);
+    let begun = fixture.script.lock().polled.len();
+    assert!(begun < 16, "{begun}");
+    release.send(()).unwrap();
+    for id in 1..=40 {
+        let mut response = vec![0; 8 + SIZE];
+        fixture.client.read_exact(&mut response).await.unwrap();
+        assert_eq!(response[4..8], i32::to_be_bytes(id));
+    }
+    fixture
+        .until("nothing waits", |it| it.connections.held_bytes() == 0)
+        .await;
 }
 
 #[tokio::test]
