@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use super::{Call, error};
+use super::Call;
+use super::refusal::Refusal;
 use crate::broker::{Broker, ConfigEdit, ConfigOperation, NODE_ID, TopicError};
 use crate::config::{
     ConfigType, Effective, Kind, Origin, TOPIC_CONFIGS, TopicConfig, TopicConfigDef,
@@ -34,26 +35,8 @@ const DELETE: i8 = 1;
 const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
 
-/// What a client is told about a resource that was neither shown nor changed.
-struct Refusal {
-    code: ErrorCode,
-    message: String,
-}
-
-impl From<TopicError> for Refusal {
-    fn from(error: TopicError) -> Self {
-        Refusal {
-            code: error::of_topic_change(&error),
-            message: error.to_string(),
-        }
-    }
-}
-
 fn invalid_request(message: impl Into<String>) -> Refusal {
-    Refusal {
-        code: ErrorCode::INVALID_REQUEST,
-        message: message.into(),
-    }
+    Refusal::new(ErrorCode::INVALID_REQUEST, message)
 }
 
 pub(super) async fn describe(
@@ -388,11 +371,10 @@ fn check_alterable(resource_type: i8, resource_name: &str) -> Result<(), Refusal
         TOPIC => Ok(()),
         BROKER => {
             check_broker(resource_name)?;
-            Err(Refusal {
-                code: ErrorCode::INVALID_CONFIG,
-                message: "the server's settings come from its file, environment and flags, and need a restart to change"
-                    .to_owned(),
-            })
+            Err(Refusal::new(
+                ErrorCode::INVALID_CONFIG,
+                "the server's settings come from its file, environment and flags, and need a restart to change",
+            ))
         }
         other => Err(no_such_type(other)),
     }

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 
+use super::refusal::Refusal;
 use super::{Call, error, operations};
 use crate::broker::NODE_ID;
 use crate::coordinator::group::{
@@ -349,8 +350,9 @@ fn described(group: GroupDescription) -> DescribedGroup {
 
 fn not_found(group_id: String, version: i16) -> DescribedGroup {
     let (error_code, error_message) = if version >= DESCRIBE_NOT_FOUND_FROM {
-        let message = format!("group {group_id:?} does not exist");
-        (ErrorCode::GROUP_ID_NOT_FOUND, Some(message))
+        let code = ErrorCode::GROUP_ID_NOT_FOUND;
+        let refusal = Refusal::new(code, format!("group {group_id:?} does not exist"));
+        (code, Some(refusal.message))
     } else {
         (ErrorCode::NONE, None)
     };

@@ -21,6 +21,7 @@ mod metadata;
 mod offsets;
 mod operations;
 mod produce;
+mod refusal;
 mod topics;
 
 use std::fmt;

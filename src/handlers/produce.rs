@@ -13,7 +13,8 @@ use futures_util::future::join_all;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Answer, Call, CloseReason, error, lookup};
+use super::refusal::Refusal;
+use super::{Answer, Call, CloseReason, lookup};
 use crate::config::CompressionType;
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::produce::{
@@ -39,12 +40,6 @@ const FLUSH_MIN: Duration = match cfg!(test) {
 
 /// A request that has been worked on for so long gets a thread of its own for the rest.
 const LONG: Duration = Duration::from_millis(2);
-
-/// Why a partition did not take its batch, or cannot promise to keep it.
-struct Refusal {
-    code: ErrorCode,
-    message: String,
-}
 
 /// A batch that is in the log.
 struct Written {
@@ -95,10 +90,10 @@ fn check_request(request: &ProduceRequest) -> Result<Acks, Refusal> {
         0 => Ok(Acks::None),
         1 => Ok(Acks::Leader),
         -1 => Ok(Acks::All),
-        other => Err(Refusal {
-            code: ErrorCode::INVALID_REQUIRED_ACKS,
-            message: format!("acks must be -1 (all), 0 or 1, not {other}"),
-        }),
+        other => Err(Refusal::new(
+            ErrorCode::INVALID_REQUIRED_ACKS,
+            format!("acks must be -1 (all), 0 or 1, not {other}"),
+        )),
     }
 }
 
@@ -123,10 +118,7 @@ fn append_all(
                 Ok(acks) => beside_others(recompresses || began.elapsed() >= LONG, || {
                     append(&topic, partition, *acks, call.version)
                 }),
-                Err(refusal) => Err(Refusal {
-                    code: refusal.code,
-                    message: refusal.message.clone(),
-                }),
+                Err(refusal) => Err(refusal.clone()),
             },
         })
         .collect()
@@ -147,17 +139,10 @@ fn append(
     acks: Acks,
     version: i16,
 ) -> Result<Written, Refusal> {
-    let partition = lookup::partition(topic, data.index).map_err(|code| Refusal {
-        code,
-        message: "this server does not have this partition".to_owned(),
-    })?;
+    let partition = lookup::partition(topic, data.index)
+        .map_err(|code| Refusal::new(code, "this server does not have this partition"))?;
     let batch = parse(data.records, version)?;
-    let appended = partition
-        .append(vec![batch], AppendOptions { acks })
-        .map_err(|error| Refusal {
-            code: error::of_storage(&error),
-            message: error.to_string(),
-        })?;
+    let appended = partition.append(vec![batch], AppendOptions { acks })?;
     Ok(Written {
         partition,
         appended,
@@ -166,41 +151,33 @@ fn append(
 
 /// The one batch that a partition of a request holds, as Kafka demands since message format 2.
 fn parse(records: Option<Bytes>, version: i16) -> Result<RecordBatch, Refusal> {
-    let invalid = |message: String| Refusal {
-        code: ErrorCode::INVALID_RECORD,
-        message,
-    };
-    let batches = RecordBatch::split(records.unwrap_or_default()).map_err(|error| Refusal {
-        code: error::of_record(&error),
-        message: error.to_string(),
-    })?;
+    let invalid = |message: &str| Refusal::new(ErrorCode::INVALID_RECORD, message);
+    let batches = RecordBatch::split(records.unwrap_or_default())?;
     let count = batches.len();
     let [batch] = <[RecordBatch; 1]>::try_from(batches)
-        .map_err(|_| invalid(format!("exactly one record batch is needed, not {count}")))?;
+        .map_err(|_| invalid(&format!("exactly one record batch is needed, not {count}")))?;
     let attributes = batch.header().attributes;
     if attributes.is_control() {
-        return Err(invalid(
-            "control records are not for clients to write".to_owned(),
-        ));
+        return Err(invalid("control records are not for clients to write"));
     }
     if attributes.is_transactional() {
         return Err(transactional());
     }
     if version < ZSTD_FROM && batch.compression() == Compression::Zstd {
-        return Err(Refusal {
-            code: ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
-            message: format!("zstd needs Produce version {ZSTD_FROM} or later"),
-        });
+        return Err(Refusal::new(
+            ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
+            format!("zstd needs Produce version {ZSTD_FROM} or later"),
+        ));
     }
     Ok(batch)
 }
 
 /// The code is the one that producers of every family take as final; others they retry for minutes.
 fn transactional() -> Refusal {
-    Refusal {
-        code: ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-        message: "this server does not offer transactions".to_owned(),
-    }
+    Refusal::new(
+        ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        "this server does not offer transactions",
+    )
 }
 
 /// Waits until what was written survives loss of power, or it is too late to say so.
@@ -215,14 +192,11 @@ async fn keep_promise(outcome: &mut Outcome, deadline: Instant) {
     let durable = partition.wait_durable(appended.last_offset + 1);
     let refusal = match timeout_at(deadline, durable).await {
         Ok(Ok(())) => return,
-        Ok(Err(error)) => Refusal {
-            code: error::of_storage(&error),
-            message: error.to_string(),
-        },
-        Err(_) => Refusal {
-            code: ErrorCode::REQUEST_TIMED_OUT,
-            message: "the records are written, but the disk did not confirm it in time".to_owned(),
-        },
+        Ok(Err(error)) => Refusal::from(error),
+        Err(_) => Refusal::new(
+            ErrorCode::REQUEST_TIMED_OUT,
+            "the records are written, but the disk did not confirm it in time",
+        ),
     };
     outcome.result = Err(refusal);
 }

@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{Call, configs, error};
+use super::refusal::Refusal;
+use super::{Call, configs};
 use crate::broker::{Broker, NODE_ID, NewTopic, TopicError};
 use crate::config::TopicConfig;
 use crate::protocol::kafka::ErrorCode;
@@ -28,27 +29,6 @@ const UNSAID: i32 = -1;
 
 /// The first version that deletes topics by id too.
 const DELETE_BY_ID_FROM: i16 = 6;
-
-/// What a client is told about a topic that was left as it was.
-struct Refusal {
-    code: ErrorCode,
-    message: String,
-}
-
-impl Refusal {
-    fn new(code: ErrorCode, message: impl Into<String>) -> Refusal {
-        Refusal {
-            code,
-            message: message.into(),
-        }
-    }
-}
-
-impl From<TopicError> for Refusal {
-    fn from(error: TopicError) -> Self {
-        Refusal::new(error::of_topic_change(&error), error.to_string())
-    }
-}
 
 pub(super) async fn create(call: Call, request: CreateTopicsRequest) -> CreateTopicsResponse {
     let repeated = repeated(request.topics.iter().map(|topic| topic.name.as_str()));

@@ -7,13 +7,21 @@ use std::time::Instant;
 
 use socket2::{Domain, Socket, Type};
 
-use crate::kafka::{create, fetch_request, now_ms, produce_request, size_of};
+use crate::kafka::{creatable, create, fetch_request, now_ms, produce_request, size_of};
 use crate::support::{Client, PATIENCE, Server, pause, until};
-use streamline::protocol::kafka::{ApiKey, Request, encode_request};
+use streamline::protocol::kafka::{ApiKey, ErrorCode, Request, Wire, encode_request};
 use streamline::protocol::messages::api_versions::ApiVersionsRequest;
+use streamline::protocol::messages::create_topics::{
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
+};
 use streamline::protocol::messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource,
 };
+use streamline::protocol::messages::describe_groups::DescribeGroupsRequest;
+use streamline::protocol::messages::incremental_alter_configs::{
+    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
+};
+use streamline::protocol::messages::join_group::{JoinGroupRequest, JoinGroupRequestProtocol};
 use streamline::protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
 use streamline::protocol::messages::produce::ProduceRequest;
 use streamline::record::{BatchBuilder, Compression};
@@ -376,6 +384,94 @@ fn a_topic_that_is_named_many_times_is_answered_once() {
     assert_eq!(configs.results.len(), 1);
     let grown_kib = server.resident_kib().saturating_sub(before_kib);
     assert!(grown_kib < 16 * 1024, "grew by {grown_kib} KiB");
+}
+
+/// Whether the answer to a request has an error code and fits.
+#[track_caller]
+fn is_refused_in_an_answer<R: Request>(server: &Server, request: &R) {
+    for version in R::VERSIONS {
+        let mut client = server.connect();
+        client.send(version, request);
+        let response = client.receive::<R>(version).1;
+        assert!(response.has_error(), "{version}: {response:?}");
+    }
+}
+
+#[test]
+fn names_and_values_as_long_as_can_be_are_refused_in_an_answer_that_fits() {
+    let server = Server::start();
+    create(&mut server.connect(), "t", 1);
+    let long = "x".repeat(32_767);
+    let topic = |name: &str, config: &str, value: &str| CreateTopicsRequest {
+        topics: vec![CreatableTopic {
+            configs: vec![CreatableTopicConfig {
+                name: config.to_owned(),
+                value: Some(value.to_owned()),
+            }],
+            ..creatable(name, 1, &[])
+        }],
+        timeout_ms: 1000,
+        ..CreateTopicsRequest::default()
+    };
+    for (config, value) in [
+        ("retention.ms", &*long),
+        (&long, "1"),
+        ("cleanup.policy", &long),
+    ] {
+        is_refused_in_an_answer(&server, &topic("new", config, value));
+        let edit = IncrementalAlterConfigsRequest {
+            resources: vec![AlterConfigsResource {
+                resource_type: 2,
+                resource_name: "t".to_owned(),
+                configs: vec![AlterableConfig {
+                    name: config.to_owned(),
+                    config_operation: 0,
+                    value: Some(value.to_owned()),
+                }],
+            }],
+            ..IncrementalAlterConfigsRequest::default()
+        };
+        is_refused_in_an_answer(&server, &edit);
+    }
+    is_refused_in_an_answer(&server, &topic(&long, "retention.ms", "1"));
+    is_refused_in_an_answer(&server, &topic(&"\u{e9}".repeat(120), "retention.ms", "1"));
+    let describe = DescribeConfigsRequest {
+        resources: vec![DescribeConfigsResource {
+            resource_type: 2,
+            resource_name: long.clone(),
+            configuration_keys: None,
+        }],
+        ..DescribeConfigsRequest::default()
+    };
+    is_refused_in_an_answer(&server, &describe);
+    let mut client = server.connect();
+    let groups = DescribeGroupsRequest {
+        groups: vec![long.clone()],
+        ..DescribeGroupsRequest::default()
+    };
+    let highest = *DescribeGroupsRequest::VERSIONS.end();
+    assert!(client.call(highest, &groups).has_error());
+    // A member's id is made of its name.
+    let join = JoinGroupRequest {
+        group_id: "g".to_owned(),
+        session_timeout_ms: 10_000,
+        rebalance_timeout_ms: 1_000,
+        protocol_type: "consumer".to_owned(),
+        group_instance_id: Some(long),
+        protocols: vec![JoinGroupRequestProtocol {
+            name: "range".to_owned(),
+            ..JoinGroupRequestProtocol::default()
+        }],
+        ..JoinGroupRequest::default()
+    };
+    let joined = client.call(5, &join);
+    assert_eq!(joined.error_code, ErrorCode::NONE);
+    assert!(joined.member_id.len() < 400);
+    assert!(
+        !server.log().contains("cannot be encoded"),
+        "{}",
+        server.log()
+    );
 }
 
 #[test]

@@ -43,6 +43,9 @@ pub use request::{
 use state::{AfterStore, Effect, Effects, Group, Limits, Now, Ticket};
 use timers::Timers;
 
+/// What a member's id repeats of its name. The name alone may be as long as the protocol allows any text to be.
+const MEMBER_NAME_BYTES_MAX: usize = 255;
+
 /// What the coordinator needs to know of the logs.
 pub trait LogEnds: Send + Sync {
     /// The offset that the partition's next record will get; `None` when there is no such partition.
@@ -383,6 +386,7 @@ fn require_group_id(group_id: &str) -> Result<(), GroupError> {
 /// An id by which people recognise the client, or the instance when it has a name of its own.
 fn new_member_id(join: &JoinGroup) -> String {
     let name = join.group_instance_id.as_ref().unwrap_or(&join.client_id);
+    let name = &name[..name.floor_char_boundary(MEMBER_NAME_BYTES_MAX)];
     format!("{name}-{}", Uuid::new_v4())
 }
 
