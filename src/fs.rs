@@ -1,10 +1,13 @@
 //! Files as a component, so that tests can make them fail.
 //!
 //! [`Fs`] opens, renames and removes; [`File`] reads and writes at positions. Both are the operating system's own calls
-//! plus one branch: a test may hand in [`Faults`], a plan of which calls fail, fall short or run out of space. The plan
-//! also remembers what was asked of the disk, so a test can tell that a failed call was not retried.
+//! plus one branch, behind which a test may stand two things: [`Faults`], a plan of which calls fail, fall short or run
+//! out of space, and a [`Disk`], which knows what of all that was done would survive a loss of power.
 //!
 //! A [`File`] has no cursor. Every read and write names its position, so one handle serves any number of readers.
+
+mod disk;
+mod faults;
 
 use std::fmt;
 use std::fs;
@@ -13,7 +16,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+pub use self::disk::Disk;
+use self::disk::Node;
+pub use self::faults::{Fault, Faults, Op};
 
 /// The most slices one vectored write may carry (`IOV_MAX` on Linux).
 const SLICES_MAX: usize = 1024;
@@ -21,7 +26,14 @@ const SLICES_MAX: usize = 1024;
 /// A way to the file system.
 #[derive(Clone, Debug, Default)]
 pub struct Fs {
-    faults: Option<Arc<Faults>>,
+    double: Option<Double>,
+}
+
+/// What a test put in the place of the bare file system.
+#[derive(Clone, Debug)]
+struct Double {
+    faults: Arc<Faults>,
+    disk: Option<Arc<Disk>>,
 }
 
 impl Fs {
@@ -33,7 +45,17 @@ impl Fs {
     /// The machine's file system as long as `faults` plans nothing else.
     pub fn with_faults(faults: Arc<Faults>) -> Self {
         Self {
-            faults: Some(faults),
+            double: Some(Double { faults, disk: None }),
+        }
+    }
+
+    /// The same, on a disk that can lose its power.
+    pub fn on_disk(disk: Arc<Disk>, faults: Arc<Faults>) -> Self {
+        Self {
+            double: Some(Double {
+                faults,
+                disk: Some(disk),
+            }),
         }
     }
 
@@ -41,7 +63,7 @@ impl Fs {
     pub fn open(&self, path: &Path) -> io::Result<File> {
         self.check(Op::Open, path)?;
         let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
-        Ok(self.wrap(file, path))
+        Ok(self.wrap(file, path, Disk::opened))
     }
 
     /// Creates a file that must not exist yet.
@@ -52,7 +74,7 @@ impl Fs {
             .write(true)
             .create_new(true)
             .open(path)?;
-        Ok(self.wrap(file, path))
+        Ok(self.wrap(file, path, Disk::created))
     }
 
     /// Creates a file, or empties the one that is there.
@@ -64,7 +86,7 @@ impl Fs {
             .create(true)
             .truncate(true)
             .open(path)?;
-        Ok(self.wrap(file, path))
+        Ok(self.wrap(file, path, Disk::created))
     }
 
     /// The whole content of a small file.
@@ -90,35 +112,59 @@ impl Fs {
 
     pub fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         self.check(Op::Create, path)?;
-        fs::create_dir_all(path)
+        fs::create_dir_all(path)?;
+        self.note(|disk| disk.created_dirs(path));
+        Ok(())
     }
 
     pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.check(Op::Rename, from)?;
-        fs::rename(from, to)
+        fs::rename(from, to)?;
+        self.note(|disk| disk.renamed(from, to));
+        Ok(())
     }
 
     /// Removes a file. One that is not there counts as removed.
     pub fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.check(Op::Remove, path)?;
-        absent_is_fine(fs::remove_file(path))
+        absent_is_fine(fs::remove_file(path))?;
+        self.note(|disk| disk.removed(path));
+        Ok(())
     }
 
     /// Removes a directory and all in it. One that is not there counts as removed.
     pub fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
         self.check(Op::Remove, path)?;
-        absent_is_fine(fs::remove_dir_all(path))
+        absent_is_fine(fs::remove_dir_all(path))?;
+        self.note(|disk| disk.removed(path));
+        Ok(())
     }
 
     /// Makes creations, renames and removals in `path` survive a loss of power.
     pub fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.check(Op::SyncDir, path)?;
-        fs::File::open(path)?.sync_all()
+        match self.disk() {
+            Some(disk) => {
+                disk.synced_dir(path);
+                Ok(())
+            }
+            None => fs::File::open(path)?.sync_all(),
+        }
+    }
+
+    /// What tells one boot of the machine from another; empty if the machine does not say.
+    pub fn boot_id(&self) -> Vec<u8> {
+        match self.disk() {
+            Some(disk) => disk.boot_id(),
+            None => fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default(),
+        }
     }
 
     /// Bytes that an ordinary process may still write to the file system that holds `path`.
     pub fn available_bytes(&self, path: &Path) -> io::Result<u64> {
-        if let Some(left) = self.faults.as_ref().and_then(|faults| faults.space_left()) {
+        if let Some(double) = &self.double
+            && let Some(left) = double.faults.space_left()
+        {
             return Ok(left);
         }
         let stat = rustix::fs::statvfs(path)?;
@@ -126,20 +172,42 @@ impl Fs {
     }
 
     fn check(&self, op: Op, path: &Path) -> io::Result<()> {
-        match &self.faults {
+        match &self.double {
             None => Ok(()),
-            Some(faults) => faults.check(op, path),
+            Some(double) => double.check(op, path),
         }
     }
 
-    fn wrap(&self, file: fs::File, path: &Path) -> File {
+    fn note(&self, note: impl FnOnce(&Disk)) {
+        if let Some(disk) = self.disk() {
+            note(disk);
+        }
+    }
+
+    fn disk(&self) -> Option<&Disk> {
+        self.double.as_ref()?.disk.as_deref()
+    }
+
+    fn wrap(&self, file: fs::File, path: &Path, note: fn(&Disk, &Path) -> Node) -> File {
         File {
             file: Arc::new(file),
-            faults: self
-                .faults
-                .as_ref()
-                .map(|faults| (Arc::clone(faults), Arc::from(path))),
+            watched: self.double.as_ref().map(|double| {
+                Arc::new(Watched {
+                    node: double.disk.as_ref().map(|disk| note(disk, path)),
+                    double: double.clone(),
+                    path: path.into(),
+                })
+            }),
         }
+    }
+}
+
+impl Double {
+    fn check(&self, op: Op, path: &Path) -> io::Result<()> {
+        if let Some(disk) = &self.disk {
+            disk.check(op)?;
+        }
+        self.faults.check(op, path)
     }
 }
 
@@ -154,7 +222,34 @@ fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
 #[derive(Clone)]
 pub struct File {
     file: Arc<fs::File>,
-    faults: Option<(Arc<Faults>, Arc<Path>)>,
+    watched: Option<Arc<Watched>>,
+}
+
+/// A file that a test has its eye on.
+struct Watched {
+    double: Double,
+    path: Box<Path>,
+    /// What it is to the disk, if there is one.
+    node: Option<Node>,
+}
+
+impl Watched {
+    fn node(&self) -> Option<(&Disk, Node)> {
+        Some((self.double.disk.as_deref()?, self.node?))
+    }
+
+    /// A write of as much as the plan lets through.
+    fn write(&self, file: &fs::File, slices: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
+        if let Some(disk) = &self.double.disk {
+            disk.check(Op::Write)?;
+        }
+        let bytes = self.double.faults.clip_write(&self.path, slices)?;
+        let count = rustix::io::pwrite(file, &bytes, position)?;
+        if let Some((disk, node)) = self.node() {
+            disk.wrote(node, position, &bytes[..count])?;
+        }
+        Ok(count)
+    }
 }
 
 impl File {
@@ -208,12 +303,9 @@ impl File {
         IoSlice::advance_slices(&mut slices, 0);
         while !slices.is_empty() {
             let batch = &slices[..slices.len().min(SLICES_MAX)];
-            let written = match &self.faults {
-                None => rustix::io::pwritev(&*self.file, batch, position),
-                Some((faults, path)) => match faults.clip_write(path, batch)? {
-                    None => rustix::io::pwritev(&*self.file, batch, position),
-                    Some(clipped) => rustix::io::pwrite(&*self.file, &clipped, position),
-                },
+            let written = match &self.watched {
+                None => rustix::io::pwritev(&*self.file, batch, position).map_err(io::Error::from),
+                Some(watched) => watched.write(&self.file, batch, position),
             };
             match written {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -221,8 +313,8 @@ impl File {
                     position += count as u64;
                     IoSlice::advance_slices(&mut slices, count);
                 }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -231,19 +323,29 @@ impl File {
     /// Cuts or extends the file to `size` bytes.
     pub fn set_size(&self, size: u64) -> io::Result<()> {
         self.check(Op::SetSize)?;
-        self.file.set_len(size)
+        self.file.set_len(size)?;
+        if let Some((disk, node)) = self.watched.as_ref().and_then(|watched| watched.node()) {
+            disk.resized(node, size);
+        }
+        Ok(())
     }
 
     /// Waits until all written data would survive a loss of power.
     pub fn sync_data(&self) -> io::Result<()> {
         self.check(Op::SyncData)?;
-        self.file.sync_data()
+        match self.watched.as_ref().and_then(|watched| watched.node()) {
+            Some((disk, node)) => {
+                disk.synced(node);
+                Ok(())
+            }
+            None => self.file.sync_data(),
+        }
     }
 
     fn check(&self, op: Op) -> io::Result<()> {
-        match &self.faults {
+        match &self.watched {
             None => Ok(()),
-            Some((faults, path)) => faults.check(op, path),
+            Some(watched) => watched.double.check(op, &watched.path),
         }
     }
 }
@@ -252,143 +354,6 @@ impl fmt::Debug for File {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("File").field(&self.file).finish()
     }
-}
-
-/// A kind of call that can be made to fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Op {
-    Open,
-    Create,
-    Rename,
-    Remove,
-    Read,
-    Write,
-    SetSize,
-    SyncData,
-    SyncDir,
-}
-
-/// What happens to a call that a plan catches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// It fails with this error and does nothing.
-    Error(io::ErrorKind),
-    /// A write puts down at most this many bytes and reports so; other calls are left alone.
-    Short(usize),
-}
-
-/// A plan of which calls fail. Shared by a test and the [`Fs`] it handed out.
-#[derive(Debug, Default)]
-pub struct Faults {
-    plan: Mutex<Plan>,
-}
-
-#[derive(Debug, Default)]
-struct Plan {
-    rules: Vec<Rule>,
-    space_left: Option<u64>,
-    calls: Vec<(Op, PathBuf)>,
-}
-
-#[derive(Debug)]
-struct Rule {
-    op: Op,
-    path_part: String,
-    fault: Fault,
-    times_left: usize,
-}
-
-impl Faults {
-    pub fn new() -> Arc<Self> {
-        Arc::default()
-    }
-
-    /// The next `times` calls of kind `op` on paths that contain `path_part` meet `fault`. Earlier rules go first.
-    pub fn plan(&self, op: Op, path_part: &str, fault: Fault, times: usize) {
-        self.plan.lock().rules.push(Rule {
-            op,
-            path_part: path_part.to_string(),
-            fault,
-            times_left: times,
-        });
-    }
-
-    /// From now on only `bytes` more fit; what exceeds them fails as on a full disk, after writing what fits.
-    pub fn limit_space(&self, bytes: u64) {
-        self.plan.lock().space_left = Some(bytes);
-    }
-
-    /// Drops every rule and limit.
-    pub fn heal(&self) {
-        let mut plan = self.plan.lock();
-        plan.rules.clear();
-        plan.space_left = None;
-    }
-
-    /// How many calls of kind `op` went to paths that contain `path_part`.
-    pub fn calls(&self, op: Op, path_part: &str) -> usize {
-        let plan = self.plan.lock();
-        plan.calls
-            .iter()
-            .filter(|(called, path)| *called == op && contains(path, path_part))
-            .count()
-    }
-
-    fn space_left(&self) -> Option<u64> {
-        self.plan.lock().space_left
-    }
-
-    fn check(&self, op: Op, path: &Path) -> io::Result<()> {
-        let mut plan = self.plan.lock();
-        plan.calls.push((op, path.to_path_buf()));
-        match plan.meet(op, path) {
-            Some(Fault::Error(kind)) => Err(kind.into()),
-            Some(Fault::Short(_)) | None => Ok(()),
-        }
-    }
-
-    /// What a write may put down: `None` for all of it, or the bytes that fit.
-    fn clip_write(&self, path: &Path, slices: &[IoSlice<'_>]) -> io::Result<Option<Vec<u8>>> {
-        let mut plan = self.plan.lock();
-        plan.calls.push((Op::Write, path.to_path_buf()));
-        let asked: usize = slices.iter().map(|slice| slice.len()).sum();
-        let mut allowed = match plan.meet(Op::Write, path) {
-            Some(Fault::Error(kind)) => return Err(kind.into()),
-            Some(Fault::Short(bytes)) => bytes.min(asked),
-            None => asked,
-        };
-        if let Some(left) = &mut plan.space_left {
-            if *left == 0 && asked > 0 {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
-            allowed = allowed.min(usize::try_from(*left).unwrap_or(usize::MAX));
-            *left -= allowed as u64;
-        }
-        if allowed == asked {
-            return Ok(None);
-        }
-        let mut clipped: Vec<u8> = Vec::with_capacity(allowed);
-        for slice in slices {
-            let room = allowed - clipped.len();
-            clipped.extend_from_slice(&slice[..slice.len().min(room)]);
-        }
-        Ok(Some(clipped))
-    }
-}
-
-impl Plan {
-    fn meet(&mut self, op: Op, path: &Path) -> Option<Fault> {
-        let rule = self
-            .rules
-            .iter_mut()
-            .find(|rule| rule.op == op && rule.times_left > 0 && contains(path, &rule.path_part))?;
-        rule.times_left -= 1;
-        Some(rule.fault)
-    }
-}
-
-fn contains(path: &Path, part: &str) -> bool {
-    path.to_string_lossy().contains(part)
 }
 
 #[cfg(test)]

@@ -7,11 +7,15 @@
 //! A failure prints its seed; `STREAMLINE_SEED=… cargo test --test property` runs that one again, and
 //! `STREAMLINE_CASES=1000` runs that many.
 
+#[path = "support/random.rs"]
+mod random;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use random::Random;
 use streamline::clock::{Clock, ManualClock};
 use streamline::config::{Durability, TopicConfig};
 use streamline::fs::{Fault, Faults, Fs, Op};
@@ -28,34 +32,6 @@ const CASES: u64 = 12;
 const OPERATIONS: usize = 120;
 const START_MS: i64 = 1_700_000_000_000;
 const RETENTION_MS: i64 = 100_000;
-
-/// xorshift64*: small, seeded, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        (self.next() >> 11) % limit.max(1)
-    }
-
-    fn between(&mut self, low: i64, high: i64) -> i64 {
-        low + self.below((high - low + 1) as u64) as i64
-    }
-
-    fn one_in(&mut self, chances: u64) -> bool {
-        self.below(chances) == 0
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u64) as usize]
-    }
-}
 
 #[derive(Debug, Clone, PartialEq)]
 struct ModelRecord {
@@ -111,7 +87,7 @@ struct Run {
 
 impl Run {
     fn new(seed: u64) -> Self {
-        let mut random = Random(seed | 1);
+        let mut random = Random::new(seed);
         let dir = tempfile::tempdir().unwrap();
         let clock = ManualClock::at_ms(START_MS);
         let faults = Faults::new();

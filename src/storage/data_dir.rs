@@ -26,6 +26,7 @@ use crate::fs::Fs;
 pub(super) const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 pub(super) const LOG_STARTS: &str = "log-start-offset-checkpoint";
 pub(super) const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
+pub(super) const PARTITION_METADATA: &str = "partition.metadata";
 const BOOT: &str = ".streamline-boot";
 
 /// The longest file name that file systems take.
@@ -50,7 +51,7 @@ impl Topics {
             let Some((topic, number)) = parse_dir_name(&name) else {
                 continue;
             };
-            let id = checkpoint::read_partition_metadata(&fs, &path.join("partition.metadata"))?;
+            let id = checkpoint::read_partition_metadata(&fs, &path.join(PARTITION_METADATA))?;
             if id.is_none() && !holds_log(&path)? {
                 continue;
             }
@@ -104,8 +105,12 @@ impl LastRun {
             fs.sync_dir(data_dir).during("synchronise", data_dir)?;
         }
         let boot = data_dir.join(BOOT);
-        let boot_now = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let boot_now = fs.boot_id();
         let boot_then = fs.read(&boot).unwrap_or_default();
+        if boot_then.is_empty() {
+            // Nobody may have said yet that the directory itself has to survive a loss of power.
+            sync_parents(fs, data_dir)?;
+        }
         let same_boot = !boot_now.is_empty() && boot_now == boot_then;
         if !same_boot {
             fs.write_atomically(&boot, &boot_now)
@@ -119,6 +124,19 @@ impl LastRun {
             log_starts: read(LOG_STARTS)?.unwrap_or_default(),
         })
     }
+}
+
+/// Makes the directory's own name survive a loss of power, and those of the directories it lies in. What may not be
+/// read, somebody else has made and looks after.
+fn sync_parents(fs: &Fs, data_dir: &Path) -> Result<(), Error> {
+    let data_dir = data_dir.canonicalize().during("look at", data_dir)?;
+    for parent in data_dir.ancestors().skip(1) {
+        match fs.sync_dir(parent) {
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => break,
+            other => other.during("synchronise", parent)?,
+        }
+    }
+    Ok(())
 }
 
 /// `TOPIC-PARTITION.ID-why`, cut so that file systems take it.

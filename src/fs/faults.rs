@@ -1,0 +1,143 @@
+//! A plan of which calls to the file system fail, fall short, or find no room.
+//!
+//! The plan remembers every call it was asked about, so that a test can tell that a failed call was not retried.
+
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+/// A kind of call that can be made to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Op {
+    Open,
+    Create,
+    Rename,
+    Remove,
+    Read,
+    Write,
+    SetSize,
+    SyncData,
+    SyncDir,
+}
+
+/// What happens to a call that a plan catches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It fails with this error and does nothing.
+    Error(io::ErrorKind),
+    /// A write puts down at most this many bytes and reports so; other calls are left alone.
+    Short(usize),
+}
+
+/// A plan of which calls fail. Shared by a test and the [`Fs`] it handed out.
+#[derive(Debug, Default)]
+pub struct Faults {
+    plan: Mutex<Plan>,
+}
+
+#[derive(Debug, Default)]
+struct Plan {
+    rules: Vec<Rule>,
+    space_left: Option<u64>,
+    calls: Vec<(Op, PathBuf)>,
+}
+
+#[derive(Debug)]
+struct Rule {
+    op: Op,
+    path_part: String,
+    fault: Fault,
+    times_left: usize,
+}
+
+impl Faults {
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// The next `times` calls of kind `op` on paths that contain `path_part` meet `fault`. Earlier rules go first.
+    pub fn plan(&self, op: Op, path_part: &str, fault: Fault, times: usize) {
+        self.plan.lock().rules.push(Rule {
+            op,
+            path_part: path_part.to_string(),
+            fault,
+            times_left: times,
+        });
+    }
+
+    /// From now on only `bytes` more fit; what exceeds them fails as on a full disk, after writing what fits.
+    pub fn limit_space(&self, bytes: u64) {
+        self.plan.lock().space_left = Some(bytes);
+    }
+
+    /// Drops every rule and limit.
+    pub fn heal(&self) {
+        let mut plan = self.plan.lock();
+        plan.rules.clear();
+        plan.space_left = None;
+    }
+
+    /// How many calls of kind `op` went to paths that contain `path_part`.
+    pub fn calls(&self, op: Op, path_part: &str) -> usize {
+        let plan = self.plan.lock();
+        plan.calls
+            .iter()
+            .filter(|(called, path)| *called == op && contains(path, path_part))
+            .count()
+    }
+
+    pub(super) fn space_left(&self) -> Option<u64> {
+        self.plan.lock().space_left
+    }
+
+    pub(super) fn check(&self, op: Op, path: &Path) -> io::Result<()> {
+        let mut plan = self.plan.lock();
+        plan.calls.push((op, path.to_path_buf()));
+        match plan.meet(op, path) {
+            Some(Fault::Error(kind)) => Err(kind.into()),
+            Some(Fault::Short(_)) | None => Ok(()),
+        }
+    }
+
+    /// The bytes that a write may put down.
+    pub(super) fn clip_write(&self, path: &Path, slices: &[IoSlice<'_>]) -> io::Result<Vec<u8>> {
+        let mut plan = self.plan.lock();
+        plan.calls.push((Op::Write, path.to_path_buf()));
+        let asked: usize = slices.iter().map(|slice| slice.len()).sum();
+        let mut allowed = match plan.meet(Op::Write, path) {
+            Some(Fault::Error(kind)) => return Err(kind.into()),
+            Some(Fault::Short(bytes)) => bytes.min(asked),
+            None => asked,
+        };
+        if let Some(left) = &mut plan.space_left {
+            if *left == 0 && asked > 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            allowed = allowed.min(usize::try_from(*left).unwrap_or(usize::MAX));
+            *left -= allowed as u64;
+        }
+        let mut clipped: Vec<u8> = Vec::with_capacity(allowed);
+        for slice in slices {
+            let room = allowed - clipped.len();
+            clipped.extend_from_slice(&slice[..slice.len().min(room)]);
+        }
+        Ok(clipped)
+    }
+}
+
+impl Plan {
+    fn meet(&mut self, op: Op, path: &Path) -> Option<Fault> {
+        let rule = self
+            .rules
+            .iter_mut()
+            .find(|rule| rule.op == op && rule.times_left > 0 && contains(path, &rule.path_part))?;
+        rule.times_left -= 1;
+        Some(rule.fault)
+    }
+}
+
+fn contains(path: &Path, part: &str) -> bool {
+    path.to_string_lossy().contains(part)
+}
