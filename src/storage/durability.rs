@@ -88,7 +88,8 @@ impl Tail {
             promised: VecDeque::new(),
             promised_end: durable,
             unsynced: Vec::new(),
-            directory_changed: durable < end.offset || end.offset == 0,
+            // Whoever made the files, or took some away, may not have lived to have that synchronised.
+            directory_changed: true,
             syncing: false,
             waiters: Vec::new(),
             failure: None,

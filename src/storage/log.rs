@@ -5,7 +5,7 @@
 //!
 //! A log knows nothing of producers, durability or who reads. What it promises: a failed append leaves it as it was.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::error::Error;
 use super::index::{IndexedBatch, SparseIndex};
 use super::segment::{REBUILT_INTERVAL_BYTES, Segment};
 use crate::config::TopicConfig;
-use crate::fs::Fs;
+use crate::fs::{File, Fs};
 use crate::record::RecordBatch;
 
 /// The largest distance between offsets of one segment: indexes hold 32 bits, of which Kafka uses 31.
@@ -94,22 +94,17 @@ impl Log {
         }
     }
 
-    /// Starts a new segment at the log's end if the active one is full, old, or cannot hold the batches. Returns the
-    /// segment that was closed.
-    pub fn roll_if_due(
+    /// Whether the active segment is full, old, or cannot hold the batches.
+    pub fn is_roll_due(
         &self,
         writer: &mut Writer,
         batches: &[RecordBatch],
         config: &TopicConfig,
-    ) -> Result<Option<Arc<Segment>>, Error> {
+    ) -> Result<bool, Error> {
         self.make_ready(writer)?;
-        if writer.position == 0 || !self.is_roll_due(writer, batches, config) {
-            return Ok(None);
+        if writer.position == 0 {
+            return Ok(false);
         }
-        self.roll(writer).map(Some)
-    }
-
-    fn is_roll_due(&self, writer: &Writer, batches: &[RecordBatch], config: &TopicConfig) -> bool {
         let active = self.active();
         let bytes: usize = batches.iter().map(RecordBatch::size_bytes).sum();
         let count: i64 = batches.iter().map(offsets_in).sum();
@@ -125,11 +120,11 @@ impl Log {
         });
         let end = writer.position + bytes as u64;
         let last_relative = writer.next_offset + count - 1 - active.base_offset;
-        is_old
+        Ok(is_old
             || end > config.segment_bytes as u64
             || end > SEGMENT_BYTES_LIMIT
             || last_relative > RELATIVE_OFFSET_MAX
-            || active.index_bytes() + 12 > config.segment_index_bytes as usize
+            || active.index_bytes() + 12 > config.segment_index_bytes as usize)
     }
 
     /// Closes the active segment and starts an empty one at the log's end.
@@ -189,7 +184,7 @@ impl Log {
         let file = segment.file()?;
         let path = segment.log_path();
         if let Err(failure) = file.write_all_vectored_at(&mut slices, start) {
-            if let Err(error) = file.set_size(start) {
+            if let Err(error) = take_back(&file, start) {
                 error!(path = %path.display(), position = start, %error,
                     "a failed append could not be taken back");
                 writer.broken = true;
@@ -311,6 +306,16 @@ impl Log {
             .collect();
         *self.segments.write() = list.into();
     }
+}
+
+/// Cuts off what a failed append has written. The disk has to know of it before anything else is written there: of
+/// several batches the first may be whole, and would be back after a loss of power.
+fn take_back(file: &File, start: u64) -> io::Result<()> {
+    if file.size()? > start {
+        file.set_size(start)?;
+        file.sync_data()?;
+    }
+    Ok(())
 }
 
 fn offsets_in(batch: &RecordBatch) -> i64 {

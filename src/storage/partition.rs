@@ -29,7 +29,7 @@ use super::error::{Error, IoContext};
 use super::log::{Log, Writer, Written};
 use super::producer_state::{ProducerState, Verdict};
 use super::recovery::{Opened, Producers};
-use super::segment::{Segment, file_path};
+use super::segment::file_path;
 use super::topics::TopicInfo;
 use crate::config::{Durability, TopicConfig};
 use crate::record::{RecordBatch, Records};
@@ -128,9 +128,6 @@ pub struct Partition {
 struct PartitionWriter {
     log: Writer,
     producers: Producers,
-    /// The active segment was begun without a snapshot of the producers as they were then. Nothing is appended before
-    /// there is one: recovery could not tell retries of batches whose segments have been deleted.
-    snapshot_due: bool,
 }
 
 impl Partition {
@@ -157,7 +154,6 @@ impl Partition {
             writer: Mutex::new(PartitionWriter {
                 log: log.writer(opened.end.offset),
                 producers: opened.producers,
-                snapshot_due: false,
             }),
             environment,
             log,
@@ -290,10 +286,9 @@ impl Partition {
         config: &TopicConfig,
     ) -> Result<Written, Error> {
         let leader_epoch = self.epochs()?.current();
-        if let Some(closed) = self.log.roll_if_due(&mut writer.log, batches, config)? {
-            self.after_roll(writer, closed);
+        if self.log.is_roll_due(&mut writer.log, batches, config)? {
+            self.roll(writer)?;
         }
-        self.write_due_snapshot(writer)?;
         self.log
             .append(&mut writer.log, batches, leader_epoch, config)
     }
@@ -335,17 +330,14 @@ impl Partition {
         }
     }
 
-    fn after_roll(&self, writer: &mut PartitionWriter, closed: Arc<Segment>) {
+    /// Closes the active segment and begins another. The snapshot of the producers as they are there comes first, so
+    /// that no loss of power leaves the segment without it: recovery takes a segment without one for the word that no
+    /// producer was known, and could not tell retries of batches that lie before it.
+    fn roll(&self, writer: &mut PartitionWriter) -> Result<(), Error> {
+        let offset = writer.log.next_offset;
+        self.write_snapshot(writer, offset)?;
+        let closed = self.log.roll(&mut writer.log)?;
         self.tail.lock().rolled(closed, self.log.active());
-        writer.snapshot_due = true;
-    }
-
-    fn write_due_snapshot(&self, writer: &mut PartitionWriter) -> Result<(), Error> {
-        if writer.snapshot_due {
-            let offset = writer.log.next_offset;
-            self.write_snapshot(writer, offset)?;
-            writer.snapshot_due = false;
-        }
         Ok(())
     }
 
@@ -390,6 +382,9 @@ impl Partition {
             if path.as_ref().is_none_or(|path| *path == file_path(&self.log.dir, offset, "snapshot")));
         if !untouched {
             self.write_snapshot(&mut writer, offset)?;
+            let dir = &self.log.dir;
+            let fs = &self.environment.fs;
+            fs.sync_dir(dir).during("synchronise", dir)?;
         }
         let active = self.log.active();
         if active.has_index() && active.size() > 0 {

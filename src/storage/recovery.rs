@@ -87,6 +87,8 @@ struct Listing {
     logs: BTreeSet<i64>,
     indexes: BTreeSet<i64>,
     snapshots: BTreeSet<i64>,
+    /// Segments that damage was taken out of.
+    mended: BTreeSet<i64>,
     epochs: bool,
     leftovers: Vec<PathBuf>,
 }
@@ -113,6 +115,7 @@ impl Listing {
                 "log" => listing.logs.insert(base),
                 "index" => listing.indexes.insert(base),
                 "snapshot" => listing.snapshots.insert(base),
+                aside if aside.ends_with(".damaged") => listing.mended.insert(base),
                 _ => continue,
             };
         }
@@ -313,6 +316,10 @@ impl<'a> Recovery<'a> {
             end = kept.1;
             segments.push(Arc::new(kept.0));
         }
+        if cut {
+            // As with the cut itself: segments that came back would go on from records they never followed.
+            self.fs.sync_dir(self.dir).during("synchronise", self.dir)?;
+        }
         let segments = self.finish_tail(segments, &mut end, point)?;
         self.remove_odd_snapshots(&segments, end)?;
         let last = segments.last().expect("finish_tail leaves one");
@@ -359,6 +366,17 @@ impl<'a> Recovery<'a> {
         self.report.segments_read += 1;
         self.report.bytes_read += size;
         mend_epochs(segment, &inspected)?;
+        // What follows begins later, too, where damage was taken out, and where the log was made to go on after records
+        // that somebody had deleted.
+        let log_start = self.before.log_start.unwrap_or(0);
+        let ends_early = following
+            .is_some_and(|next| inspected.next_offset < next && log_start < next)
+            && !self.listing.mended.contains(&segment.base_offset);
+        if ends_early && inspected.tail.is_none() && inspected.next_offset >= open_from {
+            warn!(path = %segment.log_path().display(), offset = inspected.next_offset,
+                "the end of a segment was lost with the power, and what follows it goes");
+            *cut = true;
+        }
         let ends_log =
             |tail: &&Damage| tail.offset >= open_from || (tail.offset >= point && is_last);
         let Some(cut_at) = inspected.tail.as_ref().filter(ends_log).cloned() else {
@@ -389,9 +407,11 @@ impl<'a> Recovery<'a> {
             "cutting off records that an interrupted write left incomplete"
         );
         self.report.bytes_truncated += size - cut_at.range.start;
-        segment
-            .file()?
-            .set_size(cut_at.range.start)
+        // The disk has to know of the cut before anything is written there: whole batches of the lost past that happen
+        // to lie where the new ones end would go on from them.
+        let file = segment.file()?;
+        file.set_size(cut_at.range.start)
+            .and_then(|()| file.sync_data())
             .during("truncate", path)?;
         let shorter = match inspected.damages.is_empty() {
             true => Segment::found(self.fs, self.dir, segment.base_offset, cut_at.range.start),

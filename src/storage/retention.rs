@@ -9,24 +9,22 @@ use super::error::Error;
 use super::segment::Segment;
 use crate::config::TopicConfig;
 
-/// How many segments at the front have to go.
+/// How many segments at the front have to go, of a log that ends at `log_end`.
 pub(super) fn expired(
     segments: &[Arc<Segment>],
     high_watermark: i64,
+    log_end: i64,
     config: &TopicConfig,
     now_ms: i64,
 ) -> Result<usize, Error> {
     let by_time = expired_by_time(segments, config.retention_ms, now_ms)?;
     let count = by_time.max(exceeding(segments, config.retention_bytes));
-    let seen = segments
-        .windows(2)
-        .take_while(|pair| pair[1].base_offset <= high_watermark)
+    let ends = segments.iter().skip(1).map(|next| next.base_offset);
+    let seen = ends
+        .chain([log_end])
+        .take_while(|end| *end <= high_watermark)
         .count();
-    // The active segment may only go if all of it has been seen; what rolls it checks nothing else.
-    match count == segments.len() && seen + 1 == segments.len() {
-        true => Ok(count),
-        false => Ok(count.min(seen)),
-    }
+    Ok(count.min(seen))
 }
 
 fn expired_by_time(

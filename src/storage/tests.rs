@@ -668,6 +668,19 @@ fn retention_by_time_takes_whole_segments_and_at_last_the_active_one() {
 }
 
 #[test]
+fn retention_leaves_what_nobody_could_see_yet() {
+    let fixture = Fixture::new(&[("retention.ms", "1000")]);
+    let partition = fixture.partition();
+    let appended = partition.append(vec![batch(&["a"])], ACKS_ALL).unwrap();
+    let later = NOW_MS + 60_000;
+    fixture.topics.retain(later);
+    assert_eq!(partition.offsets().log_start, 0);
+    block_on(partition.wait_durable(appended.last_offset + 1)).unwrap();
+    fixture.topics.retain(later);
+    assert_eq!(partition.offsets().log_start, 1);
+}
+
+#[test]
 fn retention_by_size_keeps_at_least_the_size_asked_for() {
     let fixture = Fixture::new(&[("segment.bytes", "400"), ("retention.bytes", "1000")]);
     for _ in 0..40 {

@@ -10,7 +10,9 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::checkpoint::{self, LeaderEpochs, Offsets};
-use super::data_dir::{CLEAN_SHUTDOWN, LOG_STARTS, LastRun, RECOVERY_POINTS, directories, renamed};
+use super::data_dir::{
+    CLEAN_SHUTDOWN, LOG_STARTS, LastRun, PARTITION_METADATA, RECOVERY_POINTS, directories, renamed,
+};
 use super::environment::{Environment, LogStarts};
 use super::error::{Error, IoContext};
 use super::health::Health;
@@ -20,7 +22,7 @@ use super::recovery::{self, Before, Report};
 use super::stats::StorageCounters;
 use crate::clock::Clock;
 use crate::config::{Durability, TopicConfig};
-use crate::fs::Fs;
+use crate::fs::{File, Fs};
 use crate::metrics::{Metrics, TopicCounters};
 
 /// How often recovery points are written while the server runs.
@@ -298,7 +300,7 @@ impl Topics {
     /// Sees to it that the directory exists and belongs to the topic with this id.
     fn prepare_dir(&self, dir: &Path, id: Uuid) -> Result<(), Error> {
         let fs = &self.environment.fs;
-        let metadata = dir.join("partition.metadata");
+        let metadata = dir.join(PARTITION_METADATA);
         match checkpoint::read_partition_metadata(fs, &metadata)? {
             Some(found) if found == id => return Ok(()),
             Some(found) => {
@@ -310,9 +312,14 @@ impl Topics {
             None => {}
         }
         fs.create_dir_all(dir).during("create", dir)?;
-        write_small(fs, &metadata, &checkpoint::partition_metadata_text(id))?;
+        // Before there are records: if they outlived the id of their topic, one that gets the name of a deleted one could
+        // find itself with the old one's records.
+        write_small(fs, &metadata, &checkpoint::partition_metadata_text(id))?
+            .sync_data()
+            .during("synchronise", &metadata)?;
         let epochs = dir.join("leader-epoch-checkpoint");
         if !epochs.exists() {
+            // Without this one a log has the one epoch it speaks of.
             write_small(fs, &epochs, &LeaderEpochs::new().to_text())?;
         }
         Ok(())
@@ -509,13 +516,12 @@ impl Topics {
             };
             let limit_ms = partition.topic().config().flush_ms;
             let limit = Duration::from_millis(u64::try_from(limit_ms).unwrap_or(0));
+            // Taken off the list before it is looked at: an append that comes in between puts it there again.
+            partition.dequeued();
             match partition.unsynced_since() {
-                None => partition.dequeued(),
-                Some(since) if now.saturating_sub(since) >= limit => {
-                    partition.dequeued();
-                    due.push(partition);
-                }
-                Some(_) => self.environment.unsynced.lock().push(weak),
+                None => {}
+                Some(since) if now.saturating_sub(since) >= limit => due.push(partition),
+                Some(_) => self.environment.note_unsynced(&partition),
             }
         }
         let flushed = in_parallel(due.len(), |place| {
@@ -611,8 +617,10 @@ impl Registry {
     }
 }
 
-/// Writes a small file that can be made again if a crash loses it.
-fn write_small(fs: &Fs, path: &Path, text: &str) -> Result<(), Error> {
+/// Writes a small file, without waiting for the disk.
+fn write_small(fs: &Fs, path: &Path, text: &str) -> Result<File, Error> {
     let file = fs.create(path).during("create", path)?;
-    file.write_all_at(text.as_bytes(), 0).during("write", path)
+    file.write_all_at(text.as_bytes(), 0)
+        .during("write", path)?;
+    Ok(file)
 }

@@ -84,19 +84,20 @@ impl Partition {
         }
         self.timed_sync(active)?;
         if directory {
-            let dir = &self.log.dir;
-            self.environment
-                .fs
-                .sync_dir(dir)
-                .during("synchronise", dir)?;
-            if let Some(parent) = dir.parent() {
-                self.environment
-                    .fs
-                    .sync_dir(parent)
-                    .during("synchronise", parent)?;
-            }
+            self.synchronise_names()?;
         }
         Ok(())
+    }
+
+    /// Makes the names of the log's files survive, and the log's own.
+    fn synchronise_names(&self) -> Result<(), Error> {
+        let fs = &self.environment.fs;
+        let dir = &self.log.dir;
+        fs.sync_dir(dir).during("synchronise", dir)?;
+        match dir.parent() {
+            Some(parent) => fs.sync_dir(parent).during("synchronise", parent),
+            None => Ok(()),
+        }
     }
 
     fn timed_sync(&self, segment: &Segment) -> Result<(), Error> {

@@ -72,11 +72,11 @@ impl Partition {
             state.expire(now_ms.saturating_sub(self.environment.producer_id_expiration_ms));
         }
         let (_, visible) = self.readable_now();
-        let count = retention::expired(&self.log.segments(), visible.offset, &config, now_ms)?;
-        let all = self.log.segments().len();
-        if count == all {
-            let closed = self.log.roll(&mut writer.log)?;
-            self.after_roll(&mut writer, closed);
+        let segments = self.log.segments();
+        let log_end = writer.log.next_offset;
+        let count = retention::expired(&segments, visible.offset, log_end, &config, now_ms)?;
+        if count == segments.len() {
+            self.roll(&mut writer)?;
         }
         let bytes = self.remove_front(count)?;
         Ok((count as u64, bytes))
@@ -112,8 +112,7 @@ impl Partition {
         if is_sought(&&self.log.active()) && self.log.active().size() > 0 {
             // Positions in the active segment are known in many places; a closed one can be exchanged.
             self.flush()?;
-            let closed = self.log.roll(&mut writer.log)?;
-            self.after_roll(&mut writer, closed);
+            self.roll(&mut writer)?;
         }
         let segments = self.log.segments();
         let Some(place) = segments.iter().position(|segment| is_sought(&segment)) else {
