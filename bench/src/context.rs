@@ -47,6 +47,8 @@ pub struct Context {
     pub server: PathBuf,
     pub peers: Peers,
     work: PathBuf,
+    /// Where files cost nothing to make and to remove.
+    memory: PathBuf,
     /// Command lines by what they started.
     commands: RefCell<BTreeMap<String, String>>,
     topics: Cell<u32>,
@@ -54,12 +56,19 @@ pub struct Context {
 }
 
 impl Context {
-    pub fn new(effort: Effort, server: PathBuf, peers: Peers, work: &Path) -> Context {
+    pub fn new(
+        effort: Effort,
+        server: PathBuf,
+        peers: Peers,
+        work: &Path,
+        memory: &Path,
+    ) -> Context {
         Context {
             effort,
             server,
             peers,
             work: work.to_owned(),
+            memory: memory.to_owned(),
             commands: RefCell::default(),
             topics: Cell::new(0),
             began: Instant::now(),
@@ -69,6 +78,11 @@ impl Context {
     /// A new directory that is gone when dropped, on the same file system as every other.
     pub fn directory(&self) -> Result<tempfile::TempDir> {
         Ok(tempfile::tempdir_in(&self.work)?)
+    }
+
+    /// The same in memory, for what is not about the disk: removing ten thousand partitions from one may take a minute.
+    pub fn memory_directory(&self) -> Result<tempfile::TempDir> {
+        Ok(tempfile::tempdir_in(&self.memory)?)
     }
 
     /// The name of a topic that nobody has used; all are equally long.
@@ -92,7 +106,9 @@ impl Context {
             .chain(command.get_args())
             .map(|word| word.to_string_lossy().into_owned());
         let line = words.collect::<Vec<_>>().join(" ");
-        let line = line.replace(&*self.work.to_string_lossy(), "WORK");
+        let line = line
+            .replace(&*self.work.to_string_lossy(), "WORK")
+            .replace(&*self.memory.to_string_lossy(), "WORK");
         self.commands
             .borrow_mut()
             .entry(what.to_owned())

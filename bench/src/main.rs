@@ -22,7 +22,7 @@ mod rows;
 mod stats;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
@@ -47,10 +47,11 @@ use rows::Row;
                   cargo run -p bench --release -- list           which rows there are\n  \
                   cargo run -p bench --release -- quick          the rows for every day, in five minutes\n  \
                   cargo run -p bench --release -- all            every row, in less than an hour\n  \
+                  cargo run -p bench --release -- fetch-peers    all peers beforehand; builds Nisshi, in 15 minutes\n  \
                   cargo run -p bench --release -- produce-lean   one row, with all its pairs"
 )]
 struct Arguments {
-    /// `all`, `quick`, `list`, or names of rows.
+    /// `all`, `quick`, `list`, `fetch-peers`, or names of rows.
     #[arg(required = true, value_name = "WHAT")]
     what: Vec<String>,
 
@@ -73,6 +74,10 @@ struct Arguments {
     /// A server to measure instead of the one built here and now.
     #[arg(long, value_name = "PROGRAM")]
     server: Option<PathBuf>,
+
+    /// Nisshi's program, instead of the one that `fetch-peers` has built.
+    #[arg(long, value_name = "PROGRAM")]
+    nisshi: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -96,6 +101,14 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         list();
         return Ok(ExitCode::SUCCESS);
     }
+    let peers = Peers::new(
+        &target_folder()?.join("bench-peers"),
+        arguments.nisshi.clone(),
+    );
+    if arguments.what == ["fetch-peers"] {
+        peers.fetch_all();
+        return Ok(ExitCode::SUCCESS);
+    }
     let rows = chosen(&arguments.what)?;
     let effort = effort(arguments)?;
     let server = match &arguments.server {
@@ -112,15 +125,11 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     let work = tempfile::Builder::new()
         .prefix("run-")
         .tempdir_in(work_parent.canonicalize()?)?;
-    process::end_all_on_signal(work.path())?;
+    let memory = memory_folder(work.path())?;
+    process::end_all_on_signal(vec![work.path().to_owned(), memory.path().to_owned()])?;
     let began = Instant::now();
     let machine = machine::facts(work.path());
-    let context = Context::new(
-        effort,
-        server,
-        Peers::new(&target_folder()?.join("bench-peers")),
-        work.path(),
-    );
+    let context = Context::new(effort, server, peers, work.path(), memory.path());
     let measured: Vec<Measured> = rows.into_iter().map(|row| measure(&context, row)).collect();
     let frame = Frame {
         call: format!(
@@ -240,4 +249,13 @@ fn target_folder() -> Result<PathBuf> {
         .nth(2)
         .context("the program lies in a target folder")?;
     Ok(target.to_owned())
+}
+
+/// A folder in memory, or else one on the disk.
+fn memory_folder(work: &Path) -> Result<tempfile::TempDir> {
+    let shared = Path::new("/dev/shm");
+    let parent = if shared.is_dir() { shared } else { work };
+    Ok(tempfile::Builder::new()
+        .prefix("streamline-bench-")
+        .tempdir_in(parent)?)
 }

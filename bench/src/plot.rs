@@ -94,14 +94,19 @@ impl Axis {
 
     fn label(&self, place: f64) -> String {
         let value = if self.log { 10f64.powf(place) } else { place };
-        if value == 0.0 {
-            "0".to_owned()
-        } else if value.abs() >= 1e6 {
-            format!("{} M", digits(value / 1e6))
+        let short = |value: f64| {
+            let text = digits(value);
+            match text.contains('.') {
+                true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+                false => text,
+            }
+        };
+        if value.abs() >= 1e6 {
+            format!("{} M", short(value / 1e6))
         } else if value.abs() >= 1e3 {
-            format!("{} k", digits(value / 1e3))
+            format!("{} k", short(value / 1e3))
         } else {
-            digits(value)
+            short(value)
         }
     }
 }
@@ -175,11 +180,11 @@ pub fn write_targets(path: &Path, comparisons: &[&Comparison]) -> Result<()> {
             let value = comparison.value();
             let met = match comparison.target {
                 Target::AtLeast(limit) => value / limit,
-                // Nothing at all is as good as a thousandth.
-                Target::AtMost(limit) => limit / value.max(limit / 1e3),
+                // Nothing at all is as good as a hundredth.
+                Target::AtMost(limit) => limit / value.max(limit / 1e2),
                 Target::None => return None,
             };
-            Some((comparison.what.clone(), met.clamp(1e-2, 1e3)))
+            Some((comparison.what.clone(), met.clamp(1e-2, 1e2)))
         })
         .collect();
     if bars.is_empty() {

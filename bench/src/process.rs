@@ -161,6 +161,15 @@ impl Process {
         }
     }
 
+    /// Waits until it ends by itself.
+    pub fn wait(mut self) -> Result<ExitStatus> {
+        let status = self.child.wait()?;
+        if !status.success() {
+            eprintln!("{}{}", self.name, self.log_end());
+        }
+        Ok(status)
+    }
+
     /// Asks it to end, and waits. Killed when it does not.
     pub fn stop(mut self, limit: Duration) -> Result<ExitStatus> {
         signal(&self.child, Signal::TERM);
@@ -194,9 +203,8 @@ fn signal(child: &Child, signal: Signal) {
     }
 }
 
-/// From now on, SIGINT and SIGTERM end every process that was started, remove `work`, and end the harness.
-pub fn end_all_on_signal(work: &Path) -> Result<()> {
-    let work = work.to_owned();
+/// From now on, SIGINT and SIGTERM end every process that was started, remove `folders`, and end the harness.
+pub fn end_all_on_signal(folders: Vec<PathBuf>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -222,8 +230,10 @@ pub fn end_all_on_signal(work: &Path) -> Result<()> {
                     eprintln!("{name}: {error}");
                 }
             }
-            if let Err(error) = fs::remove_dir_all(&work) {
-                eprintln!("{}: {error}", work.display());
+            for folder in &folders {
+                if let Err(error) = fs::remove_dir_all(folder) {
+                    eprintln!("{}: {error}", folder.display());
+                }
             }
             std::process::exit(130);
         })?;

@@ -12,6 +12,7 @@ pub enum Unit {
     CpuSecondsPerRequest,
     /// In MB of 10⁶ bytes; below that in KiB.
     Bytes,
+    Count,
     /// A share, 1.0 being the whole.
     Share,
 }
@@ -26,6 +27,7 @@ impl Unit {
             Unit::CpuSecondsPerGb => format!("{} s/GB", digits(value)),
             Unit::CpuSecondsPerRequest => format!("{} a request", seconds(value)),
             Unit::Bytes => bytes(value),
+            Unit::Count => grouped(value),
             Unit::Share => format!("{} %", digits(value * 100.0)),
         }
     }

@@ -1,7 +1,7 @@
 //! The newest Apache Kafka 4.x: one broker in KRaft mode, with the settings, heap and collector that its own start script
 //! gives it.
 //!
-//! Maven fetches it once into the cache and is asked for a newer one when [`fetch`] is called again.
+//! Maven fetches it once into the cache. A newer one is fetched when the cache is removed.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -9,13 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use ::streamline::protocol::messages::metadata::MetadataRequest;
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
-use super::Server;
+use super::{Server, jmx_exporter, maven, serves};
 use crate::context::Context;
-use crate::loads::lean::Connection;
 use crate::process::Process;
 
 const START_LIMIT: Duration = Duration::from_secs(180);
@@ -61,20 +59,7 @@ pub fn fetch(cache: &Path) -> Result<Kafka> {
     let classpath = folder.join("classpath");
     if !classpath.is_file() {
         eprintln!("fetching Apache Kafka with Maven");
-        fs::create_dir_all(&folder)?;
-        fs::write(folder.join("pom.xml"), POM)?;
-        let unfinished = folder.join("classpath.unfinished");
-        let mut output = std::ffi::OsString::from("-Dmdep.outputFile=");
-        output.push(&unfinished);
-        let status = Command::new("mvn")
-            .args(["-q", "-B", "-f"])
-            .arg(folder.join("pom.xml"))
-            .args(["dependency:build-classpath", "-Dmdep.includeScope=runtime"])
-            .arg(output)
-            .status()
-            .context("mvn cannot be started")?;
-        ensure!(status.success(), "mvn ended with {status}");
-        fs::rename(unfinished, &classpath)?;
+        maven::classpath(&folder, POM, &classpath)?;
     }
     let classpath = fs::read_to_string(classpath)?.trim().to_owned();
     let version = classpath
@@ -93,6 +78,25 @@ pub fn fetch(cache: &Path) -> Result<Kafka> {
 
 /// Starts it in an empty directory with `settings` (lines of server.properties) beyond its defaults.
 pub fn start(context: &Context, settings: &[&str]) -> Result<Server> {
+    let directory = formatted(context, settings)?;
+    start_in(context, directory)
+}
+
+/// The same with the JMX exporter inside, which shows the broker's metrics at the server's `http`.
+pub fn start_observed(context: &Context) -> Result<Server> {
+    let agent = context.peers.jmx_exporter()?;
+    let directory = formatted(context, &[])?;
+    let rules = directory.path().join("rules.yml");
+    fs::write(&rules, jmx_exporter::RULES)?;
+    let [http, _] = free_ports()?;
+    let option = format!("-javaagent:{}={http}:{}", agent.display(), rules.display());
+    let mut server = start_with(context, directory, &[&option])?;
+    server.http = Some(http);
+    Ok(server)
+}
+
+/// A new directory that Kafka takes for its own.
+fn formatted(context: &Context, settings: &[&str]) -> Result<TempDir> {
     let kafka = context.peers.kafka()?;
     let directory = context.directory()?;
     let properties = directory.path().join("server.properties");
@@ -108,18 +112,27 @@ pub fn start(context: &Context, settings: &[&str]) -> Result<Server> {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-    start_in(context, directory)
+    Ok(directory)
 }
 
 /// Starts it on what an earlier one left, with the settings that it had.
 pub fn start_in(context: &Context, directory: TempDir) -> Result<Server> {
+    start_with(context, directory, &[])
+}
+
+fn start_with(context: &Context, directory: TempDir, options: &[&str]) -> Result<Server> {
     let kafka = context.peers.kafka()?;
     let properties = directory.path().join("server.properties");
     let address = listener(&properties)?;
     let mut command = java(kafka);
-    command.args(JAVA).arg("kafka.Kafka").arg(&properties);
+    command
+        .args(JAVA)
+        .args(options)
+        .arg("kafka.Kafka")
+        .arg(&properties);
     let what = format!("Apache Kafka {}", kafka.version);
-    context.note_command(&what, &shown(&properties));
+    let observed = if options.is_empty() { "" } else { ", observed" };
+    context.note_command(&format!("{what}{observed}"), &shown(options, &properties));
     let log = directory.path().join("server.log");
     let mut process = Process::start_logged("Kafka", &mut command, &log)?;
     process.wait_for("broker that serves", START_LIMIT, || serves(address))?;
@@ -139,11 +152,12 @@ fn java(kafka: &Kafka) -> Command {
 }
 
 /// The command line as the report shows it: without the hundred jars.
-fn shown(properties: &Path) -> Command {
+fn shown(options: &[&str], properties: &Path) -> Command {
     let mut command = Command::new("java");
     command
         .args(["-cp", "JARS"])
         .args(JAVA)
+        .args(options)
         .arg("kafka.Kafka")
         .arg(properties);
     command
@@ -188,14 +202,4 @@ fn free_ports() -> Result<[SocketAddr; 2]> {
     ];
     let [broker, controller] = &listeners;
     Ok([broker.local_addr()?, controller.local_addr()?])
-}
-
-/// Whether the broker is a live member of its own cluster.
-fn serves(address: SocketAddr) -> Option<()> {
-    let request = MetadataRequest {
-        topics: Some(Vec::new()),
-        ..Default::default()
-    };
-    let metadata = Connection::open(address).ok()?.call(4, &request).ok()?;
-    (!metadata.brokers.is_empty()).then_some(())
 }

@@ -9,6 +9,7 @@ use crate::context::Context;
 use crate::loads::lean::Connection;
 use crate::loads::{Moved, librdkafka};
 use crate::outcome::{Comparison, Findings, Side, Target};
+use crate::peers::nisshi::{self, Engine};
 use crate::peers::{Server, kafka, streamline};
 use crate::quantity::Unit;
 
@@ -18,13 +19,13 @@ pub const PRODUCE_KAFKA: Row = Row {
     about: "librdkafka produces 1 KiB and 100 B records, against Apache Kafka; both leave them to the page cache",
     quick: false,
     run: |context| {
-        let theirs = kafka::start(context, &[])?;
-        produce(
-            context,
-            &theirs,
-            Target::AtLeast(2.0),
-            Target::AtMost(1.0 / 3.0),
-        )
+        let mut findings = Findings::default();
+        let targets = Targets {
+            speed: Target::AtLeast(2.0),
+            cpu: Target::AtMost(1.0 / 3.0),
+        };
+        produce(context, &mut findings, &against_kafka(context)?, targets)?;
+        Ok(findings)
     },
 };
 
@@ -34,99 +35,188 @@ pub const FETCH_KAFKA: Row = Row {
     about: "librdkafka consumes 1 KiB and 100 B records from the page cache, against Apache Kafka",
     quick: false,
     run: |context| {
-        let theirs = kafka::start(context, &[])?;
-        fetch(context, &theirs, Target::AtLeast(1.5))
+        let mut findings = Findings::default();
+        let targets = Targets::speed(1.5);
+        fetch(context, &mut findings, &against_kafka(context)?, targets)?;
+        Ok(findings)
+    },
+};
+
+pub const PRODUCE_NISSHI: Row = Row {
+    name: "produce-nisshi",
+    part: Part::Speed,
+    about: "librdkafka produces 1 KiB and 100 B records to the page cache, against Nisshi in memory and on SQLite",
+    quick: false,
+    run: |context| {
+        let mut findings = Findings::default();
+        for (engine, times) in [(Engine::Memory, 1.2), (Engine::Sqlite, 10.0)] {
+            let peer = against_nisshi(context, engine)?;
+            produce(context, &mut findings, &peer, Targets::speed(times))?;
+        }
+        Ok(findings)
+    },
+};
+
+pub const FETCH_NISSHI: Row = Row {
+    name: "fetch-nisshi",
+    part: Part::Speed,
+    about: "librdkafka consumes 1 KiB and 100 B records from the page cache, against Nisshi in memory and on SQLite",
+    quick: false,
+    run: |context| {
+        let mut findings = Findings::default();
+        for (engine, times) in [(Engine::Memory, 1.0), (Engine::Sqlite, 50.0)] {
+            let peer = against_nisshi(context, engine)?;
+            fetch(context, &mut findings, &peer, Targets::speed(times))?;
+        }
+        Ok(findings)
     },
 };
 
 /// Names, sizes, and records of a turn: a second or so each.
 const SIZES: &[(&str, usize, u64)] = &[("1 KiB", 1024, 500_000), ("100 B", 100, 2_000_000)];
 
-fn measured(server: &Server, work: impl FnOnce() -> Result<Moved>) -> Result<(Moved, Duration)> {
+/// Of the ratios.
+#[derive(Clone, Copy)]
+struct Targets {
+    speed: Target,
+    cpu: Target,
+}
+
+impl Targets {
+    fn speed(times: f64) -> Targets {
+        Targets {
+            speed: Target::AtLeast(times),
+            cpu: Target::None,
+        }
+    }
+}
+
+/// The other side.
+struct Peer {
+    server: Server,
+    /// It is given one record of so many that ours is given, so that its turn does not take minutes.
+    one_in: u64,
+}
+
+fn against_kafka(context: &Context) -> Result<Peer> {
+    Ok(Peer {
+        server: kafka::start(context, &[])?,
+        one_in: 1,
+    })
+}
+
+fn against_nisshi(context: &Context, engine: Engine) -> Result<Peer> {
+    Ok(Peer {
+        server: nisshi::start(context, engine)?,
+        one_in: match engine {
+            Engine::Memory => 1,
+            Engine::Sqlite => 20,
+        },
+    })
+}
+
+/// What was moved, and the CPU that the server spent on it.
+type Turn = (Moved, Duration);
+
+fn measured(server: &Server, work: impl FnOnce() -> Result<Moved>) -> Result<Turn> {
     let before = server.process.cpu()?;
     let moved = work()?;
     Ok((moved, server.process.cpu()? - before))
 }
 
-fn produce(context: &Context, theirs: &Server, speed: Target, cpu: Target) -> Result<Findings> {
+fn produce(
+    context: &Context,
+    findings: &mut Findings,
+    peer: &Peer,
+    targets: Targets,
+) -> Result<()> {
     let ours = streamline::start(context, &["--durability", "os"])?;
-    let mut findings = Findings::default();
     for &(size, record_bytes, records) in SIZES {
         let records = context.effort.count(records);
-        let turn = |server: &Server| {
+        let turn = |server: &Server, records| {
             let topic = context.topic();
             let mut admin = Connection::open(server.address)?;
             admin.create_topic(&topic, 1, &[])?;
-            let measured = measured(server, || {
+            let turn = measured(server, || {
                 librdkafka::produce(server.address, &topic, record_bytes, records)
             })?;
             admin.delete_topic(&topic)?;
-            Ok(measured)
+            Ok(turn)
         };
         let what = format!("produce, librdkafka, {size}");
-        let pairs = context.pairs(&what, || turn(&ours), || turn(theirs))?;
-        compare(&mut findings, &what, theirs, &pairs, speed, cpu);
+        let pairs = context.pairs(
+            &what,
+            || turn(&ours, records),
+            || turn(&peer.server, records / peer.one_in),
+        )?;
+        compare(findings, &what, peer, &pairs, targets);
     }
-    findings.remark(
-        "librdkafka with its own defaults, acks=1, one partition. The turn ends when every record is acknowledged. Bytes are \
-         those of the values.",
-    );
-    Ok(findings)
+    findings.remark(format!(
+        "Against {}: librdkafka with its own defaults, acks=1, one partition. A turn ends when every record is acknowledged. \
+         Bytes are those of the values.",
+        peer.server.name
+    ));
+    Ok(())
 }
 
-fn fetch(context: &Context, theirs: &Server, speed: Target) -> Result<Findings> {
+fn fetch(context: &Context, findings: &mut Findings, peer: &Peer, targets: Targets) -> Result<()> {
     let ours = streamline::start(context, &["--durability", "os"])?;
-    let mut findings = Findings::default();
     for &(size, record_bytes, records) in SIZES {
         let records = context.effort.count(records);
         let topic = context.topic();
-        for server in [&ours, theirs] {
+        let sides = [(&ours, records), (&peer.server, records / peer.one_in)];
+        for (server, records) in sides {
             Connection::open(server.address)?.create_topic(&topic, 1, &[])?;
             librdkafka::produce(server.address, &topic, record_bytes, records)?;
         }
-        let turn = |server: &Server| {
+        let turn = |(server, records): (&Server, u64)| {
             measured(server, || {
                 librdkafka::consume(server.address, &topic, records)
             })
         };
         let what = format!("fetch, librdkafka, {size}");
-        let pairs = context.pairs(&what, || turn(&ours), || turn(theirs))?;
-        compare(&mut findings, &what, theirs, &pairs, speed, Target::None);
-        for server in [&ours, theirs] {
+        let pairs = context.pairs(&what, || turn(sides[0]), || turn(sides[1]))?;
+        compare(findings, &what, peer, &pairs, targets);
+        for (server, _) in sides {
             Connection::open(server.address)?.delete_topic(&topic)?;
         }
     }
-    findings.remark(
-        "librdkafka with its own defaults reads one partition from its start, as librdkafka produced it. Both logs are in the \
-         page cache.",
-    );
-    Ok(findings)
+    findings.remark(format!(
+        "Against {}: librdkafka with its own defaults reads one partition from its start, as librdkafka produced it. Our log \
+         is in the page cache.",
+        peer.server.name
+    ));
+    Ok(())
 }
-
-type Pair = ((Moved, Duration), (Moved, Duration));
 
 fn compare(
     findings: &mut Findings,
     what: &str,
-    theirs: &Server,
-    pairs: &[Pair],
-    speed: Target,
-    cpu: Target,
+    peer: &Peer,
+    pairs: &[(Turn, Turn)],
+    targets: Targets,
 ) {
-    let side =
-        |name: &str, figure: &dyn Fn(&Pair) -> f64| Side::new(name, pairs.iter().map(figure));
+    let theirs = &peer.server.name;
+    let sides = |figure: &dyn Fn(&Turn) -> f64| {
+        (
+            Side::new("Streamline", pairs.iter().map(|pair| figure(&pair.0))),
+            Side::new(theirs, pairs.iter().map(|pair| figure(&pair.1))),
+        )
+    };
+    let (ours, theirs) = sides(&|(moved, _)| moved.bytes_per_second());
     findings.compare(Comparison::ratio(
         what,
         Unit::BytesPerSecond,
-        side("Streamline", &|pair| pair.0.0.bytes_per_second()),
-        side(&theirs.name, &|pair| pair.1.0.bytes_per_second()),
-        speed,
+        ours,
+        theirs,
+        targets.speed,
     ));
+    let (ours, theirs) = sides(&|(moved, spent)| moved.cpu_per_gb(*spent));
     findings.compare(Comparison::ratio(
         format!("CPU of {what}"),
         Unit::CpuSecondsPerGb,
-        side("Streamline", &|pair| pair.0.0.cpu_per_gb(pair.0.1)),
-        side(&theirs.name, &|pair| pair.1.0.cpu_per_gb(pair.1.1)),
-        cpu,
+        ours,
+        theirs,
+        targets.cpu,
     ));
 }

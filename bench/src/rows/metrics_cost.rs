@@ -99,7 +99,7 @@ fn request(context: &Context) -> Result<Findings> {
 fn partition(context: &Context) -> Result<Findings> {
     let partitions = context.effort.count(PARTITIONS as u64) as usize;
     let grown = |settings: &[&str]| -> Result<f64> {
-        let server = streamline::start(context, settings)?;
+        let server = streamline::start_in(context, context.memory_directory()?, settings)?;
         let metrics = server.http.context("the server has an HTTP port")?;
         let mut admin = Connection::open(server.address)?;
         admin.create_topic("first", 1, &[])?;

@@ -4,10 +4,12 @@ mod acks_all;
 mod connections;
 mod fdatasync;
 mod fetch_lean;
+mod first_record;
 mod footprint;
 mod latency;
 mod librdkafka;
 mod metrics_cost;
+mod monitoring;
 mod partitions;
 mod produce_lean;
 mod scrape;
@@ -60,13 +62,17 @@ pub const ALL: &[Row] = &[
     footprint::ROW,
     librdkafka::PRODUCE_KAFKA,
     librdkafka::FETCH_KAFKA,
+    librdkafka::PRODUCE_NISSHI,
+    librdkafka::FETCH_NISSHI,
     latency::PRODUCE,
     acks_all::ROW,
     latency::END_TO_END,
     start::KAFKA,
+    first_record::ROW,
     metrics_cost::REQUEST,
     metrics_cost::INSTRUMENT,
     scrape::TIME,
     scrape::NOTICED,
     metrics_cost::PARTITION,
+    monitoring::ROW,
 ];

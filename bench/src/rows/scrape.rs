@@ -48,7 +48,7 @@ const TURN: Duration = Duration::from_secs(10);
 
 /// A server that shows at least so many series about partitions.
 pub fn with_series(context: &Context, series: usize, settings: &[&str]) -> Result<Server> {
-    let server = streamline::start(context, settings)?;
+    let server = streamline::start_in(context, context.memory_directory()?, settings)?;
     let metrics = server.http.context("the server shows its metrics")?;
     let mut admin = Connection::open(server.address)?;
     admin.create_topic("series-one", 1, &[])?;

@@ -1,0 +1,142 @@
+//! What it costs to be watched: a scrape of ours, against one of the JMX exporter agent inside of Kafka.
+
+use ::streamline::protocol::messages::offset_commit::{
+    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use anyhow::{Context as _, Result, ensure};
+
+use super::{Part, Row};
+use crate::context::Context;
+use crate::loads::http;
+use crate::loads::lean::frames::{Produce, batch};
+use crate::loads::lean::{Connection, pipeline};
+use crate::outcome::{Comparison, Findings, Side, Target};
+use crate::peers::{Server, kafka, streamline};
+use crate::quantity::Unit;
+use crate::stats::median;
+
+pub const ROW: Row = Row {
+    name: "monitoring-kafka",
+    part: Part::Seeing,
+    about: "a scrape at 1,000 partitions and 50 groups, against the Prometheus JMX exporter agent in Apache Kafka",
+    quick: false,
+    run,
+};
+
+const TOPICS: usize = 10;
+const PARTITIONS: i32 = 100;
+const GROUPS: usize = 50;
+/// Topics that a group has committed offsets of.
+const GROUP_TOPICS: usize = 2;
+const SCRAPES: u64 = 10;
+
+fn run(context: &Context) -> Result<Findings> {
+    let ours = streamline::start(context, &["--durability", "os"])?;
+    let theirs = kafka::start_observed(context)?;
+    for server in [&ours, &theirs] {
+        context.say(format!("{}: topics and groups", server.name));
+        fill(server)?;
+    }
+    let before = [ours.process.resident()?, theirs.process.resident()?];
+    let turn = |server: &Server| {
+        let address = server.http.context("it shows its metrics")?;
+        let scrapes = context.effort.count(SCRAPES);
+        let cpu = server.process.cpu()?;
+        let times = (0..scrapes)
+            .map(|_| Ok(http::get(address, "/metrics")?.elapsed.as_secs_f64()))
+            .collect::<Result<Vec<f64>>>()?;
+        let spent = server.process.cpu()? - cpu;
+        Ok((median(&times), spent.as_secs_f64() / scrapes as f64))
+    };
+    let pairs = context.pairs("monitoring-kafka", || turn(&ours), || turn(&theirs))?;
+    let after = [ours.process.resident()?, theirs.process.resident()?];
+
+    let mut findings = Findings::default();
+    let name = format!("JMX exporter in {}", theirs.name);
+    findings.compare(Comparison::ratio(
+        "scrape, 1,000 partitions, 50 groups",
+        Unit::Seconds,
+        Side::new("Streamline", pairs.iter().map(|(ours, _)| ours.0)),
+        Side::new(&name, pairs.iter().map(|(_, theirs)| theirs.0)),
+        Target::AtMost(1.0 / 20.0),
+    ));
+    findings.compare(Comparison::ratio(
+        "CPU of that scrape",
+        Unit::Seconds,
+        Side::new("Streamline", pairs.iter().map(|(ours, _)| ours.1)),
+        Side::new(&name, pairs.iter().map(|(_, theirs)| theirs.1)),
+        Target::AtMost(1.0 / 20.0),
+    ));
+    let grown = |side: usize| after[side].saturating_sub(before[side]) as f64;
+    findings.compare(Comparison::ratio(
+        "memory gained by being scraped",
+        Unit::Bytes,
+        Side::new("Streamline", [grown(0)]),
+        Side::new(&name, [grown(1)]),
+        Target::AtMost(1.0 / 10.0),
+    ));
+    for server in [&ours, &theirs] {
+        let got = http::get(server.http.context("it shows its metrics")?, "/metrics")?;
+        let series = got
+            .text
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'));
+        findings.remark(format!("{} shows {} series.", server.name, series.count()));
+    }
+    findings.remark(
+        "The agent shows no lag of groups; whoever wants it installs kafka_exporter besides, whose cost is not counted here.",
+    );
+    Ok(findings)
+}
+
+/// Topics with a record in each partition, and groups with committed offsets.
+fn fill(server: &Server) -> Result<()> {
+    let mut connection = Connection::open(server.address)?;
+    let batch = batch(100, 1)?;
+    let topics: Vec<String> = (0..TOPICS)
+        .map(|topic| format!("watched-{topic}"))
+        .collect();
+    for topic in &topics {
+        connection.create_topic(topic, PARTITIONS, &[])?;
+        let produce = (0..PARTITIONS)
+            .map(|partition| Produce::new(topic, partition, 1, &batch))
+            .collect::<Result<Vec<_>>>()?;
+        pipeline::produce(server.address, &produce, produce.len(), 8)?;
+    }
+    for group in 0..GROUPS {
+        let chosen = (0..GROUP_TOPICS).map(|nth| &topics[(group + nth) % TOPICS]);
+        connection.commit(&format!("group-{group}"), chosen)?;
+    }
+    Ok(())
+}
+
+impl Connection {
+    /// Commits offset 0 of every partition of the topics, for a group without members.
+    fn commit<'a>(&mut self, group: &str, topics: impl Iterator<Item = &'a String>) -> Result<()> {
+        let request = OffsetCommitRequest {
+            group_id: group.to_owned(),
+            generation_id_or_member_epoch: -1,
+            topics: topics
+                .map(|topic| OffsetCommitRequestTopic {
+                    name: topic.clone(),
+                    partitions: (0..PARTITIONS)
+                        .map(|partition_index| OffsetCommitRequestPartition {
+                            partition_index,
+                            committed_offset: 0,
+                            ..Default::default()
+                        })
+                        .collect(),
+                })
+                .collect(),
+            ..Default::default()
+        };
+        let response = self.call(8, &request)?;
+        let refused = response
+            .topics
+            .iter()
+            .flat_map(|topic| &topic.partitions)
+            .find(|partition| partition.error_code.is_error());
+        ensure!(refused.is_none(), "commit for {group}: {refused:?}");
+        Ok(())
+    }
+}
