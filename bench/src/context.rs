@@ -126,18 +126,26 @@ impl Context {
         mut a: impl FnMut() -> Result<A>,
         mut b: impl FnMut() -> Result<B>,
     ) -> Result<Vec<(A, B)>> {
-        let mut pairs = Vec::new();
-        for turn in 0..=self.effort.pairs {
-            match turn {
-                0 => self.say(format!("{what}: warming up")),
-                _ => self.say(format!("{what}: pair {turn} of {}", self.effort.pairs)),
-            }
-            let pair = (a()?, b()?);
-            if turn > 0 {
-                pairs.push(pair);
-            }
-        }
-        Ok(pairs)
+        self.say(format!("{what}: warming up"));
+        a()?;
+        b()?;
+        self.cold_pairs(what, a, b)
+    }
+
+    /// The same for what starts anew every time, so that there is nothing to warm up.
+    pub fn cold_pairs<A, B>(
+        &self,
+        what: &str,
+        mut a: impl FnMut() -> Result<A>,
+        mut b: impl FnMut() -> Result<B>,
+    ) -> Result<Vec<(A, B)>> {
+        let pairs = self.effort.pairs;
+        (1..=pairs)
+            .map(|pair| {
+                self.say(format!("{what}: pair {pair} of {pairs}"));
+                Ok((a()?, b()?))
+            })
+            .collect()
     }
 
     /// The same for one side alone.

@@ -7,7 +7,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use crate::outcome::{Comparison, Target};
-use crate::quantity::digits;
+use crate::quantity::{Unit, digits};
 
 const SIZE: (u32, u32) = (860, 460);
 const FONT: &str = "sans-serif";
@@ -172,35 +172,77 @@ fn draw_lines(plot: &Plot, area: &Area) -> Result<()> {
     Ok(())
 }
 
+/// A bar, and what stands to its left.
+struct Bar {
+    label: String,
+    value: f64,
+    colour: RGBColor,
+}
+
 /// How far each target is met: a bar to the right of 1 is met, to the left is not.
 pub fn write_targets(path: &Path, comparisons: &[&Comparison]) -> Result<()> {
-    let bars: Vec<(String, f64)> = comparisons
-        .iter()
-        .filter_map(|comparison| {
-            let value = comparison.value();
-            let met = match comparison.target {
-                Target::AtLeast(limit) => value / limit,
-                // Nothing at all is as good as a hundredth.
-                Target::AtMost(limit) => limit / value.max(limit / 1e2),
-                Target::None => return None,
-            };
-            Some((comparison.what.clone(), met.clamp(1e-2, 1e2)))
+    let bars = comparisons.iter().filter_map(|comparison| {
+        let value = comparison.value();
+        let met = match comparison.target {
+            Target::AtLeast(limit) => value / limit,
+            // Nothing at all is as good as a hundredth.
+            Target::AtMost(limit) => limit / value.max(limit / 1e2),
+            Target::None => return None,
+        };
+        Some(Bar {
+            label: comparison.what.clone(),
+            value: met.clamp(1e-2, 1e2),
+            colour: COLOURS[usize::from(met < 1.0)],
         })
-        .collect();
+    });
+    write_bars(
+        path,
+        "How far each target is met (1 is just met)",
+        &bars.collect::<Vec<_>>(),
+        true,
+    )
+}
+
+/// Bytes a second of both sides.
+pub fn write_throughput(path: &Path, comparisons: &[&Comparison]) -> Result<()> {
+    let mut bars = Vec::new();
+    for comparison in comparisons {
+        if comparison.unit == Unit::BytesPerSecond
+            && let Some(theirs) = &comparison.theirs
+        {
+            for (side, colour) in [(&comparison.ours, COLOURS[0]), (theirs, COLOURS[4])] {
+                bars.push(Bar {
+                    label: format!("{}: {}", comparison.what, side.name),
+                    value: side.median() / 1e6,
+                    colour,
+                });
+            }
+        }
+    }
+    write_bars(path, "Throughput, MB/s", &bars, false)
+}
+
+/// Bars to the right and, on a logarithmic axis, to the left of 1. Nothing is written where there is none.
+fn write_bars(path: &Path, title: &str, bars: &[Bar], log: bool) -> Result<()> {
     if bars.is_empty() {
         return Ok(());
     }
-    let axis = Axis::over(true, bars.iter().map(|bar| bar.1).chain([0.8, 1.25]));
-    let height = 90 + 24 * bars.len() as u32;
+    let around_one = if log { &[0.8, 1.25][..] } else { &[] };
+    let axis = Axis::over(
+        log,
+        bars.iter()
+            .map(|bar| bar.value)
+            .chain(around_one.iter().copied()),
+    );
+    let height = 90 + 22 * bars.len() as u32;
     let area = SVGBackend::new(path, (SIZE.0, height)).into_drawing_area();
     area.fill(&WHITE).map_err(plain)?;
-    let count = bars.len() as f64;
     let mut chart = ChartBuilder::on(&area)
-        .caption("How far each target is met (1 is just met)", (FONT, 18))
+        .caption(title, (FONT, 18))
         .margin(12)
         .x_label_area_size(30)
-        .y_label_area_size(330)
-        .build_cartesian_2d(axis.low..axis.high, count..0.0)
+        .y_label_area_size(380)
+        .build_cartesian_2d(axis.low..axis.high, bars.len() as f64..0.0)
         .map_err(plain)?;
     chart
         .configure_mesh()
@@ -212,18 +254,15 @@ pub fn write_targets(path: &Path, comparisons: &[&Comparison]) -> Result<()> {
         .x_label_formatter(&|place| axis.label(*place))
         .draw()
         .map_err(plain)?;
-    for (row, (what, met)) in bars.iter().enumerate() {
-        let colour = if *met >= 1.0 { COLOURS[0] } else { COLOURS[1] };
-        let top = row as f64 + 0.2;
+    for (row, bar) in bars.iter().enumerate() {
+        let top = row as f64 + 0.18;
+        let corners = [(0.0, top), (axis.place(bar.value), top + 0.64)];
         chart
-            .draw_series([Rectangle::new(
-                [(0.0, top), (axis.place(*met), top + 0.6)],
-                colour.filled(),
-            )])
+            .draw_series([Rectangle::new(corners, bar.colour.filled())])
             .map_err(plain)?;
         let (_, pixel_y) = chart.backend_coord(&(0.0, row as f64 + 0.5));
         let style = (FONT, 13).into_font().color(&BLACK);
-        area.draw_text(what, &style, (12, pixel_y - 7))
+        area.draw_text(&bar.label, &style, (12, pixel_y - 7))
             .map_err(plain)?;
     }
     area.present().map_err(plain)
@@ -233,7 +272,6 @@ pub fn write_targets(path: &Path, comparisons: &[&Comparison]) -> Result<()> {
 mod tests {
     use super::*;
     use crate::outcome::Side;
-    use crate::quantity::Unit;
 
     #[test]
     fn pictures_are_written_with_all_that_they_show() {
@@ -276,5 +314,27 @@ mod tests {
         write_targets(&path, &[&met, &without]).unwrap();
         let svg = std::fs::read_to_string(path).unwrap();
         assert!(svg.contains("faster than that") && !svg.contains("no target"));
+    }
+
+    #[test]
+    fn throughput_is_shown_of_both_sides_and_nothing_else_is() {
+        let fast = Comparison::ratio(
+            "moving",
+            Unit::BytesPerSecond,
+            Side::new("this", [2e9]),
+            Side::new("that", [1e9]),
+            Target::None,
+        );
+        let other = Comparison {
+            what: "waiting".to_owned(),
+            unit: Unit::Seconds,
+            ..fast.clone()
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("throughput.svg");
+        write_throughput(&path, &[&fast, &other]).unwrap();
+        let svg = std::fs::read_to_string(&path).unwrap();
+        assert!(svg.contains("moving: this") && svg.contains("moving: that"));
+        assert!(!svg.contains("waiting"));
     }
 }

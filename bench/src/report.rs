@@ -7,10 +7,14 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::outcome::{Comparison, Findings, Verdict};
+use crate::outcome::{Comparison, Findings, Target, Verdict};
 use crate::plot;
-use crate::quantity::digits;
+use crate::quantity::{Unit, digits};
 use crate::rows::{Part, Row};
+
+/// Pictures of all rows together.
+const TARGETS: &str = "targets.svg";
+const THROUGHPUT: &str = "throughput.svg";
 
 /// What became of a row.
 pub struct Measured {
@@ -44,7 +48,8 @@ pub fn write(directory: &Path, frame: &Frame, measured: &[Measured]) -> Result<(
     }
     let comparisons: Vec<&Comparison> =
         found().flat_map(|findings| &findings.comparisons).collect();
-    plot::write_targets(&directory.join("targets.svg"), &comparisons)?;
+    plot::write_targets(&directory.join(TARGETS), &comparisons)?;
+    plot::write_throughput(&directory.join(THROUGHPUT), &comparisons)?;
     Ok(())
 }
 
@@ -81,11 +86,14 @@ fn text(frame: &Frame, measured: &[Measured]) -> String {
 }
 
 fn summary(out: &mut String, measured: &[Measured]) {
-    let verdicts: Vec<Verdict> = measured
+    let comparisons: Vec<&Comparison> = measured
         .iter()
         .filter_map(|measured| measured.findings.as_ref().ok())
         .flat_map(|findings| &findings.comparisons)
-        .map(Comparison::verdict)
+        .collect();
+    let verdicts: Vec<Verdict> = comparisons
+        .iter()
+        .map(|comparison| comparison.verdict())
         .collect();
     let count = |wanted: Verdict| {
         verdicts
@@ -102,7 +110,18 @@ fn summary(out: &mut String, measured: &[Measured]) {
         count(Verdict::NotMetUnsurely),
         count(Verdict::NotMet),
     );
-    out.push_str("![How far each target is met](targets.svg)\n\n");
+    if comparisons
+        .iter()
+        .any(|comparison| comparison.target != Target::None)
+    {
+        let _ = writeln!(out, "![How far each target is met]({TARGETS})\n");
+    }
+    if comparisons
+        .iter()
+        .any(|comparison| comparison.unit == Unit::BytesPerSecond)
+    {
+        let _ = writeln!(out, "![Throughput]({THROUGHPUT})\n");
+    }
 }
 
 fn table(out: &mut String, rows: &[&Measured]) {

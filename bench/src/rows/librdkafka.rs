@@ -182,8 +182,8 @@ fn fetch(context: &Context, findings: &mut Findings, peer: &Peer, targets: Targe
         }
     }
     findings.remark(format!(
-        "Against {}: librdkafka with its own defaults reads one partition from its start, as librdkafka produced it. Our log \
-         is in the page cache.",
+        "Against {}: librdkafka reads one partition from its start, as librdkafka produced it. Its defaults, except \
+         that it does not pause for a second when its queue is full. Our log is in the page cache.",
         peer.server.name
     ));
     Ok(())

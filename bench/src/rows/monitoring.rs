@@ -1,5 +1,9 @@
 //! What it costs to be watched: a scrape of ours, against one of the JMX exporter agent inside of Kafka.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ::streamline::protocol::messages::find_coordinator::FindCoordinatorRequest;
 use ::streamline::protocol::messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
@@ -29,6 +33,8 @@ const GROUPS: usize = 50;
 /// Topics that a group has committed offsets of.
 const GROUP_TOPICS: usize = 2;
 const SCRAPES: u64 = 10;
+/// How long a coordinator may take to come about.
+const COORDINATOR_LIMIT: Duration = Duration::from_secs(60);
 
 fn run(context: &Context) -> Result<Findings> {
     let ours = streamline::start(context, &["--durability", "os"])?;
@@ -105,38 +111,52 @@ fn fill(server: &Server) -> Result<()> {
     }
     for group in 0..GROUPS {
         let chosen = (0..GROUP_TOPICS).map(|nth| &topics[(group + nth) % TOPICS]);
-        connection.commit(&format!("group-{group}"), chosen)?;
+        commit(&mut connection, &format!("group-{group}"), chosen)?;
     }
     Ok(())
 }
 
-impl Connection {
-    /// Commits offset 0 of every partition of the topics, for a group without members.
-    fn commit<'a>(&mut self, group: &str, topics: impl Iterator<Item = &'a String>) -> Result<()> {
-        let request = OffsetCommitRequest {
-            group_id: group.to_owned(),
-            generation_id_or_member_epoch: -1,
-            topics: topics
-                .map(|topic| OffsetCommitRequestTopic {
-                    name: topic.clone(),
-                    partitions: (0..PARTITIONS)
-                        .map(|partition_index| OffsetCommitRequestPartition {
-                            partition_index,
-                            committed_offset: 0,
-                            ..Default::default()
-                        })
-                        .collect(),
-                })
-                .collect(),
-            ..Default::default()
-        };
-        let response = self.call(8, &request)?;
+/// Commits offset 0 of every partition of the topics, for a group without members.
+fn commit<'a>(
+    connection: &mut Connection,
+    group: &str,
+    topics: impl Iterator<Item = &'a String>,
+) -> Result<()> {
+    let request = OffsetCommitRequest {
+        group_id: group.to_owned(),
+        generation_id_or_member_epoch: -1,
+        topics: topics
+            .map(|topic| OffsetCommitRequestTopic {
+                name: topic.clone(),
+                partitions: (0..PARTITIONS)
+                    .map(|partition_index| OffsetCommitRequestPartition {
+                        partition_index,
+                        committed_offset: 0,
+                        ..Default::default()
+                    })
+                    .collect(),
+            })
+            .collect(),
+        ..Default::default()
+    };
+    let coordinator = FindCoordinatorRequest {
+        key: group.to_owned(),
+        ..Default::default()
+    };
+    let deadline = Instant::now() + COORDINATOR_LIMIT;
+    loop {
+        // Being asked is what makes Kafka create the topic that offsets are kept in.
+        connection.call(2, &coordinator)?;
+        let response = connection.call(7, &request)?;
         let refused = response
             .topics
             .iter()
             .flat_map(|topic| &topic.partitions)
             .find(|partition| partition.error_code.is_error());
-        ensure!(refused.is_none(), "commit for {group}: {refused:?}");
-        Ok(())
+        if refused.is_none() {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "commit for {group}: {refused:?}");
+        thread::sleep(Duration::from_millis(50));
     }
 }

@@ -127,16 +127,16 @@ impl Connection {
         };
         let response = self.call(5, &request)?;
         ensure!(!response.has_error(), "create {name}: {response:?}");
-        self.wait_for_partition(name, partitions - 1)
+        self.wait_for_topic(name, partitions)
     }
 
-    /// Waits until the partition can be asked for its end.
-    pub fn wait_for_partition(&mut self, topic: &str, partition: i32) -> Result<()> {
+    /// Waits until every partition has a leader that answers.
+    pub fn wait_for_topic(&mut self, topic: &str, partitions: i32) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        while self.end_offset(topic, partition)?.is_none() {
+        while !self.every_partition_answers(topic, partitions)? {
             ensure!(
                 Instant::now() < deadline,
-                "partition {partition} of {topic} is not there after {PATIENCE:?}"
+                "the {partitions} partitions of {topic} are not there after {PATIENCE:?}"
             );
             thread::sleep(Duration::from_millis(1));
         }
@@ -154,26 +154,28 @@ impl Connection {
         Ok(())
     }
 
-    /// Where the partition's log ends, if its leader says so.
-    pub fn end_offset(&mut self, topic: &str, partition: i32) -> Result<Option<i64>> {
+    /// Asks every partition for the end of its log.
+    fn every_partition_answers(&mut self, topic: &str, partitions: i32) -> Result<bool> {
         let request = ListOffsetsRequest {
             replica_id: -1,
             topics: vec![ListOffsetsTopic {
                 name: topic.to_owned(),
-                partitions: vec![ListOffsetsPartition {
-                    partition_index: partition,
-                    timestamp: -1,
-                    ..Default::default()
-                }],
+                partitions: (0..partitions)
+                    .map(|partition_index| ListOffsetsPartition {
+                        partition_index,
+                        timestamp: -1,
+                        ..Default::default()
+                    })
+                    .collect(),
             }],
             ..Default::default()
         };
         let response = self.call(6, &request)?;
-        let found = response
+        let answered = response
             .topics
             .iter()
             .flat_map(|topic| &topic.partitions)
-            .find(|partition| !partition.error_code.is_error());
-        Ok(found.map(|partition| partition.offset))
+            .filter(|partition| !partition.error_code.is_error());
+        Ok(answered.count() == partitions as usize)
     }
 }
