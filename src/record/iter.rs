@@ -8,7 +8,8 @@ use bytes::Bytes;
 use super::batch::{BatchHeader, TimestampType};
 use super::compression::Decompressor;
 use super::record::{Header, Record};
-use super::{Error, Result, varint};
+use super::varint::{self, Bad};
+use super::{Error, Result};
 
 /// What validation learned about a batch's records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +120,11 @@ trait Source {
     /// What a key, a value or a header is handed out as.
     type Blob;
 
-    fn byte(&mut self) -> std::result::Result<u8, Stop>;
+    /// The next bytes without taking them: at least `want` (up to [`varint::LEN_MAX`]) unless fewer are left.
+    fn peek(&mut self, want: usize) -> Result<&[u8]>;
+
+    /// Takes bytes that were looked at.
+    fn skip(&mut self, len: usize);
 
     /// The next `len` bytes; the caller has not proven that there are that many.
     fn blob(&mut self, len: usize) -> std::result::Result<Self::Blob, Stop>;
@@ -134,8 +139,14 @@ enum Stop {
     End,
     /// The record breaks a rule.
     Broken(&'static str),
-    /// The source itself failed.
-    Failed(Error),
+    /// The source itself failed. Boxed, to keep what every byte is returned in small.
+    Failed(Box<Error>),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Failed(Box::new(error))
+    }
 }
 
 /// The bytes of a batch, handed out as slices that share them.
@@ -148,10 +159,13 @@ impl Source for SliceSource {
     type Blob = Bytes;
 
     #[inline]
-    fn byte(&mut self) -> std::result::Result<u8, Stop> {
-        let byte = *self.bytes.first().ok_or(Stop::End)?;
-        bytes::Buf::advance(&mut self.bytes, 1);
-        Ok(byte)
+    fn peek(&mut self, _want: usize) -> Result<&[u8]> {
+        Ok(&self.bytes)
+    }
+
+    #[inline]
+    fn skip(&mut self, len: usize) {
+        bytes::Buf::advance(&mut self.bytes, len);
     }
 
     #[inline]
@@ -176,10 +190,13 @@ impl Source for RefSource<'_> {
     type Blob = ();
 
     #[inline]
-    fn byte(&mut self) -> std::result::Result<u8, Stop> {
-        let (byte, rest) = self.bytes.split_first().ok_or(Stop::End)?;
-        self.bytes = rest;
-        Ok(*byte)
+    fn peek(&mut self, _want: usize) -> Result<&[u8]> {
+        Ok(self.bytes)
+    }
+
+    #[inline]
+    fn skip(&mut self, len: usize) {
+        self.bytes = &self.bytes[len..];
     }
 
     #[inline]
@@ -221,25 +238,44 @@ impl<'a> StreamSource<'a> {
         }
         Ok(self.start < self.end)
     }
+
+    /// Moves what the window holds to its front and reads on until it has `want` bytes or nothing is left.
+    #[cold]
+    fn gather(&mut self, want: usize) -> Result<()> {
+        self.window.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        while self.end < want {
+            let read = self.decompressor.read(&mut self.window[self.end..])?;
+            if read == 0 {
+                break;
+            }
+            self.end += read;
+        }
+        Ok(())
+    }
 }
 
 impl Source for StreamSource<'_> {
     type Blob = ();
 
     #[inline]
-    fn byte(&mut self) -> std::result::Result<u8, Stop> {
-        if self.start == self.end && !self.fill().map_err(Stop::Failed)? {
-            return Err(Stop::End);
+    fn peek(&mut self, want: usize) -> Result<&[u8]> {
+        if self.end - self.start < want {
+            self.gather(want)?;
         }
-        let byte = self.window[self.start];
-        self.start += 1;
-        Ok(byte)
+        Ok(&self.window[self.start..self.end])
+    }
+
+    #[inline]
+    fn skip(&mut self, len: usize) {
+        self.start += len;
     }
 
     #[inline]
     fn blob(&mut self, mut len: usize) -> std::result::Result<(), Stop> {
         while len > 0 {
-            if !self.fill().map_err(Stop::Failed)? {
+            if !self.fill()? {
                 return Err(Stop::End);
             }
             let step = len.min(self.end - self.start);
@@ -306,7 +342,7 @@ impl Walk {
             }
             Err(Stop::End) => Err(Error::record(self.index, "the batch ends within it")),
             Err(Stop::Broken(reason)) => Err(Error::record(self.index, reason)),
-            Err(Stop::Failed(error)) => Err(error),
+            Err(Stop::Failed(error)) => Err(*error),
         }
     }
 
@@ -315,19 +351,19 @@ impl Walk {
         source: &mut S,
         mut on_header: impl FnMut(S::Blob, Option<S::Blob>),
     ) -> std::result::Result<RawRecord<S::Blob>, Stop> {
-        let mut prefix = 0;
-        let length = varint::read_int(|| {
-            prefix += 1;
-            source.byte()
-        })?;
-        let length = length.ok_or(Stop::Broken("its length is not a 32-bit number"))?;
+        let (length, prefix) = match varint::read_int(source.peek(varint::LEN_MAX)?) {
+            Ok(read) => read,
+            Err(Bad::Cut) => return Err(Stop::End),
+            Err(Bad::TooLong) => return Err(Stop::Broken("its length is not a 32-bit number")),
+        };
+        source.skip(prefix);
         let mut body = Body {
             left: usize::try_from(length).map_err(|_| Stop::Broken("its length is negative"))?,
             source,
         };
-        self.size_bytes += prefix + body.left as u64;
+        self.size_bytes += (prefix + body.left) as u64;
 
-        body.byte()?; // Attributes: no bit of them means anything yet.
+        body.skip_byte()?; // Attributes: no bit of them means anything yet.
         let timestamp_delta = body.long()?;
         let offset_delta = body.int()?;
         if offset_delta <= self.last_delta || offset_delta > self.header.last_offset_delta {
@@ -373,22 +409,60 @@ struct Body<'a, S> {
 
 impl<S: Source> Body<'_, S> {
     #[inline]
-    fn byte(&mut self) -> std::result::Result<u8, Stop> {
-        if self.left == 0 {
-            return Err(Stop::Broken("its fields are longer than it is"));
+    fn skip_byte(&mut self) -> std::result::Result<(), Stop> {
+        if self.ahead()?.is_empty() {
+            return Err(self.cut());
         }
-        self.left -= 1;
-        self.source.byte()
+        self.took(1);
+        Ok(())
     }
 
     #[inline]
     fn int(&mut self) -> std::result::Result<i32, Stop> {
-        varint::read_int(|| self.byte())?.ok_or(Stop::Broken("a number exceeds 32 bits"))
+        match varint::read_int(self.ahead()?) {
+            Ok((number, len)) => {
+                self.took(len);
+                Ok(number)
+            }
+            Err(Bad::Cut) => Err(self.cut()),
+            Err(Bad::TooLong) => Err(Stop::Broken("a number exceeds 32 bits")),
+        }
     }
 
     #[inline]
     fn long(&mut self) -> std::result::Result<i64, Stop> {
-        varint::read_long(|| self.byte())?.ok_or(Stop::Broken("a number exceeds 64 bits"))
+        match varint::read_long(self.ahead()?) {
+            Ok((number, len)) => {
+                self.took(len);
+                Ok(number)
+            }
+            Err(Bad::Cut) => Err(self.cut()),
+            Err(Bad::TooLong) => Err(Stop::Broken("a number exceeds 64 bits")),
+        }
+    }
+
+    /// The next bytes of the record, enough for any number.
+    #[inline]
+    fn ahead(&mut self) -> Result<&[u8]> {
+        let left = self.left;
+        let bytes = self.source.peek(left.min(varint::LEN_MAX))?;
+        Ok(&bytes[..left.min(bytes.len())])
+    }
+
+    #[inline]
+    fn took(&mut self, len: usize) {
+        self.source.skip(len);
+        self.left -= len;
+    }
+
+    /// Which of the two ended too early, the record or the batch.
+    #[cold]
+    fn cut(&mut self) -> Stop {
+        match self.source.peek(self.left.min(varint::LEN_MAX)) {
+            Ok(bytes) if bytes.len() < self.left => Stop::End,
+            Ok(_) => Stop::Broken("its fields are longer than it is"),
+            Err(error) => error.into(),
+        }
     }
 
     /// A blob with its length before it; any negative length but −1 is refused.

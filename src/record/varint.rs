@@ -17,46 +17,72 @@ pub(super) fn len(value: i64) -> usize {
     bits.div_ceil(7)
 }
 
-/// Reads a 64-bit number byte by byte. `None` when it is longer than 64 bits can be.
-pub(super) fn read_long<E>(mut next: impl FnMut() -> Result<u8, E>) -> Result<Option<i64>, E> {
-    let mut raw = 0u64;
-    for shift in (0..70).step_by(7) {
-        let byte = next()?;
-        if shift == 63 && byte > 1 {
-            return Ok(None);
-        }
-        raw |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Ok(Some((raw >> 1) as i64 ^ -((raw & 1) as i64)));
-        }
-    }
-    Ok(None)
+/// Bytes that a 64-bit number has at most; a 32-bit one has half as many.
+pub(super) const LEN_MAX: usize = 10;
+
+/// Why no number could be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bad {
+    /// The bytes end within it.
+    Cut,
+    /// It has more bits than its type.
+    TooLong,
 }
 
-/// Reads a 32-bit number byte by byte. `None` when it is longer than 32 bits can be.
-pub(super) fn read_int<E>(mut next: impl FnMut() -> Result<u8, E>) -> Result<Option<i32>, E> {
-    let mut raw = 0u32;
-    for shift in (0..35).step_by(7) {
-        let byte = next()?;
-        if shift == 28 && byte > 0x0f {
-            return Ok(None);
-        }
-        raw |= u32::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Ok(Some((raw >> 1) as i32 ^ -((raw & 1) as i32)));
-        }
+/// Reads the 64-bit number that `bytes` begin with; also returns how many bytes it has.
+#[inline]
+pub(super) fn read_long(bytes: &[u8]) -> Result<(i64, usize), Bad> {
+    let (raw, len) = read(bytes, u64::BITS)?;
+    Ok((unfold(raw), len))
+}
+
+/// Reads the 32-bit number that `bytes` begin with; also returns how many bytes it has.
+#[inline]
+pub(super) fn read_int(bytes: &[u8]) -> Result<(i32, usize), Bad> {
+    let (raw, len) = read(bytes, u32::BITS)?;
+    // 32 bits stay 32 bits when unfolded.
+    Ok((unfold(raw) as i32, len))
+}
+
+#[inline]
+fn unfold(raw: u64) -> i64 {
+    (raw >> 1) as i64 ^ -((raw & 1) as i64)
+}
+
+/// Nearly all numbers of a record have one byte or two.
+#[inline]
+fn read(bytes: &[u8], bits: u32) -> Result<(u64, usize), Bad> {
+    match *bytes {
+        [a, ..] if a < 0x80 => Ok((a.into(), 1)),
+        [a, b, ..] if b < 0x80 => Ok((u64::from(a & 0x7f) | u64::from(b) << 7, 2)),
+        _ => read_any(bytes, bits),
     }
-    Ok(None)
+}
+
+#[inline(never)]
+fn read_any(bytes: &[u8], bits: u32) -> Result<(u64, usize), Bad> {
+    let mut raw = 0;
+    let mut shift = 0;
+    for (index, byte) in bytes.iter().enumerate() {
+        let part = u64::from(byte & 0x7f);
+        if shift >= bits || (bits - shift < 7 && part >> (bits - shift) != 0) {
+            return Err(Bad::TooLong);
+        }
+        raw |= part << shift;
+        if byte & 0x80 == 0 {
+            return Ok((raw, index + 1));
+        }
+        shift += 7;
+    }
+    match shift >= bits {
+        true => Err(Bad::TooLong),
+        false => Err(Bad::Cut),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn bytes_of(bytes: &[u8]) -> impl FnMut() -> Result<u8, ()> + '_ {
-        let mut at = bytes.iter();
-        move || at.next().copied().ok_or(())
-    }
 
     #[test]
     fn numbers_survive_the_round_trip_and_take_the_announced_room() {
@@ -78,24 +104,27 @@ mod tests {
             let mut out = Vec::new();
             put(&mut out, value);
             assert_eq!(out.len(), len(value), "{value}");
-            assert_eq!(read_long(bytes_of(&out)), Ok(Some(value)));
+            assert_eq!(read_long(&out[..out.len() - 1]), Err(Bad::Cut));
+            out.push(0xff);
+            let len = len(value);
+            assert_eq!(read_long(&out), Ok((value, len)));
             if let Ok(int) = i32::try_from(value) {
-                assert_eq!(read_int(bytes_of(&out)), Ok(Some(int)));
+                assert_eq!(read_int(&out), Ok((int, len)));
             }
         }
     }
 
     #[test]
     fn numbers_longer_than_their_type_are_refused() {
-        assert_eq!(
-            read_int(bytes_of(&[0xff, 0xff, 0xff, 0xff, 0x1f])),
-            Ok(None)
-        );
-        assert_eq!(read_int(bytes_of(&[0xff; 12])), Ok(None));
-        assert_eq!(read_long(bytes_of(&[0xff; 12])), Ok(None));
+        let five = [0xff, 0xff, 0xff, 0xff, 0x1f];
+        assert_eq!(read_int(&five), Err(Bad::TooLong));
+
+        assert_eq!(read_int(&[0xff; 5]), Err(Bad::TooLong));
+        assert_eq!(read_long(&[0xff; 12]), Err(Bad::TooLong));
         let mut ten = [0xff; 10];
         ten[9] = 2;
-        assert_eq!(read_long(bytes_of(&ten)), Ok(None));
-        assert_eq!(read_int(bytes_of(&[0x80])), Err(()));
+        assert_eq!(read_long(&ten), Err(Bad::TooLong));
+        assert_eq!(read_int(&[0x80]), Err(Bad::Cut));
+        assert_eq!(read_int(&[]), Err(Bad::Cut));
     }
 }
