@@ -6,7 +6,7 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// A kind of call that can be made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,12 +29,16 @@ pub enum Fault {
     Error(io::ErrorKind),
     /// A write puts down at most this many bytes and reports so; other calls are left alone.
     Short(usize),
+    /// It does not return before the plan is dropped, and then does what it was asked.
+    Hang,
 }
 
 /// A plan of which calls fail. Shared by a test and the [`Fs`] it handed out.
 #[derive(Debug, Default)]
 pub struct Faults {
     plan: Mutex<Plan>,
+    /// Signalled when a plan is dropped.
+    healed: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +46,8 @@ struct Plan {
     rules: Vec<Rule>,
     space_left: Option<u64>,
     calls: Vec<(Op, PathBuf)>,
+    /// How often a plan was dropped.
+    heals: u64,
 }
 
 #[derive(Debug)]
@@ -72,11 +78,13 @@ impl Faults {
         self.plan.lock().space_left = Some(bytes);
     }
 
-    /// Drops every rule and limit.
+    /// Drops every rule and limit; what hangs goes on.
     pub fn heal(&self) {
         let mut plan = self.plan.lock();
         plan.rules.clear();
         plan.space_left = None;
+        plan.heals += 1;
+        self.healed.notify_all();
     }
 
     /// How many calls of kind `op` went to paths that contain `path_part`.
@@ -97,7 +105,18 @@ impl Faults {
         plan.calls.push((op, path.to_path_buf()));
         match plan.meet(op, path) {
             Some(Fault::Error(kind)) => Err(kind.into()),
+            Some(Fault::Hang) => {
+                self.hang(&mut plan);
+                Ok(())
+            }
             Some(Fault::Short(_)) | None => Ok(()),
+        }
+    }
+
+    fn hang(&self, plan: &mut MutexGuard<'_, Plan>) {
+        let heals = plan.heals;
+        while plan.heals == heals {
+            self.healed.wait(plan);
         }
     }
 
@@ -109,6 +128,10 @@ impl Faults {
         let mut allowed = match plan.meet(Op::Write, path) {
             Some(Fault::Error(kind)) => return Err(kind.into()),
             Some(Fault::Short(bytes)) => bytes.min(asked),
+            Some(Fault::Hang) => {
+                self.hang(&mut plan);
+                asked
+            }
             None => asked,
         };
         if let Some(left) = &mut plan.space_left {

@@ -56,10 +56,14 @@ impl LogStarts {
         }
     }
 
+    /// Notes where a log starts; after an error it starts where it did.
     pub fn set(&self, fs: &Fs, topic: &str, partition: i32, log_start: i64) -> Result<(), Error> {
         let mut offsets = self.offsets.lock();
-        offsets.insert((topic.to_string(), partition), log_start);
-        checkpoint::write_offsets(fs, &self.path, &offsets)
+        let mut changed = offsets.clone();
+        changed.insert((topic.to_string(), partition), log_start);
+        checkpoint::write_offsets(fs, &self.path, &changed)?;
+        *offsets = changed;
+        Ok(())
     }
 
     pub fn get(&self, topic: &str, partition: i32) -> Option<i64> {

@@ -410,6 +410,11 @@ impl Partition {
         self.enqueued.store(false, Ordering::Release);
     }
 
+    /// Whether a synchronisation is under way.
+    pub(super) fn is_syncing(&self) -> bool {
+        self.tail.lock().is_syncing()
+    }
+
     /// Since when the oldest unsynchronised record has been waiting, if there is one.
     pub(super) fn unsynced_since(&self) -> Option<Duration> {
         self.tail.lock().unsynced_since()

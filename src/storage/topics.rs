@@ -520,7 +520,10 @@ impl Topics {
             partition.dequeued();
             match partition.unsynced_since() {
                 None => {}
-                Some(since) if now.saturating_sub(since) >= limit => due.push(partition),
+                // One whose synchronisation is under way is not waited for: it may be that of a disk that hangs.
+                Some(since) if now.saturating_sub(since) >= limit && !partition.is_syncing() => {
+                    due.push(partition);
+                }
                 Some(_) => self.environment.note_unsynced(&partition),
             }
         }

@@ -20,7 +20,7 @@ impl Partition {
     pub fn delete_records(self: &Arc<Self>, before: i64) -> Result<i64, Error> {
         let writer = self.writer.lock();
         let log_start = {
-            let mut tail = self.tail.lock();
+            let tail = self.tail.lock();
             tail.check()?;
             if before < 0 || before > tail.visible.offset {
                 return Err(Error::OffsetOutOfRange {
@@ -29,8 +29,7 @@ impl Partition {
                     log_end: tail.visible.offset,
                 });
             }
-            tail.log_start = tail.log_start.max(before);
-            tail.log_start
+            tail.log_start.max(before)
         };
         self.environment.log_starts.set(
             &self.environment.fs,
@@ -38,6 +37,7 @@ impl Partition {
             self.number,
             log_start,
         )?;
+        self.tail.lock().log_start = log_start;
         let segments = self.log.segments();
         let count = segments
             .windows(2)

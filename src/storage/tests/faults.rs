@@ -1,0 +1,224 @@
+//! A disk that fails, hangs or is full.
+
+use std::time::Instant;
+
+use super::*;
+
+#[test]
+fn a_failed_synchronisation_is_never_acknowledged_or_retried() {
+    let fixture = Fixture::new(&[]);
+    let partition = fixture.partition();
+    fixture.append(&["seen"]);
+    let appended = partition.append(vec![batch(&["lost"])], ACKS_ALL).unwrap();
+    fixture
+        .faults
+        .plan(Op::SyncData, ".log", Fault::Error(ErrorKind::Other), 1);
+    let end = appended.last_offset + 1;
+    assert!(block_on(partition.wait_durable(end)).is_err());
+    assert!(block_on(partition.wait_durable(end)).is_err());
+    assert!(matches!(
+        partition.append(vec![batch(&["more"])], ACKS_LEADER),
+        Err(Error::Poisoned { .. })
+    ));
+    fixture.clock.advance(Duration::from_secs(60));
+    fixture.topics.flush_due();
+    assert_eq!(fixture.faults.calls(Op::SyncData, ".log"), 1);
+    assert_eq!(fixture.values(), expected(&["seen"]));
+    let reason = fixture.topics.health().unwrap_err();
+    assert!(reason.contains("t-0"), "{reason}");
+    fixture.topics.close().unwrap_err();
+    assert!(!fixture.dir.path().join(".kafka_cleanshutdown").exists());
+}
+
+#[test]
+fn a_full_disk_refuses_records_leaves_the_log_as_it_was_and_heals() {
+    let mut fixture = Fixture::new(&[]);
+    fixture.append(&["a"]);
+    let size = fixture.partition().size_bytes();
+    fixture.faults.limit_space(30);
+    for _ in 0..2 {
+        assert!(matches!(
+            fixture.partition().append(vec![batch(&["b"])], ACKS_LEADER),
+            Err(Error::DiskFull { .. })
+        ));
+        fixture.faults.limit_space(30);
+    }
+    let log = files(&fixture.log_dir(), ".log").remove(0);
+    assert_eq!(std::fs::metadata(&log).unwrap().len(), size);
+    assert!(fixture.topics.health().is_err());
+    fixture.faults.heal();
+    fixture.clock.advance(Duration::from_secs(10));
+    fixture.topics.health().unwrap();
+    fixture.append(&["c"]);
+    assert_eq!(fixture.values(), expected(&["a", "c"]));
+    fixture.crash();
+    assert_eq!(fixture.values(), expected(&["a", "c"]));
+}
+
+#[test]
+fn an_append_that_cannot_be_taken_back_ends_the_partition() {
+    let fixture = Fixture::new(&[]);
+    fixture.append(&["a"]);
+    fixture.faults.limit_space(30);
+    fixture
+        .faults
+        .plan(Op::SetSize, ".log", Fault::Error(ErrorKind::Other), 1);
+    fixture
+        .partition()
+        .append(vec![batch(&["b"])], ACKS_LEADER)
+        .unwrap_err();
+    fixture.faults.heal();
+    assert!(matches!(
+        fixture.partition().append(vec![batch(&["c"])], ACKS_LEADER),
+        Err(Error::Poisoned { .. })
+    ));
+    assert_eq!(fixture.values(), expected(&["a"]));
+}
+
+#[test]
+fn a_roll_that_fails_leaves_the_log_usable() {
+    let fixture = Fixture::new(SMALL_SEGMENTS);
+    for _ in 0..4 {
+        fixture.append(&["0123456789"]);
+    }
+    fixture
+        .faults
+        .plan(Op::Create, ".log", Fault::Error(ErrorKind::StorageFull), 1);
+    let mut failures = 0;
+    for _ in 0..4 {
+        let result = fixture
+            .partition()
+            .append(vec![batch(&["0123456789"])], ACKS_LEADER);
+        failures += usize::from(result.is_err());
+    }
+    assert_eq!(failures, 1);
+    assert_eq!(fixture.values(), expected(&["0123456789"; 7]));
+}
+
+#[test]
+fn a_failed_synchronisation_of_the_directory_counts_like_one_of_the_data() {
+    let fixture = Fixture::new(&[]);
+    let partition = fixture.partition();
+    let appended = partition.append(vec![batch(&["lost"])], ACKS_ALL).unwrap();
+    fixture
+        .faults
+        .plan(Op::SyncDir, "t-0", Fault::Error(ErrorKind::Other), 1);
+    let end = appended.last_offset + 1;
+    assert!(block_on(partition.wait_durable(end)).is_err());
+    assert!(block_on(partition.wait_durable(end)).is_err());
+    assert_eq!(fixture.faults.calls(Op::SyncDir, "t-0"), 1);
+    assert_eq!(partition.offsets().high_watermark, 0);
+}
+
+#[test]
+fn a_poisoned_partition_stands_alone_and_comes_back_with_the_next_start() {
+    let mut fixture = Fixture::new(&[]);
+    let (poisoned, sound) = (fixture.partition(), fixture.other_partition());
+    poisoned.append(vec![batch(&["a"])], ACKS_ALL).unwrap();
+    fixture
+        .faults
+        .plan(Op::SyncData, "t-0", Fault::Error(ErrorKind::Other), 1);
+    block_on(poisoned.wait_durable(1)).unwrap_err();
+    for acks in [ACKS_LEADER, ACKS_ALL] {
+        let appended = sound.append(vec![batch(&["b"])], acks).unwrap();
+        block_on(sound.wait_durable(appended.last_offset + 1)).unwrap();
+    }
+    assert_eq!(sound.offsets().high_watermark, 2);
+    fixture.spec.partitions = 2;
+    fixture.crash();
+    fixture.topics.health().unwrap();
+    let appended = fixture.partition().append(vec![batch(&["c"])], ACKS_ALL);
+    assert_eq!(appended.unwrap().base_offset, 1);
+    block_on(fixture.partition().wait_durable(2)).unwrap();
+    assert_eq!(fixture.values(), expected(&["a", "c"]));
+}
+
+#[test]
+fn a_hanging_synchronisation_holds_up_those_who_wait_for_it_and_nobody_else() {
+    let fixture = Fixture::new(&[("flush.ms", "1")]);
+    let (hanging, other) = (fixture.partition(), fixture.other_partition());
+    hanging.append(vec![batch(&["seen"])], ACKS_LEADER).unwrap();
+    hanging.append(vec![batch(&["held"])], ACKS_ALL).unwrap();
+    fixture
+        .faults
+        .plan(Op::SyncData, "t-0", Fault::Hang, usize::MAX);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .build()
+        .unwrap();
+    let held = {
+        let hanging = hanging.clone();
+        runtime.spawn(async move { hanging.wait_durable(2).await })
+    };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while fixture.faults.calls(Op::SyncData, "t-0") == 0 {
+        assert!(Instant::now() < deadline, "nobody synchronises");
+        std::thread::yield_now();
+    }
+
+    // Its own producers go on without waiting, its readers read what was visible.
+    hanging.append(vec![batch(&["more"])], ACKS_LEADER).unwrap();
+    assert_eq!(read_all(&hanging), expected(&["seen"]));
+    // The other partition does not notice, and is flushed when its time has come.
+    let appended = other.append(vec![batch(&["b"])], ACKS_ALL).unwrap();
+    runtime
+        .block_on(other.wait_durable(appended.last_offset + 1))
+        .unwrap();
+    other.append(vec![batch(&["c"])], ACKS_LEADER).unwrap();
+    fixture.clock.advance(Duration::from_secs(1));
+    fixture.topics.flush_due();
+    assert_eq!(other.durable_offset(), 2);
+    assert!(!held.is_finished());
+
+    fixture.faults.heal();
+    runtime.block_on(held).unwrap().unwrap();
+    assert_eq!(hanging.offsets().high_watermark, 3);
+    fixture.topics.flush_due();
+    assert_eq!(hanging.durable_offset(), 3);
+}
+
+#[test]
+fn a_roll_without_room_for_the_snapshot_is_refused_and_tried_again() {
+    let mut fixture = Fixture::new(SMALL_SEGMENTS);
+    fixture.faults.plan(
+        Op::Write,
+        ".snapshot",
+        Fault::Error(ErrorKind::StorageFull),
+        2,
+    );
+    let mut refused = 0;
+    let mut sequence = 0;
+    while sequence < 10 {
+        let sent = idempotent(7, sequence, "0123456789");
+        match fixture.partition().append(vec![sent], ACKS_LEADER) {
+            Ok(appended) => {
+                assert!(!appended.duplicate);
+                sequence += 1;
+            }
+            Err(error) => {
+                assert!(matches!(error, Error::DiskFull { .. }), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!(refused, 2);
+    fixture.crash();
+    assert_eq!(fixture.values(), expected(&["0123456789"; 10]));
+    let again = idempotent(7, 9, "0123456789");
+    let again = fixture.partition().append(vec![again], ACKS_LEADER);
+    assert!(again.unwrap().duplicate);
+}
+
+#[test]
+fn a_deletion_of_records_that_cannot_be_noted_does_not_happen() {
+    let mut fixture = Fixture::new(&[]);
+    fixture.append(&["a", "b", "c"]);
+    fixture.faults.limit_space(0);
+    fixture.partition().delete_records(2).unwrap_err();
+    assert_eq!(fixture.values(), expected(&["a", "b", "c"]));
+    fixture.faults.heal();
+    fixture.partition().delete_records(1).unwrap();
+    assert_eq!(fixture.values()[0].0, 1);
+    fixture.crash();
+    assert_eq!(fixture.values()[0].0, 1);
+}
