@@ -41,6 +41,21 @@ const FLUSH_MIN: Duration = match cfg!(test) {
 /// A request that has been worked on for so long gets a thread of its own for the rest.
 const LONG: Duration = Duration::from_millis(2);
 
+/// How long a request's appends have taken, for those of more than one: most have one, and spare the clock.
+#[derive(Default)]
+struct Work {
+    appends: usize,
+    began: Option<Instant>,
+}
+
+impl Work {
+    /// Asked before each append.
+    fn is_long(&mut self) -> bool {
+        self.appends += 1;
+        self.appends > 1 && self.began.get_or_insert_with(Instant::now).elapsed() >= LONG
+    }
+}
+
 /// A batch that is in the log.
 struct Written {
     partition: Arc<Partition>,
@@ -55,18 +70,18 @@ struct Outcome {
 
 pub(super) async fn handle(call: Call, request: ProduceRequest) -> Answer<ProduceResponse> {
     let acks = check_request(&request);
-    let began = Instant::now();
     let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
-    let deadline = began + timeout.max(FLUSH_MIN);
+    let mut work = Work::default();
     let mut topics = Vec::with_capacity(request.topic_data.len());
     for mut data in request.topic_data {
         let partitions = std::mem::take(&mut data.partition_data);
-        let outcomes = append_all(&call, &data, partitions, &acks, began);
+        let outcomes = append_all(&call, &data, partitions, &acks, &mut work);
         topics.push((data, outcomes));
     }
     match acks {
         Ok(Acks::None) => return unacknowledged(topics.iter().flat_map(|(_, outcomes)| outcomes)),
         Ok(Acks::All) => {
+            let deadline = Instant::now() + timeout.max(FLUSH_MIN);
             let outcomes = topics.iter_mut().flat_map(|(_, outcomes)| outcomes);
             join_all(outcomes.map(|outcome| keep_promise(outcome, deadline))).await;
         }
@@ -102,7 +117,7 @@ fn append_all(
     data: &TopicProduceData,
     partitions: Vec<PartitionProduceData>,
     acks: &Result<Acks, Refusal>,
-    began: Instant,
+    work: &mut Work,
 ) -> Vec<Outcome> {
     let by_id = call.version >= TOPIC_IDS_FROM;
     let topic = lookup::topic(&call.broker, by_id, &data.name, data.topic_id);
@@ -115,7 +130,7 @@ fn append_all(
         .map(|partition| Outcome {
             index: partition.index,
             result: match acks {
-                Ok(acks) => beside_others(recompresses || began.elapsed() >= LONG, || {
+                Ok(acks) => beside_others(recompresses || work.is_long(), || {
                     append(&topic, partition, *acks, call.version)
                 }),
                 Err(refusal) => Err(refusal.clone()),

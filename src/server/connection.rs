@@ -164,9 +164,10 @@ pub struct Connection {
     held_bytes: usize,
     /// When bytes were last read.
     received_at: Duration,
-    /// When it was this connection's turn.
-    polled_at: Duration,
-    /// The clock as last read: after whatever may take long, since reading it costs as well.
+    /// When the clock was first read in this turn.
+    turn_began: Option<Duration>,
+    /// The clock as last read: after a read, a write, and before a further request. More often would cost more than
+    /// it says.
     now: Duration,
     activity: Activity,
     /// Bytes read or written, and requests finished, since `activity` was noted.
@@ -202,7 +203,7 @@ impl Connection {
             parked_bytes: Arc::default(),
             held_bytes: 0,
             received_at: now,
-            polled_at: now,
+            turn_began: None,
             now,
             activity: Activity::Idle,
             progress_bytes: 0,
@@ -256,7 +257,9 @@ impl Connection {
     /// Moves finished requests, in order, to the responses that wait for the socket.
     fn collect(&mut self, cx: &mut Context<'_>) -> bool {
         let mut any = false;
-        while let Poll::Ready(Some(finished)) = Pin::new(&mut self.in_flight).poll_next(cx) {
+        while !self.in_flight.is_empty()
+            && let Poll::Ready(Some(finished)) = Pin::new(&mut self.in_flight).poll_next(cx)
+        {
             self.finish(finished);
             any = true;
         }
@@ -386,15 +389,14 @@ impl Connection {
         while self.may_take_more() {
             match self.reader.whole_frame() {
                 Ok(Some(length)) => {
-                    if !self.has_share(length) {
+                    if any || self.turn_began.is_none() {
+                        self.read_clock();
+                    }
+                    if self.is_turn_over() || !self.has_share(length) {
                         return true;
                     }
                     if let Ok(Some(frame)) = self.reader.next_frame() {
                         self.start(frame, cx);
-                        self.read_clock();
-                    }
-                    if self.is_turn_over() {
-                        return true;
                     }
                     any = true;
                 }
@@ -414,11 +416,13 @@ impl Connection {
     }
 
     fn is_turn_over(&self) -> bool {
-        self.now.saturating_sub(self.polled_at) >= SLICE
+        let began = self.turn_began.unwrap_or(self.now);
+        self.now.saturating_sub(began) >= SLICE
     }
 
     fn read_clock(&mut self) {
         self.now = self.counting.clock.monotonic();
+        self.turn_began.get_or_insert(self.now);
     }
 
     /// Whether the arriving frame's share of the budget covers `bytes`; if not, the rest is awaited from now on.
@@ -554,6 +558,9 @@ impl Connection {
         if activity != self.activity || self.progress_bytes >= PROGRESS_BYTES_MIN {
             self.activity = activity;
             self.progress_bytes = 0;
+            if self.turn_began.is_none() {
+                self.read_clock();
+            }
             self.place.entry.set_activity(activity, self.now);
         }
     }
@@ -565,8 +572,7 @@ impl Future for Connection {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
         let this = self.get_mut();
         this.place.entry.register(cx.waker());
-        this.read_clock();
-        this.polled_at = this.now;
+        this.turn_began = None;
         if let Some(ended) = this.obey() {
             return Poll::Ready(ended);
         }

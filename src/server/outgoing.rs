@@ -59,10 +59,8 @@ impl<T> Default for Outgoing<T> {
 impl<T> Outgoing<T> {
     /// Appends a response. [`Self::pop_sent`] gives `token` back once its last byte is with the socket.
     pub fn push(&mut self, chunks: Vec<Records>, token: T) {
-        let chunks: VecDeque<Records> = chunks
-            .into_iter()
-            .filter(|chunk| !chunk.is_empty())
-            .collect();
+        let mut chunks = VecDeque::from(chunks);
+        chunks.retain(|chunk| !chunk.is_empty());
         self.memory_bytes += chunks.iter().map(Records::memory_bytes).sum::<usize>();
         self.responses.push_back(Response { chunks, token });
     }
