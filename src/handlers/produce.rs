@@ -33,10 +33,7 @@ const ZSTD_FROM: i16 = 7;
 /// How long the disk may take before acks=all is answered with a time-out, when the request says less. A request's
 /// time-out is about waiting for other replicas, of which there are none: Kafka's own single broker answers as soon as it
 /// has written, whatever the time-out, and no producer expects one that is shorter than a flush.
-const FLUSH_MIN: Duration = match cfg!(test) {
-    false => Duration::from_secs(5),
-    true => Duration::from_millis(100),
-};
+const FLUSH_MIN: Duration = Duration::from_secs(5);
 
 /// A request that has been worked on for so long gets a thread of its own for the rest.
 const LONG: Duration = Duration::from_millis(2);
