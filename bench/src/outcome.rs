@@ -14,6 +14,14 @@ pub struct Findings {
 }
 
 impl Findings {
+    /// Whether a target was missed or is in doubt.
+    pub fn in_doubt(&self) -> bool {
+        let verdicts = self.comparisons.iter().map(Comparison::verdict);
+        verdicts
+            .into_iter()
+            .any(|verdict| !matches!(verdict, Verdict::Met | Verdict::NoTarget))
+    }
+
     pub fn compare(&mut self, comparison: Comparison) -> &mut Findings {
         self.comparisons.push(comparison);
         self
@@ -82,6 +90,10 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    pub fn is_met(self) -> bool {
+        matches!(self, Verdict::Met | Verdict::MetUnsurely)
+    }
+
     pub fn show(self) -> &'static str {
         match self {
             Verdict::Met => "**met**",

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::iter;
 use std::path::Path;
 
 use anyhow::Result;
@@ -21,6 +22,9 @@ pub struct Measured {
     pub row: &'static Row,
     /// Or why there are none.
     pub findings: Result<Findings, String>,
+    /// What a second run found, where the first left a target in doubt.
+    pub again: Option<Findings>,
+    /// Of the first run.
     pub seconds: f64,
 }
 
@@ -60,7 +64,8 @@ fn text(frame: &Frame, measured: &[Measured]) -> String {
         "Written by `{}` in {:.0} min. Each figure is the median of {} turns, taken in turn with the other side's; a ratio is\n\
          a ratio of medians. In brackets: where the ratio, or the figure if there is no other side, lies in 90 % of 2,000\n\
          resamplings of the turns. \"Within the noise\" means that the target lies there too, so that another run may say\n\
-         otherwise.\n",
+         otherwise. A row that did not meet all its targets surely was run a second time, unless it takes minutes; what came\n\
+         of that is in the last column, and a verdict that it contradicts is called unconfirmed.\n",
         frame.call,
         frame.seconds / 60.0,
         frame.pairs,
@@ -128,10 +133,13 @@ fn table(out: &mut String, rows: &[&Measured]) {
     out.push_str("| work | ours | against | ratio | target | |\n|---|---|---|---|---|---|\n");
     for measured in rows {
         match &measured.findings {
-            Ok(findings) => findings
-                .comparisons
-                .iter()
-                .for_each(|comparison| line(out, comparison)),
+            Ok(findings) => {
+                let again = measured.again.iter().flat_map(|again| &again.comparisons);
+                let again = again.map(Some).chain(iter::repeat(None));
+                for (comparison, again) in findings.comparisons.iter().zip(again) {
+                    line(out, comparison, again);
+                }
+            }
             Err(why) => {
                 let first = why.lines().next().unwrap_or_default();
                 let _ = writeln!(
@@ -145,7 +153,7 @@ fn table(out: &mut String, rows: &[&Measured]) {
     out.push('\n');
 }
 
-fn line(out: &mut String, comparison: &Comparison) {
+fn line(out: &mut String, comparison: &Comparison, again: Option<&Comparison>) {
     let show = |value: f64| comparison.unit.show(value);
     let spread = comparison.spread();
     let (ours, against, ratio) = match &comparison.theirs {
@@ -175,8 +183,31 @@ fn line(out: &mut String, comparison: &Comparison) {
         "| {} | {ours} | {against} | {ratio} | {} | {} |",
         comparison.what,
         comparison.target_text(),
-        comparison.verdict().show(),
+        verdict(comparison, again),
     );
+}
+
+/// The verdict, and whether a second run agrees.
+fn verdict(comparison: &Comparison, again: Option<&Comparison>) -> String {
+    let first = comparison.verdict();
+    let Some(again) = again.filter(|_| first != Verdict::NoTarget) else {
+        return first.show().to_owned();
+    };
+    let value = match again.theirs {
+        Some(_) => digits(again.value()),
+        None => again.unit.show(again.value()),
+    };
+    let second = again.verdict();
+    let unconfirmed = if first.is_met() == second.is_met() {
+        ""
+    } else {
+        "**unconfirmed**: "
+    };
+    format!(
+        "{unconfirmed}{}; again {value}: {}",
+        first.show(),
+        second.show()
+    )
 }
 
 fn details(out: &mut String, rows: &[&Measured]) {
@@ -205,10 +236,81 @@ fn details(out: &mut String, rows: &[&Measured]) {
 /// A comparison as a line of progress.
 pub fn one_line(comparison: &Comparison) -> String {
     let mut out = String::new();
-    line(&mut out, comparison);
+    line(&mut out, comparison, None);
     out.trim()
         .trim_matches('|')
         .replace("**", "")
         .trim()
         .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::Side;
+
+    fn comparison(ours: f64) -> Comparison {
+        Comparison::ratio(
+            "moving",
+            Unit::PerSecond,
+            Side::new("this", [ours; 3]),
+            Side::new("that", [10.0; 3]),
+            Target::AtLeast(0.7),
+        )
+    }
+
+    fn measured(again: Option<f64>) -> Measured {
+        Measured {
+            row: &crate::rows::ALL[0],
+            findings: Ok(Findings {
+                comparisons: vec![comparison(8.0)],
+                ..Findings::default()
+            }),
+            again: again.map(|again| Findings {
+                comparisons: vec![comparison(again)],
+                ..Findings::default()
+            }),
+            seconds: 1.0,
+        }
+    }
+
+    fn shown(measured: &Measured) -> String {
+        let mut out = String::new();
+        table(&mut out, &[measured]);
+        out
+    }
+
+    #[test]
+    fn a_row_shows_both_sides_the_ratio_and_the_verdict() {
+        let expected =
+            "| moving | 8.00/s | that: 10.0/s | 0.800 [0.800 … 0.800] | ≥ 0.700 × | **met** |\n";
+        let shown = shown(&measured(None));
+        assert!(shown.contains(expected), "{shown}");
+    }
+
+    #[test]
+    fn a_verdict_that_a_second_run_contradicts_is_unconfirmed() {
+        let contradicted = shown(&measured(Some(5.0)));
+        assert!(
+            contradicted.contains("**unconfirmed**: **met**; again 0.500: **not met**"),
+            "{contradicted}"
+        );
+        let confirmed = shown(&measured(Some(9.0)));
+        assert!(
+            confirmed.contains("| **met**; again 0.900: **met** |"),
+            "{confirmed}"
+        );
+    }
+
+    #[test]
+    fn a_row_that_could_not_be_measured_says_why() {
+        let failed = Measured {
+            findings: Err("Kafka could not be had\nand more".to_owned()),
+            ..measured(None)
+        };
+        assert!(shown(&failed).contains("not measured: Kafka could not be had |"));
+        let mut out = String::new();
+        details(&mut out, &[&failed]);
+        assert!(out.contains("and more"), "{out}");
+    }
 }
