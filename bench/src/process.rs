@@ -4,6 +4,7 @@
 //! [`end_all_on_signal`], when the harness is interrupted.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
@@ -35,6 +36,21 @@ pub struct Process {
     name: String,
     child: Child,
     log: Option<PathBuf>,
+}
+
+/// CPU time of threads, in nanoseconds, by their ids.
+#[derive(Debug, Clone)]
+pub struct ThreadTimes(BTreeMap<OsString, u64>);
+
+impl ThreadTimes {
+    /// What the threads have spent since then. Those that have begun since count whole, those that have ended not at all.
+    pub fn since(&self, before: &ThreadTimes) -> Duration {
+        let spent = self.0.iter().map(|(thread, time)| {
+            let earlier = before.0.get(thread).copied().unwrap_or(0);
+            time.saturating_sub(earlier)
+        });
+        Duration::from_nanos(spent.sum())
+    }
 }
 
 impl Process {
@@ -84,20 +100,22 @@ impl Process {
         ))
     }
 
-    /// The same to the nanosecond, but of the threads that run now alone.
-    pub fn cpu_of_threads(&self) -> Result<Duration> {
+    /// What each of its threads has spent so far. To the nanosecond, but of the threads that are there now alone: for
+    /// servers whose threads stay.
+    pub fn threads(&self) -> Result<ThreadTimes> {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id()))
             .with_context(|| format!("{} is gone", self.name))?;
-        let mut spent = 0;
+        let mut times = BTreeMap::new();
         for task in tasks {
-            // One that has ended meanwhile is left out.
-            if let Ok(stat) = fs::read_to_string(task?.path().join("schedstat"))
+            let task = task?;
+            // One that ends meanwhile is left out.
+            if let Ok(stat) = fs::read_to_string(task.path().join("schedstat"))
                 && let Some(nanoseconds) = stat.split(' ').next()
             {
-                spent += nanoseconds.parse::<u64>()?;
+                times.insert(task.file_name(), nanoseconds.parse()?);
             }
         }
-        Ok(Duration::from_nanos(spent))
+        Ok(ThreadTimes(times))
     }
 
     /// Resident memory in bytes, all of it.
@@ -238,4 +256,54 @@ pub fn end_all_on_signal(folders: Vec<PathBuf>) -> Result<()> {
             std::process::exit(130);
         })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn times(threads: &[(&str, u64)]) -> ThreadTimes {
+        ThreadTimes(
+            threads
+                .iter()
+                .map(|(id, time)| ((*id).into(), *time))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn threads_that_end_or_begin_do_not_upset_the_sum() {
+        let before = times(&[("1", 100), ("2", 5_000)]);
+        let after = times(&[("1", 130), ("3", 7)]);
+        assert_eq!(after.since(&before), Duration::from_nanos(37));
+    }
+
+    #[test]
+    fn a_process_is_ended_when_it_is_dropped() {
+        let process = Process::start("sleep", Command::new("sleep").arg("60")).unwrap();
+        assert!(process.resident().unwrap() > 0);
+        process.cpu().unwrap();
+        process.threads().unwrap();
+        let stat = format!("/proc/{}", process.child.id());
+        assert!(Path::new(&stat).exists());
+        drop(process);
+        assert!(!Path::new(&stat).exists());
+    }
+
+    #[test]
+    fn one_that_ends_early_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo no such setting; exit 3"]);
+        let log = directory.path().join("log");
+        let mut process = Process::start_logged("server", &mut command, &log).unwrap();
+        let error = process
+            .wait_for("answer", Duration::from_secs(60), || None::<()>)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("exit status: 3") && error.contains("no such setting"),
+            "{error}"
+        );
+    }
 }

@@ -44,9 +44,9 @@ fn run(context: &Context) -> Result<Findings> {
     let pairs = context.pairs(
         "fetch-lean",
         || {
-            let before = server.process.cpu()?;
+            let before = server.process.threads()?;
             let moved = pipeline::fetch(server.address, &topic, &produce, answers, BATCHES)?;
-            Ok((moved, server.process.cpu()? - before))
+            Ok((moved, server.process.threads()?.since(&before)))
         },
         || Ok(bytes as f64 / ceilings::sendfile(&file, bytes)?.as_secs_f64()),
     )?;

@@ -143,7 +143,7 @@ fn produce(
             admin.delete_topic(&topic)?;
             Ok(turn)
         };
-        let what = format!("produce, librdkafka, {size}");
+        let what = format!("produce, librdkafka, {size}, against {}", peer.server.name);
         let pairs = context.pairs(
             &what,
             || turn(&ours, records),
@@ -174,7 +174,7 @@ fn fetch(context: &Context, findings: &mut Findings, peer: &Peer, targets: Targe
                 librdkafka::consume(server.address, &topic, records)
             })
         };
-        let what = format!("fetch, librdkafka, {size}");
+        let what = format!("fetch, librdkafka, {size}, against {}", peer.server.name);
         let pairs = context.pairs(&what, || turn(sides[0]), || turn(sides[1]))?;
         compare(findings, &what, peer, &pairs, targets);
         for (server, _) in sides {

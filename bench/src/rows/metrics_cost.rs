@@ -71,12 +71,12 @@ fn request(context: &Context) -> Result<Findings> {
         let requests = context.effort.count(REQUESTS);
         let turn = |server: &Server| -> Result<f64> {
             let mut connection = Connection::open(server.address)?;
-            let before = server.process.cpu_of_threads()?;
+            let before = server.process.threads()?;
             for _ in 0..requests {
                 connection.send(frame)?;
                 connection.receive()?;
             }
-            let spent = server.process.cpu_of_threads()? - before;
+            let spent = server.process.threads()?.since(&before);
             Ok(spent.as_secs_f64() / requests as f64)
         };
         let what = format!("metrics on against off, small {what}");

@@ -38,9 +38,9 @@ fn run(context: &Context) -> Result<Findings> {
                 let topic = context.topic();
                 admin.create_topic(&topic, 1, &[])?;
                 let produce = Produce::new(&topic, 0, 1, &batch)?;
-                let before = server.process.cpu()?;
+                let before = server.process.threads()?;
                 let moved = pipeline::produce(server.address, &[produce], requests, WINDOW)?;
-                let spent = server.process.cpu()? - before;
+                let spent = server.process.threads()?.since(&before);
                 admin.delete_topic(&topic)?;
                 Ok((moved, spent))
             },

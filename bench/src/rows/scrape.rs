@@ -81,11 +81,11 @@ fn time(context: &Context) -> Result<Findings> {
         let metrics = server.http.context("the server shows its metrics")?;
         let scrapes = context.effort.count(SCRAPES);
         let turns = context.turns(&format!("scrape of {series} series"), || {
-            let before = server.process.cpu()?;
+            let before = server.process.threads()?;
             let times = (0..scrapes)
                 .map(|_| Ok(http::get(metrics, "/metrics")?.elapsed.as_secs_f64()))
                 .collect::<Result<Vec<f64>>>()?;
-            let spent = (server.process.cpu()? - before).as_secs_f64() / scrapes as f64;
+            let spent = server.process.threads()?.since(&before).as_secs_f64() / scrapes as f64;
             Ok((median(&times), spent))
         })?;
         let side = Side::new("Streamline", turns.iter().map(|(time, _)| *time));

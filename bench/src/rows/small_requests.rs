@@ -45,9 +45,9 @@ fn run(context: &Context) -> Result<Findings> {
     let pairs = context.pairs(
         "small-requests",
         || {
-            let before = server.process.cpu()?;
+            let before = server.process.threads()?;
             let answered = ours(CONNECTIONS, time)?;
-            let spent = server.process.cpu()? - before;
+            let spent = server.process.threads()?.since(&before);
             Ok((answered, spent))
         },
         || theirs(CONNECTIONS, time),
