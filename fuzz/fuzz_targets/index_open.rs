@@ -2,29 +2,17 @@
 
 #![no_main]
 
-use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use streamline::clock::SystemClock;
-use streamline::config::{Durability, TopicConfig};
-use streamline::metrics::Metrics;
 use streamline::record::{BatchBuilder, BatchHeader, Compression};
-use streamline::storage::{Isolation, StorageOptions, TopicSpec, Topics};
-use uuid::Uuid;
+use streamline::storage::Isolation;
+use streamline_fuzz::ScratchLog;
 
 /// Batches of one record, one a second.
 const BATCHES: i64 = 40;
 
-static DIR: LazyLock<PathBuf> = LazyLock::new(|| {
-    let memory = PathBuf::from("/dev/shm");
-    let parent = if memory.is_dir() {
-        memory
-    } else {
-        std::env::temp_dir()
-    };
-    parent.join(format!("streamline-index-open-{}", std::process::id()))
-});
+static SCRATCH: LazyLock<ScratchLog> = LazyLock::new(|| ScratchLog::of("index-open"));
 
 static LOG: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut log = Vec::new();
@@ -44,32 +32,16 @@ fuzz_target!(|data: &[u8]| {
         None => (false, data),
     };
     let (offsets, times) = index.split_at(index.len() / 2 / 8 * 8);
-    let dir = DIR.join("t-0");
-    let _ = std::fs::remove_dir_all(&dir);
-    std::fs::create_dir_all(&dir).expect("the scratch directory can be made");
-    let write = |name: &str, content: &[u8]| {
-        std::fs::write(dir.join(name), content).expect("there is room");
-    };
-    write("00000000000000000000.log", &LOG);
-    write("00000000000000000000.index", offsets);
-    write("00000000000000000000.timeindex", times);
+    let mut files = vec![
+        ("00000000000000000000.log", &**LOG),
+        ("00000000000000000000.index", offsets),
+        ("00000000000000000000.timeindex", times),
+    ];
     if closed {
-        write("00000000000000000040.log", &[]);
+        files.push(("00000000000000000040.log", &[]));
     }
-    std::fs::write(DIR.join(".kafka_cleanshutdown"), "{}").expect("there is room");
-    let spec = TopicSpec {
-        name: "t".to_string(),
-        id: Uuid::nil(),
-        partitions: 1,
-        config: TopicConfig::default(),
-    };
-    let options = StorageOptions::new(&*DIR, Durability::Os);
-    let topics = Topics::open(options, vec![spec], SystemClock::new(), Metrics::new(false))
-        .expect("an index is no reason not to open");
-    let partition = topics
-        .get("t")
-        .and_then(|topic| topic.partition(0))
-        .expect("it is open");
+    SCRATCH.lay_out(&files, true);
+    let (_topics, partition) = SCRATCH.open().expect("an index is no reason not to open");
     assert_eq!(partition.offsets().log_end, BATCHES);
     for offset in (0..BATCHES).rev() {
         let fetched = partition

@@ -3,28 +3,16 @@
 
 #![no_main]
 
-use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use streamline::clock::SystemClock;
-use streamline::config::{Durability, TopicConfig};
-use streamline::metrics::Metrics;
 use streamline::record::{BatchBuilder, BatchHeader, Compression};
-use streamline::storage::{Acks, AppendOptions, Isolation, StorageOptions, TopicSpec, Topics};
-use uuid::Uuid;
+use streamline::storage::{Acks, AppendOptions, Isolation};
+use streamline_fuzz::ScratchLog;
 
 const OPTIONS: AppendOptions = AppendOptions { acks: Acks::Leader };
 
-static DIR: LazyLock<PathBuf> = LazyLock::new(|| {
-    let memory = PathBuf::from("/dev/shm");
-    let parent = if memory.is_dir() {
-        memory
-    } else {
-        std::env::temp_dir()
-    };
-    parent.join(format!("streamline-segment-open-{}", std::process::id()))
-});
+static SCRATCH: LazyLock<ScratchLog> = LazyLock::new(|| ScratchLog::of("segment-open"));
 
 /// The bytes with every CRC put right that the lengths lead to, so that what lies behind the check is reached.
 fn with_right_crcs(data: &[u8]) -> Vec<u8> {
@@ -44,23 +32,8 @@ fn with_right_crcs(data: &[u8]) -> Vec<u8> {
 }
 
 fn open_and_use(content: &[u8]) {
-    let log = DIR.join("t-0");
-    let _ = std::fs::remove_dir_all(&log);
-    std::fs::create_dir_all(&log).expect("the scratch directory can be made");
-    std::fs::write(log.join("00000000000000000000.log"), content).expect("there is room");
-    let spec = TopicSpec {
-        name: "t".to_string(),
-        id: Uuid::nil(),
-        partitions: 1,
-        config: TopicConfig::default(),
-    };
-    let options = StorageOptions::new(&*DIR, Durability::Os);
-    let topics = Topics::open(options, vec![spec], SystemClock::new(), Metrics::new(false))
-        .expect("damage is no reason not to open");
-    let partition = topics
-        .get("t")
-        .and_then(|topic| topic.partition(0))
-        .expect("it is open");
+    SCRATCH.lay_out(&[("00000000000000000000.log", content)], false);
+    let (_topics, partition) = SCRATCH.open().expect("damage is no reason not to open");
     let mut builder = BatchBuilder::new(Compression::None);
     builder.push(0, None, Some(b"appended"), &[]);
     let appended = partition.append(vec![builder.build().expect("it holds a record")], OPTIONS);

@@ -32,10 +32,14 @@ impl Background {
         tasks.spawn(Arc::clone(&broker.groups).run());
         let retention = Duration::from_millis(broker.config.log_retention_check_interval_ms);
         let now = Arc::clone(&broker.clock);
-        tasks.spawn(on_disk(retention, &broker.topics, move |topics| {
-            topics.retain(now.now_ms());
-        }));
-        tasks.spawn(on_disk(FLUSH_INTERVAL, &broker.topics, Topics::flush_due));
+        let retain = move |topics: &Topics| topics.retain(now.now_ms());
+        tasks.spawn(on_disk(retention, &broker.topics, |_| true, retain));
+        tasks.spawn(on_disk(
+            FLUSH_INTERVAL,
+            &broker.topics,
+            Topics::awaits_flush,
+            Topics::flush_due,
+        ));
         Background { _tasks: tasks }
     }
 }
@@ -50,8 +54,13 @@ async fn sweep(connections: Arc<Connections>, clock: Arc<dyn Clock>) {
     }
 }
 
-/// Does something with the log again and again, off the runtime's threads, each time to its end.
-fn on_disk<F>(every: Duration, topics: &Arc<Topics>, work: F) -> impl Future<Output = ()> + use<F>
+/// Does something with the log again and again, when there is cause to, off the runtime's threads, each time to its end.
+fn on_disk<F>(
+    every: Duration,
+    topics: &Arc<Topics>,
+    is_due: fn(&Topics) -> bool,
+    work: F,
+) -> impl Future<Output = ()> + use<F>
 where
     F: Fn(&Topics) + Send + Sync + 'static,
 {
@@ -61,6 +70,9 @@ where
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             interval.tick().await;
+            if !is_due(&topics) {
+                continue;
+            }
             let (topics, work) = (Arc::clone(&topics), Arc::clone(&work));
             if tokio::task::spawn_blocking(move || work(&topics))
                 .await

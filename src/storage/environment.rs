@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -28,6 +29,8 @@ pub(super) struct Environment {
     pub data_dir: PathBuf,
     /// Partitions with data that the disk may lack.
     pub unsynced: Mutex<Vec<Weak<Partition>>>,
+    /// The disk has got further since the recovery points were written.
+    pub points_stale: AtomicBool,
 }
 
 impl Environment {

@@ -2,14 +2,15 @@
 //!
 //! From the outside in:
 //!
-//! * [`Topics`] holds all topics of a data directory: opens, creates, deletes, flushes, retains and closes them.
+//! * [`Topics`] holds all topics of a data directory: creates and deletes them, `topics/opening` opens them,
+//!   `topics/upkeep` flushes, retains and closes them. [`Topic`] is one of them.
 //! * [`Partition`] is one log with its producers, its durability and its readers.
-//! * `log` is the list of segments and the end that is written; `segment` one file and how to find things in it;
-//!   `index` its two sparse indexes; `scan` the walk over its batches.
-//! * `recovery` opens logs and puts those in order that were not closed cleanly, `inspection` finds and takes out damage, `retention` says what may go, `durability` keeps the
-//!   books of what is written, on disk and visible, `producer_state` recognises retries, `checkpoint` reads and writes
-//!   Kafka's small text files, `admission` says what may be appended, `health` probes the disk, `stats` is what a scrape
-//!   shows.
+//! * `log` is the list of segments and the end that is written; `segment` one file, `segment/lookup` how to find things
+//!   in it; `index` its two sparse indexes; `scan` the walk over its batches.
+//! * `recovery` opens logs and puts those in order that were not closed cleanly, `inspection` finds and takes out damage,
+//!   `retention` says what may go, `durability` keeps the books of what is written, on disk and visible,
+//!   `producer_state` recognises retries, `checkpoint` reads and writes Kafka's small text files, `admission` says what
+//!   may be appended, `health` probes the disk, `stats` is what a scrape shows.
 //!
 //! What holds everywhere: what readers see is a prefix of the log and whole batches; nothing that is damaged is served;
 //! a failed append leaves no trace; what a disk has promised is never given up for what it has not.
@@ -36,6 +37,7 @@ mod segment;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod topic;
 mod topics;
 
 pub use data_dir::FoundTopic;
@@ -44,4 +46,5 @@ pub use partition::{
     Acks, AppendOptions, Appended, Fetched, Isolation, Offsets, Partition, PartitionSnapshot,
     TimestampedOffset, Watch,
 };
-pub use topics::{StorageOptions, Topic, TopicInfo, TopicSpec, Topics};
+pub use topic::{Topic, TopicInfo, TopicSpec};
+pub use topics::{StorageOptions, Topics};

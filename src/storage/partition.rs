@@ -30,7 +30,7 @@ use super::log::{Log, Writer, Written};
 use super::producer_state::{ProducerState, Verdict};
 use super::recovery::{Opened, Producers};
 use super::segment::file_path;
-use super::topics::TopicInfo;
+use super::topic::TopicInfo;
 use crate::config::{Durability, TopicConfig};
 use crate::record::{RecordBatch, Records};
 

@@ -388,6 +388,23 @@ fn quiet_data_is_flushed_when_its_time_has_come() {
 }
 
 #[test]
+fn an_idle_log_asks_for_no_flush() {
+    let fixture = Fixture::new(&[("flush.ms", "1000")]);
+    assert!(!fixture.topics.awaits_flush());
+    fixture.append(&["a"]);
+    assert!(fixture.topics.awaits_flush());
+    // Flushed, but how far the disk is has yet to be noted.
+    fixture.clock.advance(Duration::from_secs(2));
+    fixture.topics.flush_due();
+    assert!(fixture.topics.awaits_flush());
+    fixture.clock.advance(Duration::from_secs(60));
+    fixture.topics.flush_due();
+    assert!(!fixture.topics.awaits_flush());
+    let points = fixture.dir.path().join("recovery-point-offset-checkpoint");
+    assert_eq!(std::fs::read_to_string(points).unwrap(), "0\n1\nt 0 1\n");
+}
+
+#[test]
 fn watchers_are_told_of_new_records_and_of_deletion() {
     let fixture = Fixture::new(&[]);
     let partition = fixture.partition();

@@ -1,6 +1,7 @@
 //! Bringing a partition's data to the disk: one synchronisation at a time, shared by all who wait.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tracing::error;
 
@@ -57,7 +58,11 @@ impl Partition {
             let sync = self.tail.lock().begin();
             let result = self.synchronise_once(&sync.segments, &sync.active, sync.directory);
             let again = match result {
-                Ok(()) => self.tail.lock().synced(&sync),
+                Ok(()) => {
+                    let again = self.tail.lock().synced(&sync);
+                    self.environment.points_stale.store(true, Ordering::Relaxed);
+                    again
+                }
                 Err(failure) => {
                     self.environment.metrics.log_flush_failures.inc();
                     self.poison(&failure);

@@ -1,0 +1,61 @@
+//! A log of one partition in a scratch directory, laid out and opened anew for each input.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use streamline::clock::SystemClock;
+use streamline::config::{Durability, TopicConfig};
+use streamline::metrics::Metrics;
+use streamline::storage::{Error, Partition, StorageOptions, TopicSpec, Topics};
+use uuid::Uuid;
+
+pub struct ScratchLog {
+    data_dir: PathBuf,
+}
+
+impl ScratchLog {
+    /// In memory, where there is such a place: it is made anew thousands of times a second.
+    pub fn of(target: &str) -> Self {
+        let memory = PathBuf::from("/dev/shm");
+        let parent = match memory.is_dir() {
+            true => memory,
+            false => std::env::temp_dir(),
+        };
+        let name = format!("streamline-{target}-{}", std::process::id());
+        Self {
+            data_dir: parent.join(name),
+        }
+    }
+
+    /// Makes the log hold these files and nothing else. Whether the shutdown before was clean is said by the marker.
+    pub fn lay_out(&self, files: &[(&str, &[u8])], clean: bool) {
+        let dir = self.data_dir.join("t-0");
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).expect("the scratch directory can be made");
+        for (name, content) in files {
+            std::fs::write(dir.join(name), content).expect("there is room");
+        }
+        let marker = self.data_dir.join(".kafka_cleanshutdown");
+        match clean {
+            true => std::fs::write(marker, "{}").expect("there is room"),
+            false => drop(std::fs::remove_file(marker)),
+        }
+    }
+
+    /// Opens it. The partition is of use for as long as the topics are kept.
+    pub fn open(&self) -> Result<(Arc<Topics>, Arc<Partition>), Error> {
+        let spec = TopicSpec {
+            name: "t".to_string(),
+            id: Uuid::nil(),
+            partitions: 1,
+            config: TopicConfig::default(),
+        };
+        let options = StorageOptions::new(&*self.data_dir, Durability::Os);
+        let topics = Topics::open(options, vec![spec], SystemClock::new(), Metrics::new(false))?;
+        let partition = topics
+            .get("t")
+            .and_then(|topic| topic.partition(0))
+            .expect("it was just opened");
+        Ok((topics, partition))
+    }
+}

@@ -1,0 +1,224 @@
+//! Opening the logs of all topics, or of one that is new, and making their directories.
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use parking_lot::{Mutex, RwLock};
+use tracing::{error, info};
+use uuid::Uuid;
+
+use super::{Changes, StorageOptions, Topics};
+use crate::clock::Clock;
+use crate::fs::{File, Fs};
+use crate::metrics::Metrics;
+use crate::storage::checkpoint::{self, LeaderEpochs, Offsets};
+use crate::storage::data_dir::{LOG_STARTS, LastRun, PARTITION_METADATA, directories, renamed};
+use crate::storage::environment::{Environment, LogStarts};
+use crate::storage::error::{Error, IoContext};
+use crate::storage::health::Health;
+use crate::storage::parallel::{Progress, in_parallel};
+use crate::storage::partition::Partition;
+use crate::storage::recovery::{self, Before, Report};
+use crate::storage::stats::StorageCounters;
+use crate::storage::topic::{Topic, TopicInfo, TopicSpec};
+
+impl Topics {
+    /// Opens the logs of all topics, recovering those that need it. Blocks.
+    pub fn open(
+        options: StorageOptions,
+        specs: Vec<TopicSpec>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Arc<Self>, Error> {
+        let StorageOptions {
+            data_dir,
+            durability,
+            producer_id_expiration_ms,
+            fs,
+        } = options;
+        fs.create_dir_all(&data_dir).during("create", &data_dir)?;
+        let last_run = LastRun::read(&fs, &data_dir)?;
+        let environment = Arc::new(Environment {
+            log_starts: LogStarts::new(data_dir.join(LOG_STARTS), last_run.log_starts),
+            health: Health::new(&fs, &data_dir),
+            counters: StorageCounters::new(metrics.enabled()),
+            fs,
+            clock: Arc::clone(&clock),
+            metrics,
+            durability,
+            producer_id_expiration_ms,
+            data_dir,
+            unsynced: Mutex::default(),
+            points_stale: AtomicBool::new(false),
+        });
+        let topics = Arc::new(Self {
+            registry: RwLock::default(),
+            changes: Mutex::new(Changes {
+                checkpointed_at: clock.monotonic(),
+                removals: Vec::new(),
+                closed: false,
+            }),
+            environment,
+        });
+        topics.finish_deletions()?;
+        topics.open_all(
+            &specs,
+            last_run.clean,
+            last_run.same_boot,
+            &last_run.recovery_points,
+        )?;
+        let collector = Arc::new(Arc::downgrade(&topics));
+        topics.environment.metrics.register(collector);
+        Ok(topics)
+    }
+
+    fn open_all(
+        &self,
+        specs: &[TopicSpec],
+        clean: bool,
+        same_boot: bool,
+        recovery_points: &Offsets,
+    ) -> Result<(), Error> {
+        let clock = &self.environment.clock;
+        let started = clock.monotonic();
+        let infos: Vec<_> = specs.iter().map(|spec| self.info(spec)).collect();
+        let work: Vec<(usize, i32)> = specs
+            .iter()
+            .enumerate()
+            .flat_map(|(topic, spec)| (0..spec.partitions).map(move |number| (topic, number)))
+            .collect();
+        let progress = Progress::new(work.len(), clock);
+        let opened = in_parallel(work.len(), |place| {
+            let (topic, number) = work[place];
+            let info = &infos[topic];
+            let before = Before {
+                clean,
+                same_boot,
+                recovery_point: recovery_points
+                    .get(&(info.name.to_string(), number))
+                    .copied(),
+                log_start: self.environment.log_starts.get(&info.name, number),
+            };
+            let opened = self.open_partition(info, number, before)?;
+            progress.note(opened.1);
+            Ok(opened.0)
+        })?;
+        let mut opened = opened.into_iter();
+        let mut registry = self.registry.write();
+        for (spec, info) in specs.iter().zip(infos) {
+            let partitions: Vec<_> = opened.by_ref().take(spec.partitions as usize).collect();
+            registry.insert(Topic {
+                info,
+                partitions: RwLock::new(partitions.into()),
+            });
+        }
+        drop(registry);
+        self.forget_unknown(specs, recovery_points)?;
+        let report = progress.report();
+        let took = clock.monotonic() - started;
+        let counters = &self.environment.counters;
+        let _ = counters.recovery.set((took, work.len() as u64));
+        counters.truncated_bytes.add(report.bytes_truncated);
+        counters.damaged_ranges.add(report.ranges_damaged);
+        info!(
+            partitions = work.len(),
+            clean,
+            segments_read = report.segments_read,
+            bytes_read = report.bytes_read,
+            bytes_truncated = report.bytes_truncated,
+            ranges_damaged = report.ranges_damaged,
+            seconds = took.as_secs_f64(),
+            "logs are open"
+        );
+        Ok(())
+    }
+
+    /// Drops what checkpoints say of topics that are gone, lest a new topic of that name be taken for the old one.
+    fn forget_unknown(&self, specs: &[TopicSpec], recovery_points: &Offsets) -> Result<(), Error> {
+        let known: HashSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+        let is_unknown = |(topic, _): &&(String, i32)| !known.contains(topic.as_str());
+        let mut stale: BTreeSet<String> = self.environment.log_starts.topics();
+        stale.retain(|topic| !known.contains(topic.as_str()));
+        for topic in stale {
+            self.environment
+                .log_starts
+                .forget(&self.environment.fs, &topic)?;
+        }
+        match recovery_points.keys().any(|key| is_unknown(&key)) {
+            true => self.write_recovery_points(&mut self.changes.lock()),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) fn open_partition(
+        &self,
+        info: &Arc<TopicInfo>,
+        number: i32,
+        before: Before,
+    ) -> Result<(Arc<Partition>, Report), Error> {
+        let environment = &self.environment;
+        let dir = environment.data_dir.join(format!("{}-{number}", info.name));
+        self.prepare_dir(&dir, info.id)?;
+        let dir: Arc<Path> = dir.into();
+        let now_ms = environment.clock.now_ms();
+        let opened = recovery::open(&environment.fs, &dir, before, now_ms)?;
+        let report = opened.report;
+        let partition = Partition::new(
+            Arc::clone(info),
+            number,
+            Arc::clone(environment),
+            dir,
+            opened,
+        );
+        Ok((partition, report))
+    }
+
+    /// Sees to it that the directory exists and belongs to the topic with this id.
+    fn prepare_dir(&self, dir: &Path, id: Uuid) -> Result<(), Error> {
+        let fs = &self.environment.fs;
+        let metadata = dir.join(PARTITION_METADATA);
+        match checkpoint::read_partition_metadata(fs, &metadata)? {
+            Some(found) if found == id => return Ok(()),
+            Some(found) => {
+                let aside = renamed(dir, found, "stray");
+                error!(dir = %dir.display(), aside = %aside.display(), found = %found, expected = %id,
+                    "a log belongs to another topic of the same name and is set aside");
+                fs.rename(dir, &aside).during("rename", dir)?;
+            }
+            None => {}
+        }
+        fs.create_dir_all(dir).during("create", dir)?;
+        // Before there are records: if they outlived the id of their topic, one that gets the name of a deleted one could
+        // find itself with the old one's records.
+        write_small(fs, &metadata, &checkpoint::partition_metadata_text(id))?
+            .sync_data()
+            .during("synchronise", &metadata)?;
+        let epochs = dir.join("leader-epoch-checkpoint");
+        if !epochs.exists() {
+            // Without this one a log has the one epoch it speaks of.
+            write_small(fs, &epochs, &LeaderEpochs::new().to_text())?;
+        }
+        Ok(())
+    }
+
+    /// Goes on with deletions that the end of the last run interrupted.
+    fn finish_deletions(&self) -> Result<(), Error> {
+        let doomed = directories(&self.environment.data_dir)?
+            .into_iter()
+            .filter(|(name, _)| name.ends_with("-delete"))
+            .map(|(_, path)| path)
+            .collect();
+        self.remove_in_background(&mut self.changes.lock(), doomed);
+        Ok(())
+    }
+}
+
+/// Writes a small file, without waiting for the disk.
+fn write_small(fs: &Fs, path: &Path, text: &str) -> Result<File, Error> {
+    let file = fs.create(path).during("create", path)?;
+    file.write_all_at(text.as_bytes(), 0)
+        .during("write", path)?;
+    Ok(file)
+}

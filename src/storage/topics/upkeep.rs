@@ -1,0 +1,135 @@
+//! What is done with all topics while the server runs and when it stops: retaining, flushing, closing.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tracing::{error, info, warn};
+
+use super::{Changes, Topics};
+use crate::storage::checkpoint::{self, Offsets};
+use crate::storage::data_dir::{CLEAN_SHUTDOWN, RECOVERY_POINTS};
+use crate::storage::error::{Error, IoContext};
+use crate::storage::parallel::in_parallel;
+
+/// How often recovery points are written while the server runs.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(60);
+
+impl Topics {
+    /// Deletes what the topics' retention says has to go. Blocks.
+    pub fn retain(&self, now_ms: i64) {
+        for topic in self.list() {
+            for partition in topic.partitions().iter() {
+                match partition.retain(now_ms) {
+                    Ok((0, _)) => {}
+                    Ok((segments, bytes)) => {
+                        info!(%partition, segments, bytes, "deleted segments by retention");
+                        let counters = &self.environment.counters;
+                        counters.retention_segments.add(segments);
+                        counters.retention_bytes.add(bytes);
+                    }
+                    Err(error) => error!(%partition, %error, "could not apply retention"),
+                }
+            }
+        }
+    }
+
+    /// Whether [`flush_due`](Self::flush_due) has anything to do, now or before long. Does not block.
+    pub fn awaits_flush(&self) -> bool {
+        let environment = &self.environment;
+        environment.points_stale.load(Ordering::Relaxed) || !environment.unsynced.lock().is_empty()
+    }
+
+    /// Brings to the disk what has waited for `flush.ms`, and now and then notes how far the disk is. Blocks.
+    pub fn flush_due(&self) {
+        let now = self.environment.clock.monotonic();
+        let waiting = std::mem::take(&mut *self.environment.unsynced.lock());
+        let mut due = Vec::new();
+        for weak in waiting {
+            let Some(partition) = weak.upgrade() else {
+                continue;
+            };
+            let limit_ms = partition.topic().config().flush_ms;
+            let limit = Duration::from_millis(u64::try_from(limit_ms).unwrap_or(0));
+            // Taken off the list before it is looked at: an append that comes in between puts it there again.
+            partition.dequeued();
+            match partition.unsynced_since() {
+                None => {}
+                // One whose synchronisation is under way is not waited for: it may be that of a disk that hangs.
+                Some(since) if now.saturating_sub(since) >= limit && !partition.is_syncing() => {
+                    due.push(partition);
+                }
+                Some(_) => self.environment.note_unsynced(&partition),
+            }
+        }
+        let flushed = in_parallel(due.len(), |place| {
+            // A failure has been logged, counted and noted where it happened.
+            let _ = due[place].flush();
+            Ok(())
+        });
+        debug_assert!(flushed.is_ok());
+        let mut changes = self.changes.lock();
+        let is_time = now.saturating_sub(changes.checkpointed_at) >= CHECKPOINT_INTERVAL;
+        if !changes.closed
+            && is_time
+            && self.environment.points_stale.swap(false, Ordering::Relaxed)
+        {
+            changes.checkpointed_at = now;
+            if let Err(error) = self.write_recovery_points(&mut changes) {
+                warn!(%error, "could not note how far the disk is");
+                self.environment.points_stale.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    pub(super) fn write_recovery_points(&self, _changes: &mut Changes) -> Result<(), Error> {
+        let mut points = Offsets::new();
+        for topic in self.list() {
+            for partition in topic.partitions().iter() {
+                points.insert(
+                    (topic.name().to_string(), partition.number()),
+                    partition.durable_offset(),
+                );
+            }
+        }
+        let path = self.environment.data_dir.join(RECOVERY_POINTS);
+        checkpoint::write_offsets(&self.environment.fs, &path, &points)
+    }
+
+    /// Flushes everything and leaves the directory as a clean shutdown does. Nothing can be appended any more. Blocks.
+    pub fn close(&self) -> Result<(), Error> {
+        let mut changes = self.changes.lock();
+        if std::mem::replace(&mut changes.closed, true) {
+            return Ok(());
+        }
+        let partitions: Vec<_> = self
+            .list()
+            .iter()
+            .flat_map(|topic| topic.partitions().to_vec())
+            .collect();
+        let failure = Mutex::new(None);
+        let closed = in_parallel(partitions.len(), |place| {
+            if let Err(error) = partitions[place].close() {
+                error!(partition = %partitions[place], %error, "a log was not closed cleanly");
+                failure.lock().get_or_insert(error);
+            }
+            Ok(())
+        });
+        debug_assert!(closed.is_ok());
+        for removal in changes.removals.drain(..) {
+            if removal.join().is_err() {
+                error!("a thread that removed deleted logs panicked");
+            }
+        }
+        self.write_recovery_points(&mut changes)?;
+        if let Some(failure) = failure.into_inner() {
+            return Err(failure);
+        }
+        let data_dir = &self.environment.data_dir;
+        let marker = data_dir.join(CLEAN_SHUTDOWN);
+        self.environment
+            .fs
+            .write_atomically(&marker, br#"{"version":0,"brokerEpoch":-1}"#)
+            .during("write", &marker)
+    }
+}
