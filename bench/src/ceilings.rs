@@ -10,14 +10,20 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::clock;
+use crate::loads::{Moved, Turn};
+
 /// Bytes read or written at a time.
 const CHUNK_BYTES: usize = 1 << 20;
 
 /// Receives `bytes` from a socket and writes them to a new file (left in the page cache): what producing cannot beat.
-pub fn socket_to_file(directory: &Path, bytes: u64) -> Result<Duration> {
+///
+/// The CPU is that of the receiving side.
+pub fn socket_to_file(directory: &Path, bytes: u64) -> Result<Turn> {
     let (mut sending, mut receiving) = connected()?;
     let path = directory.join("ceiling");
     let mut file = File::create(&path)?;
+    let cpu = clock::thread_cpu()?;
     let began = Instant::now();
     thread::scope(|scope| -> Result<()> {
         let sender = scope.spawn(move || -> Result<()> {
@@ -41,8 +47,9 @@ pub fn socket_to_file(directory: &Path, bytes: u64) -> Result<Duration> {
         sender.join().expect("the sender does not panic")
     })?;
     let elapsed = began.elapsed();
+    let spent = clock::thread_cpu()? - cpu;
     std::fs::remove_file(path)?;
-    Ok(elapsed)
+    Ok((Moved { bytes, elapsed }, spent))
 }
 
 /// A file of so many bytes to send from.
@@ -65,18 +72,20 @@ pub fn file(directory: &Path, bytes: u64) -> Result<File> {
 }
 
 /// Sends so many bytes of a file to a socket without copying them through this program: what fetching cannot beat.
-pub fn sendfile(file: &File, bytes: u64) -> Result<Duration> {
+///
+/// The CPU is that of the sending side.
+pub fn sendfile(file: &File, bytes: u64) -> Result<Turn> {
     let (sending, mut receiving) = connected()?;
     let began = Instant::now();
-    thread::scope(|scope| -> Result<()> {
-        let sender = scope.spawn(move || -> Result<()> {
+    let spent = thread::scope(|scope| -> Result<Duration> {
+        let sender = scope.spawn(move || -> Result<Duration> {
             let mut offset = 0;
             while offset < bytes {
                 let left = (bytes - offset) as usize;
                 let sent = rustix::fs::sendfile(&sending, file, Some(&mut offset), left)?;
                 ensure!(sent > 0, "the file is shorter than {bytes} bytes");
             }
-            Ok(())
+            Ok(clock::thread_cpu()?)
         });
         let mut buffer = vec![0; CHUNK_BYTES];
         let mut received = 0;
@@ -87,7 +96,8 @@ pub fn sendfile(file: &File, bytes: u64) -> Result<Duration> {
         }
         sender.join().expect("the sender does not panic")
     })?;
-    Ok(began.elapsed())
+    let elapsed = began.elapsed();
+    Ok((Moved { bytes, elapsed }, spent))
 }
 
 /// Appends `bytes` to a file and syncs it, `times` in turn; how long each took.

@@ -1,6 +1,7 @@
 //! The wall clock, and a thread that wakes when it should.
 
 use std::fs;
+use std::io;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -9,6 +10,15 @@ pub fn now_ms() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_millis() as i64)
+}
+
+/// What this thread has spent on a CPU so far.
+pub fn thread_cpu() -> io::Result<Duration> {
+    let stat = fs::read_to_string("/proc/thread-self/schedstat")?;
+    let nanoseconds = stat.split(' ').next().and_then(|first| first.parse().ok());
+    nanoseconds
+        .map(Duration::from_nanos)
+        .ok_or_else(|| io::Error::other("schedstat starts with a number"))
 }
 
 /// Asks the kernel to wake this thread on time rather than up to 50 µs later.

@@ -1,5 +1,6 @@
 //! What a row of the table found: comparisons with their targets, pictures, remarks.
 
+use crate::loads::Turn;
 use crate::plot::Plot;
 use crate::quantity::{Unit, digits};
 use crate::stats::{Spread, median, spread_of_median, spread_of_ratio};
@@ -13,7 +14,46 @@ pub struct Findings {
     pub remarks: Vec<String>,
 }
 
+/// Of throughput and of the CPU spent on it.
+#[derive(Clone, Copy)]
+pub struct MovingTargets {
+    pub speed: Target,
+    pub cpu: Target,
+}
+
 impl Findings {
+    /// Compares throughput and CPU of two sides, turn by turn.
+    pub fn compare_moving(
+        &mut self,
+        what: &str,
+        theirs: &str,
+        pairs: &[(Turn, Turn)],
+        targets: MovingTargets,
+    ) -> &mut Findings {
+        let sides = |figure: &dyn Fn(&Turn) -> f64| {
+            (
+                Side::new("Streamline", pairs.iter().map(|pair| figure(&pair.0))),
+                Side::new(theirs, pairs.iter().map(|pair| figure(&pair.1))),
+            )
+        };
+        let (our_speed, their_speed) = sides(&|(moved, _)| moved.bytes_per_second());
+        self.compare(Comparison::ratio(
+            what,
+            Unit::BytesPerSecond,
+            our_speed,
+            their_speed,
+            targets.speed,
+        ));
+        let (our_cpu, their_cpu) = sides(&|(moved, spent)| moved.cpu_per_gb(*spent));
+        self.compare(Comparison::ratio(
+            format!("CPU of {what}"),
+            Unit::CpuSecondsPerGb,
+            our_cpu,
+            their_cpu,
+            targets.cpu,
+        ))
+    }
+
     /// Whether a target was missed or is in doubt.
     pub fn in_doubt(&self) -> bool {
         let verdicts = self.comparisons.iter().map(Comparison::verdict);

@@ -13,6 +13,9 @@ pub struct Moved {
     pub elapsed: Duration,
 }
 
+/// What was moved, and the CPU that the side in question spent on it.
+pub type Turn = (Moved, Duration);
+
 impl Moved {
     pub fn bytes_per_second(&self) -> f64 {
         self.bytes as f64 / self.elapsed.as_secs_f64()

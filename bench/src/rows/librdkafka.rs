@@ -1,17 +1,14 @@
 //! Produce and fetch through librdkafka, against peers.
 
-use std::time::Duration;
-
 use anyhow::Result;
 
 use super::{Part, Row};
 use crate::context::Context;
 use crate::loads::lean::Connection;
-use crate::loads::{Moved, librdkafka};
-use crate::outcome::{Comparison, Findings, Side, Target};
+use crate::loads::{Moved, Turn, librdkafka};
+use crate::outcome::{Findings, MovingTargets, Target};
 use crate::peers::nisshi::{self, Engine};
 use crate::peers::{Server, kafka, streamline};
-use crate::quantity::Unit;
 
 pub const PRODUCE_KAFKA: Row = Row {
     name: "produce-kafka",
@@ -20,7 +17,7 @@ pub const PRODUCE_KAFKA: Row = Row {
     quick: false,
     run: |context| {
         let mut findings = Findings::default();
-        let targets = Targets {
+        let targets = MovingTargets {
             speed: Target::AtLeast(2.0),
             cpu: Target::AtMost(1.0 / 3.0),
         };
@@ -36,7 +33,7 @@ pub const FETCH_KAFKA: Row = Row {
     quick: false,
     run: |context| {
         let mut findings = Findings::default();
-        let targets = Targets::speed(1.5);
+        let targets = speed(1.5);
         fetch(context, &mut findings, &against_kafka(context)?, targets)?;
         Ok(findings)
     },
@@ -51,7 +48,7 @@ pub const PRODUCE_NISSHI: Row = Row {
         let mut findings = Findings::default();
         for (engine, times) in [(Engine::Memory, 1.2), (Engine::Sqlite, 10.0)] {
             let peer = against_nisshi(context, engine)?;
-            produce(context, &mut findings, &peer, Targets::speed(times))?;
+            produce(context, &mut findings, &peer, speed(times))?;
         }
         Ok(findings)
     },
@@ -66,7 +63,7 @@ pub const FETCH_NISSHI: Row = Row {
         let mut findings = Findings::default();
         for (engine, times) in [(Engine::Memory, 1.0), (Engine::Sqlite, 50.0)] {
             let peer = against_nisshi(context, engine)?;
-            fetch(context, &mut findings, &peer, Targets::speed(times))?;
+            fetch(context, &mut findings, &peer, speed(times))?;
         }
         Ok(findings)
     },
@@ -75,19 +72,10 @@ pub const FETCH_NISSHI: Row = Row {
 /// Names, sizes, and records of a turn: a second or so each.
 const SIZES: &[(&str, usize, u64)] = &[("1 KiB", 1024, 500_000), ("100 B", 100, 2_000_000)];
 
-/// Of the ratios.
-#[derive(Clone, Copy)]
-struct Targets {
-    speed: Target,
-    cpu: Target,
-}
-
-impl Targets {
-    fn speed(times: f64) -> Targets {
-        Targets {
-            speed: Target::AtLeast(times),
-            cpu: Target::None,
-        }
+fn speed(times: f64) -> MovingTargets {
+    MovingTargets {
+        speed: Target::AtLeast(times),
+        cpu: Target::None,
     }
 }
 
@@ -115,9 +103,6 @@ fn against_nisshi(context: &Context, engine: Engine) -> Result<Peer> {
     })
 }
 
-/// What was moved, and the CPU that the server spent on it.
-type Turn = (Moved, Duration);
-
 fn measured(server: &Server, work: impl FnOnce() -> Result<Moved>) -> Result<Turn> {
     let before = server.process.cpu()?;
     let moved = work()?;
@@ -128,7 +113,7 @@ fn produce(
     context: &Context,
     findings: &mut Findings,
     peer: &Peer,
-    targets: Targets,
+    targets: MovingTargets,
 ) -> Result<()> {
     let ours = streamline::start(context, &["--durability", "os"])?;
     for &(size, record_bytes, records) in SIZES {
@@ -149,7 +134,7 @@ fn produce(
             || turn(&ours, records),
             || turn(&peer.server, records / peer.one_in),
         )?;
-        compare(findings, &what, peer, &pairs, targets);
+        findings.compare_moving(&what, &peer.server.name, &pairs, targets);
     }
     findings.remark(format!(
         "Against {}: librdkafka with its own defaults, acks=1, one partition. A turn ends when every record is acknowledged. \
@@ -159,7 +144,12 @@ fn produce(
     Ok(())
 }
 
-fn fetch(context: &Context, findings: &mut Findings, peer: &Peer, targets: Targets) -> Result<()> {
+fn fetch(
+    context: &Context,
+    findings: &mut Findings,
+    peer: &Peer,
+    targets: MovingTargets,
+) -> Result<()> {
     let ours = streamline::start(context, &["--durability", "os"])?;
     for &(size, record_bytes, records) in SIZES {
         let records = context.effort.count(records);
@@ -176,7 +166,7 @@ fn fetch(context: &Context, findings: &mut Findings, peer: &Peer, targets: Targe
         };
         let what = format!("fetch, librdkafka, {size}, against {}", peer.server.name);
         let pairs = context.pairs(&what, || turn(sides[0]), || turn(sides[1]))?;
-        compare(findings, &what, peer, &pairs, targets);
+        findings.compare_moving(&what, &peer.server.name, &pairs, targets);
         for (server, _) in sides {
             Connection::open(server.address)?.delete_topic(&topic)?;
         }
@@ -187,36 +177,4 @@ fn fetch(context: &Context, findings: &mut Findings, peer: &Peer, targets: Targe
         peer.server.name
     ));
     Ok(())
-}
-
-fn compare(
-    findings: &mut Findings,
-    what: &str,
-    peer: &Peer,
-    pairs: &[(Turn, Turn)],
-    targets: Targets,
-) {
-    let theirs = &peer.server.name;
-    let sides = |figure: &dyn Fn(&Turn) -> f64| {
-        (
-            Side::new("Streamline", pairs.iter().map(|pair| figure(&pair.0))),
-            Side::new(theirs, pairs.iter().map(|pair| figure(&pair.1))),
-        )
-    };
-    let (ours, theirs) = sides(&|(moved, _)| moved.bytes_per_second());
-    findings.compare(Comparison::ratio(
-        what,
-        Unit::BytesPerSecond,
-        ours,
-        theirs,
-        targets.speed,
-    ));
-    let (ours, theirs) = sides(&|(moved, spent)| moved.cpu_per_gb(*spent));
-    findings.compare(Comparison::ratio(
-        format!("CPU of {what}"),
-        Unit::CpuSecondsPerGb,
-        ours,
-        theirs,
-        targets.cpu,
-    ));
 }

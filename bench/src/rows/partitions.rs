@@ -21,7 +21,7 @@ pub const ROW: Row = Row {
 
 const PARTITIONS: i32 = 1_000;
 /// For the picture.
-const SCALING: &[i32] = &[1, 10, 100, 1_000, 10_000];
+const SCALING: &[i32] = &[1, 10, 100, 1_000, 3_000];
 const BATCH_BYTES: usize = 64 * 1024;
 const TURN_BYTES: u64 = 1 << 30;
 const WINDOW: usize = 32;
