@@ -46,7 +46,7 @@ pub(super) struct Writer {
     first_timestamp_ms: Option<i64>,
     /// Taken off `segment.ms` for this segment, as a share of `segment.jitter.ms` in 1/256.
     jitter: u8,
-    /// Set when the file's end is unknown; nothing more may be written.
+    /// Set when the file's end is unknown, or another file is in the way; nothing more may be written.
     broken: bool,
 }
 
@@ -141,8 +141,12 @@ impl Log {
         opened.create_file()?;
         if let Err(failure) = closed.close_index() {
             let path = opened.log_path();
-            if let Err(error) = self.fs.remove_file(path) {
+            // Gone for good before anything is appended to the old segment: a loss of power that brought it back would
+            // make it seem that the log goes on there.
+            let removed = (self.fs.remove_file(path)).and_then(|()| self.fs.sync_dir(&self.dir));
+            if let Err(error) = removed {
                 error!(path = %path.display(), %error, "an empty segment file stays behind");
+                writer.broken = true;
             }
             return Err(failure);
         }

@@ -351,9 +351,11 @@ impl Partition {
                 .remove_file(&path)
                 .during("remove", &path);
         }
-        let file = self.environment.fs.create(&path).during("create", &path)?;
-        file.write_all_at(&state.to_snapshot(), 0)
-            .and_then(|()| file.sync_data())
+        // There may be one already, of a log that ends where its last segment begins, and it may be the only word of
+        // producers whose segments are gone.
+        self.environment
+            .fs
+            .write_atomically(&path, &state.to_snapshot())
             .during("write", &path)
     }
 
@@ -382,9 +384,6 @@ impl Partition {
             if path.as_ref().is_none_or(|path| *path == file_path(&self.log.dir, offset, "snapshot")));
         if !untouched {
             self.write_snapshot(&mut writer, offset)?;
-            let dir = &self.log.dir;
-            let fs = &self.environment.fs;
-            fs.sync_dir(dir).during("synchronise", dir)?;
         }
         let active = self.log.active();
         if active.has_index() && active.size() > 0 {

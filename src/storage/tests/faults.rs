@@ -178,6 +178,32 @@ fn a_hanging_synchronisation_holds_up_those_who_wait_for_it_and_nobody_else() {
 }
 
 #[test]
+fn a_segment_that_came_to_nothing_is_gone_for_good_before_anything_is_appended() {
+    let fixture = Fixture::new(&[("segment.bytes", "256")]);
+    let partition = fixture.partition();
+    let append_durably = || {
+        let appended = partition.append(vec![batch(&["a"])], ACKS_ALL).unwrap();
+        block_on(partition.wait_durable(appended.last_offset + 1)).unwrap();
+    };
+    append_durably();
+    append_durably();
+    assert_eq!(fixture.faults.calls(Op::SyncDir, "t-0"), 1);
+    fixture.faults.plan(
+        Op::Create,
+        ".index",
+        Fault::Error(ErrorKind::StorageFull),
+        1,
+    );
+    let large = "x".repeat(150);
+    partition
+        .append(vec![batch(&[&large])], ACKS_LEADER)
+        .unwrap_err();
+    assert_eq!(fixture.faults.calls(Op::SyncDir, "t-0"), 2);
+    append_durably();
+    assert_eq!(fixture.faults.calls(Op::SyncDir, "t-0"), 2);
+}
+
+#[test]
 fn a_roll_without_room_for_the_snapshot_is_refused_and_tried_again() {
     let mut fixture = Fixture::new(SMALL_SEGMENTS);
     fixture.faults.plan(
