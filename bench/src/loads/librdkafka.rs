@@ -92,8 +92,10 @@ pub fn consume(address: SocketAddr, topic: &str, records: u64) -> Result<Moved> 
         .set("bootstrap.servers", address.to_string())
         .set("group.id", "bench")
         .set("enable.auto.commit", "false")
-        // By default it stops fetching for a second when a server has filled its queue, which punishes the faster one.
-        .set("fetch.queue.backoff.ms", "1")
+        // By default it stops fetching for half a second or longer when the server has filled its queue, which punishes
+        // the faster one. These are the largest values that it takes.
+        .set("queued.min.messages", "10000000")
+        .set("queued.max.messages.kbytes", "2097151")
         .create()?;
     consumer.fetch_metadata(Some(topic), PATIENCE)?;
     let mut assignment = TopicPartitionList::new();

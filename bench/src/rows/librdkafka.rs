@@ -173,7 +173,7 @@ fn fetch(
     }
     findings.remark(format!(
         "Against {}: librdkafka reads one partition from its start, as librdkafka produced it. Its defaults, except \
-         that it does not pause for a second when its queue is full. Our log is in the page cache.",
+         for a queue so long that it never fills, since it would pause for half a second then. Our log is in the page cache.",
         peer.server.name
     ));
     Ok(())
