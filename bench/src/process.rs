@@ -84,20 +84,7 @@ impl Process {
 
     /// User and system time so far, of threads that have ended too. To 10 ms.
     pub fn cpu(&self) -> Result<Duration> {
-        let path = format!("/proc/{}/stat", self.child.id());
-        let stat = fs::read_to_string(&path).with_context(|| format!("{} is gone", self.name))?;
-        // The command's name, in parentheses, may hold spaces; utime and stime are the 12th and 13th fields behind it.
-        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-        let ticks: Option<u64> = fields
-            .split_ascii_whitespace()
-            .skip(11)
-            .take(2)
-            .map(|field| field.parse::<u64>().ok())
-            .sum();
-        // The kernel shows user space 100 ticks a second on every architecture.
-        Ok(Duration::from_millis(
-            ticks.context("stat has no times")? * 10,
-        ))
+        cpu_of(&self.child.id().to_string()).with_context(|| format!("{} is gone", self.name))
     }
 
     /// What each of its threads has spent so far. To the nanosecond, but of the threads that are there now alone: for
@@ -213,6 +200,27 @@ impl Drop for Process {
         }
         running().names.remove(&(self.child.id() as i32));
     }
+}
+
+/// What this program itself has spent so far. To 10 ms.
+pub fn own_cpu() -> Result<Duration> {
+    cpu_of("self")
+}
+
+fn cpu_of(process: &str) -> Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The command's name, in parentheses, may hold spaces; utime and stime are the 12th and 13th fields behind it.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let ticks: Option<u64> = fields
+        .split_ascii_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|field| field.parse::<u64>().ok())
+        .sum();
+    // The kernel shows user space 100 ticks a second on every architecture.
+    Ok(Duration::from_millis(
+        ticks.context("stat has no times")? * 10,
+    ))
 }
 
 fn signal(child: &Child, signal: Signal) {

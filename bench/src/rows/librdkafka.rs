@@ -6,9 +6,11 @@ use super::{Part, Row};
 use crate::context::Context;
 use crate::loads::lean::Connection;
 use crate::loads::{Moved, Turn, librdkafka};
-use crate::outcome::{Findings, MovingTargets, Target};
+use crate::outcome::{Comparison, Findings, MovingTargets, Side, Target};
 use crate::peers::nisshi::{self, Engine};
 use crate::peers::{Server, kafka, streamline};
+use crate::process;
+use crate::quantity::Unit;
 
 pub const PRODUCE_KAFKA: Row = Row {
     name: "produce-kafka",
@@ -103,10 +105,48 @@ fn against_nisshi(context: &Context, engine: Engine) -> Result<Peer> {
     })
 }
 
-fn measured(server: &Server, work: impl FnOnce() -> Result<Moved>) -> Result<Turn> {
+/// One side's turn.
+struct Measured {
+    turn: Turn,
+    /// How many processors the client kept busy meanwhile.
+    client_busy: f64,
+}
+
+fn measured(server: &Server, work: impl FnOnce() -> Result<Moved>) -> Result<Measured> {
+    let own = process::own_cpu()?;
     let before = server.process.cpu()?;
     let moved = work()?;
-    Ok((moved, server.process.cpu()? - before))
+    let spent = server.process.cpu()? - before;
+    let own = process::own_cpu()? - own;
+    Ok(Measured {
+        turn: (moved, spent),
+        client_busy: own.as_secs_f64() / moved.elapsed.as_secs_f64(),
+    })
+}
+
+/// Throughput and CPU of the servers, and how busy the client was with each: one that is busy all the time is the limit.
+fn compare(
+    findings: &mut Findings,
+    what: &str,
+    peer: &Peer,
+    pairs: &[(Measured, Measured)],
+    targets: MovingTargets,
+) {
+    let turns: Vec<(Turn, Turn)> = pairs
+        .iter()
+        .map(|(ours, theirs)| (ours.turn, theirs.turn))
+        .collect();
+    findings.compare_moving(what, &peer.server.name, &turns, targets);
+    findings.compare(Comparison::ratio(
+        format!("processors that the client kept busy, {what}"),
+        Unit::Share,
+        Side::new("Streamline", pairs.iter().map(|(ours, _)| ours.client_busy)),
+        Side::new(
+            &peer.server.name,
+            pairs.iter().map(|(_, theirs)| theirs.client_busy),
+        ),
+        Target::None,
+    ));
 }
 
 fn produce(
@@ -134,7 +174,7 @@ fn produce(
             || turn(&ours, records),
             || turn(&peer.server, records / peer.one_in),
         )?;
-        findings.compare_moving(&what, &peer.server.name, &pairs, targets);
+        compare(findings, &what, peer, &pairs, targets);
     }
     findings.remark(format!(
         "Against {}: librdkafka with its own defaults, acks=1, one partition. A turn ends when every record is acknowledged. \
@@ -166,7 +206,7 @@ fn fetch(
         };
         let what = format!("fetch, librdkafka, {size}, against {}", peer.server.name);
         let pairs = context.pairs(&what, || turn(sides[0]), || turn(sides[1]))?;
-        findings.compare_moving(&what, &peer.server.name, &pairs, targets);
+        compare(findings, &what, peer, &pairs, targets);
         for (server, _) in sides {
             Connection::open(server.address)?.delete_topic(&topic)?;
         }
