@@ -20,6 +20,9 @@ use super::Moved;
 /// How long nothing may happen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long to look for what was delivered; all of it passes each time.
+const POLL: Duration = Duration::from_millis(1);
+
 /// Counts what was delivered and what was not.
 #[derive(Debug, Default, Clone)]
 struct Deliveries {
@@ -65,17 +68,24 @@ pub fn produce(
             match producer.send(record) {
                 Ok(()) => break,
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
-                    producer.poll(Duration::from_millis(10));
+                    producer.poll(POLL);
                     ensure!(began.elapsed() < PATIENCE * 5, "the queue stays full");
                 }
                 Err((error, _)) => return Err(error).context("librdkafka takes a record"),
             }
         }
     }
-    producer.flush(PATIENCE * 2)?;
+    let delivered = || {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (count(&deliveries.good), count(&deliveries.bad))
+    };
+    // Its own flush() looks ten times a second, which would be a good part of a turn.
+    while delivered().0 + delivered().1 < records {
+        producer.poll(POLL);
+        ensure!(began.elapsed() < PATIENCE * 5, "records stay undelivered");
+    }
     let elapsed = began.elapsed();
-    let bad = deliveries.bad.load(Ordering::Relaxed);
-    let good = deliveries.good.load(Ordering::Relaxed);
+    let (good, bad) = delivered();
     ensure!(
         bad == 0 && good == records,
         "of {records} records {good} were delivered and {bad} were not"

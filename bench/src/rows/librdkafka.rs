@@ -124,7 +124,7 @@ fn measured(server: &Server, work: impl FnOnce() -> Result<Moved>) -> Result<Mea
     })
 }
 
-/// Throughput and CPU of the servers, and how busy the client was with each: one that is busy all the time is the limit.
+/// Throughput and CPU of the servers, and how busy the client was with ours: one that is busy all the time is the limit.
 fn compare(
     findings: &mut Findings,
     what: &str,
@@ -137,14 +137,10 @@ fn compare(
         .map(|(ours, theirs)| (ours.turn, theirs.turn))
         .collect();
     findings.compare_moving(what, &peer.server.name, &turns, targets);
-    findings.compare(Comparison::ratio(
+    findings.compare(Comparison::absolute(
         format!("processors that the client kept busy, {what}"),
         Unit::Share,
         Side::new("Streamline", pairs.iter().map(|(ours, _)| ours.client_busy)),
-        Side::new(
-            &peer.server.name,
-            pairs.iter().map(|(_, theirs)| theirs.client_busy),
-        ),
         Target::None,
     ));
 }
