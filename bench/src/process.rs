@@ -6,14 +6,18 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+/// How often a folder is tried to be removed.
+const REMOVALS_MAX: usize = 10;
 
 /// The processes that run now, and whether more may be started.
 static RUNNING: Mutex<Running> = Mutex::new(Running {
@@ -68,7 +72,8 @@ impl Process {
         // The lock is held from before the start until it is noted, so that an interrupt misses nothing.
         let mut running = running();
         ensure!(!running.interrupted, "interrupted");
-        let child = command.stdin(std::process::Stdio::null()).spawn();
+        // A group of its own, so that what it starts in turn can be ended with it.
+        let child = command.stdin(Stdio::null()).process_group(0).spawn();
         let child = child.with_context(|| format!("{name} cannot be started: {command:?}"))?;
         running.names.insert(child.id() as i32, name.to_owned());
         Ok(Process {
@@ -177,7 +182,10 @@ impl Process {
 
     /// Asks it to end, and waits. Killed when it does not.
     pub fn stop(mut self, limit: Duration) -> Result<ExitStatus> {
-        signal(&self.child, Signal::TERM);
+        report(
+            &self.name,
+            kill_process(Pid::from_child(&self.child), Signal::TERM),
+        );
         let deadline = Instant::now() + limit;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {
@@ -193,7 +201,10 @@ impl Drop for Process {
     fn drop(&mut self) {
         // Not yet waited for, the id is still this child's.
         if matches!(self.child.try_wait(), Ok(None)) {
-            signal(&self.child, Signal::KILL);
+            report(
+                &self.name,
+                kill_process_group(Pid::from_child(&self.child), Signal::KILL),
+            );
             if let Err(error) = self.child.wait() {
                 eprintln!("{} cannot be awaited: {error}", self.name);
             }
@@ -223,9 +234,9 @@ fn cpu_of(process: &str) -> Result<Duration> {
     ))
 }
 
-fn signal(child: &Child, signal: Signal) {
-    if let Err(error) = kill_process(Pid::from_child(child), signal) {
-        eprintln!("process {} cannot be signalled: {error}", child.id());
+fn report(name: &str, signalled: rustix::io::Result<()>) {
+    if let Err(error) = signalled {
+        eprintln!("{name} cannot be signalled: {error}");
     }
 }
 
@@ -250,15 +261,15 @@ pub fn end_all_on_signal(folders: Vec<PathBuf>) -> Result<()> {
             running.interrupted = true;
             for (&id, name) in &running.names {
                 eprintln!("interrupted: ending {name} ({id})");
-                if let Some(pid) = Pid::from_raw(id)
-                    && let Err(error) = kill_process(pid, Signal::KILL)
-                {
-                    eprintln!("{name}: {error}");
+                if let Some(pid) = Pid::from_raw(id) {
+                    report(name, kill_process_group(pid, Signal::KILL));
                 }
             }
             for folder in &folders {
-                if let Err(error) = fs::remove_dir_all(folder) {
-                    eprintln!("{}: {error}", folder.display());
+                // One that is being ended may still have made a file.
+                let removed = (0..REMOVALS_MAX).any(|_| fs::remove_dir_all(folder).is_ok());
+                if !removed {
+                    eprintln!("{} could not be removed", folder.display());
                 }
             }
             std::process::exit(130);
@@ -296,6 +307,29 @@ mod tests {
         assert!(Path::new(&stat).exists());
         drop(process);
         assert!(!Path::new(&stat).exists());
+    }
+
+    #[test]
+    fn what_it_has_started_in_turn_is_ended_with_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let said = directory.path().join("said");
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 60 & echo $!; wait"]);
+        let mut process = Process::start_logged("parent", &mut command, &said).unwrap();
+        let grandchild = process
+            .wait_for("child of its own", Duration::from_secs(60), || {
+                let text = fs::read_to_string(&said).ok()?;
+                text.trim().parse::<u32>().ok()
+            })
+            .unwrap();
+        let state = || fs::read_to_string(format!("/proc/{grandchild}/stat"));
+        assert!(state().is_ok());
+        drop(process);
+        // Whoever adopts it may take a moment to bury it.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while state().is_ok_and(|state| !state.contains(") Z ")) {
+            assert!(Instant::now() < deadline, "{grandchild} still runs");
+        }
     }
 
     #[test]
