@@ -11,7 +11,7 @@ pub fn facts(work: &Path) -> Vec<(&'static str, String)> {
         ("memory", memory()),
         ("kernel", first_line(Command::new("uname").args(["-sr"]))),
         ("file system of the logs", file_system(work)),
-        ("rustc", first_line(Command::new("rustc").arg("--version"))),
+        ("rustc", compiler()),
         (
             "commit",
             first_line(Command::new("git").args([
@@ -25,7 +25,12 @@ pub fn facts(work: &Path) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn processor() -> String {
+pub fn compiler() -> String {
+    first_line(Command::new("rustc").arg("--version"))
+}
+
+/// Cores and model.
+pub fn processor() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = text
         .lines()

@@ -7,9 +7,11 @@
 //!                    └▶ outcome ──▶ stats, report, plot
 //! ```
 
+mod callgrind;
 mod ceilings;
 mod clock;
 mod context;
+mod instructions;
 mod loads;
 mod machine;
 mod outcome;
@@ -52,10 +54,11 @@ const REPEATED_MAX: Duration = Duration::from_secs(150);
                   cargo run -p bench --release -- quick          the rows for every day, in five minutes\n  \
                   cargo run -p bench --release -- all            every row, in less than an hour\n  \
                   cargo run -p bench --release -- fetch-peers    all peers beforehand; builds Nisshi, in 15 minutes\n  \
+                  cargo run -p bench --release -- instructions   whether the hot paths still take as many as agreed on\n  \
                   cargo run -p bench --release -- produce-lean   one row, with all its pairs"
 )]
 struct Arguments {
-    /// `all`, `quick`, `list`, `fetch-peers`, or names of rows.
+    /// `all`, `quick`, `list`, `fetch-peers`, `instructions`, or names of rows.
     #[arg(required = true, value_name = "WHAT")]
     what: Vec<String>,
 
@@ -78,6 +81,10 @@ struct Arguments {
     /// Does not run a row a second time when its targets are missed or in doubt, as `quick` never does.
     #[arg(long)]
     once: bool,
+
+    /// With `instructions`: agrees on what is counted now
+    #[arg(long)]
+    update: bool,
 
     /// A server to measure instead of the one built here and now.
     #[arg(long, value_name = "PROGRAM")]
@@ -117,7 +124,12 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         peers.fetch_all();
         return Ok(ExitCode::SUCCESS);
     }
-    let rows = chosen(&arguments.what)?;
+    let guard = arguments.what == ["instructions"];
+    let rows = if guard {
+        Vec::new()
+    } else {
+        chosen(&arguments.what)?
+    };
     let effort = effort(arguments)?;
     let server = match &arguments.server {
         Some(program) => program
@@ -138,6 +150,9 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     let began = Instant::now();
     let machine = machine::facts(work.path());
     let context = Context::new(effort, server, peers, work.path(), memory.path());
+    if guard {
+        return instructions::guard(&context, arguments.update);
+    }
     let doubt = !arguments.once && arguments.what != ["quick"];
     let measured: Vec<Measured> = rows
         .into_iter()

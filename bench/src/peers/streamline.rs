@@ -1,6 +1,5 @@
 //! The server under test.
 
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -22,18 +21,17 @@ pub fn start(context: &Context, settings: &[&str]) -> Result<Server> {
 
 /// Starts it on what an earlier one left.
 pub fn start_in(context: &Context, directory: TempDir, settings: &[&str]) -> Result<Server> {
-    start_program(context, &context.server, directory, settings)
+    start_command(context, Command::new(&context.server), directory, settings)
 }
 
-/// Starts another build of it.
-pub fn start_program(
+/// Starts it by another command, to which its flags are added.
+pub fn start_command(
     context: &Context,
-    program: &Path,
+    mut command: Command,
     directory: TempDir,
     settings: &[&str],
 ) -> Result<Server> {
     let data = directory.path().join("data");
-    let mut command = Command::new(program);
     command
         .args(["--listen-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"])
         .args(["--log-level", "warn", "--data-dir"])

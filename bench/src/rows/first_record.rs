@@ -41,7 +41,8 @@ fn run(context: &Context) -> Result<Findings> {
         folder.path(),
     )?;
     let program = clone.join("target/release/streamline");
-    let server = streamline::start_program(context, &program, context.directory()?, &[])?;
+    let command = Command::new(&program);
+    let server = streamline::start_command(context, command, context.directory()?, &[])?;
     let mut connection = Connection::open(server.address)?;
     connection.create_topic("first", 1, &[])?;
     let produce = Produce::new("first", 0, 1, &batch(100, 1)?)?;

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 
 use super::{Part, Row, scrape};
 use crate::context::Context;
+use crate::instructions::{self, Work};
 use crate::loads::http;
 use crate::loads::lean::Connection;
 use crate::loads::lean::frames::{Fetch, FetchLimits, Produce, batch};
@@ -42,6 +43,8 @@ pub const INSTRUMENT: Row = Row {
 
 const ON: &[&str] = &["--durability", "os", "--metrics", "on"];
 const OFF: &[&str] = &["--durability", "os", "--metrics", "off"];
+/// How often instructions are counted: they hardly differ.
+const COUNTS: usize = 3;
 /// Requests of a turn.
 const REQUESTS: u64 = 40_000;
 const PARTITIONS: usize = 10_000;
@@ -90,10 +93,38 @@ fn request(context: &Context) -> Result<Findings> {
         ));
     }
     findings.remark(
-        "User and system time of the server, one request at a time on one connection. The machine's noise is larger than what \
-         is measured; `cargo bench --bench overhead` counts instructions instead.",
+        "CPU: user and system time of the server, one request at a time on one connection. The machine's noise is larger than \
+         what is measured. Instructions are counted by callgrind, in user space alone: what the kernel does for a request comes \
+         on top of both sides.",
     );
+    for work in [Work::Produce, Work::Fetch] {
+        findings.compare(counted(context, work)?);
+    }
     Ok(findings)
+}
+
+fn counted(context: &Context, work: Work) -> Result<Comparison> {
+    context.say(format!(
+        "metrics on against off: counting instructions of a small {}",
+        work.name()
+    ));
+    let mut pairs = Vec::new();
+    for _ in 0..COUNTS {
+        pairs.push((
+            instructions::count(context, work, ON)?,
+            instructions::count(context, work, OFF)?,
+        ));
+    }
+    Ok(Comparison::ratio(
+        format!(
+            "instructions, metrics on against off, small {}",
+            work.name()
+        ),
+        Unit::Count,
+        Side::new("on", pairs.iter().map(|(on, _)| *on)),
+        Side::new("off", pairs.iter().map(|(_, off)| *off)),
+        Target::AtMost(1.01),
+    ))
 }
 
 fn partition(context: &Context) -> Result<Findings> {

@@ -12,7 +12,7 @@ mod metrics_cost;
 mod monitoring;
 mod partitions;
 mod produce_lean;
-mod scrape;
+pub mod scrape;
 mod small_requests;
 mod start;
 

@@ -51,17 +51,21 @@ pub fn with_series(context: &Context, series: usize, settings: &[&str]) -> Resul
     let server = streamline::start_in(context, context.memory_directory()?, settings)?;
     let metrics = server.http.context("the server shows its metrics")?;
     let mut admin = Connection::open(server.address)?;
+    let partitions = add_series(&mut admin, metrics, series)?;
+    context.say(format!("{partitions} partitions"));
+    Ok(server)
+}
+
+/// Creates partitions until there are at least so many series about them; says how many it takes.
+pub fn add_series(admin: &mut Connection, metrics: SocketAddr, series: usize) -> Result<usize> {
     admin.create_topic("series-one", 1, &[])?;
     let of_a_partition = http::get(metrics, "/metrics")?.partition_series();
     ensure!(of_a_partition > 0, "no series about partitions");
     let partitions = series.div_ceil(of_a_partition);
-    context.say(format!(
-        "{partitions} partitions of {of_a_partition} series"
-    ));
-    create(&mut admin, partitions)?;
+    create(admin, partitions)?;
     let seen = http::get(metrics, "/metrics")?.partition_series();
     ensure!(seen >= series, "{seen} series instead of {series}");
-    Ok(server)
+    Ok(partitions)
 }
 
 /// Creates so many partitions, in topics of a thousand.
