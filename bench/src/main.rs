@@ -121,6 +121,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         arguments.nisshi.clone(),
     );
     if arguments.what == ["fetch-peers"] {
+        process::end_all_on_signal(Vec::new())?;
         peers.fetch_all();
         return Ok(ExitCode::SUCCESS);
     }
@@ -283,14 +284,15 @@ fn build_server() -> Result<PathBuf> {
     Ok(server)
 }
 
-/// Cargo's target folder, in which this program lies as `release/bench`.
+/// Cargo's target folder, in which this program lies as `release/bench`. Of a copy elsewhere it is the one here.
 fn target_folder() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
-    let target = own
-        .ancestors()
-        .nth(2)
-        .context("the program lies in a target folder")?;
-    Ok(target.to_owned())
+    let profile = own.parent().context("the program lies in a folder")?;
+    let target = match profile.file_name() {
+        Some(name) if name == "release" || name == "debug" => profile.parent(),
+        _ => None,
+    };
+    Ok(target.map_or_else(|| PathBuf::from("target"), Path::to_owned))
 }
 
 /// A folder in memory, or else one on the disk.

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
+
+use crate::process::Process;
 
 /// Writes the jars of a project, one after the other, to the file `classpath`.
 pub fn classpath(folder: &Path, pom: &str, classpath: &Path) -> Result<()> {
@@ -13,13 +15,13 @@ pub fn classpath(folder: &Path, pom: &str, classpath: &Path) -> Result<()> {
     let unfinished = folder.join("classpath.unfinished");
     let mut output = std::ffi::OsString::from("-Dmdep.outputFile=");
     output.push(&unfinished);
-    let status = Command::new("mvn")
-        .args(["-q", "-B", "-f"])
+    let mut command = Command::new("mvn");
+    command
+        .args(["-q", "-B", "-Dstyle.color=never", "-f"])
         .arg(folder.join("pom.xml"))
         .args(["dependency:build-classpath", "-Dmdep.includeScope=runtime"])
-        .arg(output)
-        .status()
-        .context("mvn cannot be started")?;
+        .arg(output);
+    let status = Process::start("mvn", &mut command)?.wait()?;
     ensure!(status.success(), "mvn ended with {status}");
     fs::rename(unfinished, classpath)?;
     Ok(())

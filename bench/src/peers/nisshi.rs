@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::{Server, serves};
 use crate::context::Context;
@@ -62,11 +62,11 @@ pub fn install(cache: &Path) -> Result<PathBuf> {
     }
     eprintln!("building Nisshi, which takes a quarter of an hour");
     fs::create_dir_all(folder(cache))?;
-    let status = Command::new("cargo")
+    let mut command = Command::new("cargo");
+    command
         .args(["+nightly", "install", "nisshi", "--locked", "--root"])
-        .arg(folder(cache))
-        .status()
-        .context("cargo cannot be started")?;
+        .arg(folder(cache));
+    let status = Process::start("cargo install nisshi", &mut command)?.wait()?;
     ensure!(status.success(), "cargo install nisshi ended with {status}");
     find(cache)
 }
