@@ -10,7 +10,7 @@ use streamline::handlers::{APIS, Api};
 use streamline::metrics::catalog::{
     self, ConnectionRejection, HttpRejection, Kind, LabelValues, Metric, RequestRejection,
 };
-use streamline::metrics::{LATENCY, SIZE};
+use streamline::metrics::{COUNT, LATENCY, SIZE};
 use streamline::protocol::kafka::ApiKey;
 
 /// Compares a document with what it should say, or writes it when asked to.
@@ -98,8 +98,10 @@ fn metrics_document() -> String {
         .map(|bound| (*bound as f64 / LATENCY.per_unit).to_string())
         .collect();
     writeln!(out, "- Times, in seconds: {}.", shown.join(", ")).unwrap();
-    let shown: Vec<_> = SIZE.bounds.iter().map(u64::to_string).collect();
-    writeln!(out, "- Sizes, in bytes: {}.", shown.join(", ")).unwrap();
+    for (what, buckets) in [("Sizes, in bytes", &SIZE), ("Batches", &COUNT)] {
+        let shown: Vec<_> = buckets.bounds.iter().map(u64::to_string).collect();
+        writeln!(out, "- {what}: {}.", shown.join(", ")).unwrap();
+    }
     out
 }
 

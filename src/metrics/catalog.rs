@@ -47,7 +47,7 @@ impl Metric {
 
     /// The unit, where the family's name ends in one; OpenMetrics allows a `# UNIT` line only then.
     pub fn unit(&self) -> Option<&'static str> {
-        ["seconds", "bytes"].into_iter().find(|unit| {
+        ["seconds", "bytes", "batches"].into_iter().find(|unit| {
             self.family_name()
                 .strip_suffix(unit)
                 .is_some_and(|rest| rest.ends_with('_'))
@@ -141,6 +141,8 @@ catalog! {
             "Time of one fdatasync of a log segment";
         LOG_FLUSH_FAILURES_TOTAL: Counter "streamline_log_flush_failures_total" []
             "Failed fdatasyncs; each one has poisoned its partition";
+        LOG_FLUSH_BATCHES: Histogram "streamline_log_flush_batches" []
+            "Batches with acks=all that waited for one synchronisation of their partition and were served by it";
         LOG_START_OFFSET: Gauge "streamline_log_start_offset" ["topic", "partition"]
             "Earliest offset that can be read";
         LOG_HIGH_WATERMARK: Gauge "streamline_log_high_watermark" ["topic", "partition"]

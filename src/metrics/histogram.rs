@@ -103,6 +103,26 @@ pub static SIZE: Buckets = Buckets::new(
     1.0,
 );
 
+/// Numbers of things that come in groups: 1 to 4,096.
+pub static COUNT: Buckets = Buckets::new(
+    &[
+        1,
+        1 << 1,
+        1 << 2,
+        1 << 3,
+        1 << 4,
+        1 << 5,
+        1 << 6,
+        1 << 7,
+        1 << 8,
+        1 << 9,
+        1 << 10,
+        1 << 11,
+        1 << 12,
+    ],
+    1.0,
+);
+
 /// A distribution's place in a row: its sum, then one count for each bound and one for all values beyond the last.
 #[derive(Clone, Copy)]
 pub(super) struct Placed {
@@ -156,11 +176,12 @@ pub struct Histogram {
     place: Placed,
 }
 
-/// Enough for the longer of [`LATENCY`] and [`SIZE`].
+/// Enough for the longest of [`LATENCY`], [`SIZE`] and [`COUNT`].
 const HISTOGRAM_WORDS: usize = 23;
 const _: () = assert!(
     Placed::at(0, &LATENCY).end() <= HISTOGRAM_WORDS
         && Placed::at(0, &SIZE).end() <= HISTOGRAM_WORDS
+        && Placed::at(0, &COUNT).end() <= HISTOGRAM_WORDS
 );
 
 impl Histogram {
@@ -251,7 +272,7 @@ mod tests {
 
     #[test]
     fn every_value_falls_into_the_bucket_a_search_would_find() {
-        for buckets in [&LATENCY, &SIZE] {
+        for buckets in [&LATENCY, &SIZE, &COUNT] {
             let edges = buckets.bounds.iter().flat_map(|b| [b - 1, *b, b + 1]);
             let powers = (0..64).flat_map(|bit| [(1_u64 << bit) - 1, 1 << bit]);
             for value in edges.chain(powers).chain([0, u64::MAX]) {

@@ -31,7 +31,7 @@ pub use api_keys::api_key_name;
 pub use catalog::{ConnectionRejection, HttpRejection, RequestRejection};
 pub use collectors::Collector;
 pub use exposition::{Family, Format, Label, LabelValue, Samples, Value};
-pub use histogram::{Histogram, HistogramSnapshot, LATENCY, SIZE};
+pub use histogram::{COUNT, Histogram, HistogramSnapshot, LATENCY, SIZE};
 pub use instruments::{Counter, Gauge, LabelledCounters, TopicCounters};
 pub use requests::{DoneRequest, RequestInstruments, RequestsSnapshot};
 
@@ -47,6 +47,8 @@ pub struct Metrics {
     pub connection_panics: Counter,
     pub log_flush_duration: Histogram,
     pub log_flush_failures: Counter,
+    /// How many of those who waited for the disk one synchronisation of a partition served.
+    pub log_flush_batches: Histogram,
     /// By [`api_keys::index`]; made when the first request of its kind arrives, so that an API nobody uses has no
     /// series. From then on both values of `error` are there, for a ratio needs both.
     requests: [OnceLock<Box<RequestInstruments>>; api_keys::COUNT],
@@ -67,6 +69,7 @@ impl Metrics {
             connection_panics: Counter::new(enabled),
             log_flush_duration: Histogram::new(enabled, &LATENCY),
             log_flush_failures: Counter::new(enabled),
+            log_flush_batches: Histogram::new(enabled, &COUNT),
             requests: [const { OnceLock::new() }; api_keys::COUNT],
             topics: RwLock::default(),
             collectors: RwLock::new(vec![
@@ -143,6 +146,8 @@ impl Metrics {
             .histogram(&[], &self.log_flush_duration.snapshot());
         out.family(&catalog::LOG_FLUSH_FAILURES_TOTAL)
             .sample(&[], self.log_flush_failures.value());
+        out.family(&catalog::LOG_FLUSH_BATCHES)
+            .histogram(&[], &self.log_flush_batches.snapshot());
         self.collect_requests(out);
         self.collect_topics(out);
     }

@@ -13,6 +13,9 @@ const PREFIX: usize = 4;
 const FRAME_MIN: usize = 8;
 /// The first memory taken for a frame that does not fit one read.
 const GROWTH_MIN: usize = 64 * 1024;
+/// From there on, how much more than what has arrived: a frame of a megabyte moves into larger memory once, and memory
+/// stays in proportion to what was sent.
+const GROWTH_FACTOR: usize = 15;
 /// A frame of which less than this is missing is not worth reads of its own.
 const DIRECT_MIN: usize = 16 * 1024;
 
@@ -132,7 +135,7 @@ impl FrameReader {
         if missing == 0 || has_room || (!self.grown && missing < DIRECT_MIN) {
             return 0;
         }
-        missing.min(self.buffer.len().max(GROWTH_MIN))
+        missing.min((self.buffer.len() * GROWTH_FACTOR).max(GROWTH_MIN))
     }
 
     /// Takes as much memory as [`FrameReader::growth`] said.
@@ -229,7 +232,7 @@ mod tests {
         loop {
             let growth = reader.growth();
             assert!(
-                growth <= received.max(GROWTH_MIN),
+                growth <= (received * GROWTH_FACTOR).max(GROWTH_MIN),
                 "{growth} after {received}"
             );
             reader.grow();

@@ -66,6 +66,15 @@ pub(super) struct Sync {
     pub end: i64,
 }
 
+/// What a successful synchronisation came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Synced {
+    /// How many had waited for it.
+    pub served: usize,
+    /// Another one is due at once, for those who came meanwhile.
+    pub again: bool,
+}
+
 /// How to wait for durability.
 pub(super) enum Wait {
     Done(Result<(), Error>),
@@ -198,8 +207,8 @@ impl Tail {
         }
     }
 
-    /// It succeeded. Returns whether another one is due at once, for those who came meanwhile.
-    pub fn synced(&mut self, sync: &Sync) -> bool {
+    /// It succeeded.
+    pub fn synced(&mut self, sync: &Sync) -> Synced {
         self.durable = self.durable.max(sync.end);
         while self
             .promised
@@ -210,13 +219,15 @@ impl Tail {
         }
         self.show();
         let durable = self.durable;
+        let mut served = 0;
         for (_, waiter) in self.waiters.extract_if(.., |waiter| waiter.0 <= durable) {
             // Whoever does not wait any more does not need to know.
             let _ = waiter.send(Ok(()));
+            served += 1;
         }
         let again = !self.waiters.is_empty() && self.failure.is_none();
         self.syncing = again;
-        again
+        Synced { served, again }
     }
 
     /// Nothing more is promised, written or shown.
@@ -296,7 +307,7 @@ mod tests {
         assert!(tail.claim());
         let sync = tail.begin();
         append(&mut tail, 9, true);
-        assert!(!tail.synced(&sync));
+        assert!(!tail.synced(&sync).again);
         assert_eq!((tail.visible, tail.durable), (mark(8), 8));
     }
 
@@ -320,11 +331,19 @@ mod tests {
         else {
             panic!("a synchronisation is under way");
         };
-        assert!(tail.synced(&sync), "the second waiter needs another one");
+        let synced = Synced {
+            served: 1,
+            again: true,
+        };
+        assert_eq!(tail.synced(&sync), synced, "the second needs another one");
         assert!(first.try_recv().unwrap().is_ok());
         second.try_recv().unwrap_err();
         let sync = tail.begin();
-        assert!(!tail.synced(&sync));
+        let synced = Synced {
+            served: 1,
+            again: false,
+        };
+        assert_eq!(tail.synced(&sync), synced);
         assert!(second.try_recv().unwrap().is_ok());
         assert!(matches!(tail.wait(5, true), Wait::Done(Ok(()))));
     }

@@ -323,3 +323,20 @@ fn after_a_restart_counters_start_at_nothing_and_gauges_are_true_at_the_first_sc
         assert_eq!(requests(&metrics, "produce", "false"), 0.0);
     }
 }
+
+#[test]
+fn every_wait_for_the_disk_is_served_by_a_flush() {
+    const WAITED: &str = "streamline_log_flush_batches_sum";
+    const FLUSHES: &str = "streamline_log_flush_batches_count";
+    let server = Server::start();
+    let mut client = server.connect();
+    let topic = create(&mut client, "flushed", 2);
+    let records = || batch(&["a"]).bytes().clone();
+    for acks in [-1, 1, -1] {
+        let both = [(0, records()), (1, records())];
+        client.call(PRODUCE, &produce_request(&topic, acks, &both));
+    }
+    // Two partitions of two requests, one after the other: nobody shares a flush.
+    server.until_metric(WAITED, &[], Some(4.0));
+    server.until_metric(FLUSHES, &[], Some(4.0));
+}

@@ -59,9 +59,13 @@ impl Partition {
             let result = self.synchronise_once(&sync.segments, &sync.active, sync.directory);
             let again = match result {
                 Ok(()) => {
-                    let again = self.tail.lock().synced(&sync);
+                    let synced = self.tail.lock().synced(&sync);
                     self.environment.points_stale.store(true, Ordering::Relaxed);
-                    again
+                    if synced.served > 0 {
+                        let batches = &self.environment.metrics.log_flush_batches;
+                        batches.record(synced.served as u64);
+                    }
+                    synced.again
                 }
                 Err(failure) => {
                     self.environment.metrics.log_flush_failures.inc();
