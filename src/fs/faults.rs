@@ -33,7 +33,7 @@ pub enum Fault {
     Hang,
 }
 
-/// A plan of which calls fail. Shared by a test and the [`Fs`] it handed out.
+/// A plan of which calls fail. Shared by a test and the [`Fs`](super::Fs) it handed out.
 #[derive(Debug, Default)]
 pub struct Faults {
     plan: Mutex<Plan>,
