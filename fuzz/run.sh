@@ -21,7 +21,7 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 run_target() {
     local target=$1 found=$CARGO_TARGET_DIR/fuzz/$1 log=$CARGO_TARGET_DIR/fuzz/$1.log
     mkdir -p "$found" "fuzz/artifacts/$target"
-    if "$CARGO_TARGET_DIR/$host/release/$target" "$found" "fuzz/corpus/$target" \
+    if TMPDIR=$scratch "$CARGO_TARGET_DIR/$host/release/$target" "$found" "fuzz/corpus/$target" \
         "-artifact_prefix=fuzz/artifacts/$target/" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 \
         -print_final_stats=1 >"$log" 2>&1; then
         echo "$target: ok, $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs"
@@ -32,7 +32,9 @@ run_target() {
     fi
 }
 export -f run_target
-export host seconds
+scratch=$(mktemp -d -p /dev/shm streamline-fuzz-XXXXXX 2>/dev/null || mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+export host seconds scratch
 
 printf '%s\0' "${targets[@]}" | xargs -0 -P "$(nproc)" -I '{}' bash -c 'set -euo pipefail; run_target "$1"' _ '{}'
 echo "${#targets[@]} targets found nothing"

@@ -14,16 +14,12 @@ pub struct ScratchLog {
 }
 
 impl ScratchLog {
-    /// In memory, where there is such a place: it is made anew thousands of times a second.
+    /// In the directory for temporary files, which `run.sh` lays in memory and removes: the log is made anew thousands of
+    /// times a second.
     pub fn of(target: &str) -> Self {
-        let memory = PathBuf::from("/dev/shm");
-        let parent = match memory.is_dir() {
-            true => memory,
-            false => std::env::temp_dir(),
-        };
         let name = format!("streamline-{target}-{}", std::process::id());
         Self {
-            data_dir: parent.join(name),
+            data_dir: std::env::temp_dir().join(name),
         }
     }
 
