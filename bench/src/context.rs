@@ -107,6 +107,7 @@ impl Context {
             .map(|word| word.to_string_lossy().into_owned());
         let line = words.collect::<Vec<_>>().join(" ");
         let line = line
+            .replace(&*self.server.to_string_lossy(), "streamline")
             .replace(&*self.work.to_string_lossy(), "WORK")
             .replace(&*self.memory.to_string_lossy(), "WORK");
         self.commands

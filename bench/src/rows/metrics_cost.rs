@@ -1,11 +1,13 @@
 //! What metrics cost when nobody looks: CPU of a request, memory of a partition, time of one record.
 
 use std::hint::black_box;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ::streamline::metrics::{Counter, Histogram, LATENCY};
 use anyhow::{Context as _, Result};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::{Part, Row, scrape};
 use crate::context::Context;
@@ -45,17 +47,42 @@ const ON: &[&str] = &["--durability", "os", "--metrics", "on"];
 const OFF: &[&str] = &["--durability", "os", "--metrics", "off"];
 /// How often instructions are counted: they hardly differ.
 const COUNTS: usize = 3;
-/// Requests of a turn.
-const REQUESTS: u64 = 40_000;
+/// Requests of one server before it is the other's turn, and how often that happens for one sample.
+const SLICE_REQUESTS: u64 = 2_000;
+const SLICES: u64 = 40;
 const PARTITIONS: usize = 10_000;
 /// Records of a turn.
 const RECORDS: u64 = 20_000_000;
 
 fn request(context: &Context) -> Result<Findings> {
-    let servers = [
-        streamline::start(context, ON)?,
-        streamline::start(context, OFF)?,
-    ];
+    let mut findings = on_one_core(|| cpu(context))?;
+    for work in [Work::Produce, Work::Fetch] {
+        findings.compare(counted(context, work)?);
+    }
+    Ok(findings)
+}
+
+/// Runs something on one core, with all that it starts. Whether a server shares a core with its client, and so whether
+/// waking it means waking a core, changes its CPU time fourfold; where the scheduler puts it is chance.
+fn on_one_core<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
+    let all = sched_getaffinity(None)?;
+    let first = (0..CpuSet::MAX_CPU).find(|core| all.is_set(*core));
+    let mut one = CpuSet::new();
+    one.set(first.context("a process may run on some core")?);
+    sched_setaffinity(None, &one)?;
+    let result = run();
+    sched_setaffinity(None, &all)?;
+    result
+}
+
+fn cpu(context: &Context) -> Result<Findings> {
+    // One worker each: they would hand connections to one another as chance has it.
+    let start = |settings| {
+        let mut command = Command::new(&context.server);
+        command.env("TOKIO_WORKER_THREADS", "1");
+        streamline::start_command(context, command, context.directory()?, settings)
+    };
+    let servers = [start(ON)?, start(OFF)?];
     let topic = context.topic();
     let produce = Produce::new(&topic, 0, 1, &batch(100, 1)?)?;
     for server in &servers {
@@ -71,36 +98,43 @@ fn request(context: &Context) -> Result<Findings> {
     let fetch = Fetch::new(&topic, 0, limits)?.at(0).to_vec();
     let mut findings = Findings::default();
     for (what, frame) in [("produce", &produce.frame[..]), ("fetch", &fetch[..])] {
-        let requests = context.effort.count(REQUESTS);
-        let turn = |server: &Server| -> Result<f64> {
-            let mut connection = Connection::open(server.address)?;
-            let before = server.process.threads()?;
-            for _ in 0..requests {
-                connection.send(frame)?;
-                connection.receive()?;
+        let slices = context.effort.count(SLICES);
+        let turn = || -> Result<[f64; 2]> {
+            let mut spent = [0.0; 2];
+            for _ in 0..slices {
+                for (server, spent) in servers.iter().zip(&mut spent) {
+                    *spent += slice(server, frame)?.as_secs_f64();
+                }
             }
-            let spent = server.process.threads()?.since(&before);
-            Ok(spent.as_secs_f64() / requests as f64)
+            Ok(spent.map(|spent| spent / (slices * SLICE_REQUESTS) as f64))
         };
         let what = format!("metrics on against off, small {what}");
-        let pairs = context.pairs(&what, || turn(&servers[0]), || turn(&servers[1]))?;
+        let turns = context.turns(&what, turn)?;
         findings.compare(Comparison::ratio(
             what,
             Unit::CpuSecondsPerRequest,
-            Side::new("on", pairs.iter().map(|(on, _)| *on)),
-            Side::new("off", pairs.iter().map(|(_, off)| *off)),
+            Side::new("on", turns.iter().map(|[on, _]| *on)),
+            Side::new("off", turns.iter().map(|[_, off]| *off)),
             Target::AtMost(1.01),
         ));
     }
     findings.remark(
-        "CPU: user and system time of the server, one request at a time on one connection. The machine's noise is larger than \
-         what is measured. Instructions are counted by callgrind, in user space alone: what the kernel does for a request comes \
+        "CPU: user and system time of the server, one request at a time on one connection; both servers are loaded in turn, for \
+         a fraction of a second each, and share one core with the client. Instructions are counted by callgrind, in user space alone: what the kernel does for a request comes \
          on top of both sides.",
     );
-    for work in [Work::Produce, Work::Fetch] {
-        findings.compare(counted(context, work)?);
-    }
     Ok(findings)
+}
+
+/// CPU that the server spends on some requests, on a connection of their own.
+fn slice(server: &Server, frame: &[u8]) -> Result<Duration> {
+    let mut connection = Connection::open(server.address)?;
+    let before = server.process.threads()?;
+    for _ in 0..SLICE_REQUESTS {
+        connection.send(frame)?;
+        connection.receive()?;
+    }
+    Ok(server.process.threads()?.since(&before))
 }
 
 fn counted(context: &Context, work: Work) -> Result<Comparison> {
