@@ -8,6 +8,8 @@
 //! `POWER_CUTS=100000 cargo test --test power_loss -- --nocapture` runs so many losses of power and says how far it is.
 //! A failure prints its seed and the operations; `POWER_SEED=…` runs that one again.
 
+#[path = "support/model.rs"]
+mod model;
 #[path = "support/random.rs"]
 mod random;
 
@@ -17,12 +19,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use model::{Producer, Sent, Written, compare};
 use random::Random;
 use streamline::clock::{Clock, ManualClock};
 use streamline::config::{Durability, TopicConfig};
 use streamline::fs::{Disk, Faults, Fs};
 use streamline::metrics::Metrics;
-use streamline::record::{BatchBuilder, Compression, DecompressLimit, RecordBatch};
+use streamline::record::{BatchBuilder, Compression, RecordBatch};
 use streamline::storage::{
     Acks, AppendOptions, Error, Isolation, Partition, StorageOptions, TopicSpec, Topics,
 };
@@ -38,26 +41,6 @@ const TOPIC: &str = "power";
 
 /// How an operation or a start ended when the power failed over it.
 struct PowerFailed;
-
-#[derive(Debug, Clone, PartialEq)]
-struct Written {
-    timestamp_ms: i64,
-    value: String,
-}
-
-/// A batch that an idempotent producer sent.
-#[derive(Clone)]
-struct Sent {
-    batch: RecordBatch,
-    base_offset: i64,
-    last_offset: i64,
-}
-
-#[derive(Default)]
-struct Producer {
-    next_sequence: i32,
-    sent: Vec<Sent>,
-}
 
 /// What is known about one log.
 #[derive(Default)]
@@ -539,18 +522,7 @@ fn check_records(partition: &Arc<Partition>, model: &Model) {
         let records = fetched.records.expect("there is more").to_bytes().unwrap();
         for batch in RecordBatch::split(records).unwrap() {
             assert!(batch.header().base_offset <= offset);
-            for record in batch.records(DecompressLimit::default()).unwrap() {
-                let record = record.unwrap();
-                let found = Written {
-                    timestamp_ms: record.timestamp_ms,
-                    value: String::from_utf8(record.value.unwrap().to_vec()).unwrap(),
-                };
-                assert_eq!(
-                    found, model.records[record.offset as usize],
-                    "at {}",
-                    record.offset
-                );
-            }
+            compare(&batch, &model.records);
             offset = batch.header().next_offset();
         }
     }
@@ -566,13 +538,7 @@ fn check_producers(partition: &Arc<Partition>, model: &mut Model) {
             let header = last.batch.header();
             header.base_sequence + header.record_count
         });
-        let oldest = producer.sent.len().saturating_sub(5);
-        for sent in &producer.sent[oldest..] {
-            let options = AppendOptions { acks: Acks::Leader };
-            let again = partition.append(vec![sent.batch.clone()], options);
-            let found = again.map(|again| (again.duplicate, again.base_offset));
-            assert_eq!(found.ok(), Some((true, sent.base_offset)), "by {id}");
-        }
+        producer.check_recognised(partition, *id);
     }
 }
 

@@ -7,6 +7,8 @@
 //! A failure prints its seed; `STREAMLINE_SEED=… cargo test --test property` runs that one again, and
 //! `STREAMLINE_CASES=1000` runs that many.
 
+#[path = "support/model.rs"]
+mod model;
 #[path = "support/random.rs"]
 mod random;
 
@@ -15,12 +17,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use model::{Producer, Sent, Written, compare};
 use random::Random;
 use streamline::clock::{Clock, ManualClock};
 use streamline::config::{Durability, TopicConfig};
 use streamline::fs::{Fault, Faults, Fs, Op};
 use streamline::metrics::Metrics;
-use streamline::record::{BatchBuilder, Compression, DecompressLimit, RecordBatch};
+use streamline::record::{BatchBuilder, Compression, RecordBatch};
 use streamline::storage::{
     Acks, AppendOptions, Error, Isolation, Partition, StorageOptions, TopicSpec, Topics,
 };
@@ -33,30 +36,10 @@ const OPERATIONS: usize = 120;
 const START_MS: i64 = 1_700_000_000_000;
 const RETENTION_MS: i64 = 100_000;
 
-#[derive(Debug, Clone, PartialEq)]
-struct ModelRecord {
-    timestamp_ms: i64,
-    value: String,
-}
-
-/// A batch that an idempotent producer sent.
-#[derive(Clone)]
-struct Sent {
-    batch: RecordBatch,
-    base_offset: i64,
-    last_offset: i64,
-}
-
-#[derive(Default)]
-struct Producer {
-    next_sequence: i32,
-    sent: Vec<Sent>,
-}
-
 /// What ought to be in the log.
 struct Model {
     /// By offset, from 0 on, deleted ones included.
-    records: Vec<ModelRecord>,
+    records: Vec<Written>,
     log_start: i64,
     high_watermark: i64,
     /// The disk was waited for up to here.
@@ -161,7 +144,7 @@ impl Run {
         self.check_offsets();
     }
 
-    fn batch(&mut self, producer: Option<(i64, i32)>) -> (RecordBatch, Vec<ModelRecord>) {
+    fn batch(&mut self, producer: Option<(i64, i32)>) -> (RecordBatch, Vec<Written>) {
         let codec = self.random.pick(&[Compression::None, Compression::Lz4]);
         let mut builder = BatchBuilder::new(codec);
         if let Some((id, sequence)) = producer {
@@ -171,7 +154,7 @@ impl Run {
         for _ in 0..self.random.between(1, 5) {
             self.model.next_value += 1;
             let padding = "x".repeat(self.random.below(60) as usize);
-            let record = ModelRecord {
+            let record = Written {
                 timestamp_ms: self.clock.now_ms() + self.random.between(-200, 200),
                 value: format!("{}-{padding}", self.model.next_value),
             };
@@ -238,7 +221,7 @@ impl Run {
         let Some(producer) = self.model.producers.get(&id) else {
             return;
         };
-        let recent = &producer.sent[producer.sent.len().saturating_sub(5)..];
+        let recent = producer.recent();
         if recent.is_empty() {
             return;
         }
@@ -321,7 +304,7 @@ impl Run {
         let mut next = first.base_offset;
         for batch in &batches {
             assert_eq!(batch.header().base_offset, next);
-            self.compare(batch);
+            compare(batch, &self.model.records);
             next = batch.header().next_offset();
         }
         assert!(next <= high);
@@ -333,17 +316,6 @@ impl Run {
                 matches!(refused, Err(Error::OffsetOutOfRange { .. })),
                 "{refused:?}"
             );
-        }
-    }
-
-    fn compare(&self, batch: &RecordBatch) {
-        for record in batch.records(DecompressLimit::default()).unwrap() {
-            let record = record.unwrap();
-            let found = ModelRecord {
-                timestamp_ms: record.timestamp_ms,
-                value: String::from_utf8(record.value.unwrap().to_vec()).unwrap(),
-            };
-            assert_eq!(found, self.model.records[record.offset as usize]);
         }
     }
 
@@ -513,13 +485,7 @@ impl Run {
     /// Each producer's last five batches are recognised.
     fn check_producers(&self) {
         for (id, producer) in &self.model.producers {
-            let oldest = producer.sent.len().saturating_sub(5);
-            for sent in &producer.sent[oldest..] {
-                let options = AppendOptions { acks: Acks::Leader };
-                let again = self.partition.append(vec![sent.batch.clone()], options);
-                let base_offset = again.map(|again| (again.duplicate, again.base_offset));
-                assert_eq!(base_offset.ok(), Some((true, sent.base_offset)), "by {id}");
-            }
+            producer.check_recognised(&self.partition, *id);
         }
     }
 
@@ -541,7 +507,7 @@ impl Run {
             for batch in RecordBatch::split(records).unwrap() {
                 let header = batch.header();
                 assert!(header.base_offset <= offset && offset <= header.last_offset());
-                self.compare(&batch);
+                compare(&batch, &self.model.records);
                 offset = header.next_offset();
             }
         }

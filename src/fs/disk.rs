@@ -455,6 +455,16 @@ mod tests {
             let disk = self.disk.after_power_loss(root.path(), &mut choose);
             (root, disk.unwrap())
         }
+
+        /// The file `a` if chance takes these possibilities, one after the other.
+        fn left_of_a(&self, choices: [u64; 6]) -> Vec<u8> {
+            let root = tempfile::tempdir().unwrap();
+            let mut choices = choices.into_iter();
+            self.disk
+                .after_power_loss(root.path(), &mut |_| choices.next().unwrap())
+                .unwrap();
+            fs::read(root.path().join("a")).unwrap()
+        }
     }
 
     const NOTHING: u64 = 0;
@@ -537,13 +547,7 @@ mod tests {
         machine.fs.sync_dir(machine.root.path()).unwrap();
         file.write_all_at(&[7; 2 * SECTOR_BYTES], 0).unwrap();
         // By chance; the size has changed, sectors are torn; the first has arrived, the second has not.
-        let mut choices = [2, 0, 1, 1, 1, 0].into_iter();
-        let root = tempfile::tempdir().unwrap();
-        machine
-            .disk
-            .after_power_loss(root.path(), &mut |_| choices.next().unwrap())
-            .unwrap();
-        let content = fs::read(root.path().join("a")).unwrap();
+        let content = machine.left_of_a([2, 0, 1, 1, 1, 0]);
         assert_eq!(content[..SECTOR_BYTES], [7; SECTOR_BYTES]);
         assert_eq!(content[SECTOR_BYTES..], [0; SECTOR_BYTES]);
     }
@@ -558,13 +562,7 @@ mod tests {
         file.set_size(0).unwrap();
         file.write_all_at(&[2; SECTOR_BYTES], 0).unwrap();
         // By chance; the size is the old one, sectors are torn; both as the last write left them.
-        let mut choices = [2, 0, 0, 1, 2, 2].into_iter();
-        let root = tempfile::tempdir().unwrap();
-        machine
-            .disk
-            .after_power_loss(root.path(), &mut |_| choices.next().unwrap())
-            .unwrap();
-        let content = fs::read(root.path().join("a")).unwrap();
+        let content = machine.left_of_a([2, 0, 0, 1, 2, 2]);
         assert_eq!(content[..SECTOR_BYTES], [2; SECTOR_BYTES]);
         assert_eq!(content[SECTOR_BYTES..], [1; SECTOR_BYTES]);
     }
