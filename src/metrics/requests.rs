@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::histogram::{HistogramSnapshot, LATENCY, Placed, SIZE, nanos};
-use super::rows::Rows;
+use super::rows::{RowWriter, Rows};
 
 /// One row for all of it: a request finds its row once and enters it once. Requests are counted by their durations,
 /// so that the counter and the histogram can never disagree.
@@ -42,10 +42,7 @@ impl RequestInstruments {
         let Some(row) = self.rows.write() else {
             return;
         };
-        DURATION.record(&row, request.duration_ns);
-        if request.error {
-            row.increment(FAILED);
-        }
+        count(&row, request.duration_ns, request.error);
         REQUEST_SIZE.record(&row, request.request_bytes);
         if let Some(bytes) = request.response_bytes {
             RESPONSE_SIZE.record(&row, bytes);
@@ -55,10 +52,7 @@ impl RequestInstruments {
     /// Counts a request, of whose sizes nothing is said.
     pub fn record(&self, duration: Duration, error: bool) {
         if let Some(row) = self.rows.write() {
-            DURATION.record(&row, nanos(duration));
-            if error {
-                row.increment(FAILED);
-            }
+            count(&row, nanos(duration), error);
         }
     }
 
@@ -91,6 +85,14 @@ impl RequestInstruments {
             RESPONSE_SIZE.add_to(&mut snapshot.response_size, row);
         });
         snapshot
+    }
+}
+
+#[inline]
+fn count(row: &RowWriter<'_, WORDS>, duration_ns: u64, error: bool) {
+    DURATION.record(row, duration_ns);
+    if error {
+        row.increment(FAILED);
     }
 }
 

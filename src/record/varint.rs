@@ -118,7 +118,6 @@ mod tests {
     fn numbers_longer_than_their_type_are_refused() {
         let five = [0xff, 0xff, 0xff, 0xff, 0x1f];
         assert_eq!(read_int(&five), Err(Bad::TooLong));
-
         assert_eq!(read_int(&[0xff; 5]), Err(Bad::TooLong));
         assert_eq!(read_long(&[0xff; 12]), Err(Bad::TooLong));
         let mut ten = [0xff; 10];
