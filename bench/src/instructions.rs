@@ -16,9 +16,9 @@ use crate::callgrind;
 use crate::context::Context;
 use crate::loads::http;
 use crate::loads::lean::Connection;
-use crate::loads::lean::frames::{Fetch, FetchLimits, Produce, batch};
+use crate::loads::lean::small::{SmallRequests, repeat};
 use crate::machine::{self, first_line};
-use crate::peers::{Server, streamline};
+use crate::peers::streamline;
 use crate::rows::scrape;
 
 /// How far a count may be from the agreed one.
@@ -69,49 +69,29 @@ pub fn count(context: &Context, work: Work, settings: &[&str]) -> Result<f64> {
 fn life(context: &Context, work: Work, repetitions: u64, settings: &[&str]) -> Result<u64> {
     let directory = context.memory_directory()?;
     let profile = directory.path().join("profile");
-    let mut command = callgrind::command(&context.server, &profile);
-    // More than one would hand work to each other as chance has it.
-    command.env("TOKIO_WORKER_THREADS", "1");
-    let server = streamline::start_command(context, command, directory, settings)?;
-    repeat(context, &server, work, repetitions)?;
-    let directory = server.stop()?;
-    let total = callgrind::total(&profile);
-    drop(directory);
-    total
-}
-
-fn repeat(context: &Context, server: &Server, work: Work, repetitions: u64) -> Result<()> {
+    let command = callgrind::command(&context.server, &profile);
+    let server = streamline::start_single(context, command, directory, settings)?;
+    let small = SmallRequests::new(context)?;
     let mut connection = Connection::open(server.address)?;
-    if work == Work::Scrape {
-        let metrics = server.http.context("the server shows its metrics")?;
-        scrape::add_series(&mut connection, metrics, 10_000)?;
-        for _ in 0..repetitions {
-            http::get(metrics, "/metrics")?;
+    match work {
+        Work::Produce => {
+            small.prepare(&mut connection)?;
+            repeat(&mut connection, small.produce(), repetitions)?;
         }
-        return Ok(());
+        Work::Fetch => {
+            small.prepare(&mut connection)?;
+            repeat(&mut connection, small.fetch(), repetitions)?;
+        }
+        Work::Scrape => {
+            let metrics = server.http.context("the server shows its metrics")?;
+            scrape::add_series(&mut connection, metrics, 10_000)?;
+            for _ in 0..repetitions {
+                http::get(metrics, "/metrics")?;
+            }
+        }
     }
-    let topic = context.topic();
-    connection.create_topic(&topic, 1, &[])?;
-    let produce = Produce::new(&topic, 0, 1, &batch(100, 1)?)?;
-    connection.send(&produce.frame)?;
-    produce.check(connection.receive()?)?;
-    let mut fetch = Fetch::new(
-        &topic,
-        0,
-        FetchLimits {
-            max_wait_ms: 1_000,
-            max_bytes: 1,
-        },
-    )?;
-    let frame = match work {
-        Work::Fetch => fetch.at(0).to_vec(),
-        Work::Produce | Work::Scrape => produce.frame.to_vec(),
-    };
-    for _ in 0..repetitions {
-        connection.send(&frame)?;
-        connection.receive()?;
-    }
-    Ok(())
+    let _directory = server.stop()?;
+    callgrind::total(&profile)
 }
 
 /// The agreed counts, and what they depend on besides our code.

@@ -24,6 +24,18 @@ pub fn start_in(context: &Context, directory: TempDir, settings: &[&str]) -> Res
     start_command(context, Command::new(&context.server), directory, settings)
 }
 
+/// Starts it with one worker thread, by another command: several hand connections to one another as chance has it, which
+/// costs more than what is to be seen.
+pub fn start_single(
+    context: &Context,
+    mut command: Command,
+    directory: TempDir,
+    settings: &[&str],
+) -> Result<Server> {
+    command.env("TOKIO_WORKER_THREADS", "1");
+    start_command(context, command, directory, settings)
+}
+
 /// Starts it by another command, to which its flags are added.
 pub fn start_command(
     context: &Context,

@@ -14,9 +14,9 @@ use crate::context::Context;
 use crate::instructions::{self, Work};
 use crate::loads::http;
 use crate::loads::lean::Connection;
-use crate::loads::lean::frames::{Fetch, FetchLimits, Produce, batch};
+use crate::loads::lean::small::{SmallRequests, repeat};
 use crate::outcome::{Comparison, Findings, Side, Target};
-use crate::peers::{Server, streamline};
+use crate::peers::streamline;
 use crate::quantity::Unit;
 
 pub const REQUEST: Row = Row {
@@ -76,35 +76,27 @@ fn on_one_core<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
 }
 
 fn cpu(context: &Context) -> Result<Findings> {
-    // One worker each: they would hand connections to one another as chance has it.
     let start = |settings| {
-        let mut command = Command::new(&context.server);
-        command.env("TOKIO_WORKER_THREADS", "1");
-        streamline::start_command(context, command, context.directory()?, settings)
+        let command = Command::new(&context.server);
+        streamline::start_single(context, command, context.directory()?, settings)
     };
-    let topic = context.topic();
-    let produce = Produce::new(&topic, 0, 1, &batch(100, 1)?)?;
-    let limits = FetchLimits {
-        max_wait_ms: 1_000,
-        max_bytes: 1,
-    };
-    let fetch = Fetch::new(&topic, 0, limits)?.at(0).to_vec();
+    let small = SmallRequests::new(context)?;
     let mut findings = Findings::default();
-    for (what, frame) in [("produce", &produce.frame[..]), ("fetch", &fetch[..])] {
+    for (what, frame) in [("produce", small.produce()), ("fetch", small.fetch())] {
         let slices = context.effort.count(SLICES);
         let turn = || -> Result<[f64; 2]> {
             // New ones for each turn: one server may be cheaper than another of its kind for as long as it runs.
             let servers = [start(ON)?, start(OFF)?];
             for server in &servers {
-                let mut connection = Connection::open(server.address)?;
-                connection.create_topic(&topic, 1, &[])?;
-                connection.send(&produce.frame)?;
-                produce.check(connection.receive()?)?;
+                small.prepare(&mut Connection::open(server.address)?)?;
             }
             let mut spent = [0.0; 2];
             for _ in 0..slices {
                 for (server, spent) in servers.iter().zip(&mut spent) {
-                    *spent += slice(server, frame)?.as_secs_f64();
+                    let mut connection = Connection::open(server.address)?;
+                    let before = server.process.threads()?;
+                    repeat(&mut connection, frame, SLICE_REQUESTS)?;
+                    *spent += server.process.threads()?.since(&before).as_secs_f64();
                 }
             }
             Ok(spent.map(|spent| spent / (slices * SLICE_REQUESTS) as f64))
@@ -121,21 +113,10 @@ fn cpu(context: &Context) -> Result<Findings> {
     }
     findings.remark(
         "CPU: user and system time of the server, one request at a time on one connection; both servers are loaded in turn, for \
-         a fraction of a second each, and share one core with the client. Instructions are counted by callgrind, in user space alone: what the kernel does for a request comes \
-         on top of both sides.",
+         a fraction of a second each, and share one core with the client. Instructions are counted by callgrind, in user space \
+         alone: what the kernel does for a request comes on top of both sides.",
     );
     Ok(findings)
-}
-
-/// CPU that the server spends on some requests, on a connection of their own.
-fn slice(server: &Server, frame: &[u8]) -> Result<Duration> {
-    let mut connection = Connection::open(server.address)?;
-    let before = server.process.threads()?;
-    for _ in 0..SLICE_REQUESTS {
-        connection.send(frame)?;
-        connection.receive()?;
-    }
-    Ok(server.process.threads()?.since(&before))
 }
 
 fn counted(context: &Context, work: Work) -> Result<Comparison> {

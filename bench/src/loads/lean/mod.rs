@@ -6,5 +6,6 @@ pub mod frames;
 pub mod latency;
 pub mod many;
 pub mod pipeline;
+pub mod small;
 
 pub use connection::Connection;
