@@ -11,6 +11,7 @@ use std::path::Path;
 use uuid::Uuid;
 
 use super::error::{Error, IoContext};
+use super::log::OFFSET_MAX;
 use crate::fs::Fs;
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -24,7 +25,7 @@ pub(super) fn read_offsets(fs: &Fs, path: &Path) -> Result<Option<Offsets>, Erro
         parse_lines(&text, |words| match words {
             [topic, partition, offset] => Some((
                 (topic.to_string(), partition.parse().ok()?),
-                offset.parse().ok()?,
+                offset_in(offset)?,
             )),
             _ => None,
         })
@@ -58,7 +59,7 @@ impl LeaderEpochs {
     pub fn read(fs: &Fs, path: &Path) -> Result<Option<Self>, Error> {
         Ok(read(fs, path)?.and_then(|text| {
             let entries: Vec<(i32, i64)> = parse_lines(&text, |words| match words {
-                [epoch, offset] => Some((epoch.parse().ok()?, offset.parse().ok()?)),
+                [epoch, offset] => Some((epoch.parse().ok()?, offset_in(offset)?)),
                 _ => None,
             })?;
             let grows = entries.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1);
@@ -122,6 +123,11 @@ fn read(fs: &Fs, path: &Path) -> Result<Option<String>, Error> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         other => Ok(String::from_utf8(other.during("read", path)?).ok()),
     }
+}
+
+fn offset_in(word: &str) -> Option<i64> {
+    let offset = word.parse().ok()?;
+    (0..=OFFSET_MAX).contains(&offset).then_some(offset)
 }
 
 fn parse_lines<T, C: FromIterator<T>>(

@@ -49,7 +49,7 @@ pub(super) fn inspect(
 ) -> Result<Inspected, Error> {
     let path = segment.log_path();
     let file = segment.file()?;
-    let mut scanner = Scanner::new(&file, path, size);
+    let mut scanner = Scanner::new(&file, path, segment.base_offset, size);
     let mut found = Inspected {
         index: SparseIndex::new(),
         next_offset: segment.base_offset,

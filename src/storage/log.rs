@@ -20,7 +20,10 @@ use crate::fs::{File, Fs};
 use crate::record::RecordBatch;
 
 /// The largest distance between offsets of one segment: indexes hold 32 bits, of which Kafka uses 31.
-const RELATIVE_OFFSET_MAX: i64 = i32::MAX as i64;
+pub(super) const RELATIVE_OFFSET_MAX: i64 = i32::MAX as i64;
+
+/// No log gets this far; a file that says so is damaged. What follows leaves room to add to offsets without a check.
+pub(super) const OFFSET_MAX: i64 = i64::MAX - 2 * (RELATIVE_OFFSET_MAX + 1);
 
 /// The largest segment file, so that positions fit an index entry.
 const SEGMENT_BYTES_LIMIT: u64 = u32::MAX as u64;

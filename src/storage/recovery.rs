@@ -25,6 +25,7 @@ use super::durability::Mark;
 use super::error::{Error, IoContext};
 use super::index::{IndexFile, OffsetEntry, SparseIndex};
 use super::inspection::{Damage, excise, inspect, mend_epochs};
+use super::log::OFFSET_MAX;
 use super::producer_state::ProducerState;
 use super::segment::{Located, REBUILT_INTERVAL_BYTES, Segment, file_path};
 use crate::fs::Fs;
@@ -108,7 +109,11 @@ impl Listing {
             let Some((base, extension)) = name.split_once('.') else {
                 continue;
             };
-            let Some(base) = base.parse::<i64>().ok().filter(|base| *base >= 0) else {
+            let Some(base) = base
+                .parse::<i64>()
+                .ok()
+                .filter(|base| (0..=OFFSET_MAX).contains(base))
+            else {
                 continue;
             };
             match extension {

@@ -2,11 +2,13 @@
 //!
 //! A [`Scanner`] reads forward through a window of the file. It can step by headers alone, or check each batch whole
 //! against its CRC. The first 16 bytes of a batch (base offset, length, leader epoch) are not covered by that CRC, so
-//! they are held against what surrounds the batch instead: offsets only grow, lengths fit the file.
+//! they are held against what surrounds the batch instead: offsets only grow, and not too far from the segment's first;
+//! lengths fit the file.
 
 use std::path::Path;
 
 use super::error::{Error, IoContext};
+use super::log::RELATIVE_OFFSET_MAX;
 use crate::fs::File;
 use crate::record::BatchHeader;
 
@@ -31,6 +33,8 @@ pub(super) enum Found {
 pub(super) struct Scanner<'a> {
     file: &'a File,
     path: &'a Path,
+    /// Of the segment.
+    base_offset: i64,
     end: u64,
     window: Vec<u8>,
     window_start: u64,
@@ -39,19 +43,26 @@ pub(super) struct Scanner<'a> {
 
 impl<'a> Scanner<'a> {
     /// For reading all of a range, bodies included.
-    pub fn new(file: &'a File, path: &'a Path, end: u64) -> Self {
-        Self::with_window(file, path, end, WINDOW_BYTES)
+    pub fn new(file: &'a File, path: &'a Path, base_offset: i64, end: u64) -> Self {
+        Self::with_window(file, path, base_offset, end, WINDOW_BYTES)
     }
 
     /// For stepping over a few headers near one another.
-    pub fn for_headers(file: &'a File, path: &'a Path, end: u64) -> Self {
-        Self::with_window(file, path, end, 4 * 1024)
+    pub fn for_headers(file: &'a File, path: &'a Path, base_offset: i64, end: u64) -> Self {
+        Self::with_window(file, path, base_offset, end, 4 * 1024)
     }
 
-    fn with_window(file: &'a File, path: &'a Path, end: u64, window_bytes: usize) -> Self {
+    fn with_window(
+        file: &'a File,
+        path: &'a Path,
+        base_offset: i64,
+        end: u64,
+        window_bytes: usize,
+    ) -> Self {
         Self {
             file,
             path,
+            base_offset,
             end,
             window: Vec::new(),
             window_start: 0,
@@ -73,7 +84,7 @@ impl<'a> Scanner<'a> {
             Ok(header) => header,
             Err(error) => return Ok(Found::Damage(error.to_string())),
         };
-        Ok(match implausible(&header, left, offset_min) {
+        Ok(match self.implausible(&header, left, offset_min) {
             Some(reason) => Found::Damage(reason),
             None => Found::Batch(header),
         })
@@ -120,6 +131,35 @@ impl<'a> Scanner<'a> {
         Ok(None)
     }
 
+    /// Why there can be no such batch where `left` bytes are left.
+    fn implausible(&self, header: &BatchHeader, left: u64, offset_min: i64) -> Option<String> {
+        if header.magic != 2 {
+            return Some(format!("magic {} is not 2", header.magic));
+        }
+        if header.batch_length < (BatchHeader::LEN - 12) as i32
+            || header.batch_length as u64 + 12 > left
+        {
+            return Some(format!(
+                "a batch length of {} does not fit the {left} bytes left",
+                header.batch_length
+            ));
+        }
+        if header.base_offset < offset_min {
+            return Some(format!(
+                "base offset {} where at least {offset_min} was due",
+                header.base_offset
+            ));
+        }
+        let distance = header.last_offset().saturating_sub(self.base_offset);
+        if header.last_offset_delta < 0 || distance > RELATIVE_OFFSET_MAX {
+            return Some(format!(
+                "offsets {} + {} in a segment that begins with {}",
+                header.base_offset, header.last_offset_delta, self.base_offset
+            ));
+        }
+        None
+    }
+
     fn crc(&mut self, from: u64, to: u64) -> Result<u32, Error> {
         let mut crc = 0;
         let mut position = from;
@@ -148,33 +188,6 @@ impl<'a> Scanner<'a> {
             .get(from..from + len)
             .ok_or_else(|| Error::corrupt(self.path, position, "the file ends early"))
     }
-}
-
-fn implausible(header: &BatchHeader, left: u64, offset_min: i64) -> Option<String> {
-    if header.magic != 2 {
-        return Some(format!("magic {} is not 2", header.magic));
-    }
-    if header.batch_length < (BatchHeader::LEN - 12) as i32
-        || header.batch_length as u64 + 12 > left
-    {
-        return Some(format!(
-            "a batch length of {} does not fit the {left} bytes left",
-            header.batch_length
-        ));
-    }
-    if header.base_offset < offset_min {
-        return Some(format!(
-            "base offset {} where at least {offset_min} was due",
-            header.base_offset
-        ));
-    }
-    if header.last_offset_delta < 0 || header.base_offset > i64::MAX - i64::from(i32::MAX) {
-        return Some(format!(
-            "offsets {} + {}",
-            header.base_offset, header.last_offset_delta
-        ));
-    }
-    None
 }
 
 /// Reads `len` bytes at `position` of a segment.

@@ -82,7 +82,7 @@ impl Segment {
     ) -> Result<(), Error> {
         let path = self.log_path();
         let file = self.file()?;
-        let mut scanner = Scanner::new(&file, path, limit);
+        let mut scanner = Scanner::new(&file, path, self.base_offset, limit);
         let (mut position, mut offset_min) = (start, self.base_offset);
         while position < end {
             match scanner.batch(position, offset_min)? {

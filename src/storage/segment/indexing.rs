@@ -72,7 +72,7 @@ impl Segment {
         let mut index = SparseIndex::new();
         let path = self.log_path();
         let file = self.file()?;
-        let mut scanner = Scanner::new(&file, path, size);
+        let mut scanner = Scanner::new(&file, path, self.base_offset, size);
         let (mut position, mut offset_min) = (0, self.base_offset);
         while let Found::Batch(header) = scanner.header(position, offset_min)? {
             let located = Located { position, header };

@@ -74,7 +74,7 @@ impl Segment {
         }
         let path = self.log_path();
         let file = self.file()?;
-        let mut scanner = Scanner::for_headers(&file, path, limit);
+        let mut scanner = Scanner::for_headers(&file, path, self.base_offset, limit);
         let strict = self.needs_check(start, limit);
         let mut position = start;
         let mut offset_min = offset_min;
@@ -133,7 +133,7 @@ impl Segment {
     fn begins_batch(&self, entry: OffsetEntry, offset_min: i64, limit: u64) -> Result<bool, Error> {
         let path = self.log_path();
         let file = self.file()?;
-        let mut scanner = Scanner::for_headers(&file, path, limit);
+        let mut scanner = Scanner::for_headers(&file, path, self.base_offset, limit);
         let found = scanner.header(u64::from(entry.position), offset_min)?;
         let last_offset = self.base_offset + i64::from(entry.relative_offset);
         // Old servers give the last offset of all that was appended together.
@@ -150,7 +150,7 @@ impl Segment {
     ) -> Result<Run, Error> {
         let path = self.log_path();
         let file = self.file()?;
-        let mut scanner = Scanner::for_headers(&file, path, limit);
+        let mut scanner = Scanner::for_headers(&file, path, self.base_offset, limit);
         let (mut position, mut offset_min) = (start, offset_min);
         let mut next_offset = None;
         while position < target {
@@ -274,7 +274,7 @@ impl Segment {
     ) -> Result<(), Error> {
         let path = self.log_path();
         let file = self.file()?;
-        let mut scanner = Scanner::for_headers(&file, path, limit);
+        let mut scanner = Scanner::for_headers(&file, path, self.base_offset, limit);
         let mut located = first;
         while step(located) {
             let position = located.end();

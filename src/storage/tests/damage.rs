@@ -154,6 +154,48 @@ fn a_flipped_byte_of_a_small_file_makes_up_no_records() {
     }
 }
 
+/// A base offset is not covered by its batch's CRC, and behind damage there is no batch before it to hold it against.
+#[test]
+fn a_batch_behind_damage_with_an_offset_that_cannot_be_is_taken_out() {
+    let mut fixture = Fixture::new(&[]);
+    fixture.append(&["a"]);
+    fixture.append(&["b"]);
+    let log = files(&fixture.log_dir(), ".log").remove(0);
+    let whole = std::fs::read(&log).unwrap();
+    let second = whole.len() / 2;
+    for base_offset in [1 << 32, i64::MAX - i64::from(i32::MAX), i64::MAX] {
+        let mut damaged = whole.clone();
+        damaged[second - 1] ^= 1;
+        damaged[second..second + 8].copy_from_slice(&i64::to_be_bytes(base_offset));
+        std::fs::write(&log, damaged).unwrap();
+        fixture.crash();
+        assert_eq!(fixture.values(), [], "{base_offset}");
+        assert_eq!(fixture.append(&["c"]).base_offset, 0);
+        assert_eq!(fixture.values(), expected(&["c"]));
+    }
+}
+
+#[test]
+fn a_checkpoint_with_an_offset_that_cannot_be_is_as_good_as_none() {
+    let mut fixture = Fixture::new(&[]);
+    fixture.append(&["a"]);
+    fixture.topics.close().unwrap();
+    let sound = everything_in(fixture.dir.path());
+    for name in [
+        "recovery-point-offset-checkpoint",
+        "log-start-offset-checkpoint",
+    ] {
+        for offset in [i64::MAX - 1, i64::MAX] {
+            put_back(fixture.dir.path(), &sound);
+            let path = fixture.dir.path().join(name);
+            std::fs::write(path, format!("0\n1\nt 0 {offset}\n")).unwrap();
+            fixture.crash();
+            assert_eq!(fixture.append(&["b"]).base_offset, 1, "{name}: {offset}");
+            assert_eq!(fixture.values(), expected(&["a", "b"]));
+        }
+    }
+}
+
 fn everything_in(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {
