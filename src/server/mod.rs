@@ -140,13 +140,18 @@ impl Server {
                 broker.catalog.health().map_err(|error| error.to_string())
             }
         });
-        let config = broker.config.clone();
-        if descriptors.is_some_and(|limit| limit < config.max_connections as u64) {
+        let mut config = broker.config.clone();
+        if let Some(limit) = descriptors
+            && let max_connections = for_connections(limit)
+            && max_connections < config.max_connections
+        {
             tracing::warn!(
-                descriptors,
-                max_connections = config.max_connections,
-                "the system allows fewer open files than max_connections"
+                descriptors = limit,
+                max_connections,
+                configured = config.max_connections,
+                "the system allows too few open files for max_connections"
             );
+            config.max_connections = max_connections;
         }
         let connections = Connections::new(&config);
         metrics.metrics().register(Arc::clone(&connections) as _);
@@ -369,6 +374,13 @@ fn bind_kafka(config: &Config) -> Result<BoundPort, StartError> {
             addr: config.listen_addr.to_string(),
             source,
         })
+}
+
+/// How many of so many descriptors Kafka clients may have. The rest is for segments and for HTTP: a crowd of clients must
+/// not keep the log from opening its files, nor a health check from being answered.
+fn for_connections(descriptors: u64) -> usize {
+    let share = descriptors / 4 * 3;
+    usize::try_from(share).unwrap_or(usize::MAX).max(1)
 }
 
 /// Allows as many descriptors as the system lets us: every connection and segment needs some. Returns how many.
