@@ -153,9 +153,11 @@ fn lying_counts_cost_nothing_for_any_api_and_version() {
         b"\x00\xff\xff\xff\xff\x07\xff\xff\xff\xff\x07",
         b"\x00\x01\x61\x00\x00\x7f\xff\xff\xff\x7f\xff\xff\xff",
     ];
+    let mut told = 0;
     for api in &apis {
         for version in api.min_version..=api.max_version {
             for lie in lies {
+                told += 1;
                 let mut client = server.connect();
                 client.send_raw(&frame(api.api_key, version, lie)).unwrap();
                 // Some lies are legal requests of some API; those are answered. Nothing more is sent, so the
@@ -172,6 +174,10 @@ fn lying_counts_cost_nothing_for_any_api_and_version() {
     let grown_kib = server.resident_kib().saturating_sub(before_kib);
     assert!(grown_kib < 32 * 1024, "grew by {grown_kib} KiB");
     assert!(!server.log().contains("panic"), "{}", server.log());
+    println!(
+        "figures: {told} requests with lying counts, to each version of {} APIs: {grown_kib} KiB more resident, no panic",
+        apis.len()
+    );
 }
 
 #[test]
@@ -192,6 +198,9 @@ fn claimed_frames_that_never_come_take_no_memory() {
     lives_on(&server);
     let grown_kib = server.resident_kib().saturating_sub(before_kib);
     assert!(grown_kib < 500 * 96, "grew by {grown_kib} KiB");
+    println!(
+        "figures: 500 frames of 100 MiB claimed that never came: {grown_kib} KiB more resident"
+    );
     drop(clients);
     server.until_metric("streamline_connections_active", &[], Some(0.0));
 }

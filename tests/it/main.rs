@@ -13,7 +13,6 @@ mod fetch;
 mod groups;
 mod health;
 mod hostile;
-mod kafka;
 mod list_offsets;
 mod metadata;
 mod produce;
@@ -22,3 +21,5 @@ mod shutdown;
 mod startup;
 mod thin_whole;
 mod topics;
+
+use support::kafka;

@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 pub mod exposition;
+pub mod kafka;
 pub mod server;
 pub mod wire;
 

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use streamline::server::RunFile;
 use tempfile::TempDir;
@@ -16,6 +16,8 @@ use super::{Client, Exposition, PATIENCE, pause, until};
 pub struct Server {
     dir: TempDir,
     flags: Vec<String>,
+    /// A program, with its arguments, that becomes the server.
+    wrapper: Vec<String>,
     child: Option<Child>,
     run_file: Option<RunFile>,
 }
@@ -33,11 +35,20 @@ impl Server {
         server
     }
 
+    /// Starts a server through a program that replaces itself with it, as `prlimit` does.
+    pub fn through(wrapper: &[&str], flags: &[&str]) -> Server {
+        let mut server = Server::stopped(flags);
+        server.wrapper = wrapper.iter().map(|word| word.to_string()).collect();
+        server.restart();
+        server
+    }
+
     /// A server that is yet to be started, by [`Server::restart`], once its data directory has been prepared.
     pub fn stopped(flags: &[&str]) -> Server {
         Server {
             dir: tempfile::tempdir().unwrap(),
             flags: flags.iter().map(|flag| flag.to_string()).collect(),
+            wrapper: Vec::new(),
             child: None,
             run_file: None,
         }
@@ -51,7 +62,17 @@ impl Server {
             .append(true)
             .open(self.log_path())
             .unwrap();
-        let child = binary()
+        let mut command = match &self.wrapper[..] {
+            [] => binary(),
+            [program, arguments @ ..] => {
+                let mut command = without_settings(program);
+                command
+                    .args(arguments)
+                    .arg(env!("CARGO_BIN_EXE_streamline"));
+                command
+            }
+        };
+        let child = command
             .args(["--listen-addr", "127.0.0.1:0"])
             .args(["--http-addr", "127.0.0.1:0"])
             .arg("--data-dir")
@@ -166,6 +187,16 @@ impl Server {
             .unwrap()
     }
 
+    /// User and system time so far, to 10 ms.
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // The name, in parentheses, may hold spaces; utime and stime are the 12th and 13th fields behind it.
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        let ticks = fields.split_ascii_whitespace().skip(11).take(2);
+        let ticks: u64 = ticks.map(|field| field.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(ticks * 10)
+    }
+
     /// Resident memory.
     pub fn resident_kib(&self) -> u64 {
         self.status_kib("VmRSS")
@@ -231,7 +262,11 @@ impl Drop for Server {
 
 /// The program, with an environment that sets nothing.
 pub fn binary() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_streamline"));
+    without_settings(env!("CARGO_BIN_EXE_streamline"))
+}
+
+fn without_settings(program: &str) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars() {
         if name.starts_with("STREAMLINE_") {
             command.env_remove(name);

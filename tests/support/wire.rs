@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use bytes::Bytes;
 use streamline::protocol::kafka::{Request, decode_response, encode_request};
+use streamline::protocol::messages::api_versions::ApiVersionsRequest;
 
 use super::PATIENCE;
 
@@ -82,5 +83,14 @@ impl Client {
                 _ => panic!("{error}"),
             },
         }
+    }
+
+    /// Whether the server has closed the connection instead of answering.
+    #[track_caller]
+    pub fn is_refused(&mut self) -> bool {
+        self.last_correlation_id += 1;
+        let request = ApiVersionsRequest::default();
+        let frame = encode_request(self.last_correlation_id, 0, Some("test"), &request).unwrap();
+        self.send_raw(&frame).is_err() || self.receive_frame().is_err()
     }
 }

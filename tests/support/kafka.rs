@@ -1,4 +1,4 @@
-//! What the wire-level tests say to a server again and again.
+//! What wire-level tests say to a server again and again.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,14 +11,15 @@ use streamline::protocol::messages::fetch::{
     FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData,
 };
 use streamline::protocol::messages::produce::{
-    PartitionProduceData, PartitionProduceResponse, ProduceRequest, TopicProduceData,
+    PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
+    TopicProduceData,
 };
 use streamline::record::{
     BatchBuilder, Compression, DecompressLimit, Record, RecordBatch, Records,
 };
 use uuid::Uuid;
 
-use crate::support::Client;
+use super::Client;
 
 /// The highest versions, for whatever a test is not about.
 pub const PRODUCE: i16 = 13;
@@ -132,8 +133,15 @@ pub fn try_produce(
     batch: &RecordBatch,
 ) -> PartitionProduceResponse {
     let request = produce_request(topic, -1, &[(partition, batch.bytes().clone())]);
-    let mut response = client.call(PRODUCE, &request);
-    response.responses.remove(0).partition_responses.remove(0)
+    only_partition(client.call(PRODUCE, &request))
+}
+
+/// What the one partition of a Produce request is answered.
+pub fn only_partition(mut response: ProduceResponse) -> PartitionProduceResponse {
+    assert_eq!(response.responses.len(), 1);
+    let mut partitions = response.responses.remove(0).partition_responses;
+    assert_eq!(partitions.len(), 1);
+    partitions.remove(0)
 }
 
 /// Produces one batch with acks=all and returns its base offset.

@@ -1,0 +1,20 @@
+//! The whole server on a machine that fails it: disks that are full, slow, broken or hang, too few descriptors, too little
+//! memory, and clients that want more than there is.
+//!
+//! Needs root, for mounts and for `strace`, which Debian's packages `strace` and `util-linux` bring. What each test found
+//! stands on a line `figures:` of its output.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod descriptors;
+mod disk;
+mod full_disk;
+mod load;
+mod numbers;
+mod readers;
+mod slow_disk;
+mod syncing;
+mod tampering;
+
+use support::kafka;
