@@ -24,7 +24,7 @@ run_target() {
     if TMPDIR=$scratch "$CARGO_TARGET_DIR/$host/release/$target" "$found" "fuzz/corpus/$target" \
         "-artifact_prefix=fuzz/artifacts/$target/" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 \
         -print_final_stats=1 >"$log" 2>&1; then
-        echo "$target: ok, $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs"
+        echo "figures: $target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs, nothing found"
     else
         echo "$target: FAILED"
         tail -n 40 "$log"

@@ -281,7 +281,8 @@ fn acknowledged_records_survive_kill_nine_once_and_in_order() {
             .and_then(|it| it.parse::<u64>().ok())
     };
     let cycles = from_env("CRASH_CYCLES").unwrap_or(8);
-    let mut seed = from_env("CRASH_SEED").unwrap_or_else(|| u64::from(std::process::id()));
+    let first_seed = from_env("CRASH_SEED").unwrap_or_else(|| u64::from(std::process::id()));
+    let mut seed = first_seed;
     println!("{cycles} cycles, CRASH_SEED={seed}");
     let started = Instant::now();
     let mut total = Tally::default();
@@ -299,7 +300,11 @@ fn acknowledged_records_survive_kill_nine_once_and_in_order() {
             total.one,
         );
     }
-    println!("after {done} kills: 0 lost, 0 reordered, 0 duplicated");
+    println!(
+        "figures: {done} kills from CRASH_SEED={first_seed} on; acknowledged: {} records with acks=all, {} with acks=1; \
+         0 lost, 0 reordered, 0 duplicated",
+        total.all, total.one,
+    );
 }
 
 /// Half a batch at the end of a segment, as a crash in the middle of a write leaves it.

@@ -5,6 +5,7 @@
 //!                    ├▶ loads/     what is done to them
 //!                    ├▶ ceilings   what the machine can do at best
 //!                    └▶ outcome ──▶ stats, report, plot
+//! main → reliability   runs the tests that show what is survived
 //! ```
 
 mod callgrind;
@@ -19,6 +20,7 @@ mod peers;
 mod plot;
 mod process;
 mod quantity;
+mod reliability;
 mod report;
 mod rows;
 mod stats;
@@ -55,10 +57,11 @@ const REPEATED_MAX: Duration = Duration::from_secs(150);
                   cargo run -p bench --release -- all            every row, in less than an hour\n  \
                   cargo run -p bench --release -- fetch-peers    all peers beforehand; builds Nisshi, in 15 minutes\n  \
                   cargo run -p bench --release -- instructions   whether the hot paths still take as many as agreed on\n  \
+                  cargo run -p bench --release -- reliability    whether every promise of reliability holds, for an hour\n  \
                   cargo run -p bench --release -- produce-lean   one row, with all its pairs"
 )]
 struct Arguments {
-    /// `all`, `quick`, `list`, `fetch-peers`, `instructions`, or names of rows.
+    /// `all`, `quick`, `list`, `fetch-peers`, `instructions`, `reliability`, or names of rows.
     #[arg(required = true, value_name = "WHAT")]
     what: Vec<String>,
 
@@ -124,6 +127,15 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         process::end_all_on_signal(Vec::new())?;
         peers.fetch_all();
         return Ok(ExitCode::SUCCESS);
+    }
+    if arguments.what == ["reliability"] {
+        process::end_all_on_signal(Vec::new())?;
+        let logs = target_folder()?.join("bench/reliability");
+        let mut call = "cargo run -p bench --release -- reliability".to_owned();
+        if let Some(scale) = arguments.scale {
+            call += &format!(" --scale {scale}");
+        }
+        return reliability::campaign(effort(arguments)?, &arguments.out, &logs, &call);
     }
     let guard = arguments.what == ["instructions"];
     let rows = if guard {

@@ -66,6 +66,7 @@ fn a_flipped_byte_is_never_served_and_costs_one_batch() {
     let checkpoint = fixture.dir.path().join("recovery-point-offset-checkpoint");
     let points = std::fs::read(&checkpoint).unwrap();
     let marker = fixture.dir.path().join(".kafka_cleanshutdown");
+    let (mut flipped, mut reported) = (0, 0);
     for clean in [true, false] {
         for (victim, content) in sound.iter().filter(|(path, _)| {
             path.extension()
@@ -94,6 +95,8 @@ fn a_flipped_byte_is_never_served_and_costs_one_batch() {
                     victim.display()
                 );
                 let lost = whole.len() - found.len();
+                flipped += 1;
+                reported += lost;
                 assert!(
                     lost == 0 || fixture.damaged_ranges() > 0,
                     "{} at {place}, clean {clean}: lost without a word",
@@ -109,6 +112,10 @@ fn a_flipped_byte_is_never_served_and_costs_one_batch() {
             }
         }
     }
+    println!(
+        "figures: {flipped} flipped bytes of logs and indexes: {reported} batches taken out and reported, 0 served damaged, \
+         0 others lost"
+    );
 }
 
 /// Small files have no CRC of ours. Whatever one of them says, no record is made up or changed, and no offset that a
@@ -128,6 +135,7 @@ fn a_flipped_byte_of_a_small_file_makes_up_no_records() {
         let name = path.file_name().unwrap().to_str().unwrap();
         name.ends_with("checkpoint") || name.ends_with(".snapshot") || name == "partition.metadata"
     };
+    let mut flipped = 0;
     for clean in [true, false] {
         for (victim, content) in sound.iter().filter(|(path, _)| small(path)) {
             for place in 0..content.len() {
@@ -149,9 +157,11 @@ fn a_flipped_byte_of_a_small_file_makes_up_no_records() {
                 let is_set_aside = victim.ends_with("partition.metadata") && found.is_empty();
                 let next = fixture.append(&["next"]).base_offset;
                 assert!(next >= 4 || is_set_aside, "{what}: {next}");
+                flipped += 1;
             }
         }
     }
+    println!("figures: {flipped} flipped bytes of the small files beside them: 0 records made up");
 }
 
 /// A base offset is not covered by its batch's CRC, and behind damage there is no batch before it to hold it against.
