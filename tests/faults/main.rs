@@ -1,12 +1,13 @@
 //! The whole server on a machine that fails it: disks that are full, slow, broken or hang, too few descriptors, too little
-//! memory, and clients that want more than there is.
+//! memory, a clock that jumps, and clients that want more than there is.
 //!
-//! Needs root, for mounts and for `strace`, which Debian's packages `strace` and `util-linux` bring. What each test found
-//! stands on a line `figures:` of its output.
+//! Needs root, for mounts and for `strace`, and Debian's packages `strace`, `faketime`, `mount` and `util-linux`. What each
+//! test found stands on a line `figures:` of its output.
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod clock;
 mod descriptors;
 mod disk;
 mod full_disk;
