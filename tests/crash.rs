@@ -28,7 +28,7 @@ const FLAGS: [&str; 4] = [
 ];
 /// So often a log survives before it is read back and another one begun: a campaign reports as it goes, and neither the
 /// log to be recovered nor the book about it grows without end.
-const CYCLES_PER_LOG: u64 = 40;
+const CYCLES_PER_LOG: u64 = 20;
 /// Long enough for librdkafka to reconnect and drain its queue after the last restart.
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::context::Effort;
 use crate::machine;
@@ -38,6 +38,9 @@ pub fn campaign(effort: Effort, out: &Path, logs: &Path, call: &str) -> Result<E
     fs::create_dir_all(logs).with_context(|| format!("{}", logs.display()))?;
     let machine = machine::facts(logs);
     let began = Instant::now();
+    for proof in PROMISES.iter().flat_map(|promise| promise.proofs) {
+        build(proof)?;
+    }
     let mut rows = Vec::new();
     for promise in PROMISES {
         eprintln!("{}", promise.what);
@@ -67,6 +70,16 @@ pub fn campaign(effort: Effort, out: &Path, logs: &Path, call: &str) -> Result<E
             false => ExitCode::FAILURE,
         },
     )
+}
+
+/// Builds a proof's tests beforehand, so that what it takes is what they take.
+fn build(proof: &Proof) -> Result<()> {
+    if let Some(mut command) = proof.build() {
+        let process = Process::start(proof.what, command.current_dir(root()))?;
+        let status = process.wait()?;
+        ensure!(status.success(), "{}: does not build", in_words(&command));
+    }
+    Ok(())
 }
 
 fn run(proof: &Proof, effort: Effort, log: &Path) -> Result<Outcome> {

@@ -57,16 +57,21 @@ impl Proof {
         Proof { what, run }
     }
 
+    /// What builds it, in the project's folder, if it does not build itself.
+    pub fn build(&self) -> Option<Command> {
+        let Run::Tests { chosen, .. } = self.run else {
+            return None;
+        };
+        let mut command = cargo_test();
+        command.args(chosen).arg("--no-run");
+        Some(command)
+    }
+
     /// What runs it, in the project's folder.
     pub fn command(&self, effort: Effort) -> Command {
         match self.run {
             Run::Tests { chosen, times } => {
-                let mut command = Command::new("cargo");
-                command.args(["test", "--locked"]);
-                // What is proven is the server as it is released, unless this program is built otherwise itself.
-                if !cfg!(debug_assertions) {
-                    command.arg("--release");
-                }
+                let mut command = cargo_test();
                 command.args(chosen).args(["--", "--nocapture"]);
                 if let Some((variable, times)) = times {
                     command.env(variable, effort.count(times).to_string());
@@ -86,6 +91,16 @@ impl Proof {
             }
         }
     }
+}
+
+fn cargo_test() -> Command {
+    let mut command = Command::new("cargo");
+    command.args(["test", "--locked"]);
+    // What is proven is the server as it is released, unless this program is built otherwise itself.
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    command
 }
 
 /// In the order of the report.
@@ -162,5 +177,12 @@ pub const PROMISES: &[Promise] = &[
                 &["--test", "faults", "descriptors"],
             ),
         ],
+    },
+    Promise {
+        what: "A wall clock that jumps ends no session and no wait, deletes nothing before its time, and loses nothing",
+        proofs: &[Proof::tests(
+            "the clock set forth and back by `libfaketime`",
+            &["--test", "faults", "clock"],
+        )],
     },
 ];
