@@ -153,8 +153,8 @@ fn append(
 ) -> Result<Written, Refusal> {
     let partition = lookup::partition(topic, data.index)
         .map_err(|code| Refusal::new(code, "this server does not have this partition"))?;
-    let batch = parse(data.records, version)?;
-    let appended = partition.append(vec![batch], AppendOptions { acks })?;
+    let batches = parse(data.records, version)?;
+    let appended = partition.append(batches, AppendOptions { acks })?;
     Ok(Written {
         partition,
         appended,
@@ -162,12 +162,15 @@ fn append(
 }
 
 /// The one batch that a partition of a request holds, as Kafka demands since message format 2.
-fn parse(records: Option<Bytes>, version: i16) -> Result<RecordBatch, Refusal> {
+fn parse(records: Option<Bytes>, version: i16) -> Result<Vec<RecordBatch>, Refusal> {
     let invalid = |message: &str| Refusal::new(ErrorCode::INVALID_RECORD, message);
     let batches = RecordBatch::split(records.unwrap_or_default())?;
-    let count = batches.len();
-    let [batch] = <[RecordBatch; 1]>::try_from(batches)
-        .map_err(|_| invalid(&format!("exactly one record batch is needed, not {count}")))?;
+    let [batch] = batches.as_slice() else {
+        let count = batches.len();
+        return Err(invalid(&format!(
+            "exactly one record batch is needed, not {count}"
+        )));
+    };
     let attributes = batch.header().attributes;
     if attributes.is_control() {
         return Err(invalid("control records are not for clients to write"));
@@ -181,7 +184,7 @@ fn parse(records: Option<Bytes>, version: i16) -> Result<RecordBatch, Refusal> {
             format!("zstd needs Produce version {ZSTD_FROM} or later"),
         ));
     }
-    Ok(batch)
+    Ok(batches)
 }
 
 /// The code is the one that producers of every family take as final; others they retry for minutes.

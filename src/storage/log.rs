@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use smallvec::SmallVec;
 use tracing::error;
 
 use super::error::Error;
@@ -177,12 +178,12 @@ impl Log {
         }
         let base_offset = writer.next_offset;
         let mut next_offset = base_offset;
-        let mut prefixes = Vec::with_capacity(batches.len());
+        let mut prefixes = SmallVec::<[_; 1]>::with_capacity(batches.len());
         for batch in batches {
             prefixes.push(batch.stamped_prefix(next_offset, leader_epoch));
             next_offset += offsets_in(batch);
         }
-        let mut slices = Vec::with_capacity(batches.len() * 2);
+        let mut slices = SmallVec::<[_; 2]>::with_capacity(batches.len() * 2);
         for (batch, prefix) in batches.iter().zip(&prefixes) {
             slices.push(IoSlice::new(prefix));
             slices.push(IoSlice::new(batch.body()));

@@ -49,6 +49,9 @@ impl Default for Limits {
 
 /// Rendering for several scrapers at once, and probes, of which a hung disk may hold two.
 const BLOCKING_THREADS_MAX: usize = 6;
+/// By how much those threads are less urgent than the ones that serve clients: where all processors are busy they still
+/// get a tenth of one.
+const NICENESS: i32 = 10;
 /// After the grace of a stop, threads still blocked are left behind after this time.
 const ABANDON_AFTER: Duration = Duration::from_millis(100);
 /// When accepting fails for want of descriptors, trying again at once would only burn a core.
@@ -72,6 +75,7 @@ impl HttpServer {
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS_MAX)
             .thread_name("http-blocking")
+            .on_thread_start(step_back)
             .build()?;
         let listener = {
             let _entered = runtime.enter();
@@ -107,6 +111,15 @@ impl HttpServer {
         } else if self.thread.join().is_err() {
             tracing::error!("the http thread panicked");
         }
+    }
+}
+
+/// Lets whoever serves clients go first on this thread's processor. A scrape of 100,000 series takes tens of milliseconds
+/// of one, and the next request must not wait for that.
+fn step_back() {
+    // On Linux, this is about the calling thread alone. Without it a scrape is only more noticeable.
+    if let Err(error) = rustix::process::nice(NICENESS) {
+        tracing::debug!(%error, "a thread for scrapes could not be made less urgent");
     }
 }
 
