@@ -2,7 +2,8 @@
 //!
 //! Imports point downward only:
 //! `cli → server → handlers → broker → coordinator → storage, catalog → record`, and `protocol → record`.
-//! `metrics`, `config`, `clock`, `fs` and `record` are leaves. `docs/ARCHITECTURE.md` is the map.
+//! `metrics`, `config`, `clock`, `fs` and `record` are leaves, with nothing but `sync` below them.
+//! `docs/ARCHITECTURE.md` is the map.
 
 pub mod broker;
 pub mod catalog;
@@ -17,3 +18,4 @@ pub mod protocol;
 pub mod record;
 pub mod server;
 pub mod storage;
+mod sync;

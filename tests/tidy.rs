@@ -19,14 +19,15 @@ const ALLOWED_IMPORTS: &[(&str, &str)] = &[
     ("handlers",    "broker coordinator storage catalog protocol record metrics config clock fs"),
     ("broker",      "coordinator storage catalog record metrics config clock fs"),
     ("coordinator", "storage catalog record metrics config clock fs"),
-    ("storage",     "record metrics config clock fs"),
+    ("storage",     "record metrics config clock fs sync"),
     ("catalog",     "record metrics config clock fs"),
     ("protocol",    "record"),
     ("record",      ""),
-    ("metrics",     ""),
+    ("metrics",     "sync"),
     ("config",      ""),
     ("clock",       ""),
     ("fs",          ""),
+    ("sync",        ""),
 ];
 
 /// What `src/storage/` must not know: the wire protocol, sockets and HTTP.

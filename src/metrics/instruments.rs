@@ -5,10 +5,10 @@
 //! recording then finds none and returns.
 
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use super::catalog::LabelValues;
 use super::slots::{self, SHARED};
+use crate::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 const WORDS_PER_LINE: usize = 8;
 

@@ -8,11 +8,12 @@
 //! - [`exposition`] writes the text formats.
 //!
 //! Components get an `Arc<Metrics>` through their constructors. The free functions of this module do the same through
-//! the process-wide instance of [`init_metrics`], for code that has no handle. This area imports no other: what is
-//! measured comes to it, not the other way round.
+//! the process-wide instance of [`init_metrics`], for code that has no handle. This area imports no other but `sync`:
+//! what is measured comes to it, not the other way round.
 
 mod api_keys;
 pub mod catalog;
+mod claims;
 pub mod collectors;
 mod exposition;
 mod histogram;

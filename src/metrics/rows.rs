@@ -3,9 +3,11 @@
 //! An instrument of several words has one row for each shard (see [`super::slots`]). A row carries a sequence number
 //! that is odd while its writer is inside, so that whoever reads sees all that one writer wrote, or nothing of it.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::array;
 
 use super::slots::{self, SHARED};
+use crate::sync::atomic::{AtomicU64, Ordering, fence};
+use crate::sync::{hint, thread};
 
 /// A reader that meets a writer this often in a row takes what it sees.
 const READ_ATTEMPTS_MAX: usize = 10_000;
@@ -28,7 +30,7 @@ impl<const WORDS: usize> Rows<WORDS> {
         let shards = if enabled { slots::count() } else { 0 };
         let row = || Row {
             sequence: AtomicU64::new(0),
-            words: [const { AtomicU64::new(0) }; WORDS],
+            words: array::from_fn(|_| AtomicU64::new(0)),
         };
         Self {
             rows: (0..shards).map(|_| row()).collect(),
@@ -154,8 +156,8 @@ fn back_off(attempts: &mut usize) {
     *attempts += 1;
     if attempts.is_multiple_of(64) {
         // The other side may have lost its core in the middle.
-        std::thread::yield_now();
+        thread::yield_now();
     } else {
-        std::hint::spin_loop();
+        hint::spin_loop();
     }
 }

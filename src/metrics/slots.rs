@@ -3,23 +3,20 @@
 //! Every sharded instrument has [`count`] shards. Shard [`SHARED`] may be written by any thread and therefore needs
 //! atomic read-modify-write. The others belong to one thread at a time: a thread claims one the first time it records
 //! anything and gives it back when it ends. A shard with a single writer is updated by a plain load and store, which is
-//! what makes a record cost a few nanoseconds, alone or with every core recording.
-//!
-//! Claiming is an acquire and giving back a release on the same word, so a thread that inherits a shard sees everything
-//! the thread before it wrote there.
+//! what makes a record cost a few nanoseconds, alone or with every core recording. Which shards are taken,
+//! [`super::claims`] knows.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
-/// The shard of all threads that own none: those beyond the limit, and those that are just ending.
-pub(super) const SHARED: usize = 0;
+use super::claims::Claims;
+pub(super) use super::claims::SHARED;
 
 /// A thread that has not recorded anything yet.
 const UNCLAIMED: usize = usize::MAX;
 
-/// One bit a shard, bit 0 standing for the shared one, which nobody can claim.
-static TAKEN: AtomicU64 = AtomicU64::new(1);
+static CLAIMS: Claims = Claims(AtomicU64::new(Claims::NONE));
 
 thread_local! {
     static SLOT: Cell<usize> = const { Cell::new(UNCLAIMED) };
@@ -35,7 +32,7 @@ impl Drop for Claim {
         if slot != SHARED {
             // Destructors of other thread-locals may still record: from here on, into the shared shard.
             SLOT.set(SHARED);
-            TAKEN.fetch_and(!(1 << slot), Ordering::Release);
+            CLAIMS.give_back(slot);
         }
     }
 }
@@ -61,33 +58,13 @@ pub(super) fn current() -> usize {
 fn claim() -> usize {
     let slot = CLAIM
         .try_with(|claim| {
-            let slot = take_free().unwrap_or(SHARED);
+            let slot = CLAIMS.take(count()).unwrap_or(SHARED);
             claim.0.set(slot);
             slot
         })
         .unwrap_or(SHARED);
     SLOT.set(slot);
     slot
-}
-
-fn take_free() -> Option<usize> {
-    let count = count();
-    let mut taken = TAKEN.load(Ordering::Relaxed);
-    loop {
-        let slot = (!taken).trailing_zeros() as usize;
-        if slot >= count {
-            return None;
-        }
-        match TAKEN.compare_exchange_weak(
-            taken,
-            taken | (1 << slot),
-            Ordering::Acquire,
-            Ordering::Relaxed,
-        ) {
-            Ok(_) => return Some(slot),
-            Err(now) => taken = now,
-        }
-    }
 }
 
 #[cfg(test)]

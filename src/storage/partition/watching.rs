@@ -1,12 +1,10 @@
 //! Those who wait for more records.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use super::Partition;
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{Mutex, Notify};
 
 impl Partition {
     /// Has `waiter` notified whenever there may be more to read, or the partition's life ends, until the guard is
