@@ -1,0 +1,5 @@
+//! A partition and those who wait for more of it.
+
+mod partition;
+
+pub use self::partition::Partition;
