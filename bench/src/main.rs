@@ -4,6 +4,7 @@
 //! main → rows/<row> ─┬▶ peers/     servers, each a process of its own
 //!                    ├▶ loads/     what is done to them
 //!                    ├▶ ceilings   what the machine can do at best
+//!                    ├▶ sink       how fast a client is when the server does nothing
 //!                    └▶ outcome ──▶ stats, report, plot
 //! main → reliability   runs the tests that show what is survived
 //! ```
@@ -23,6 +24,7 @@ mod quantity;
 mod reliability;
 mod report;
 mod rows;
+mod sink;
 mod stats;
 
 use std::fs;
@@ -109,11 +111,8 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode> {
-    if let [call, answer_bytes] = &arguments.what[..]
-        && call == peers::echo::CALL
-    {
-        ceilings::serve_echo(answer_bytes.parse()?)?;
-        return Ok(ExitCode::SUCCESS);
+    if let Some(served) = peers::own::serve(&arguments.what) {
+        return served.map(|()| ExitCode::SUCCESS);
     }
     if arguments.what == ["list"] {
         list();

@@ -23,6 +23,17 @@ impl Got {
             .filter(|line| line.contains("partition=\""))
             .count()
     }
+
+    /// The value of a counter without labels.
+    pub fn counter(&self, name: &str) -> Result<u64> {
+        let value = self
+            .text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value
+            .and_then(|value| value.parse().ok())
+            .with_context(|| format!("no {name}"))
+    }
 }
 
 pub fn get(address: SocketAddr, path: &str) -> Result<Got> {

@@ -1,5 +1,6 @@
 //! What is done to a server.
 
+pub mod beside;
 pub mod http;
 pub mod lean;
 pub mod librdkafka;

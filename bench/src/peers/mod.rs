@@ -1,10 +1,10 @@
 //! Servers under measurement, each in a process of its own on the loopback interface and in a directory of its own.
 
-pub mod echo;
 pub mod jmx_exporter;
 pub mod kafka;
 mod maven;
 pub mod nisshi;
+pub mod own;
 pub mod streamline;
 
 use std::cell::OnceCell;

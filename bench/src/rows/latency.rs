@@ -36,7 +36,7 @@ const TURN: Duration = Duration::from_secs(5);
 const WARM_UP: Duration = Duration::from_secs(5);
 const RATES: &[u32] = &[500, 5_000];
 /// A name, the quantile, and the target of its ratio.
-type Quantile = (&'static str, f64, Target);
+pub type Quantile = (&'static str, f64, Target);
 const PRODUCE_QUANTILES: &[Quantile] = &[
     ("p50", 0.5, Target::AtMost(1.0 / 2.0)),
     ("p99", 0.99, Target::AtMost(1.0 / 3.0)),
@@ -86,7 +86,7 @@ fn produce(context: &Context) -> Result<Findings> {
         compare(
             &mut findings,
             &what,
-            &theirs.name,
+            ["Streamline", &theirs.name],
             &pairs,
             PRODUCE_QUANTILES,
         );
@@ -126,7 +126,7 @@ fn end_to_end(context: &Context) -> Result<Findings> {
     compare(
         &mut findings,
         &what,
-        &theirs.name,
+        ["Streamline", &theirs.name],
         &pairs,
         END_TO_END_QUANTILES,
     );
@@ -141,10 +141,11 @@ const OPEN_LOOP: &str = "Requests are due at even intervals on one connection, w
 
 type Pair = (Histogram<u64>, Histogram<u64>);
 
-fn compare(
+/// Compares two sides, by their names, at each quantile.
+pub fn compare(
     findings: &mut Findings,
     what: &str,
-    theirs: &str,
+    [ours, theirs]: [&str; 2],
     pairs: &[Pair],
     quantiles: &[Quantile],
 ) {
@@ -153,7 +154,7 @@ fn compare(
             format!("{what}, {name}"),
             Unit::Seconds,
             Side::new(
-                "Streamline",
+                ours,
                 pairs.iter().map(|(ours, _)| seconds_at(ours, quantile)),
             ),
             Side::new(

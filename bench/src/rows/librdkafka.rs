@@ -8,7 +8,7 @@ use crate::loads::lean::Connection;
 use crate::loads::{Moved, Turn, librdkafka};
 use crate::outcome::{Comparison, Findings, MovingTargets, Side, Target};
 use crate::peers::nisshi::{self, Engine};
-use crate::peers::{Server, kafka, streamline};
+use crate::peers::{Server, kafka, own, streamline};
 use crate::process;
 use crate::quantity::Unit;
 
@@ -124,12 +124,14 @@ fn measured(server: &Server, work: impl FnOnce() -> Result<Moved>) -> Result<Mea
     })
 }
 
-/// Throughput and CPU of the servers, and how busy the client was with ours: one that is busy all the time is the limit.
+/// Throughput and CPU of the servers, and how much faster the client is with a server that does nothing: one that is
+/// hardly faster is the limit itself.
 fn compare(
     findings: &mut Findings,
     what: &str,
     peer: &Peer,
     pairs: &[(Measured, Measured)],
+    nothing: &[Moved],
     targets: MovingTargets,
 ) {
     let turns: Vec<(Turn, Turn)> = pairs
@@ -137,6 +139,17 @@ fn compare(
         .map(|(ours, theirs)| (ours.turn, theirs.turn))
         .collect();
     findings.compare_moving(what, &peer.server.name, &turns, targets);
+    let speeds = pairs.iter().map(|(ours, _)| ours.turn.0.bytes_per_second());
+    findings.compare(Comparison::ratio(
+        format!("of what the client can do, {what}"),
+        Unit::BytesPerSecond,
+        Side::new("Streamline", speeds),
+        Side::new(
+            "a server that does nothing",
+            nothing.iter().map(Moved::bytes_per_second),
+        ),
+        Target::None,
+    ));
     findings.compare(Comparison::absolute(
         format!("processors that the client kept busy, {what}"),
         Unit::Share,
@@ -170,7 +183,12 @@ fn produce(
             || turn(&ours, records),
             || turn(&peer.server, records / peer.one_in),
         )?;
-        compare(findings, &what, peer, &pairs, targets);
+        let sink = own::sink(context, record_bytes)?;
+        let topic = context.topic();
+        let nothing = context.turns(&format!("{what}: the client alone"), || {
+            librdkafka::produce(sink.address, &topic, record_bytes, records)
+        })?;
+        compare(findings, &what, peer, &pairs, &nothing, targets);
     }
     findings.remark(format!(
         "Against {}: librdkafka with its own defaults, acks=1, one partition. A turn ends when every record is acknowledged. \
@@ -202,7 +220,11 @@ fn fetch(
         };
         let what = format!("fetch, librdkafka, {size}, against {}", peer.server.name);
         let pairs = context.pairs(&what, || turn(sides[0]), || turn(sides[1]))?;
-        compare(findings, &what, peer, &pairs, targets);
+        let sink = own::sink(context, record_bytes)?;
+        let nothing = context.turns(&format!("{what}: the client alone"), || {
+            librdkafka::consume(sink.address, &topic, records)
+        })?;
+        compare(findings, &what, peer, &pairs, &nothing, targets);
         for (server, _) in sides {
             Connection::open(server.address)?.delete_topic(&topic)?;
         }

@@ -15,6 +15,7 @@ mod produce_lean;
 pub mod scrape;
 mod small_requests;
 mod start;
+mod upkeep;
 
 use anyhow::Result;
 
@@ -58,6 +59,7 @@ pub const ALL: &[Row] = &[
     fdatasync::ROW,
     partitions::ROW,
     connections::ROW,
+    upkeep::ROW,
     start::OWN,
     footprint::ROW,
     librdkafka::PRODUCE_KAFKA,

@@ -1,19 +1,18 @@
 //! `/metrics` with very many series: how long it takes, and what producers notice of it.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use hdrhistogram::Histogram;
 
+use super::latency::{Quantile, compare};
 use super::{Part, Row};
 use crate::context::Context;
+use crate::loads::beside::beside;
 use crate::loads::http;
 use crate::loads::lean::Connection;
 use crate::loads::lean::frames::{Produce, batch};
-use crate::loads::lean::latency::{self, seconds_at};
+use crate::loads::lean::latency;
 use crate::outcome::{Comparison, Findings, Side, Target};
 use crate::peers::{Server, streamline};
 use crate::plot::{Line, Plot};
@@ -44,6 +43,12 @@ const SIZES: &[(usize, Target)] = &[
 const TOPIC_PARTITIONS: usize = 1_000;
 const SCRAPES: u64 = 20;
 const RATE: u32 = 1_000;
+const SCRAPE_EVERY: Duration = Duration::from_secs(1);
+const QUANTILES: &[Quantile] = &[
+    ("p50", 0.5, Target::None),
+    ("p99", 0.99, Target::AtMost(1.1)),
+    ("p99.9", 0.999, Target::None),
+];
 const TURN: Duration = Duration::from_secs(10);
 
 /// A server that shows at least so many series about partitions.
@@ -135,60 +140,23 @@ fn noticed(context: &Context) -> Result<Findings> {
     let produce = Produce::new(&topic, 0, 1, &batch(100, 1)?)?;
     let time = context.effort.time(TURN);
     let quiet = || latency::produce(server.address, &produce, RATE, time);
-    let pairs = context.pairs("scraped-latency", || scraped(metrics, quiet), quiet)?;
+    let scrape = || http::get(metrics, "/metrics").map(drop);
+    let pairs = context.pairs(
+        "scraped-latency",
+        || beside(SCRAPE_EVERY, scrape, quiet),
+        quiet,
+    )?;
     let mut findings = Findings::default();
-    for (name, quantile, target) in [
-        ("p50", 0.5, Target::None),
-        ("p99", 0.99, Target::AtMost(1.1)),
-        ("p99.9", 0.999, Target::None),
-    ] {
-        let side = |name, histograms: Vec<&Histogram<u64>>| {
-            Side::new(
-                name,
-                histograms
-                    .into_iter()
-                    .map(|histogram| seconds_at(histogram, quantile)),
-            )
-        };
-        findings.compare(Comparison::ratio(
-            format!("produce while scraped every second, {name}"),
-            Unit::Seconds,
-            side(
-                "scraped",
-                pairs.iter().map(|(scraped, _)| scraped).collect(),
-            ),
-            side(
-                "without scrapes",
-                pairs.iter().map(|(_, quiet)| quiet).collect(),
-            ),
-            target,
-        ));
-    }
+    compare(
+        &mut findings,
+        "produce while scraped every second",
+        ["scraped", "without scrapes"],
+        &pairs,
+        QUANTILES,
+    );
     findings.remark(format!(
         "{RATE} requests a second of 100 B on one connection, counted from when each was due. Whoever scrapes runs on this \
          machine too and takes its share of the processors."
     ));
     Ok(findings)
-}
-
-/// Scrapes every second while something else is done.
-fn scraped<T>(metrics: SocketAddr, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let scraper = scope.spawn(|| -> Result<()> {
-            let mut next = Instant::now();
-            while !done.load(Ordering::Relaxed) {
-                if Instant::now() >= next {
-                    next += Duration::from_secs(1);
-                    http::get(metrics, "/metrics")?;
-                }
-                thread::sleep(Duration::from_millis(10));
-            }
-            Ok(())
-        });
-        let result = work();
-        done.store(true, Ordering::Relaxed);
-        scraper.join().expect("the scraper does not panic")?;
-        result
-    })
 }

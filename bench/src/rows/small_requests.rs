@@ -10,7 +10,7 @@ use crate::loads::lean::frames::{Produce, batch};
 use crate::loads::lean::latency::seconds_at;
 use crate::loads::lean::{Connection, many};
 use crate::outcome::{Comparison, Findings, Side, Target};
-use crate::peers::{echo, streamline};
+use crate::peers::{own, streamline};
 use crate::plot::{Line, Plot};
 use crate::quantity::Unit;
 
@@ -35,7 +35,7 @@ fn run(context: &Context) -> Result<Findings> {
     let produce = Produce::new(&topic, 0, 1, &batch(100, 1)?)?;
     connection.send(&produce.frame)?;
     let answer_bytes = connection.receive()?.len();
-    let echo = echo::start(context, answer_bytes)?;
+    let echo = own::echo(context, answer_bytes)?;
     let ours =
         |connections, time| many::closed_loop(server.address, &produce, connections, time, true);
     let theirs =

@@ -1,0 +1,60 @@
+//! The harness's own servers, each in a process of its own: this program, called with the name of what it is to be.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result};
+
+use super::Server;
+use crate::context::Context;
+use crate::process::Process;
+use crate::{ceilings, sink};
+
+const ECHO: &str = "serve-echo";
+const SINK: &str = "serve-sink";
+
+/// Starts a bare echo on tokio that answers every frame with so many bytes behind a length prefix.
+pub fn echo(context: &Context, answer_bytes: usize) -> Result<Server> {
+    start(context, "tokio echo", ECHO, answer_bytes)
+}
+
+/// Starts a server that acknowledges records without keeping them, and answers Fetch with records of so many bytes.
+pub fn sink(context: &Context, record_bytes: usize) -> Result<Server> {
+    start(context, "a server that does nothing", SINK, record_bytes)
+}
+
+/// Serves, if that is what this program was called for.
+pub fn serve(arguments: &[String]) -> Option<Result<()>> {
+    let [call, bytes] = arguments else {
+        return None;
+    };
+    let serve = match call.as_str() {
+        ECHO => ceilings::serve_echo,
+        SINK => sink::serve,
+        _ => return None,
+    };
+    Some(bytes.parse().map_err(anyhow::Error::from).and_then(serve))
+}
+
+fn start(context: &Context, name: &str, call: &str, bytes: usize) -> Result<Server> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .arg(call)
+        .arg(bytes.to_string())
+        .stdout(Stdio::piped());
+    let mut process = Process::start(name, &mut command)?;
+    let output = process
+        .child()
+        .stdout
+        .take()
+        .context("its output is piped")?;
+    let mut line = String::new();
+    BufReader::new(output).read_line(&mut line)?;
+    Ok(Server {
+        name: name.to_owned(),
+        address: line.trim().parse().context("the address it printed")?,
+        http: None,
+        process,
+        directory: context.directory()?,
+    })
+}
