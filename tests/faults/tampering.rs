@@ -9,6 +9,8 @@ use crate::support::{Server, until};
 /// Calls are tampered with for as long as this lives.
 pub struct Tampering {
     strace: Child,
+    /// What strace says, a line for each call among it.
+    said: PathBuf,
 }
 
 impl Tampering {
@@ -27,14 +29,24 @@ impl Tampering {
             .stderr(File::create(&said).unwrap())
             .spawn()
             .expect("there is `strace`: apt-get install strace");
-        let mut tampering = Tampering { strace };
+        let mut tampering = Tampering { strace, said };
         until("strace, run as root, is attached", || {
-            let said = std::fs::read_to_string(&said).unwrap();
+            let said = tampering.said();
             let ended = tampering.strace.try_wait().unwrap();
             assert!(ended.is_none(), "{ended:?}: {said}");
             said.contains("attached")
         });
         tampering
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.said).unwrap()
+    }
+
+    /// How often the file was synchronised, or tried to be, so far.
+    pub fn calls(&self) -> usize {
+        // A call that others interrupt has a second line, which names it without its arguments.
+        self.said().matches("fdatasync(").count()
     }
 }
 
