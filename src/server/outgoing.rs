@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -130,10 +130,11 @@ impl<T> Outgoing<T> {
         } else {
             SendFlags::NOSIGNAL
         };
-        let written = ready!(poll_send(stream, cx, || {
-            let mut nothing = SendAncillaryBuffer::default();
-            Ok(sendmsg(stream, &slices[..count], &mut nothing, flags)?)
-        }))?;
+        let written = ready!(poll_send(stream, cx, || Ok(match &slices[..count] {
+            // What a small response is; the kernel has less to look at.
+            [only] => send(stream, only, flags)?,
+            several => sendmsg(stream, several, &mut SendAncillaryBuffer::default(), flags)?,
+        })))?;
         self.advance(written);
         Poll::Ready(Ok(written))
     }

@@ -142,6 +142,7 @@ fn offset_at(client: &mut Client, topic: &Topic, timestamp: i64) -> i64 {
 }
 
 #[test]
+#[ignore = "needs faketime"]
 fn a_wall_clock_that_jumps_ends_no_session_and_no_wait_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let clock = WallClock {
@@ -266,8 +267,8 @@ fn a_wall_clock_that_jumps_ends_no_session_and_no_wait_and_loses_nothing() {
         (ErrorCode::NONE, end)
     );
     println!(
-        "figures: the wall clock jumped {} times, by up to 40 hours: 0 sessions ended, 0 waits cut short or drawn out, 0 \
-         segments deleted, {} of {} records found, retries recognised",
+        "figures: the wall clock jumped {} times, by up to 40 hours; sessions, waits and segments outlived it, {} of {} \
+         records found, retries recognised",
         JUMPS_S.len() + 1,
         found.len(),
         expected.len(),

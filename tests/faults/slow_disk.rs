@@ -43,6 +43,7 @@ fn flushes(metrics: &Exposition) -> (f64, f64) {
 }
 
 #[test]
+#[ignore = "needs strace, and root"]
 fn a_slow_disk_makes_larger_groups_and_nothing_fails() {
     let server = Server::start();
     let mut client = server.connect();
@@ -72,8 +73,8 @@ fn a_slow_disk_makes_larger_groups_and_nothing_fails() {
     assert_eq!(metrics.sum("streamline_requests_total", &refused), 0.0);
     assert_eq!(server.get("/health").0, 200);
     println!(
-        "figures: each fdatasync took {} ms longer: {served} acks=all requests of {PRODUCERS} producers in {flushes} of them, \
-         0 failed",
+        "figures: each fdatasync took {} ms longer: {served} acks=all requests of {PRODUCERS} producers answered well \
+         in {flushes} of them",
         DELAY.as_millis()
     );
 }

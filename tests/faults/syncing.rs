@@ -10,6 +10,7 @@ use crate::support::{Server, until};
 use crate::tampering::{Tampering, segment};
 
 #[test]
+#[ignore = "needs strace, and root"]
 fn what_fdatasync_failed_for_is_never_acknowledged_and_ends_its_partition_alone() {
     let mut server = Server::start();
     let mut client = server.connect();
@@ -66,6 +67,7 @@ fn what_fdatasync_failed_for_is_never_acknowledged_and_ends_its_partition_alone(
 }
 
 #[test]
+#[ignore = "needs strace, and root"]
 fn a_hanging_fdatasync_holds_up_those_who_wait_for_it_and_nobody_else() {
     let server = Server::start();
     let mut client = server.connect();

@@ -20,6 +20,9 @@ use crate::loads::lean::Connection;
 use crate::process::Process;
 use kafka::Kafka;
 
+/// The variable by which tokio is told how many worker threads to start.
+const WORKERS: &str = "TOKIO_WORKER_THREADS";
+
 /// How long a server may take to end.
 const STOP_LIMIT: Duration = Duration::from_secs(120);
 

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
 
-use super::Server;
+use super::{Server, WORKERS};
 use crate::context::Context;
 use crate::process::Process;
 use crate::{ceilings, sink};
@@ -15,12 +15,21 @@ const SINK: &str = "serve-sink";
 
 /// Starts a bare echo on tokio that answers every frame with so many bytes behind a length prefix.
 pub fn echo(context: &Context, answer_bytes: usize) -> Result<Server> {
-    start(context, "tokio echo", ECHO, answer_bytes)
+    let command = command(ECHO, answer_bytes)?;
+    start(context, "tokio echo", command)
+}
+
+/// The same with one worker thread.
+pub fn echo_single(context: &Context, answer_bytes: usize) -> Result<Server> {
+    let mut command = command(ECHO, answer_bytes)?;
+    command.env(WORKERS, "1");
+    start(context, "tokio echo with one thread", command)
 }
 
 /// Starts a server that acknowledges records without keeping them, and answers Fetch with records of so many bytes.
 pub fn sink(context: &Context, record_bytes: usize) -> Result<Server> {
-    start(context, "a server that does nothing", SINK, record_bytes)
+    let command = command(SINK, record_bytes)?;
+    start(context, "a server that does nothing", command)
 }
 
 /// Serves, if that is what this program was called for.
@@ -36,13 +45,14 @@ pub fn serve(arguments: &[String]) -> Option<Result<()>> {
     Some(bytes.parse().map_err(anyhow::Error::from).and_then(serve))
 }
 
-fn start(context: &Context, name: &str, call: &str, bytes: usize) -> Result<Server> {
+fn command(call: &str, bytes: usize) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
-    command
-        .arg(call)
-        .arg(bytes.to_string())
-        .stdout(Stdio::piped());
-    let mut process = Process::start(name, &mut command)?;
+    command.arg(call).arg(bytes.to_string());
+    Ok(command)
+}
+
+fn start(context: &Context, name: &str, mut command: Command) -> Result<Server> {
+    let mut process = Process::start(name, command.stdout(Stdio::piped()))?;
     let output = process
         .child()
         .stdout

@@ -7,7 +7,7 @@ use anyhow::Result;
 use streamline::server::RunFile;
 use tempfile::TempDir;
 
-use super::Server;
+use super::{Server, WORKERS};
 use crate::context::Context;
 use crate::process::Process;
 
@@ -32,7 +32,7 @@ pub fn start_single(
     directory: TempDir,
     settings: &[&str],
 ) -> Result<Server> {
-    command.env("TOKIO_WORKER_THREADS", "1");
+    command.env(WORKERS, "1");
     start_command(context, command, directory, settings)
 }
 

@@ -72,7 +72,9 @@ impl Proof {
         match self.run {
             Run::Tests { chosen, times } => {
                 let mut command = cargo_test();
-                command.args(chosen).args(["--", "--nocapture"]);
+                command
+                    .args(chosen)
+                    .args(["--", "--nocapture", "--include-ignored"]);
                 if let Some((variable, times)) = times {
                     command.env(variable, effort.count(times).to_string());
                 }

@@ -113,8 +113,8 @@ fn a_flipped_byte_is_never_served_and_costs_one_batch() {
         }
     }
     println!(
-        "figures: {flipped} flipped bytes of logs and indexes: {reported} batches taken out and reported, 0 served damaged, \
-         0 others lost"
+        "figures: {flipped} flipped bytes of logs and indexes: {reported} batches taken out and reported, every other \
+         one served as it was written"
     );
 }
 
@@ -161,7 +161,9 @@ fn a_flipped_byte_of_a_small_file_makes_up_no_records() {
             }
         }
     }
-    println!("figures: {flipped} flipped bytes of the small files beside them: 0 records made up");
+    println!(
+        "figures: {flipped} flipped bytes of the small files beside them, and no record made up"
+    );
 }
 
 /// A base offset is not covered by its batch's CRC, and behind damage there is no batch before it to hold it against.
