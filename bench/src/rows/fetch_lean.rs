@@ -21,6 +21,8 @@ pub const ROW: Row = Row {
 
 const TURN_BYTES: u64 = 2 << 30;
 const BATCH_BYTES: usize = 1_000_000;
+/// An answer comes from one segment, so that at the end of one it would be shorter.
+const ONE_SEGMENT: &[(&str, &str)] = &[("segment.bytes", "2147483647")];
 /// Batches in an answer.
 const BATCHES: usize = 8;
 
@@ -28,7 +30,7 @@ fn run(context: &Context) -> Result<Findings> {
     let server = streamline::start(context, &["--durability", "os"])?;
     let scratch = context.directory()?;
     let topic = context.topic();
-    Connection::open(server.address)?.create_topic(&topic, 1, &[])?;
+    Connection::open(server.address)?.create_topic(&topic, 1, ONE_SEGMENT)?;
     let produce = Produce::new(&topic, 0, 1, &batch(1024, BATCH_BYTES)?)?;
     let answer_bytes = BATCHES * produce.batch_bytes;
     let answers = (context.effort.count(TURN_BYTES) as usize / answer_bytes).max(1);
