@@ -11,7 +11,7 @@ use crate::loads::lean::frames::{Produce, batch};
 use crate::loads::lean::latency::{self, new_histogram, seconds_at};
 use crate::loads::lean::{Connection, many};
 use crate::outcome::{Comparison, Findings, Side, Target};
-use crate::peers::{Server, kafka, streamline};
+use crate::peers::{Server, kafka, own, streamline};
 use crate::plot::{Line, Plot};
 use crate::quantity::Unit;
 
@@ -35,12 +35,20 @@ const TURN: Duration = Duration::from_secs(5);
 /// Requests that Java sees before it is measured, so that it has compiled what it runs.
 const WARM_UP: Duration = Duration::from_secs(5);
 const RATES: &[u32] = &[500, 5_000];
+/// About as long as an answer to a Produce of one batch.
+const PRODUCE_ANSWER_BYTES: usize = 60;
 /// A name, the quantile, and the target of its ratio.
 pub type Quantile = (&'static str, f64, Target);
 const PRODUCE_QUANTILES: &[Quantile] = &[
     ("p50", 0.5, Target::AtMost(1.0 / 2.0)),
     ("p99", 0.99, Target::AtMost(1.0 / 3.0)),
     ("p99.9", 0.999, Target::AtMost(1.0 / 5.0)),
+];
+/// For orientation: a bare echo of the same bytes has the network's and the scheduler's latency and no other.
+const FLOOR_QUANTILES: &[Quantile] = &[
+    ("p50", 0.5, Target::None),
+    ("p99", 0.99, Target::None),
+    ("p99.9", 0.999, Target::None),
 ];
 const END_TO_END_QUANTILES: &[Quantile] = &[
     ("p50", 0.5, Target::AtMost(1.0 / 2.0)),
@@ -70,6 +78,8 @@ fn produce(context: &Context) -> Result<Findings> {
     let (ours, theirs) = servers(context)?;
     let mut findings = Findings::default();
     let batch = batch(100, 1)?;
+    // Its answers are zeros, which say that all went well.
+    let echo = own::echo(context, PRODUCE_ANSWER_BYTES)?;
     for &rate in RATES {
         let turn = |server: &Server| {
             let topic = context.topic();
@@ -89,6 +99,23 @@ fn produce(context: &Context) -> Result<Findings> {
             ["Streamline", &theirs.name],
             &pairs,
             PRODUCE_QUANTILES,
+        );
+        let produce = Produce::new(&context.topic(), 0, 1, &batch)?;
+        let machine = context.turns(&format!("{what}: the machine alone"), || {
+            latency::produce(echo.address, &produce, rate, context.effort.time(TURN))
+        })?;
+        let beside_echo: Vec<Pair> = pairs
+            .iter()
+            .map(|(ours, _)| ours.clone())
+            .zip(machine)
+            .collect();
+        let what_of_it = format!("{what} against what the machine takes by itself");
+        compare(
+            &mut findings,
+            &what_of_it,
+            ["Streamline", &echo.name],
+            &beside_echo,
+            FLOOR_QUANTILES,
         );
         findings.plot(picture(
             &format!("latency-{rate}"),
