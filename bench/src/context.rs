@@ -105,11 +105,13 @@ impl Context {
         let words = std::iter::once(command.get_program())
             .chain(command.get_args())
             .map(|word| word.to_string_lossy().into_owned());
+        let words = words.map(|word| {
+            let word = word
+                .replace(&*self.work.to_string_lossy(), "WORK")
+                .replace(&*self.memory.to_string_lossy(), "WORK");
+            without_folders(&word)
+        });
         let line = words.collect::<Vec<_>>().join(" ");
-        let line = line
-            .replace(&*self.server.to_string_lossy(), "streamline")
-            .replace(&*self.work.to_string_lossy(), "WORK")
-            .replace(&*self.memory.to_string_lossy(), "WORK");
         self.commands
             .borrow_mut()
             .entry(what.to_owned())
@@ -153,5 +155,39 @@ impl Context {
     pub fn turns<A>(&self, what: &str, mut a: impl FnMut() -> Result<A>) -> Result<Vec<A>> {
         let pairs = self.pairs(what, &mut a, || Ok(()))?;
         Ok(pairs.into_iter().map(|(a, ())| a).collect())
+    }
+}
+
+/// A word of a command line, files of this machine named without the folders they lie in. Such a file may stand alone,
+/// or between colons and equals signs.
+fn without_folders(word: &str) -> String {
+    if word.contains("://") {
+        return word.to_owned();
+    }
+    word.split_inclusive([':', '='])
+        .map(|part| match part.starts_with('/') {
+            true => part.rsplit_once('/').map_or(part, |(_, file)| file),
+            false => part,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_names_no_folder_of_the_machine() {
+        for (word, shown) in [
+            ("/srv/target/release/streamline", "streamline"),
+            (
+                "-javaagent:/opt/agent.jar=127.0.0.1:1:WORK/rules.yml",
+                "-javaagent:agent.jar=127.0.0.1:1:WORK/rules.yml",
+            ),
+            ("tcp://127.0.0.1:9092", "tcp://127.0.0.1:9092"),
+            ("--durability", "--durability"),
+        ] {
+            assert_eq!(without_folders(word), shown);
+        }
     }
 }

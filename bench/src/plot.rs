@@ -203,11 +203,12 @@ pub fn write_targets(path: &Path, comparisons: &[&Comparison]) -> Result<()> {
     )
 }
 
-/// Bytes a second of both sides.
+/// Bytes a second of both sides, where there is a target: what is for orientation repeats one of them.
 pub fn write_throughput(path: &Path, comparisons: &[&Comparison]) -> Result<()> {
     let mut bars = Vec::new();
     for comparison in comparisons {
         if comparison.unit == Unit::BytesPerSecond
+            && comparison.target != Target::None
             && let Some(theirs) = &comparison.theirs
         {
             for (side, colour) in [(&comparison.ours, COLOURS[0]), (theirs, COLOURS[4])] {
@@ -222,6 +223,9 @@ pub fn write_throughput(path: &Path, comparisons: &[&Comparison]) -> Result<()> 
     write_bars(path, "Throughput, MB/s", &bars, false)
 }
 
+/// Of a label's letters, about.
+const LETTER_WIDTH: u32 = 6;
+
 /// Bars to the right and, on a logarithmic axis, to the left of 1. Nothing is written where there is none.
 fn write_bars(path: &Path, title: &str, bars: &[Bar], log: bool) -> Result<()> {
     if bars.is_empty() {
@@ -235,13 +239,15 @@ fn write_bars(path: &Path, title: &str, bars: &[Bar], log: bool) -> Result<()> {
             .chain(around_one.iter().copied()),
     );
     let height = 90 + 22 * bars.len() as u32;
+    let longest = bars.iter().map(|bar| bar.label.chars().count()).max();
+    let label_width = 30 + LETTER_WIDTH * longest.unwrap_or(0) as u32;
     let area = SVGBackend::new(path, (SIZE.0, height)).into_drawing_area();
     area.fill(&WHITE).map_err(plain)?;
     let mut chart = ChartBuilder::on(&area)
         .caption(title, (FONT, 18))
         .margin(12)
         .x_label_area_size(30)
-        .y_label_area_size(380)
+        .y_label_area_size(label_width)
         .build_cartesian_2d(axis.low..axis.high, bars.len() as f64..0.0)
         .map_err(plain)?;
     chart
@@ -323,18 +329,23 @@ mod tests {
             Unit::BytesPerSecond,
             Side::new("this", [2e9]),
             Side::new("that", [1e9]),
-            Target::None,
+            Target::AtLeast(1.0),
         );
         let other = Comparison {
             what: "waiting".to_owned(),
             unit: Unit::Seconds,
             ..fast.clone()
         };
+        let orienting = Comparison {
+            what: "orienting".to_owned(),
+            target: Target::None,
+            ..fast.clone()
+        };
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("throughput.svg");
-        write_throughput(&path, &[&fast, &other]).unwrap();
+        write_throughput(&path, &[&fast, &other, &orienting]).unwrap();
         let svg = std::fs::read_to_string(&path).unwrap();
         assert!(svg.contains("moving: this") && svg.contains("moving: that"));
-        assert!(!svg.contains("waiting"));
+        assert!(!svg.contains("waiting") && !svg.contains("orienting"));
     }
 }
