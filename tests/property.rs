@@ -566,18 +566,16 @@ fn position_of(content: &[u8], offset: i64) -> usize {
 #[test]
 fn the_log_does_what_the_model_does() {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let seeds: Vec<u64> = match number("STREAMLINE_SEED") {
-        Some(seed) => vec![seed],
+    let (first, cases) = match number("STREAMLINE_SEED") {
+        Some(seed) => (seed, 1),
         None => {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
             let first = now.as_nanos() as u64;
-            let cases = number("STREAMLINE_CASES").unwrap_or(CASES);
-            (0..cases)
-                .map(|case| first.wrapping_add(case * 7919))
-                .collect()
+            (first, number("STREAMLINE_CASES").unwrap_or(CASES))
         }
     };
-    for seed in seeds {
+    let mut records = 0;
+    for seed in (0..cases).map(|case| first.wrapping_add(case * 7919)) {
         let mut run = Run::new(seed);
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             for _ in 0..OPERATIONS {
@@ -592,5 +590,10 @@ fn the_log_does_what_the_model_does() {
                 run.log.join("\n")
             );
         }
+        records += run.model.next_value;
     }
+    println!(
+        "figures: {cases} logs from STREAMLINE_SEED={first} and every 7919th after it, {OPERATIONS} operations on each, \
+         crashes among them, {records} records: every log held what its model did"
+    );
 }

@@ -123,6 +123,12 @@ pub const PROMISES: &[Promise] = &[
                 "POWER_CUTS",
                 20_000,
             ),
+            Proof::repeated(
+                "the log against a model of it",
+                &["--test", "property"],
+                "STREAMLINE_CASES",
+                5_000,
+            ),
         ],
     },
     Promise {
@@ -179,6 +185,13 @@ pub const PROMISES: &[Promise] = &[
                 &["--test", "faults", "descriptors"],
             ),
         ],
+    },
+    Promise {
+        what: "No number recorded is lost, no wait misses what it waits for, in whatever order threads take their turns",
+        proofs: &[Proof::tests(
+            "instruments and waits in `loom`",
+            &["--package", "models"],
+        )],
     },
     Promise {
         what: "A wall clock that jumps ends no session and no wait, deletes nothing before its time, and loses nothing",
