@@ -125,6 +125,8 @@ fn read_all(address: &str, topic: &str) -> BTreeMap<i32, Vec<(i64, u64)>> {
         .set("group.id", "verifier")
         .set("enable.auto.commit", "false")
         .set("check.crcs", "true")
+        // The client pauses for a second whenever it holds this many.
+        .set("queued.min.messages", "10000000")
         .create()
         .unwrap();
     let mut assignment = TopicPartitionList::new();
