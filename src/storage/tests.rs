@@ -500,6 +500,25 @@ fn records_are_found_by_their_time() {
 }
 
 #[test]
+fn a_search_by_time_leaves_nothing_behind_of_what_was_not_yet_visible() {
+    let fixture = Fixture::new(&[("segment.bytes", "256")]);
+    let partition = fixture.partition();
+    let append = |timestamp_ms, acks| {
+        let batch = batch_at(timestamp_ms, &[&"x".repeat(50)]);
+        partition.append(vec![batch], acks).unwrap()
+    };
+    append(NOW_MS, ACKS_LEADER);
+    let held = append(NOW_MS + 200, ACKS_ALL);
+    append(NOW_MS + 300, ACKS_ALL);
+    assert_eq!(partition.snapshot().segments, 2);
+    let search = || partition.offset_for_timestamp(NOW_MS + 100).unwrap();
+    assert_eq!(search(), None);
+    partition.flush().unwrap();
+    let found = search().map(|found| found.offset);
+    assert_eq!(found, Some(held.base_offset));
+}
+
+#[test]
 fn deleting_records_moves_the_start_for_good_and_frees_segments() {
     let mut fixture = Fixture::new(SMALL_SEGMENTS);
     for n in 0..40 {

@@ -242,9 +242,11 @@ impl Segment {
             }
             true
         })?;
-        if is_closed {
+        let mut known = self.max_time.lock();
+        // Batches behind the limit, or appended meanwhile, may have larger ones.
+        if is_closed && limit >= self.size() {
             let entry = self.indexed(&newest);
-            *self.max_time.lock() = Some(TimeEntry {
+            *known = Some(TimeEntry {
                 timestamp_ms: entry.max_timestamp_ms,
                 relative_offset: entry.relative_offset,
             });
