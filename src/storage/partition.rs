@@ -12,6 +12,7 @@ mod syncing;
 mod trimming;
 mod watching;
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -29,7 +30,7 @@ use super::error::{Error, IoContext};
 use super::log::{Log, Writer, Written};
 use super::producer_state::{ProducerState, Verdict};
 use super::recovery::{Opened, Producers};
-use super::segment::file_path;
+use super::segment::{Segment, file_path};
 use super::topic::TopicInfo;
 use crate::config::{Durability, TopicConfig};
 use crate::record::{RecordBatch, Records};
@@ -128,6 +129,8 @@ pub struct Partition {
 struct PartitionWriter {
     log: Writer,
     producers: Producers,
+    /// Segments off the log's front whose files are still there, oldest first.
+    doomed: VecDeque<Arc<Segment>>,
 }
 
 impl Partition {
@@ -154,6 +157,7 @@ impl Partition {
             writer: Mutex::new(PartitionWriter {
                 log: log.writer(opened.end.offset),
                 producers: opened.producers,
+                doomed: VecDeque::new(),
             }),
             environment,
             log,

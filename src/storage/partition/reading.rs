@@ -73,6 +73,19 @@ impl Partition {
             });
         }
         let found = self.find(offset, visible)?;
+        if let Some((_, first, _)) = &found
+            && first.header.base_offset > offset
+        {
+            // What comes next is the answer where damage was taken out, but not where records were deleted just now.
+            let log_start = self.tail.lock().log_start;
+            if offset < log_start {
+                return Err(Error::OffsetOutOfRange {
+                    offset,
+                    log_start,
+                    log_end: offsets.log_end,
+                });
+            }
+        }
         let records = match found {
             Some((segment, first, readable)) => self.region(
                 &segment,

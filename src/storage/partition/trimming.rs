@@ -9,7 +9,7 @@ use super::super::error::Error;
 use super::super::recovery::Producers;
 use super::super::segment::Segment;
 use super::super::{inspection, retention};
-use super::Partition;
+use super::{Partition, PartitionWriter};
 
 /// How often one call tries to put damage right before it gives up.
 const REPAIRS_MAX: usize = 8;
@@ -18,7 +18,7 @@ impl Partition {
     /// Makes the log start at `before`, and frees the segments that hold nothing else. Returns where it starts now.
     /// Blocks.
     pub fn delete_records(self: &Arc<Self>, before: i64) -> Result<i64, Error> {
-        let writer = self.writer.lock();
+        let mut writer = self.writer.lock();
         let log_start = {
             let tail = self.tail.lock();
             tail.check()?;
@@ -43,21 +43,30 @@ impl Partition {
             .windows(2)
             .take_while(|pair| pair[1].base_offset <= log_start)
             .count();
-        self.remove_front(count)?;
-        drop(writer);
+        self.remove_front(&mut writer, count)?;
         Ok(log_start)
     }
 
-    /// Takes segments off the front of the log and removes their files. The caller holds the writer.
-    fn remove_front(&self, count: usize) -> Result<u64, Error> {
+    /// Takes segments off the front of the log and removes their files, with those that an earlier call could not
+    /// remove. Readers are told first: they would take the next segment's records for those they asked for. The files
+    /// go oldest first, so that a crash leaves no gap between those that stay.
+    fn remove_front(&self, writer: &mut PartitionWriter, count: usize) -> Result<u64, Error> {
         let mut bytes = 0;
-        for segment in self.log.drop_front(count) {
-            bytes += segment.size();
-            segment.remove_files()?;
+        if count > 0 {
+            let first_kept = self.log.segments()[count].base_offset;
+            {
+                let mut tail = self.tail.lock();
+                tail.log_start = tail.log_start.max(first_kept);
+            }
+            for segment in self.log.drop_front(count) {
+                bytes += segment.size();
+                writer.doomed.push_back(segment);
+            }
         }
-        let first = self.log.segments()[0].base_offset;
-        let mut tail = self.tail.lock();
-        tail.log_start = tail.log_start.max(first);
+        while let Some(segment) = writer.doomed.front() {
+            segment.remove_files()?;
+            writer.doomed.pop_front();
+        }
         Ok(bytes)
     }
 
@@ -78,7 +87,7 @@ impl Partition {
         if count == segments.len() {
             self.roll(&mut writer)?;
         }
-        let bytes = self.remove_front(count)?;
+        let bytes = self.remove_front(&mut writer, count)?;
         Ok((count as u64, bytes))
     }
 

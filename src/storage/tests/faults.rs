@@ -248,3 +248,49 @@ fn a_deletion_of_records_that_cannot_be_noted_does_not_happen() {
     fixture.crash();
     assert_eq!(fixture.values()[0].0, 1);
 }
+
+#[test]
+fn segments_whose_files_cannot_be_removed_are_gone_for_readers_and_tried_again() {
+    let fixture = Fixture::new(&[("segment.bytes", "256"), ("retention.ms", "1000")]);
+    let partition = fixture.partition();
+    for n in 0..10 {
+        let batch = batch_at(NOW_MS + n * 1_000, &["0123456789"]);
+        partition.append(vec![batch], ACKS_LEADER).unwrap();
+    }
+    let fault = Fault::Error(ErrorKind::PermissionDenied);
+    fixture.faults.plan(Op::Remove, ".log", fault, 1);
+    fixture.topics.retain(NOW_MS + 8_000);
+    let log_start = partition.offsets().log_start;
+    assert!((1..8).contains(&log_start), "{log_start}");
+    for offset in 0..log_start {
+        assert!(matches!(
+            partition.read(offset, 100, true, Isolation::ReadUncommitted),
+            Err(Error::OffsetOutOfRange { .. })
+        ));
+    }
+    fixture.topics.retain(NOW_MS + 8_000);
+    let left = files(&fixture.log_dir(), ".log").len();
+    assert_eq!(left, partition.snapshot().segments);
+}
+
+#[test]
+fn a_reader_is_told_of_a_deletion_that_is_under_way() {
+    let fixture = Fixture::new(&[("segment.bytes", "256"), ("retention.ms", "1000")]);
+    let partition = fixture.partition();
+    for n in 0..10 {
+        let batch = batch_at(NOW_MS + n * 1_000, &["0123456789"]);
+        partition.append(vec![batch], ACKS_LEADER).unwrap();
+    }
+    fixture.faults.plan(Op::Remove, ".log", Fault::Hang, 1);
+    let topics = Arc::clone(&fixture.topics);
+    let retaining = std::thread::spawn(move || topics.retain(NOW_MS + 8_000));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while fixture.faults.calls(Op::Remove, ".log") == 0 {
+        assert!(Instant::now() < deadline, "nothing is removed");
+        std::thread::yield_now();
+    }
+    let read = partition.read(0, 100, true, Isolation::ReadUncommitted);
+    fixture.faults.heal();
+    retaining.join().unwrap();
+    assert!(matches!(read, Err(Error::OffsetOutOfRange { .. })));
+}
