@@ -119,3 +119,13 @@ pub(super) fn delete(db: &Connection, id: &str) -> Result<(), Error> {
         .execute([id])?;
     Ok(())
 }
+
+/// Deletes the group and its members if nothing is committed for it.
+pub(super) fn delete_without_offsets(db: &Connection, id: &str) -> Result<(), Error> {
+    db.prepare_cached(
+        "DELETE FROM groups WHERE id = ?1
+         AND NOT EXISTS (SELECT 1 FROM committed_offsets WHERE group_id = ?1)",
+    )?
+    .execute([id])?;
+    Ok(())
+}

@@ -233,6 +233,19 @@ impl Catalog {
         )
     }
 
+    /// Deletes a group unless it has offsets by the time it is its turn, those of commits that were queued before
+    /// included. A group that does not exist is no error.
+    pub fn delete_group_without_offsets(
+        &self,
+        group: &str,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let group = group.to_owned();
+        self.writer.write(
+            move |db| groups::delete_without_offsets(db, &group),
+            |()| {},
+        )
+    }
+
     /// What a group has committed, from memory; `None` when it has no offsets.
     pub fn offsets(&self, group: &str) -> Option<Arc<RwLock<GroupOffsets>>> {
         self.offsets.group(group)

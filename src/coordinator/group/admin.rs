@@ -1,6 +1,8 @@
 //! What operators and tools do with groups: list, describe, delete.
 
-use super::{GroupDescription, GroupError, GroupListing, GroupState, Groups, require_group_id};
+use super::{
+    Group, GroupDescription, GroupError, GroupListing, GroupState, Groups, require_group_id,
+};
 
 impl Groups {
     /// Every group, by id.
@@ -39,18 +41,27 @@ impl Groups {
 
     /// Removes a group that has neither members nor offsets, from the catalog too.
     pub(super) async fn remove_if_abandoned(&self, group_id: &str) {
-        let removed = self
-            .remove_group(group_id, |group| {
-                if group.is_abandoned() && self.catalog.offsets(group_id).is_none() {
-                    Ok(())
-                } else {
-                    Err(GroupError::NonEmptyGroup)
-                }
-            })
-            .await;
-        if let Err(GroupError::Catalog(error)) = removed {
+        let is_unused =
+            |group: &Group| group.is_abandoned() && self.catalog.offsets(group_id).is_none();
+        let deleted = self.with_group(group_id, false, |seat, _, _| {
+            // A commit may be on its way to the catalog; then the catalog keeps the group.
+            let deleted = is_unused(&seat.group)
+                .then(|| self.catalog.delete_group_without_offsets(group_id))?;
+            Some((seat.group.generation(), deleted))
+        });
+        let Some(Some((generation, deleted))) = deleted else {
+            return;
+        };
+        if let Err(error) = deleted.await {
             tracing::warn!(group = group_id, %error, "cannot remove the group");
+            return;
         }
+        self.with_group(group_id, false, |seat, now, _| {
+            if is_unused(&seat.group) && seat.group.generation() == generation {
+                seat.group.kill(now);
+                self.groups.write().remove(group_id);
+            }
+        });
     }
 
     /// Removes a group of which nothing was ever stored and in which nobody is, so that clients which ask for member ids
@@ -70,7 +81,7 @@ impl Groups {
     async fn remove_group(
         &self,
         group_id: &str,
-        allowed: impl FnOnce(&super::Group) -> Result<(), GroupError>,
+        allowed: impl FnOnce(&Group) -> Result<(), GroupError>,
     ) -> Result<(), GroupError> {
         let (row, deleted) = self
             .with_group(group_id, false, |seat, now, _| {

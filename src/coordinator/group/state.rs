@@ -201,6 +201,10 @@ impl Group {
         self.state_since_ms
     }
 
+    pub(super) fn generation(&self) -> i32 {
+        self.generation
+    }
+
     pub(super) fn protocol_type(&self) -> Option<&str> {
         self.protocol_type.as_deref()
     }

@@ -608,6 +608,26 @@ async fn ids_given_to_clients_that_never_come_back_leave_nothing_behind() {
 }
 
 #[tokio::test]
+async fn a_commit_on_its_way_is_not_deleted_with_a_group_that_seems_unused() {
+    let server = Server::start();
+    server.topic("t", 1, 10).await;
+    // While somebody else holds the catalog nothing gets there.
+    let other = rusqlite::Connection::open(server.dir.path().join("catalog.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let offsets = [("t", 0, 5)];
+    let member = nobody();
+    let (answers, (), ()) = tokio::join!(
+        server.commit("g", &member, &offsets),
+        server.groups.expire_offsets(),
+        async { other.execute_batch("COMMIT").unwrap() },
+    );
+    assert_eq!(answers.unwrap(), [Ok(())]);
+    assert_eq!(server.committed("g", "t", 0), Some(5));
+    let server = server.restart();
+    assert_eq!(server.committed("g", "t", 0), Some(5));
+}
+
+#[tokio::test]
 async fn a_full_disk_keeps_the_group_from_becoming_stable_until_it_heals() {
     let server = Server::start();
     let joined = server.groups.join(join("g", "", &["t"])).await.unwrap();
