@@ -15,6 +15,7 @@ use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 pub use self::disk::Disk;
 use self::disk::Node;
@@ -261,6 +262,11 @@ impl File {
     /// The file's length in bytes.
     pub fn size(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+
+    /// When the file was last written to.
+    pub fn modified(&self) -> io::Result<SystemTime> {
+        self.file.metadata()?.modified()
     }
 
     /// Fills `buffer` from `position`; a file that ends earlier is an error.

@@ -37,16 +37,14 @@ fn expired_by_time(
     }
     let mut count = 0;
     for segment in segments {
-        let newest = match segment.peek(|segment| segment.max_time(segment.size())) {
-            Ok(newest) => newest,
+        let newest_ms = match segment.peek(newest_ms) {
+            Ok(newest_ms) => newest_ms,
             // A damaged segment is not deleted on the strength of what it says of itself.
             Err(Error::Corrupt { .. }) => None,
             Err(error) => return Err(error),
         };
-        let is_old = newest.is_some_and(|newest| {
-            let newest_ms = newest.header.max_timestamp;
-            newest_ms >= 0 && now_ms.saturating_sub(newest_ms) > retention_ms
-        });
+        let is_old =
+            newest_ms.is_some_and(|newest_ms| now_ms.saturating_sub(newest_ms) > retention_ms);
         // An empty closed segment keeps nobody's data; the active one is allowed to be empty.
         let is_empty = segment.size() == 0 && count + 1 < segments.len();
         if !is_old && !is_empty {
@@ -55,6 +53,16 @@ fn expired_by_time(
         count += 1;
     }
     Ok(count)
+}
+
+/// The largest timestamp in a segment. One in which no record has any is as old as its file, as with Kafka: it would
+/// keep itself and all behind it for ever. `None` for an empty segment.
+fn newest_ms(segment: &Segment) -> Result<Option<i64>, Error> {
+    let newest = segment.max_time(segment.size())?;
+    match newest.map(|newest| newest.header.max_timestamp) {
+        Some(..0) => segment.modified_ms().map(Some),
+        stamped => Ok(stamped),
+    }
 }
 
 fn exceeding(segments: &[Arc<Segment>], retention_bytes: i64) -> usize {

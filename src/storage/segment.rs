@@ -12,6 +12,7 @@ mod lookup;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -131,6 +132,16 @@ impl Segment {
         let path = self.log_path();
         let file = self.fs.open(path).during("open", path)?;
         Ok(self.log.write().get_or_insert(file).clone())
+    }
+
+    /// When the file was last written to, in milliseconds since the Unix epoch.
+    pub fn modified_ms(&self) -> Result<i64, Error> {
+        let path = self.log_path();
+        let modified = self.file()?.modified().during("look at", path)?;
+        let since_epoch = modified
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        Ok(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
     }
 
     /// Looks at the segment without leaving its file open if it was not before.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 use tokio::sync::Notify;
@@ -583,6 +583,25 @@ fn retention_by_time_takes_whole_segments_and_at_last_the_active_one() {
     assert_eq!(fixture.append(&["next"]).base_offset, 20);
     fixture.crash();
     assert_eq!(fixture.values(), [(20, "next".to_string())]);
+}
+
+#[test]
+fn records_without_a_timestamp_are_as_old_as_their_file() {
+    let fixture = Fixture::new(&[("segment.bytes", "256"), ("retention.ms", "1000")]);
+    for _ in 0..10 {
+        let batch = batch_at(-1, &["0123456789"]);
+        let partition = fixture.partition();
+        partition.append(vec![batch], ACKS_LEADER).unwrap();
+    }
+    let written_at = SystemTime::UNIX_EPOCH + Duration::from_millis(NOW_MS as u64);
+    for log in files(&fixture.log_dir(), ".log") {
+        let log = std::fs::File::open(log).unwrap();
+        log.set_modified(written_at).unwrap();
+    }
+    fixture.topics.retain(NOW_MS + 1_000);
+    assert_eq!(fixture.partition().offsets().log_start, 0);
+    fixture.topics.retain(NOW_MS + 1_001);
+    assert_eq!(fixture.partition().offsets().log_start, 10);
 }
 
 #[test]
