@@ -2,7 +2,7 @@
 //!
 //! Every partition of the request stands for itself: one that refuses its batch does not keep the others from taking
 //! theirs. All appends happen before the handler first waits, hence in the order of a connection's requests; what is
-//! waited for afterwards is the promise of acks=all alone. acks=0 gets no response: if anything was refused the
+//! waited for afterwards is the disk alone, as acks=all promises or the topic's `flush.messages` asks. acks=0 gets no response: if anything was refused the
 //! connection closes, which is how such a producer learns of it.
 
 use std::sync::Arc;
@@ -77,12 +77,18 @@ pub(super) async fn handle(call: Call, request: ProduceRequest) -> Answer<Produc
     }
     match acks {
         Ok(Acks::None) => return unacknowledged(topics.iter().flat_map(|(_, outcomes)| outcomes)),
-        Ok(Acks::All) => {
+        Ok(acks)
+            if topics
+                .iter()
+                .flat_map(|(_, outcomes)| outcomes)
+                .any(|outcome| awaits_disk(outcome, acks)) =>
+        {
             let deadline = Instant::now() + timeout.max(FLUSH_MIN);
             let outcomes = topics.iter_mut().flat_map(|(_, outcomes)| outcomes);
-            join_all(outcomes.map(|outcome| keep_promise(outcome, deadline))).await;
+            let waiting = outcomes.filter(|outcome| awaits_disk(outcome, acks));
+            join_all(waiting.map(|outcome| keep_promise(outcome, deadline))).await;
         }
-        Ok(Acks::Leader) | Err(_) => {}
+        Ok(_) | Err(_) => {}
     }
     Answer::from(ProduceResponse {
         responses: topics
@@ -195,6 +201,12 @@ fn transactional() -> Refusal {
     )
 }
 
+/// Whether the answer has to wait for the disk.
+fn awaits_disk(outcome: &Outcome, acks: Acks) -> bool {
+    let written = outcome.result.as_ref();
+    written.is_ok_and(|written| acks == Acks::All || written.appended.flush_is_due)
+}
+
 /// Waits until what was written survives loss of power, or it is too late to say so.
 async fn keep_promise(outcome: &mut Outcome, deadline: Instant) {
     let Ok(Written {
@@ -265,7 +277,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::broker::{Broker, NewTopic};
+    use crate::broker::{Broker, ConfigEdit, ConfigOperation, NewTopic};
     use crate::clock::SystemClock;
     use crate::config::{Layers, load};
     use crate::handlers::{RequestContext, dispatch};
@@ -296,10 +308,18 @@ mod tests {
 
     /// Produces one record with acks=all, from the request's bytes to those of its response.
     async fn produce(broker: &Arc<Broker>, timeout_ms: i32) -> PartitionProduceResponse {
+        produce_with(broker, -1, timeout_ms).await
+    }
+
+    async fn produce_with(
+        broker: &Arc<Broker>,
+        acks: i16,
+        timeout_ms: i32,
+    ) -> PartitionProduceResponse {
         let mut batch = BatchBuilder::new(Compression::None);
         batch.push(broker.clock.now_ms(), None, Some(b"value"), &[]);
         let request = ProduceRequest {
-            acks: -1,
+            acks,
             timeout_ms,
             topic_data: vec![TopicProduceData {
                 name: "orders".to_owned(),
@@ -375,5 +395,23 @@ mod tests {
             );
             assert_eq!(partition.offsets().high_watermark, 5);
         });
+    }
+
+    #[tokio::test]
+    async fn the_append_that_reaches_flush_messages_is_on_disk_before_it_is_answered() {
+        let dir = tempfile::tempdir().unwrap();
+        let broker = open(&dir).await;
+        let every_third = ConfigEdit {
+            name: "flush.messages".to_owned(),
+            operation: ConfigOperation::Set("3".to_owned()),
+        };
+        let edited = broker.edit_configs("orders".to_owned(), vec![every_third], false);
+        edited.await.unwrap();
+        let partition = broker.topics.get("orders").unwrap().partition(0).unwrap();
+        for (on_disk, base_offset) in [(0, 0), (0, 1), (3, 2), (3, 3)] {
+            let answered = produce_with(&broker, 1, 0).await;
+            assert_eq!(answered.base_offset, base_offset, "{answered:?}");
+            assert_eq!(partition.durable_offset(), on_disk);
+        }
     }
 }

@@ -249,6 +249,11 @@ impl Tail {
         self.end.offset - self.durable
     }
 
+    /// Whether a promise is yet to be kept.
+    pub fn owes_flush(&self) -> bool {
+        self.promised_end > self.durable
+    }
+
     /// Promises everything written so far to the disk, as `flush.messages` does; what is visible stays so.
     pub fn promise_all(&mut self) {
         self.promised_end = self.end.offset;

@@ -63,6 +63,9 @@ pub struct Appended {
     pub log_start_offset: i64,
     /// They had been appended before; the offsets are those of then.
     pub duplicate: bool,
+    /// As many records wait for the disk as `flush.messages` allows: whoever wants this append acknowledged calls
+    /// [`Partition::wait_durable`] first, whatever else was promised.
+    pub flush_is_due: bool,
 }
 
 /// `log_start ≤ last_stable ≤ high_watermark ≤ log_end`.
@@ -217,6 +220,7 @@ impl Partition {
                 log_append_time_ms: admitted.log_append_time_ms.and(Some(original.timestamp_ms)),
                 log_start_offset,
                 duplicate: true,
+                flush_is_due: false,
             });
         }
         let written = match self.write(&mut writer, batches, &config) {
@@ -249,7 +253,7 @@ impl Partition {
             segment: written.segment.base_offset,
             position,
         };
-        let was_clean = {
+        let (was_clean, flush_is_due) = {
             let mut tail = self.tail.lock();
             let was_clean = tail.appended(
                 mark(written.base_offset, written.start),
@@ -257,10 +261,11 @@ impl Partition {
                 acked_by_disk,
                 self.environment.clock.monotonic(),
             );
-            if tail.unsynced_records() >= config.flush_messages {
+            let flush_is_due = tail.unsynced_records() >= config.flush_messages;
+            if flush_is_due {
                 tail.promise_all();
             }
-            was_clean
+            (was_clean, flush_is_due)
         };
         drop(writer);
 
@@ -280,6 +285,7 @@ impl Partition {
             log_append_time_ms: admitted.log_append_time_ms,
             log_start_offset,
             duplicate: false,
+            flush_is_due,
         })
     }
 
@@ -398,8 +404,8 @@ impl Partition {
         Ok(offset)
     }
 
-    /// The offset below which the disk has everything, and whether anything was written past it.
-    pub(super) fn durable_offset(&self) -> i64 {
+    /// The offset below which the disk has everything.
+    pub(crate) fn durable_offset(&self) -> i64 {
         self.tail.lock().durable
     }
 
@@ -416,6 +422,11 @@ impl Partition {
     /// Whether a synchronisation is under way.
     pub(super) fn is_syncing(&self) -> bool {
         self.tail.lock().is_syncing()
+    }
+
+    /// Whether records were promised to the disk that it does not have.
+    pub(super) fn owes_flush(&self) -> bool {
+        self.tail.lock().owes_flush()
     }
 
     /// Since when the oldest unsynchronised record has been waiting, if there is one.

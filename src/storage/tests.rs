@@ -725,3 +725,16 @@ fn a_flush_by_count_is_waited_for_whatever_the_durability() {
     block_on(partition.wait_durable(appended.last_offset + 1)).unwrap();
     assert_eq!(fixture.faults.calls(Op::SyncData, ".log"), 1);
 }
+
+#[test]
+fn a_flush_by_count_happens_though_nobody_waits_for_it() {
+    for durability in [Durability::Os, Durability::Acks] {
+        let fixture = Fixture::with_durability(durability, &[("flush.messages", "3")]);
+        fixture.append(&["a", "b"]);
+        fixture.topics.flush_due();
+        assert_eq!(fixture.partition().durable_offset(), 0);
+        fixture.append(&["c"]);
+        fixture.topics.flush_due();
+        assert_eq!(fixture.partition().durable_offset(), 3);
+    }
+}

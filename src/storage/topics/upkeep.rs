@@ -40,7 +40,7 @@ impl Topics {
         environment.points_stale.load(Ordering::Relaxed) || !environment.unsynced.lock().is_empty()
     }
 
-    /// Brings to the disk what has waited for `flush.ms`, and now and then notes how far the disk is. Blocks.
+    /// Brings to the disk what has waited for `flush.ms`, or what was promised and nobody waits for, and now and then notes how far the disk is. Blocks.
     pub fn flush_due(&self) {
         let now = self.environment.clock.monotonic();
         let waiting = std::mem::take(&mut *self.environment.unsynced.lock());
@@ -56,7 +56,10 @@ impl Topics {
             match partition.unsynced_since() {
                 None => {}
                 // One whose synchronisation is under way is not waited for: it may be that of a disk that hangs.
-                Some(since) if now.saturating_sub(since) >= limit && !partition.is_syncing() => {
+                Some(since)
+                    if (now.saturating_sub(since) >= limit || partition.owes_flush())
+                        && !partition.is_syncing() =>
+                {
                     due.push(partition);
                 }
                 Some(_) => self.environment.note_unsynced(&partition),
