@@ -41,7 +41,6 @@ pub struct Broker {
     pub topics: Arc<Topics>,
     pub catalog: Arc<Catalog>,
     pub groups: Arc<Groups>,
-    pub metrics: Arc<Metrics>,
     pub clock: Arc<dyn Clock>,
     pub waiting_fetches: Arc<WaitingFetches>,
     overrides: RwLock<Overrides>,
@@ -75,7 +74,7 @@ impl Broker {
             ..StorageOptions::new(&config.data_dir, config.durability)
         };
         blocking(move || {
-            let topics = Topics::open(storage, specs, Arc::clone(&clock), Arc::clone(&metrics))?;
+            let topics = Topics::open(storage, specs, Arc::clone(&clock), metrics)?;
             let groups = Groups::open(
                 Arc::clone(&catalog),
                 Arc::clone(&topics) as Arc<dyn LogEnds>,
@@ -88,7 +87,6 @@ impl Broker {
                 topics,
                 catalog,
                 groups,
-                metrics,
                 clock,
                 waiting_fetches: Arc::default(),
                 overrides: RwLock::new(overrides),

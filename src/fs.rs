@@ -67,17 +67,6 @@ impl Fs {
         Ok(self.wrap(file, path, Disk::opened))
     }
 
-    /// Creates a file that must not exist yet.
-    pub fn create_new(&self, path: &Path) -> io::Result<File> {
-        self.check(Op::Create, path)?;
-        let file = fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(path)?;
-        Ok(self.wrap(file, path, Disk::created))
-    }
-
     /// Creates a file, or empties the one that is there.
     pub fn create(&self, path: &Path) -> io::Result<File> {
         self.check(Op::Create, path)?;
@@ -275,24 +264,6 @@ impl File {
         self.file.read_exact_at(buffer, position)
     }
 
-    /// Reads from `position` until `buffer` is full or the file ends; returns how much was read.
-    pub fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        self.check(Op::Read)?;
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match self
-                .file
-                .read_at(&mut buffer[filled..], position + filled as u64)
-            {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(filled)
-    }
-
     /// Writes all of `content` at `position`.
     pub fn write_all_at(&self, content: &[u8], position: u64) -> io::Result<()> {
         self.write_all_vectored_at(&mut [IoSlice::new(content)], position)
@@ -376,7 +347,7 @@ mod tests {
     #[test]
     fn short_writes_are_continued_until_all_is_written() {
         let (dir, faults, fs) = faulty();
-        let file = fs.create_new(&dir.path().join("log")).unwrap();
+        let file = fs.create(&dir.path().join("log")).unwrap();
         faults.plan(Op::Write, "log", Fault::Short(3), 2);
         let mut slices = [
             IoSlice::new(b"ab"),
@@ -393,7 +364,7 @@ mod tests {
     #[test]
     fn a_full_disk_takes_what_fits_and_then_fails_until_it_heals() {
         let (dir, faults, fs) = faulty();
-        let file = fs.create_new(&dir.path().join("log")).unwrap();
+        let file = fs.create(&dir.path().join("log")).unwrap();
         faults.limit_space(4);
         let error = file.write_all_at(b"abcdefgh", 0).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
@@ -407,8 +378,8 @@ mod tests {
     #[test]
     fn a_planned_error_hits_only_its_kind_its_path_and_its_count() {
         let (dir, faults, fs) = faulty();
-        let file = fs.create_new(&dir.path().join("a.log")).unwrap();
-        let other = fs.create_new(&dir.path().join("b.log")).unwrap();
+        let file = fs.create(&dir.path().join("a.log")).unwrap();
+        let other = fs.create(&dir.path().join("b.log")).unwrap();
         faults.plan(Op::SyncData, "a.log", Fault::Error(io::ErrorKind::Other), 1);
         other.sync_data().unwrap();
         file.write_all_at(b"x", 0).unwrap();

@@ -380,9 +380,9 @@ impl Run {
             _ => {
                 let (batch, _) = self.batch(None);
                 let end = self.model.end();
-                let batch = batch.stamped(end, 0);
-                let kept = self.random.between(1, batch.size_bytes() as i64 - 1) as usize;
-                batch.bytes()[..kept].to_vec()
+                let mut whole = [&batch.stamped_prefix(end, 0), batch.body()].concat();
+                whole.truncate(self.random.between(1, whole.len() as i64 - 1) as usize);
+                whole
             }
         };
         self.note(format!("kill with {} torn bytes", torn.len()));

@@ -57,19 +57,9 @@ enum Target {
 }
 
 impl Setting {
-    /// The environment variable that sets it.
-    pub fn variable(&self) -> String {
-        format!("STREAMLINE_{}", self.name.to_ascii_uppercase())
-    }
-
     /// The long flag that sets it, without dashes.
     pub fn flag(&self) -> String {
         self.name.replace('_', "-")
-    }
-
-    /// The setting of that name in the file.
-    pub fn by_name(name: &str) -> Option<&'static Setting> {
-        settings().iter().find(|setting| setting.name == name)
     }
 
     pub(super) fn set(&self, config: &mut Config, value: &Value) {

@@ -134,11 +134,6 @@ pub struct TopicConfigDef {
 }
 
 impl TopicConfigDef {
-    /// Whether `text` is allowed; the error names the setting, the value and what is allowed.
-    pub fn validate(&self, text: &str) -> Result<(), ConfigError> {
-        self.parse(text, self.name, Origin::Topic).map(drop)
-    }
-
     /// The effective value as text, as DescribeConfigs shows it.
     pub fn value(&self, config: &TopicConfig) -> String {
         (self.get)(config)

@@ -167,12 +167,6 @@ impl Gauge {
         }
     }
 
-    pub fn set(&self, value: i64) {
-        if self.enabled {
-            self.value.store(value, Ordering::Relaxed);
-        }
-    }
-
     pub fn value(&self) -> i64 {
         self.value.load(Ordering::Relaxed)
     }
@@ -199,7 +193,6 @@ mod tests {
         counter.inc();
         let gauge = Gauge::new(false);
         gauge.add(1);
-        gauge.set(5);
         assert_eq!(counter.value(), 0);
         assert_eq!(gauge.value(), 0);
     }

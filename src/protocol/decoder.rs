@@ -96,11 +96,6 @@ impl Decoder {
         self.rest.len()
     }
 
-    /// Memory that strings and arrays may still take.
-    pub fn budget(&self) -> usize {
-        self.budget
-    }
-
     pub fn error(&self, problem: Problem) -> DecodeError {
         DecodeError {
             at: self.rest.start,

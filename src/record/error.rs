@@ -2,8 +2,8 @@
 
 use super::compression::Compression;
 
-/// Why bytes are not the batch or record they claim to be. Grouped by what a caller can say about it: the bytes were
-/// damaged ([`is_corruption`](Error::is_corruption)), or the writer made a batch that must not be stored.
+/// Why bytes are not the batch or record they claim to be: they were damaged, or the writer made a batch that must not be
+/// stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Fewer bytes than a batch header, or than the batch's own length field, calls for.
@@ -59,17 +59,6 @@ pub enum Error {
 }
 
 impl Error {
-    /// True when the bytes cannot be what the writer meant to send: cut short, or the checksum disagrees.
-    pub fn is_corruption(&self) -> bool {
-        matches!(
-            self,
-            Error::Truncated { .. }
-                | Error::TrailingBytes { .. }
-                | Error::InvalidLength(_)
-                | Error::Crc { .. }
-        )
-    }
-
     pub(super) fn record(index: usize, reason: &'static str) -> Error {
         Error::InvalidRecord { index, reason }
     }
