@@ -37,7 +37,7 @@ Examples:
   streamline config show                         what is set, and where each value came from
   streamline topics create orders --partitions 3
   echo hello | streamline produce orders         every line is a record
-  streamline consume orders --from beginning
+  streamline consume orders --from-beginning
   streamline health --ready                      exit code 0 when the server takes work
 
 Every setting can stand in the file (listen_addr = \":9092\"), in the environment (STREAMLINE_LISTEN_ADDR) or be a flag
@@ -147,6 +147,21 @@ mod tests {
     #[test]
     fn the_command_tree_is_sound() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn the_examples_are_commands_that_there_are() {
+        let lines = EXAMPLES.lines().filter(|line| line.starts_with("  "));
+        let examples: Vec<&str> = lines
+            .filter_map(|line| line.find("streamline").map(|start| &line[start..]))
+            // What it does stands behind it, after more than one space.
+            .map(|line| line.split("  ").next().unwrap_or(line))
+            .collect();
+        assert!(examples.len() > 5);
+        for example in examples {
+            let parsed = Cli::try_parse_from(example.split(' '));
+            assert!(parsed.is_ok(), "{example}: {}", parsed.err().unwrap());
+        }
     }
 
     #[test]
