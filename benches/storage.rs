@@ -10,9 +10,7 @@ use streamline::clock::{Clock, SystemClock};
 use streamline::config::{Durability, TopicConfig};
 use streamline::metrics::{Format, Metrics, PrometheusHandle};
 use streamline::record::{BatchBuilder, Compression, RecordBatch};
-use streamline::storage::{
-    Acks, AppendOptions, Isolation, Partition, StorageOptions, TopicSpec, Topics,
-};
+use streamline::storage::{Acks, AppendOptions, Partition, StorageOptions, TopicSpec, Topics};
 use uuid::Uuid;
 
 const OPTIONS: AppendOptions = AppendOptions { acks: Acks::Leader };
@@ -89,7 +87,7 @@ fn read(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("sequential", name), |bencher| {
             bencher.iter(|| {
                 let fetched = partition
-                    .read(offset, max_bytes, true, Isolation::ReadUncommitted)
+                    .read(offset, max_bytes, true)
                     .expect("the offset is there");
                 // Each batch holds the same number of records.
                 let batches =
@@ -107,7 +105,7 @@ fn read(criterion: &mut Criterion) {
                 place = (place + 7_919 * i64::from(batch.header().record_count)) % end;
                 black_box(
                     partition
-                        .read(place, max_bytes, true, Isolation::ReadUncommitted)
+                        .read(place, max_bytes, true)
                         .expect("the offset is there"),
                 )
             });

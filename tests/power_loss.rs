@@ -27,7 +27,7 @@ use streamline::fs::{Disk, Faults, Fs};
 use streamline::metrics::Metrics;
 use streamline::record::{BatchBuilder, Compression, RecordBatch};
 use streamline::storage::{
-    Acks, AppendOptions, Error, Isolation, Partition, StorageOptions, TopicSpec, Topics,
+    Acks, AppendOptions, Error, Partition, StorageOptions, TopicSpec, Topics,
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -516,9 +516,7 @@ impl Machine {
 fn check_records(partition: &Arc<Partition>, model: &Model) {
     let mut offset = model.log_start;
     while offset < model.end() {
-        let fetched = partition
-            .read(offset, 4_000, true, Isolation::ReadUncommitted)
-            .unwrap();
+        let fetched = partition.read(offset, 4_000, true).unwrap();
         let records = fetched.records.expect("there is more").to_bytes().unwrap();
         for batch in RecordBatch::split(records).unwrap() {
             assert!(batch.header().base_offset <= offset);

@@ -25,7 +25,7 @@ use streamline::fs::{Fault, Faults, Fs, Op};
 use streamline::metrics::Metrics;
 use streamline::record::{BatchBuilder, Compression, RecordBatch};
 use streamline::storage::{
-    Acks, AppendOptions, Error, Isolation, Partition, StorageOptions, TopicSpec, Topics,
+    Acks, AppendOptions, Error, Partition, StorageOptions, TopicSpec, Topics,
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -291,7 +291,7 @@ impl Run {
         ));
         let fetched = self
             .partition
-            .read(offset, max_bytes, at_least_one, Isolation::ReadUncommitted)
+            .read(offset, max_bytes, at_least_one)
             .unwrap();
         let Some(records) = fetched.records else {
             assert!(offset == high || !at_least_one, "nothing at {offset}");
@@ -309,9 +309,7 @@ impl Run {
         }
         assert!(next <= high);
         for outside in [low - 1, self.model.end() + 1] {
-            let refused = self
-                .partition
-                .read(outside, 100, true, Isolation::ReadUncommitted);
+            let refused = self.partition.read(outside, 100, true);
             assert!(
                 matches!(refused, Err(Error::OffsetOutOfRange { .. })),
                 "{refused:?}"
@@ -499,10 +497,7 @@ impl Run {
     fn check_everything(&self) {
         let mut offset = self.model.log_start;
         while offset < self.model.high_watermark {
-            let fetched = self
-                .partition
-                .read(offset, 1_000, true, Isolation::ReadUncommitted)
-                .unwrap();
+            let fetched = self.partition.read(offset, 1_000, true).unwrap();
             let records = fetched.records.unwrap().to_bytes().unwrap();
             for batch in RecordBatch::split(records).unwrap() {
                 let header = batch.header();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::clock::ManualClock;
 use crate::config::{Layers, load};
-use crate::storage::{Acks, AppendOptions, Isolation};
+use crate::storage::{Acks, AppendOptions};
 
 struct Home {
     dir: tempfile::TempDir,
@@ -81,11 +81,7 @@ async fn topics_their_configs_and_records_survive_a_restart() {
     assert_eq!((topic.id(), topic.partition_count()), (id, 3));
     assert_eq!(topic.config().retention_ms, 5_000);
     assert_eq!(broker.topic_overrides("orders")["retention.ms"], "5000");
-    let fetched = topic
-        .partition(0)
-        .unwrap()
-        .read(0, 1024, true, Isolation::ReadUncommitted)
-        .unwrap();
+    let fetched = topic.partition(0).unwrap().read(0, 1024, true).unwrap();
     assert!(fetched.records.is_some());
 }
 

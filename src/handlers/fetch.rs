@@ -1,10 +1,10 @@
 //! Fetch: batches from partitions' logs, waited for if there are none yet.
 //!
 //! A fetch is answered the moment it has `min_bytes`, or a partition has something to say that is not records, and at
-//! `max_wait_ms` or when the server stops at the latest, with every partition it named. Batches are always whole: the first of the first
-//! partition that has any comes even if it exceeds the limits (KIP-74), since a consumer could never get past it.
-//! Fetch sessions (KIP-227) are not kept: every response has session id 0, which tells clients to go on naming all
-//! their partitions.
+//! `max_wait_ms` or when the server stops at the latest, with every partition it named. Batches are always whole: the
+//! first of the first partition that has any comes even if it exceeds the limits (KIP-74), since a consumer could never
+//! get past it. Fetch sessions (KIP-227) are not kept: every response has session id 0, which tells clients to go on
+//! naming all their partitions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Answer, Call, error, lookup};
+use super::{Answer, Call, READ_COMMITTED, error, lookup};
 use crate::broker::Broker;
 use crate::config::CompressionType;
 use crate::metrics::TopicCounters;
@@ -22,7 +22,7 @@ use crate::protocol::messages::fetch::{
     PartitionData,
 };
 use crate::record::Records;
-use crate::storage::{self, Fetched, Isolation, Partition, Topic};
+use crate::storage::{self, Fetched, Partition, Topic};
 
 /// The first version that names topics by id instead of by name.
 const TOPIC_IDS_FROM: i16 = 13;
@@ -58,7 +58,7 @@ struct Plan {
     max_wait: Duration,
     min_bytes: usize,
     max_bytes: usize,
-    isolation: Isolation,
+    read_committed: bool,
     by_id: bool,
     topics: Vec<TopicPlan>,
 }
@@ -123,10 +123,7 @@ impl Plan {
             max_wait: Duration::from_millis(request.max_wait_ms.max(0) as u64),
             min_bytes: request.min_bytes.max(0) as usize,
             max_bytes: request.max_bytes.clamp(0, broker.config.fetch_max_bytes) as usize,
-            isolation: match request.isolation_level {
-                1 => Isolation::ReadCommitted,
-                _ => Isolation::ReadUncommitted,
-            },
+            read_committed: request.isolation_level == READ_COMMITTED,
             by_id,
             topics: topics.collect(),
         }
@@ -215,7 +212,7 @@ impl Plan {
             let limit = left.min(plan.asked.partition_max_bytes.max(0) as usize);
             let nothing_yet = round.size_bytes == 0;
             let copies = round.copied_bytes < COPIED_BYTES_MAX;
-            let found = plan.read(limit, nothing_yet, copies, self.isolation, self.by_id);
+            let found = plan.read(limit, nothing_yet, copies, self.by_id);
             match &found {
                 Found::Records(fetched) => {
                     let size_bytes = fetched.records.as_ref().map_or(0, Records::len);
@@ -241,7 +238,7 @@ impl Plan {
                 .partitions
                 .iter()
                 .zip(&mut found)
-                .map(|(plan, found)| plan.response(found, self.isolation))
+                .map(|(plan, found)| plan.response(found, self.read_committed))
                 .collect();
             let size_bytes: usize = partitions
                 .iter()
@@ -269,14 +266,7 @@ impl Plan {
 }
 
 impl PartitionPlan {
-    fn read(
-        &self,
-        max_bytes: usize,
-        at_least_one: bool,
-        copies: bool,
-        isolation: Isolation,
-        by_id: bool,
-    ) -> Found {
+    fn read(&self, max_bytes: usize, at_least_one: bool, copies: bool, by_id: bool) -> Found {
         let partition = match &self.partition {
             Ok(partition) => partition,
             Err(code) => return Found::Error(*code, None),
@@ -295,7 +285,7 @@ impl PartitionPlan {
             Partition::read_in_place
         };
         let offset = self.asked.fetch_offset;
-        match read(partition, offset, max_bytes, at_least_one, isolation) {
+        match read(partition, offset, max_bytes, at_least_one) {
             Ok(fetched) => Found::Records(fetched),
             Err(storage::Error::Deleted) if by_id => {
                 Found::Error(ErrorCode::UNKNOWN_TOPIC_ID, None)
@@ -327,7 +317,7 @@ impl PartitionPlan {
         Ok(diverged.then_some(EpochEndOffset { epoch, end_offset }))
     }
 
-    fn response(&self, found: Found, isolation: Isolation) -> PartitionData {
+    fn response(&self, found: Found, read_committed: bool) -> PartitionData {
         let (code, offsets, records, diverging_epoch) = match found {
             Found::Records(fetched) => (
                 ErrorCode::NONE,
@@ -347,10 +337,8 @@ impl PartitionPlan {
             last_stable_offset: offsets.as_ref().map_or(-1, |offsets| offsets.last_stable),
             log_start_offset: offsets.as_ref().map_or(-1, |offsets| offsets.log_start),
             diverging_epoch,
-            aborted_transactions: match isolation {
-                Isolation::ReadCommitted => Some(Vec::new()),
-                Isolation::ReadUncommitted => None,
-            },
+            // There are no transactions, so none was aborted; whoever reads all records is not told of any.
+            aborted_transactions: read_committed.then(Vec::new),
             // Empty rather than null: not every client expects null here.
             records: Some(records.unwrap_or_default()),
             ..PartitionData::default()

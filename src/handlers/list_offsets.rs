@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::{Call, error, lookup};
+use super::{Call, READ_COMMITTED, error, lookup};
 use crate::broker::Broker;
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::list_offsets::{
@@ -64,7 +64,7 @@ fn failed(request: ListOffsetsRequest) -> ListOffsetsResponse {
 
 fn list(broker: &Broker, version: i16, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let repeated = repeated_partitions(&request.topics);
-    let read_committed = request.isolation_level == 1;
+    let read_committed = request.isolation_level == READ_COMMITTED;
     let topics = request.topics.into_iter().map(|asked| {
         let topic = lookup::topic_by_name(broker, &asked.name);
         let partitions = asked.partitions.iter().map(|partition| {

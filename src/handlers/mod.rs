@@ -40,6 +40,9 @@ use crate::protocol::kafka::{
 };
 use crate::protocol::messages;
 
+/// The isolation level of a client that wants no records of open or aborted transactions.
+const READ_COMMITTED: i8 = 1;
+
 /// What a handler may know about the connection a request came by.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestContext {

@@ -43,7 +43,7 @@ mod topics;
 pub use data_dir::FoundTopic;
 pub use error::Error;
 pub use partition::{
-    Acks, AppendOptions, Appended, Fetched, Isolation, Offsets, Partition, PartitionSnapshot,
+    Acks, AppendOptions, Appended, Fetched, Offsets, Partition, PartitionSnapshot,
     TimestampedOffset, Watch,
 };
 pub use topic::{Topic, TopicInfo, TopicSpec};

@@ -77,13 +77,6 @@ pub struct Offsets {
     pub log_end: i64,
 }
 
-/// Which records a reader wants to see.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Isolation {
-    ReadUncommitted,
-    ReadCommitted,
-}
-
 /// What a read found, and the offsets at that moment.
 #[derive(Debug, Clone)]
 pub struct Fetched {

@@ -164,11 +164,7 @@ fn idempotent(id: i64, sequence: i32, value: &str) -> RecordBatch {
 fn read_all(partition: &Arc<Partition>) -> Vec<(i64, String)> {
     let mut found = Vec::new();
     let mut offset = partition.offsets().log_start;
-    while let Some(records) = partition
-        .read(offset, 300, true, Isolation::ReadUncommitted)
-        .unwrap()
-        .records
-    {
+    while let Some(records) = partition.read(offset, 300, true).unwrap().records {
         for batch in RecordBatch::split(records.to_bytes().unwrap()).unwrap() {
             for record in batch.records(DecompressLimit::default()).unwrap() {
                 let record = record.unwrap();
@@ -246,10 +242,7 @@ fn a_log_of_many_segments_reads_like_one() {
     assert!(fixture.partition().snapshot().segments > 10);
     assert_eq!(fixture.values(), expected(&values));
     for offset in 0..100 {
-        let fetched = fixture
-            .partition()
-            .read(offset, 1, true, Isolation::ReadUncommitted)
-            .unwrap();
+        let fetched = fixture.partition().read(offset, 1, true).unwrap();
         let batch = RecordBatch::parse(fetched.records.unwrap().to_bytes().unwrap()).unwrap();
         assert_eq!(batch.header().base_offset, offset);
     }
@@ -270,7 +263,7 @@ fn reads_keep_to_the_limit_except_for_the_first_batch() {
     let read = |max_bytes, at_least_one| {
         let fetched = fixture
             .partition()
-            .read(0, max_bytes, at_least_one, Isolation::ReadUncommitted)
+            .read(0, max_bytes, at_least_one)
             .unwrap();
         fetched.records.map_or(0, |records| records.len())
     };
@@ -286,10 +279,7 @@ fn large_regions_are_sent_from_the_file() {
     let fixture = Fixture::new(&[]);
     let large = "x".repeat(100_000);
     fixture.append(&[&large]);
-    let fetched = fixture
-        .partition()
-        .read(0, 1_000_000, true, Isolation::ReadUncommitted)
-        .unwrap();
+    let fetched = fixture.partition().read(0, 1_000_000, true).unwrap();
     let Some(Records::File(region)) = fetched.records else {
         panic!("a large region was copied");
     };
@@ -301,11 +291,7 @@ fn large_regions_are_sent_from_the_file() {
 fn offsets_out_of_range_are_refused_and_the_end_is_empty() {
     let fixture = Fixture::new(&[]);
     fixture.append(&["a"]);
-    let read = |offset| {
-        fixture
-            .partition()
-            .read(offset, 100, true, Isolation::ReadUncommitted)
-    };
+    let read = |offset| fixture.partition().read(offset, 100, true);
     assert!(read(1).unwrap().records.is_none());
     for offset in [-1, 2] {
         assert!(matches!(
@@ -531,9 +517,7 @@ fn deleting_records_moves_the_start_for_good_and_frees_segments() {
     for _ in 0..2 {
         assert_eq!(fixture.values()[0], (22, "value-22".to_string()));
         assert!(matches!(
-            fixture
-                .partition()
-                .read(21, 100, true, Isolation::ReadUncommitted),
+            fixture.partition().read(21, 100, true),
             Err(Error::OffsetOutOfRange { log_start: 22, .. })
         ));
         fixture.restart();

@@ -8,7 +8,7 @@ use super::super::checkpoint::LeaderEpochs;
 use super::super::durability::Mark;
 use super::super::error::Error;
 use super::super::segment::{Located, Segment};
-use super::{Fetched, Isolation, Partition, TimestampedOffset, offsets_of};
+use super::{Fetched, Partition, TimestampedOffset, offsets_of};
 use crate::record::{DecompressLimit, FileRegion, Record, RecordBatch, Records};
 
 /// Regions up to this size are copied; larger ones are sent from the file.
@@ -34,7 +34,6 @@ impl Partition {
         offset: i64,
         max_bytes: usize,
         at_least_one: bool,
-        _isolation: Isolation,
     ) -> Result<Fetched, Error> {
         self.repairing(|| self.read_once(offset, max_bytes, at_least_one, COPIED_BYTES_MAX))
     }
@@ -45,7 +44,6 @@ impl Partition {
         offset: i64,
         max_bytes: usize,
         at_least_one: bool,
-        _isolation: Isolation,
     ) -> Result<Fetched, Error> {
         self.repairing(|| self.read_once(offset, max_bytes, at_least_one, 0))
     }

@@ -264,7 +264,7 @@ fn segments_whose_files_cannot_be_removed_are_gone_for_readers_and_tried_again()
     assert!((1..8).contains(&log_start), "{log_start}");
     for offset in 0..log_start {
         assert!(matches!(
-            partition.read(offset, 100, true, Isolation::ReadUncommitted),
+            partition.read(offset, 100, true),
             Err(Error::OffsetOutOfRange { .. })
         ));
     }
@@ -289,7 +289,7 @@ fn a_reader_is_told_of_a_deletion_that_is_under_way() {
         assert!(Instant::now() < deadline, "nothing is removed");
         std::thread::yield_now();
     }
-    let read = partition.read(0, 100, true, Isolation::ReadUncommitted);
+    let read = partition.read(0, 100, true);
     fixture.faults.heal();
     retaining.join().unwrap();
     assert!(matches!(read, Err(Error::OffsetOutOfRange { .. })));
