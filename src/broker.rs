@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Effective, Loaded};
 use crate::coordinator::group::{GroupSettings, Groups, LogEnds};
 use crate::metrics::Metrics;
-use crate::storage::{self, StorageOptions, Topics};
+use crate::storage::{self, Opening, StorageOptions, Topics};
 
 use topics::Survey;
 pub use topics::{ConfigEdit, ConfigOperation, NewTopic, TopicError};
@@ -56,6 +56,7 @@ impl Broker {
         settings: Loaded,
         metrics: Arc<Metrics>,
         clock: Arc<dyn Clock>,
+        opening: Arc<Opening>,
     ) -> Result<Arc<Broker>, OpenError> {
         let Loaded {
             config,
@@ -71,6 +72,7 @@ impl Broker {
         let (overrides, specs) = survey.settle(&catalog, &config.topic_defaults).await?;
         let storage = StorageOptions {
             producer_id_expiration_ms: config.producer_id_expiration_ms,
+            opening,
             ..StorageOptions::new(&config.data_dir, config.durability)
         };
         blocking(move || {

@@ -42,6 +42,7 @@ impl Home {
             settings.unwrap(),
             Metrics::new(true),
             ManualClock::at_ms(1_000_000),
+            Arc::default(),
         )
         .await
         .unwrap()

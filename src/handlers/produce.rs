@@ -295,7 +295,12 @@ mod tests {
             flags: vec![("data_dir".to_owned(), data_dir)],
             ..Layers::default()
         });
-        let broker = Broker::open(settings.unwrap(), Metrics::new(true), SystemClock::new());
+        let broker = Broker::open(
+            settings.unwrap(),
+            Metrics::new(true),
+            SystemClock::new(),
+            Arc::default(),
+        );
         let broker = broker.await.unwrap();
         let topic = NewTopic {
             name: "orders".to_owned(),

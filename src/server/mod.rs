@@ -20,6 +20,7 @@ mod request;
 mod run_file;
 mod shutdown;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,7 +36,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Loaded};
 use crate::handlers;
 use crate::metrics::{PrometheusHandle, init_metrics_with};
-use crate::storage;
+use crate::storage::{self, Opening};
 
 use background::Background;
 use connection::Shared;
@@ -50,6 +51,8 @@ use shutdown::Signals;
 
 /// How long HTTP responses in flight may take once everything else has stopped.
 const HTTP_GRACE: Duration = Duration::from_millis(500);
+/// How often readiness learns how far a recovery is.
+const OPENING_TOLD_EVERY: Duration = Duration::from_millis(500);
 
 /// Why the server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +104,7 @@ impl Server {
         let clock: Arc<dyn Clock> = SystemClock::new();
         let started = clock.monotonic();
         let started_at_ms = clock.now_ms();
-        let signals = Signals::listen().map_err(|source| StartError::Io {
+        let mut signals = Signals::listen().map_err(|source| StartError::Io {
             doing: "signals cannot be listened for",
             source,
         })?;
@@ -125,8 +128,23 @@ impl Server {
             advertised: config.advertised_addr.as_ref().map(ToString::to_string),
             http: Some(http_addr),
         };
-        let opening = Broker::open(loaded, metrics.metrics(), Arc::clone(&clock));
-        let broker = opening.await.map_err(|source| StartError::Open {
+        let opening: Arc<Opening> = Arc::default();
+        let broker = Broker::open(
+            loaded,
+            metrics.metrics(),
+            Arc::clone(&clock),
+            Arc::clone(&opening),
+        );
+        let broker = tokio::select! {
+            opened = broker => opened,
+            signal = signals.next() => {
+                tracing::info!(signal = signal.name(), "stopped before the logs were open");
+                // Nothing was promised yet. The lock on the data directory has to outlive the threads that read there.
+                std::process::exit(0);
+            }
+            never = tell(&opening, &health) => match never {},
+        };
+        let broker = broker.map_err(|source| StartError::Open {
             dir: data_dir.path().display().to_string(),
             source,
         })?;
@@ -296,6 +314,14 @@ impl Running {
         let took_ms = (self.clock.monotonic() - started).as_millis() as u64;
         tracing::info!(took_ms, "stopped");
         closed.map_err(StartError::Close)
+    }
+}
+
+/// Has readiness say how far the logs are, for as long as it is polled.
+async fn tell(opening: &Opening, health: &Health) -> Infallible {
+    loop {
+        tokio::time::sleep(OPENING_TOLD_EVERY).await;
+        health.set_phase(Phase::Recovering(opening.to_string()));
     }
 }
 

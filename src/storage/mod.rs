@@ -42,6 +42,7 @@ mod topics;
 
 pub use data_dir::FoundTopic;
 pub use error::Error;
+pub use parallel::Opening;
 pub use partition::{
     Acks, AppendOptions, Appended, Fetched, Offsets, Partition, PartitionSnapshot,
     TimestampedOffset, Watch,

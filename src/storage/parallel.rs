@@ -1,7 +1,8 @@
 //! Doing the same for many logs at once, and saying how far it is.
 
+use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -14,26 +15,40 @@ use crate::clock::Clock;
 /// How often a long recovery says how far it is.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How far opening the logs has come, for whoever asks meanwhile.
+#[derive(Debug, Default)]
+pub struct Opening {
+    total: AtomicUsize,
+    done: AtomicUsize,
+}
+
+impl fmt::Display for Opening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let done = self.done.load(Ordering::Relaxed);
+        let total = self.total.load(Ordering::Relaxed);
+        write!(f, "{done} of {total} logs are open")
+    }
+}
+
 /// Says now and then how far a long recovery is.
 pub(super) struct Progress<'a> {
     clock: &'a Arc<dyn Clock>,
-    total: usize,
-    done: AtomicU64,
+    opening: &'a Opening,
     state: Mutex<(Duration, Report)>,
 }
 
 impl<'a> Progress<'a> {
-    pub fn new(total: usize, clock: &'a Arc<dyn Clock>) -> Self {
+    pub fn new(total: usize, opening: &'a Opening, clock: &'a Arc<dyn Clock>) -> Self {
+        opening.total.store(total, Ordering::Relaxed);
         Self {
             clock,
-            total,
-            done: AtomicU64::new(0),
+            opening,
             state: Mutex::new((clock.monotonic(), Report::default())),
         }
     }
 
     pub fn note(&self, report: Report) {
-        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+        let done = self.opening.done.fetch_add(1, Ordering::Relaxed) + 1;
         let mut state = self.state.lock();
         state.1.add(report);
         let now = self.clock.monotonic();
@@ -41,7 +56,7 @@ impl<'a> Progress<'a> {
             state.0 = now;
             info!(
                 done,
-                of = self.total,
+                of = self.opening.total.load(Ordering::Relaxed),
                 bytes_read = state.1.bytes_read,
                 "opening logs"
             );

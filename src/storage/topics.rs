@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::data_dir::renamed;
 use super::environment::Environment;
 use super::error::{Error, IoContext};
-use super::parallel::in_parallel;
+use super::parallel::{Opening, in_parallel};
 use super::partition::Partition;
 use super::recovery::Before;
 use super::stats::StorageCounters;
@@ -31,6 +31,8 @@ pub struct StorageOptions {
     /// A producer that was silent for this long is forgotten.
     pub producer_id_expiration_ms: i64,
     pub fs: Fs,
+    /// Told how far opening has come.
+    pub opening: Arc<Opening>,
 }
 
 impl StorageOptions {
@@ -41,6 +43,7 @@ impl StorageOptions {
             durability,
             producer_id_expiration_ms: 24 * 60 * 60 * 1000,
             fs: Fs::new(),
+            opening: Arc::default(),
         }
     }
 }

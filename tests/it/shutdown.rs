@@ -1,7 +1,11 @@
 //! Stopping: in order when asked once, at once when asked twice.
 
+use std::fs::File;
+use std::net::TcpListener;
+use std::process::Stdio;
 use std::time::Duration;
 
+use crate::support::server::binary;
 use crate::support::{Server, until};
 use streamline::protocol::messages::api_versions::ApiVersionsRequest;
 use streamline::protocol::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
@@ -89,4 +93,46 @@ fn a_second_signal_ends_at_once() {
     let before = std::time::Instant::now();
     assert_eq!(server.wait().code(), Some(130));
     assert!(before.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_signal_ends_a_recovery_at_once_and_readiness_says_how_far_it_was() {
+    let mut server = Server::start();
+    let created = binary()
+        .args(["topics", "create", "orders", "--bootstrap-server"])
+        .arg(server.kafka_addr().to_string())
+        .output();
+    assert!(created.unwrap().status.success());
+    server.kill9();
+    let segment = server.data_dir().join("orders-0/00000000000000000000.log");
+    // Zeros that take no room on the disk, and minutes to look through.
+    let log = File::options().write(true).open(segment).unwrap();
+    log.set_len(1 << 38).unwrap();
+    let http_addr = {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap().to_string()
+    };
+    let mut recovering = binary()
+        .args(["--listen-addr", "127.0.0.1:0", "--http-addr", &http_addr])
+        .arg("--data-dir")
+        .arg(server.data_dir())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("readiness says how far it is", || {
+        let ready = ureq::get(format!("http://{http_addr}/health/ready"))
+            .config()
+            .http_status_as_error(false)
+            .build()
+            .call();
+        let said = ready.and_then(|mut ready| ready.body_mut().read_to_string());
+        said.is_ok_and(|said| said.contains("0 of 1 logs are open"))
+    });
+    let pid = recovering.id().to_string();
+    let told = std::process::Command::new("kill").arg(&pid).status();
+    assert!(told.unwrap().success());
+    until("it has ended", || recovering.try_wait().unwrap().is_some());
+    assert_eq!(recovering.wait().unwrap().code(), Some(0));
+    log.set_len(0).unwrap();
+    server.restart();
 }

@@ -18,7 +18,7 @@ use crate::storage::data_dir::{LOG_STARTS, LastRun, PARTITION_METADATA, director
 use crate::storage::environment::{Environment, LogStarts};
 use crate::storage::error::{Error, IoContext};
 use crate::storage::health::Health;
-use crate::storage::parallel::{Progress, in_parallel};
+use crate::storage::parallel::{Opening, Progress, in_parallel};
 use crate::storage::partition::Partition;
 use crate::storage::recovery::{self, Before, Report};
 use crate::storage::stats::StorageCounters;
@@ -37,6 +37,7 @@ impl Topics {
             durability,
             producer_id_expiration_ms,
             fs,
+            opening,
         } = options;
         fs.create_dir_all(&data_dir).during("create", &data_dir)?;
         let last_run = LastRun::read(&fs, &data_dir)?;
@@ -68,6 +69,7 @@ impl Topics {
             last_run.clean,
             last_run.same_boot,
             &last_run.recovery_points,
+            &opening,
         )?;
         let collector = Arc::new(Arc::downgrade(&topics));
         topics.environment.metrics.register(collector);
@@ -80,6 +82,7 @@ impl Topics {
         clean: bool,
         same_boot: bool,
         recovery_points: &Offsets,
+        opening: &Opening,
     ) -> Result<(), Error> {
         let clock = &self.environment.clock;
         let started = clock.monotonic();
@@ -89,7 +92,13 @@ impl Topics {
             .enumerate()
             .flat_map(|(topic, spec)| (0..spec.partitions).map(move |number| (topic, number)))
             .collect();
-        let progress = Progress::new(work.len(), clock);
+        if !clean && !work.is_empty() {
+            info!(
+                partitions = work.len(),
+                "the last run did not end in order: reading what may be unfinished"
+            );
+        }
+        let progress = Progress::new(work.len(), opening, clock);
         let opened = in_parallel(work.len(), |place| {
             let (topic, number) = work[place];
             let info = &infos[topic];
@@ -129,7 +138,7 @@ impl Topics {
             bytes_read = report.bytes_read,
             bytes_truncated = report.bytes_truncated,
             ranges_damaged = report.ranges_damaged,
-            seconds = took.as_secs_f64(),
+            took_ms = took.as_millis() as u64,
             "logs are open"
         );
         Ok(())
