@@ -57,6 +57,12 @@ pub enum ConfigError {
         name: String,
         reason: String,
     },
+    /// The file has the setting twice, under two spellings of its name.
+    Twice {
+        origin: Origin,
+        name: String,
+        other_line: usize,
+    },
     /// The file could not be read, or is not TOML.
     File { path: PathBuf, message: String },
 }
@@ -105,6 +111,14 @@ impl fmt::Display for ConfigError {
             } => {
                 write_origin(f, origin)?;
                 write!(f, "{name} cannot be set: {reason}")
+            }
+            ConfigError::Twice {
+                origin,
+                name,
+                other_line,
+            } => {
+                write_origin(f, origin)?;
+                write!(f, "{name} is set on line {other_line} already")
             }
             ConfigError::File { path, message } => write!(f, "{}: {message}", path.display()),
         }

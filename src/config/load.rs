@@ -52,7 +52,17 @@ pub fn load(layers: Layers) -> Result<Loaded, Vec<ConfigError>> {
             Ok(entries) => {
                 for (name, text, line) in entries {
                     let path = path.clone();
-                    given.insert(name, (text, Origin::File { path, line }));
+                    let origin = Origin::File { path, line };
+                    match given.get(&name) {
+                        Some((_, Origin::File { line, .. })) => {
+                            complaints.push(ConfigError::Twice {
+                                origin,
+                                name,
+                                other_line: *line,
+                            });
+                        }
+                        _ => drop(given.insert(name, (text, origin))),
+                    }
                 }
             }
             Err(error) => complaints.push(error),
@@ -62,7 +72,7 @@ pub fn load(layers: Layers) -> Result<Loaded, Vec<ConfigError>> {
         let Some(name) = variable.strip_prefix("STREAMLINE_") else {
             continue;
         };
-        if OTHER_VARIABLES.contains(&variable.as_str()) || is_service_link(name) {
+        if OTHER_VARIABLES.contains(&variable.as_str()) || is_service_link(name, &text) {
             continue;
         }
         let name = name.to_ascii_lowercase();
@@ -160,13 +170,13 @@ fn unknown(name: String, origin: Origin) -> ConfigError {
 }
 
 /// Whether the variable was put there by Kubernetes or Docker for a service called `streamline`, which gives every
-/// container near it variables such as `STREAMLINE_PORT_9092_TCP=tcp://…`.
-fn is_service_link(name: &str) -> bool {
+/// container near it variables such as `STREAMLINE_PORT=tcp://…`. A port alone is none of theirs: `STREAMLINE_HTTP_PORT=80`
+/// was meant as a setting.
+fn is_service_link(name: &str, value: &str) -> bool {
     name.ends_with("_SERVICE_HOST")
         || name == "SERVICE_HOST"
         || name.contains("SERVICE_PORT")
-        || name == "PORT"
-        || name.ends_with("_PORT")
+        || ((name == "PORT" || name.ends_with("_PORT")) && value.contains("://"))
         || name.starts_with("PORT_")
         || name.contains("_PORT_")
 }
@@ -186,6 +196,7 @@ fn read_file(path: &Path) -> Result<Vec<(String, String, usize)>, ConfigError> {
     })?;
     let mut entries = Vec::new();
     flatten(&text, "", table.get_ref(), &mut entries);
+    entries.sort_by_key(|(_, _, line)| *line);
     Ok(entries)
 }
 
@@ -383,6 +394,15 @@ mod tests {
             }),
             ["environment STREAMLINE_DATADIR: there is no setting datadir; did you mean data_dir?"]
         );
+        assert_eq!(
+            complaints(Layers {
+                environment: pairs(&[("STREAMLINE_HTTP_PORT", "8080")]),
+                ..Layers::default()
+            }),
+            [
+                "environment STREAMLINE_HTTP_PORT: there is no setting http_port"
+            ]
+        );
     }
 
     #[test]
@@ -401,6 +421,20 @@ mod tests {
         })
         .expect("allowed");
         assert_eq!(loaded.config.topic_defaults.flush_ms, 50);
+    }
+
+    #[test]
+    fn one_setting_under_two_spellings_is_refused() {
+        let (_dir, path) = file("log_retention_ms = 1\n\"log.retention.ms\" = 2\n");
+        let found = complaints(Layers {
+            file: Some(path.clone()),
+            ..Layers::default()
+        });
+        let expected = format!(
+            "{}:2: log_retention_ms is set on line 1 already",
+            path.display()
+        );
+        assert_eq!(found, [expected]);
     }
 
     #[test]
