@@ -98,7 +98,7 @@ pub async fn run(args: Consume, output: OutputFormat) -> Result<(), CliError> {
         )));
     }
     if !args.partitions.is_empty() {
-        partitions.clone_from(&args.partitions);
+        partitions.retain(|it| args.partitions.contains(it));
     }
     let bounds = position::bounds(&mut client, &args.topic, &partitions).await?;
     let starts = position::resolve(&mut client, &args.topic, &bounds, args.start()).await?;
@@ -211,11 +211,9 @@ impl Reader {
     }
 
     fn show(&mut self, partition: i32, bytes: Bytes) -> Result<(), CliError> {
-        let damaged = |error: crate::record::Error| {
-            CliError::Usage(format!(
-                "{}-{partition}: damaged batch: {error}",
-                self.args.topic
-            ))
+        let damaged = |error: crate::record::Error| CliError::Protocol {
+            api: "Fetch",
+            reason: format!("{}-{partition}: damaged batch: {error}", self.args.topic),
         };
         let mut text = String::new();
         let batches = RecordBatch::split(bytes).map_err(damaged)?;

@@ -43,6 +43,14 @@ pub enum CliError {
     #[error("{0}")]
     Usage(String),
 
+    /// Some records had been acknowledged when the rest failed.
+    #[error("{error}; {} acknowledged before that", match written {
+        0 => "no record was".to_owned(),
+        1 => "1 record was".to_owned(),
+        more => format!("{more} records were"),
+    })]
+    Partly { written: u64, error: Box<CliError> },
+
     #[error(transparent)]
     Start(#[from] StartError),
 
@@ -59,6 +67,7 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             CliError::Usage(_) => 2,
+            CliError::Partly { error, .. } => error.exit_code(),
             _ => 1,
         }
     }

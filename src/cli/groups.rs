@@ -1,13 +1,13 @@
 //! `streamline groups`: list, describe, delete consumer groups and reset their offsets.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::client::{Client, Connect, check};
 use super::error::CliError;
-use super::output::{OutputFormat, Table, cell, print, print_json};
+use super::output::{OutputFormat, Table, cell, counted, print, print_json};
 use super::position::{self, Position};
 use crate::protocol::messages::consumer_protocol::ConsumerProtocolAssignment;
 use crate::protocol::messages::delete_groups::DeleteGroupsRequest;
@@ -160,11 +160,11 @@ async fn describe(
 fn describe_text(group: &DescribedGroup, committed: &[Committed]) -> Result<(), CliError> {
     let total: i64 = committed.iter().filter_map(Committed::lag).sum();
     print(&format!(
-        "{}  state {}, assignor {}, {} members, lag {total}\n",
+        "{}  state {}, assignor {}, {}, lag {total}\n",
         group.group_id,
         group.group_state,
         cell((!group.protocol_data.is_empty()).then_some(&group.protocol_data)),
-        group.members.len(),
+        counted(group.members.len() as u64, "member", "members"),
     ))?;
     let mut members = Table::new(["MEMBER", "INSTANCE", "CLIENT", "HOST", "ASSIGNED"]);
     for member in &group.members {
@@ -422,12 +422,15 @@ async fn targets(
             .map(|(topic, it)| (topic.clone(), it.keys().copied().collect()))
             .collect());
     }
-    let mut targets = Vec::new();
+    let mut targets: BTreeMap<String, BTreeSet<i32>> = BTreeMap::new();
     for text in &args.topics {
         let (topic, partitions) = match text.split_once(':') {
             None => (text.as_str(), client.partitions(text).await?),
             Some((topic, list)) => {
-                let partitions = list.split(',').map(str::parse).collect::<Result<_, _>>();
+                let partitions = list
+                    .split(',')
+                    .map(str::parse)
+                    .collect::<Result<Vec<i32>, _>>();
                 let partitions = partitions.map_err(|_| {
                     CliError::Usage(format!(
                         "'{text}': partitions are numbers, such as {topic}:0,1"
@@ -436,9 +439,14 @@ async fn targets(
                 (topic, partitions)
             }
         };
-        targets.push((topic.to_owned(), partitions));
+        // Whoever names a partition twice means it once.
+        let of_topic = targets.entry(topic.to_owned()).or_default();
+        of_topic.extend(partitions);
     }
-    Ok(targets)
+    Ok(targets
+        .into_iter()
+        .map(|(topic, partitions)| (topic, partitions.into_iter().collect()))
+        .collect())
 }
 
 /// Where each partition of one topic is to go.

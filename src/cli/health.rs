@@ -153,10 +153,11 @@ fn get(
     deadline: Instant,
 ) -> io::Result<(u16, String)> {
     stream.set_write_timeout(Some(left(deadline)?))?;
-    write!(
-        stream,
+    let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: streamline-health\r\nConnection: close\r\n\r\n"
-    )?;
+    );
+    // All of it at once: what does not speak HTTP closes the connection at the first bytes.
+    stream.write_all(request.as_bytes())?;
     let mut response = Vec::new();
     let mut chunk = [0; 4096];
     loop {
@@ -167,6 +168,7 @@ fn get(
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return Err(io::ErrorKind::TimedOut.into());
             }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Err(not_http()),
             Err(error) => return Err(error),
         }
         if response.len() as u64 > RESPONSE_BYTES_MAX {
@@ -181,8 +183,12 @@ fn get(
         .strip_prefix("HTTP/1.1 ")
         .or_else(|| head.strip_prefix("HTTP/1.0 "))
         .and_then(|rest| rest.get(..3)?.parse().ok())
-        .ok_or_else(|| io::Error::other("what answered does not speak HTTP"))?;
+        .ok_or_else(not_http)?;
     Ok((status, body.to_string()))
+}
+
+fn not_http() -> io::Error {
+    io::Error::other("what is there does not speak HTTP; it should be the address of http_addr")
 }
 
 /// Time left, as a time-out: never zero, which sockets refuse.

@@ -22,8 +22,10 @@ mod serve;
 pub mod topics;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use error::CliError;
@@ -48,9 +50,7 @@ Every setting can stand in the file (listen_addr = \":9092\"), in the environmen
 #[command(
     name = "streamline",
     version,
-    after_help = EXAMPLES,
-    args_conflicts_with_subcommands = true,
-    disable_help_subcommand = true
+    after_help = EXAMPLES
 )]
 struct Cli {
     #[command(subcommand)]
@@ -84,8 +84,8 @@ enum Command {
     Config(config::Config),
     /// Print completions for a shell
     Completions(completions::Completions),
-    /// Print the manual page
-    Man,
+    /// Print the manual page, or write those of all subcommands
+    Man(man::Man),
 }
 
 impl Command {
@@ -100,7 +100,7 @@ impl Command {
             Command::DumpLog(args) => dump_log::run(args, output),
             Command::Config(args) => config::run(args, output),
             Command::Completions(args) => completions::run(args),
-            Command::Man => man::run(),
+            Command::Man(args) => man::run(args),
         }
     }
 }
@@ -117,7 +117,7 @@ fn as_client(work: impl Future<Output = Result<(), CliError>>) -> Result<ExitCod
 
 /// Runs the command that the arguments name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli = match parse(arguments) {
         Ok(cli) => cli,
         Err(error) => {
             // A closed pipe is no reason to complain about help that nobody reads.
@@ -129,9 +129,22 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match command.run(cli.output) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("streamline: {error}");
+            // Standard error may be closed or full; the exit code is what is left then.
+            let _ = writeln!(std::io::stderr(), "streamline: {error}");
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// Reads the arguments. Flags of the server are refused in front of a subcommand, which would not see them.
+fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let cli = Cli::try_parse_from(arguments)?;
+    match (&cli.command, cli.serve.first_flag()) {
+        (Some(_), Some(flag)) => Err(command().error(
+            ErrorKind::ArgumentConflict,
+            format!("{flag} is a flag of the server, and cannot stand in front of a subcommand"),
+        )),
+        _ => Ok(cli),
     }
 }
 
@@ -159,14 +172,26 @@ mod tests {
             .collect();
         assert!(examples.len() > 5);
         for example in examples {
-            let parsed = Cli::try_parse_from(example.split(' '));
+            let parsed = parse(example.split(' ').map(OsString::from));
             assert!(parsed.is_ok(), "{example}: {}", parsed.err().unwrap());
         }
     }
 
     #[test]
+    fn the_form_of_the_output_may_stand_anywhere() {
+        for words in [
+            ["streamline", "--output", "json", "topics", "list"],
+            ["streamline", "topics", "--output", "json", "list"],
+            ["streamline", "topics", "list", "--output", "json"],
+        ] {
+            let cli = parse(words.map(OsString::from)).ok().unwrap();
+            assert_eq!(cli.output, OutputFormat::Json);
+        }
+    }
+
+    #[test]
     fn without_a_subcommand_flags_are_those_of_serve() {
-        let parse = |words: &[&str]| Cli::try_parse_from(words);
+        let parse = |words: &[&str]| parse(words.iter().map(OsString::from));
         let plain = parse(&["streamline", "--default-partitions", "3"])
             .ok()
             .unwrap();
@@ -177,7 +202,11 @@ mod tests {
         );
         assert!(parse(&["streamline", "serve", "--metrics", "off"]).is_ok());
         assert!(parse(&["streamline", "serve", "--log-retention-ms", "-1"]).is_ok());
-        assert!(parse(&["streamline", "--metrics", "off", "health"]).is_err());
+        for flag in [["--metrics", "off"], ["--config", "streamline.toml"]] {
+            let refused = parse(&["streamline", flag[0], flag[1], "health"]);
+            let said = refused.err().unwrap().to_string();
+            assert!(said.contains(flag[0]), "{said}");
+        }
         assert!(parse(&["streamline", "--no-such-setting", "1"]).is_err());
     }
 }

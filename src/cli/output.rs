@@ -82,6 +82,12 @@ pub fn print(text: &str) -> Result<(), CliError> {
     }
 }
 
+/// So many of something: "1 record", "2 records".
+pub fn counted(count: u64, one: &str, more: &str) -> String {
+    let noun = if count == 1 { one } else { more };
+    format!("{count} {noun}")
+}
+
 /// A value that may be absent, as a cell.
 pub fn cell<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |it| it.to_string())

@@ -38,7 +38,8 @@ impl Position {
 
     /// Reads a time: RFC 3339 (`2026-01-31T12:00:00Z`), Unix milliseconds, or an age such as `15m` or `2h30m`.
     pub fn parse_time(text: &str) -> Result<Position, String> {
-        if let Ok(ms) = text.parse::<i64>() {
+        // Below zero are ListOffsets' words for the ends of the log.
+        if let Some(ms) = text.parse::<i64>().ok().filter(|ms| *ms >= 0) {
             return Ok(Position::Time(ms));
         }
         let then = match humantime::parse_duration(text) {
@@ -151,7 +152,10 @@ async fn list_offsets(
             let answer = answered
                 .iter()
                 .find(|it| it.partition_index == partition)
-                .ok_or_else(|| CliError::Usage(format!("{what}: the server left it out")))?;
+                .ok_or_else(|| CliError::Protocol {
+                    api: "ListOffsets",
+                    reason: format!("{what}: the server left it out"),
+                })?;
             check(&what, answer.error_code, None)?;
             Ok(answer.offset)
         })
@@ -181,5 +185,6 @@ mod tests {
             Ok(Position::Time(ms)) if ms > 1_500_000_000_000
         ));
         assert!(Position::parse_time("yesterday-ish").is_err());
+        assert!(Position::parse_time("-1").is_err());
     }
 }

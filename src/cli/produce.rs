@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::client::{Client, Connect, check};
 use super::error::CliError;
-use super::output::{OutputFormat, print, print_json};
+use super::output::{OutputFormat, counted, print, print_json};
 use super::partitioner::partition_for_key;
 use crate::protocol::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use crate::record::{BatchBuilder, Compression, Header};
@@ -143,16 +143,16 @@ pub async fn run(args: Produce, output: OutputFormat) -> Result<(), CliError> {
         progress: Progress::new(output),
         args,
     };
-    let mut batches = Batches::default();
-    while let Some(record) = input.recv().await {
-        writer.add(&mut batches, record?);
-        if batches.bytes >= BATCH_BYTES || input.is_empty() {
-            writer
-                .send(&mut client, std::mem::take(&mut batches))
-                .await?;
+    match writer.write_all(&mut client, &mut input).await {
+        Ok(()) => writer.report(output),
+        Err(error) => {
+            writer.progress.end();
+            Err(CliError::Partly {
+                written: writer.total(),
+                error: Box::new(error),
+            })
         }
     }
-    writer.report(output)
 }
 
 /// The partitions records may go to. The topic is created by asking for it, where the server allows that.
@@ -278,6 +278,34 @@ struct Writer {
 }
 
 impl Writer {
+    async fn write_all(
+        &mut self,
+        client: &mut Client,
+        input: &mut mpsc::Receiver<Result<Input, CliError>>,
+    ) -> Result<(), CliError> {
+        let mut batches = Batches::default();
+        while let Some(record) = input.recv().await {
+            let record = match record {
+                Ok(record) => record,
+                Err(error) => {
+                    // Whoever mends the line goes on from there: what stands before it is written.
+                    self.send(client, batches).await?;
+                    return Err(error);
+                }
+            };
+            self.add(&mut batches, record);
+            if batches.bytes >= BATCH_BYTES || input.is_empty() {
+                self.send(client, std::mem::take(&mut batches)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Records that were acknowledged.
+    fn total(&self) -> u64 {
+        self.written.values().sum()
+    }
+
     fn add(&self, batches: &mut Batches, record: Input) {
         let index = match &record.key {
             Some(key) => partition_for_key(key, self.partitions.len()),
@@ -299,6 +327,9 @@ impl Writer {
     }
 
     async fn send(&mut self, client: &mut Client, batches: Batches) -> Result<(), CliError> {
+        if batches.by_partition.is_empty() {
+            return Ok(());
+        }
         self.round += 1;
         let mut counts = BTreeMap::new();
         let mut partition_data = Vec::new();
@@ -339,7 +370,7 @@ impl Writer {
 
     fn report(mut self, output: OutputFormat) -> Result<(), CliError> {
         self.progress.end();
-        let total: u64 = self.written.values().sum();
+        let total = self.total();
         match output {
             OutputFormat::Json => print_json(&json!({
                 "topic": self.args.topic,
@@ -347,9 +378,10 @@ impl Writer {
                 "by_partition": self.written,
             })),
             OutputFormat::Text => print(&format!(
-                "wrote {total} records to {} ({} partitions)\n",
+                "wrote {} to {} ({})\n",
+                counted(total, "record", "records"),
                 self.args.topic,
-                self.written.len()
+                counted(self.written.len() as u64, "partition", "partitions")
             )),
         }
     }

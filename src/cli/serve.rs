@@ -76,6 +76,15 @@ impl FromArgMatches for Serve {
     }
 }
 
+impl Serve {
+    /// One of the flags that were given, with its dashes.
+    pub(super) fn first_flag(&self) -> Option<String> {
+        let setting = self.flags.first().map(|(name, _)| name.replace('_', "-"));
+        let file = self.config.as_ref().map(|_| "config".to_string());
+        setting.or(file).map(|flag| format!("--{flag}"))
+    }
+}
+
 #[cfg(test)]
 impl Serve {
     /// The settings given as flags.

@@ -390,6 +390,21 @@ async fn delete(
     output: OutputFormat,
 ) -> Result<(), CliError> {
     let mut deleted = Vec::new();
+    let outcome = delete_each(client, topics, if_exists, output, &mut deleted).await;
+    if output == OutputFormat::Json {
+        print_json(&json!({ "deleted": deleted }))?;
+    }
+    outcome
+}
+
+/// Deletes one topic after the other, up to the first that is refused.
+async fn delete_each(
+    client: &mut Client,
+    topics: Vec<String>,
+    if_exists: bool,
+    output: OutputFormat,
+    deleted: &mut Vec<String>,
+) -> Result<(), CliError> {
     // One request a topic: what was deleted before a refusal is then told by name, in every protocol version.
     for topic in topics {
         let request = DeleteTopicsRequest {
@@ -415,8 +430,5 @@ async fn delete(
             deleted.push(topic.clone());
         }
     }
-    match output {
-        OutputFormat::Text => Ok(()),
-        OutputFormat::Json => print_json(&json!({ "deleted": deleted })),
-    }
+    Ok(())
 }

@@ -399,9 +399,7 @@ mod tests {
                 environment: pairs(&[("STREAMLINE_HTTP_PORT", "8080")]),
                 ..Layers::default()
             }),
-            [
-                "environment STREAMLINE_HTTP_PORT: there is no setting http_port"
-            ]
+            ["environment STREAMLINE_HTTP_PORT: there is no setting http_port"]
         );
     }
 

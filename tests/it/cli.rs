@@ -131,7 +131,7 @@ fn what_is_produced_is_consumed_from_beginning_offset_and_time() {
         ],
         "a:1\nb:2\nc:3\nd:4\n",
     );
-    assert_eq!(produced, "wrote 4 records to lines (1 partitions)\n");
+    assert_eq!(produced, "wrote 4 records to lines (1 partition)\n");
 
     let consume = |more: &[&str]| text(&server, &[&["consume", "lines", "-e"], more].concat(), "");
     assert_eq!(consume(&["--from-beginning"]), "1\n2\n3\n4\n");
@@ -168,7 +168,7 @@ fn what_is_produced_is_consumed_from_beginning_offset_and_time() {
     );
     // What one command writes as JSON the other reads.
     let copied = text(&server, &["produce", "copy", "--format", "json"], &line);
-    assert_eq!(copied, "wrote 1 records to copy (1 partitions)\n");
+    assert_eq!(copied, "wrote 1 record to copy (1 partition)\n");
     let copy = ["consume", "copy", "-e", "--from-beginning", "--print-key"];
     assert_eq!(text(&server, &copy, ""), "d\t4\n");
 }
@@ -248,4 +248,84 @@ fn a_groups_offsets_are_reset_shown_with_their_lag_and_deleted() {
     assert_eq!(json(&server, &["groups", "list"]), json!({ "groups": [] }));
     let gone = complaint(&server, &["groups", "delete", "workers"], 1, "");
     assert!(gone.contains("GROUP_ID_NOT_FOUND"), "{gone}");
+}
+
+#[test]
+fn what_was_deleted_before_a_refusal_is_told_in_json_too() {
+    let server = Server::start();
+    text(&server, &["topics", "create", "there"], "");
+    let delete = ["topics", "delete", "there", "gone", "--output", "json"];
+    let output = streamline(&server, &delete, "");
+    assert_eq!(output.status.code(), Some(1));
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told, json!({ "deleted": ["there"] }));
+}
+
+#[test]
+fn records_before_a_line_that_cannot_be_read_are_written_and_counted() {
+    let server = Server::start();
+    let produce = ["produce", "pairs", "--key-separator", "="];
+    let said = complaint(&server, &produce, 2, "a=1\nb=2\nnothing\nc=3\n");
+    assert!(said.contains("line 3"), "{said}");
+    assert!(said.contains("2 records were acknowledged"), "{said}");
+    let consume = ["consume", "pairs", "-e", "--from-beginning"];
+    assert_eq!(text(&server, &consume, ""), "1\n2\n");
+}
+
+#[test]
+fn a_partition_named_twice_is_read_and_reset_once() {
+    let server = Server::start();
+    text(&server, &["produce", "one", "--value", "x"], "");
+    let consume = "consume one -e --from-beginning -p 0 -p 0";
+    let consume: Vec<&str> = consume.split(' ').collect();
+    assert_eq!(text(&server, &consume, ""), "x\n");
+    let reset = "groups reset-offsets readers -t one:0,0 -t one --to-latest";
+    let reset: Vec<&str> = reset.split(' ').collect();
+    let moved = &json(&server, &reset)["offsets"];
+    assert_eq!(moved.as_array().unwrap().len(), 1, "{moved}");
+}
+
+#[test]
+fn health_of_the_kafka_port_says_that_it_is_the_wrong_one() {
+    let server = Server::start();
+    let output = binary()
+        .args(["health", "--url", &server.kafka_addr().to_string()])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("does not speak HTTP"), "{said}");
+}
+
+#[test]
+fn an_error_that_cannot_be_printed_still_ends_with_its_exit_code() {
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let status = binary()
+        .args(["topics", "list", "--bootstrap-server", "127.0.0.1:1"])
+        .stderr(full)
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(1));
+}
+
+#[test]
+fn each_subcommand_has_a_manual_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let status = binary().args(["man", "--dir"]).arg(dir.path()).status();
+    assert!(status.unwrap().success());
+    let main = std::fs::read_to_string(dir.path().join("streamline.1")).unwrap();
+    let named = main
+        .lines()
+        .filter_map(|line| line.strip_suffix("(1)"))
+        .map(|name| format!("{}.1", name.replace('\\', "")));
+    let mut count = 0;
+    for page in named {
+        assert!(dir.path().join(&page).exists(), "{page}");
+        count += 1;
+    }
+    assert_eq!(count, 10);
+    assert!(dir.path().join("streamline-topics-create.1").exists());
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::index::IndexResult;
 use crate::cli::error::CliError;
-use crate::cli::output::OutputFormat;
+use crate::cli::output::{OutputFormat, counted};
 use crate::cli::record_view;
 use crate::clock::Clock;
 use crate::record::{ControlRecord, ControlType, Record, RecordBatch, TimestampType};
@@ -283,7 +283,10 @@ impl<'a> Report<'a> {
                 "damages": damages,
             }))?,
             OutputFormat::Text => self.line(&format!(
-                "{segments} segments, {batches} batches, {records} records, {bytes} bytes: {}",
+                "{}, {}, {}, {bytes} bytes: {}",
+                counted(segments, "segment", "segments"),
+                counted(batches, "batch", "batches"),
+                counted(records, "record", "records"),
                 match damages {
                     0 => "no damage found".to_owned(),
                     1 => "DAMAGED in 1 place".to_owned(),
