@@ -21,7 +21,7 @@ use crate::metrics::Metrics;
 use crate::storage::{self, Opening, StorageOptions, Topics};
 
 use topics::Survey;
-pub use topics::{ConfigEdit, ConfigOperation, NewTopic, TopicError};
+pub use topics::{ConfigEdit, ConfigOperation, NewTopic, TopicError, check_name};
 pub use waiting::WaitingFetches;
 
 /// The catalog's file in the data directory.

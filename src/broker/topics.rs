@@ -427,7 +427,7 @@ fn is_adoptable(name: &str) -> bool {
 }
 
 /// Kafka's rules for names.
-fn check_name(name: &str) -> Result<(), TopicError> {
+pub fn check_name(name: &str) -> Result<(), TopicError> {
     let reason = if name.is_empty() {
         "a topic's name cannot be empty".to_owned()
     } else if name == "." || name == ".." {

@@ -61,6 +61,16 @@ pub(super) async fn find_coordinator(
     call: Call,
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
+    if request.key_type == KEY_TYPE_TRANSACTION {
+        let ids = request.coordinator_keys.len().max(1);
+        tracing::info!(
+            peer = %call.context.peer,
+            client_id = call.client_id.as_deref(),
+            transactional_id = request.coordinator_keys.first().unwrap_or(&request.key),
+            ids,
+            "refused a transactional producer: this server does not offer transactions"
+        );
+    }
     let find = |key: String| match request.key_type {
         KEY_TYPE_GROUP => {
             let (host, port) = call.broker.advertised(call.context.local);
@@ -73,12 +83,6 @@ pub(super) async fn find_coordinator(
             }
         }
         KEY_TYPE_TRANSACTION => {
-            tracing::info!(
-                peer = %call.context.peer,
-                client_id = call.client_id.as_deref(),
-                transactional_id = key,
-                "refused a transactional producer: this server does not offer transactions"
-            );
             // Producers of every family take this code as final.
             let refusal = ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
             no_coordinator(key, refusal, "this server does not offer transactions")
@@ -91,7 +95,10 @@ pub(super) async fn find_coordinator(
     };
     if call.version >= FIND_COORDINATOR_BATCHED_FROM {
         return FindCoordinatorResponse {
-            coordinators: request.coordinator_keys.into_iter().map(find).collect(),
+            coordinators: once_each(request.coordinator_keys)
+                .into_iter()
+                .map(find)
+                .collect(),
             ..FindCoordinatorResponse::default()
         };
     }
@@ -380,11 +387,11 @@ pub(super) async fn delete(call: Call, request: DeleteGroupsRequest) -> DeleteGr
     }
 }
 
-/// Each group once, so that naming a large group a million times does not make a response a million times its size.
-fn once_each(mut group_ids: Vec<String>) -> Vec<String> {
+/// Each name once, so that naming a large group a million times does not make a response a million times its size.
+fn once_each(mut names: Vec<String>) -> Vec<String> {
     let mut seen = HashSet::new();
-    group_ids.retain(|group_id| seen.insert(group_id.clone()));
-    group_ids
+    names.retain(|name| seen.insert(name.clone()));
+    names
 }
 
 /// Bytes that will be kept for long, copied so that they do not keep the whole request in memory.

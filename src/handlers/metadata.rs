@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::{Call, error, operations};
-use crate::broker::{Broker, NODE_ID, NewTopic, TopicError};
+use crate::broker::{Broker, NODE_ID, NewTopic, TopicError, check_name};
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
@@ -108,18 +108,16 @@ async fn find_or_create(
     if let Some(topic) = broker.topics.get(name) {
         return Ok(topic);
     }
+    if !(client_allows_creation && broker.config.auto_create_topics) {
+        // A name that no topic can have is said to be invalid even where nothing would be created.
+        check_name(name)?;
+        return Err(TopicError::Unknown(name.to_owned()));
+    }
     let new = NewTopic {
         name: name.to_owned(),
         partitions: broker.config.default_partitions,
         configs: BTreeMap::new(),
     };
-    if !(client_allows_creation && broker.config.auto_create_topics) {
-        // A name that no topic can have is said to be invalid even where nothing would be created.
-        return Err(match broker.check_new_topic(&new) {
-            Err(invalid @ TopicError::InvalidName(_)) => invalid,
-            _ => TopicError::Unknown(new.name),
-        });
-    }
     match broker.create_topic(new).await {
         Err(TopicError::AlreadyExists(name)) => existing(broker, name),
         outcome => outcome,

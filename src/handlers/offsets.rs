@@ -1,6 +1,7 @@
 //! Committed offsets: OffsetCommit, OffsetFetch, OffsetDelete.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use super::{Call, error};
 use crate::broker::Broker;
@@ -15,8 +16,8 @@ use crate::protocol::messages::offset_delete::{
     OffsetDeleteResponseTopic,
 };
 use crate::protocol::messages::offset_fetch::{
-    OffsetFetchRequest, OffsetFetchRequestTopics, OffsetFetchResponse, OffsetFetchResponseGroup,
-    OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
+    OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics, OffsetFetchResponse,
+    OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
 };
 
 /// Clients understand that a group does not exist; earlier ones are told that their generation is not current.
@@ -98,12 +99,8 @@ fn committed_response(
 
 pub(super) async fn fetch(call: Call, request: OffsetFetchRequest) -> OffsetFetchResponse {
     if call.version >= FETCH_BATCHED_FROM {
-        // Asking for all offsets of a large group a million times shall not make a response a million times their size.
-        let mut asked_for_all = HashSet::new();
-        let groups = request
-            .groups
+        let groups = once_each(request.groups)
             .into_iter()
-            .filter(|group| group.topics.is_some() || asked_for_all.insert(group.group_id.clone()))
             .map(|group| OffsetFetchResponseGroup {
                 topics: fetch_of_group(&call.broker, &group.group_id, group.topics),
                 group_id: group.group_id,
@@ -121,6 +118,52 @@ pub(super) async fn fetch(call: Call, request: OffsetFetchRequest) -> OffsetFetc
     }
 }
 
+/// Each group once, with all that is asked of it; [`each_partition_once`] says why.
+fn once_each(asked: Vec<OffsetFetchRequestGroup>) -> Vec<OffsetFetchRequestGroup> {
+    let mut groups: Vec<OffsetFetchRequestGroup> = Vec::with_capacity(asked.len());
+    let mut places = HashMap::new();
+    for group in asked {
+        match places.entry(group.group_id.clone()) {
+            Entry::Vacant(place) => {
+                place.insert(groups.len());
+                groups.push(group);
+            }
+            Entry::Occupied(place) => {
+                let wanted = &mut groups[*place.get()].topics;
+                *wanted = wanted.take().zip(group.topics).map(|(mut topics, more)| {
+                    topics.extend(more);
+                    topics
+                });
+            }
+        }
+    }
+    groups
+}
+
+/// Each topic once, with each of its partitions once. An offset's metadata may have a thousand times the size of a
+/// partition's number, so naming one a million times must not make a response of gigabytes.
+fn each_partition_once(asked: Vec<OffsetFetchRequestTopics>) -> Vec<OffsetFetchRequestTopics> {
+    let mut topics: Vec<OffsetFetchRequestTopics> = Vec::with_capacity(asked.len());
+    let mut places = HashMap::new();
+    for topic in asked {
+        match places.entry(topic.name.clone()) {
+            Entry::Vacant(place) => {
+                place.insert(topics.len());
+                topics.push(topic);
+            }
+            Entry::Occupied(place) => {
+                let known = &mut topics[*place.get()];
+                known.partition_indexes.extend(topic.partition_indexes);
+            }
+        }
+    }
+    for topic in &mut topics {
+        let mut seen = HashSet::new();
+        topic.partition_indexes.retain(|index| seen.insert(*index));
+    }
+    topics
+}
+
 /// The group's offsets for what is wanted, or all. Where there is none the answer is −1, also for groups, topics and
 /// partitions that do not exist.
 fn fetch_of_group(
@@ -131,7 +174,7 @@ fn fetch_of_group(
     let Some(wanted) = wanted else {
         return all_of_group(broker, group_id);
     };
-    wanted
+    each_partition_once(wanted)
         .into_iter()
         .map(|topic| OffsetFetchResponseTopics {
             partitions: topic

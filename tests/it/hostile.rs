@@ -22,7 +22,7 @@ use streamline::protocol::messages::incremental_alter_configs::{
     AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
 };
 use streamline::protocol::messages::join_group::{JoinGroupRequest, JoinGroupRequestProtocol};
-use streamline::protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
+use streamline::protocol::messages::metadata::MetadataRequest;
 use streamline::protocol::messages::produce::ProduceRequest;
 use streamline::record::{BatchBuilder, Compression};
 
@@ -358,42 +358,6 @@ fn batches_that_decompress_to_a_lot_do_not_hold_up_others() {
         &labels,
         Some(attackers.len() as f64),
     );
-}
-
-#[test]
-fn a_topic_that_is_named_many_times_is_answered_once() {
-    let server = Server::start();
-    let mut client = server.connect();
-    create(&mut client, "wide", 100);
-    let before_kib = server.resident_kib();
-    let asked = MetadataRequestTopic {
-        name: Some("wide".to_owned()),
-        ..MetadataRequestTopic::default()
-    };
-    let metadata = client.call(
-        9,
-        &MetadataRequest {
-            topics: Some(vec![asked; 20_000]),
-            ..MetadataRequest::default()
-        },
-    );
-    assert_eq!(metadata.topics.len(), 1);
-    assert_eq!(metadata.topics[0].partitions.len(), 100);
-    let resource = DescribeConfigsResource {
-        resource_type: 2,
-        resource_name: "wide".to_owned(),
-        configuration_keys: None,
-    };
-    let configs = client.call(
-        4,
-        &DescribeConfigsRequest {
-            resources: vec![resource; 20_000],
-            ..DescribeConfigsRequest::default()
-        },
-    );
-    assert_eq!(configs.results.len(), 1);
-    let grown_kib = server.resident_kib().saturating_sub(before_kib);
-    assert!(grown_kib < 16 * 1024, "grew by {grown_kib} KiB");
 }
 
 /// Whether the answer to a request has an error code and fits.

@@ -17,6 +17,7 @@ mod list_offsets;
 mod metadata;
 mod produce;
 mod producer_ids;
+mod repetition;
 mod shutdown;
 mod startup;
 mod thin_whole;
