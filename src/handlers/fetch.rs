@@ -6,6 +6,7 @@
 //! get past it. Fetch sessions (KIP-227) are not kept: every response has session id 0, which tells clients to go on
 //! naming all their partitions.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use crate::protocol::messages::fetch::{
     PartitionData,
 };
 use crate::record::Records;
-use crate::storage::{self, Fetched, Partition, Topic};
+use crate::storage::{self, Fetched, Partition, Topic, Watch};
 
 /// The first version that names topics by id instead of by name.
 const TOPIC_IDS_FROM: i16 = 13;
@@ -140,10 +141,7 @@ impl Plan {
         let deadline = Instant::now() + self.max_wait;
         let waiter = Arc::new(Notify::new());
         // Each watch ends when it is dropped, so a client that hangs up leaves nothing behind.
-        let _watches: Vec<_> = self
-            .partitions()
-            .filter_map(|plan| Some(plan.partition.as_ref().ok()?.watch(&waiter)))
-            .collect();
+        let _watches = self.watch(&waiter);
         loop {
             // The order closes the gap in which news could be missed: listen, look, then wait.
             let news = waiter.notified();
@@ -161,6 +159,16 @@ impl Plan {
                 return self.read().await;
             }
         }
+    }
+
+    /// Watches each partition once, however often it is named: an append tells every watch of its partition.
+    fn watch(&self, waiter: &Arc<Notify>) -> Vec<Watch> {
+        let mut watched = HashSet::new();
+        self.partitions()
+            .filter_map(|plan| plan.partition.as_ref().ok())
+            .filter(|partition| watched.insert(Arc::as_ptr(partition)))
+            .map(|partition| partition.watch(waiter))
+            .collect()
     }
 
     fn is_enough(&self, round: &Round) -> bool {

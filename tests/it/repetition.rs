@@ -2,15 +2,17 @@
 //! there is.
 
 use std::iter::repeat_n;
+use std::time::Instant;
 
-use crate::kafka::create;
-use crate::support::Server;
+use crate::kafka::{batch, create, fetch_request, produce};
+use crate::support::{PATIENCE, Server};
 use streamline::protocol::kafka::ErrorCode;
 use streamline::protocol::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
 use streamline::protocol::messages::delete_topics::DeleteTopicsRequest;
 use streamline::protocol::messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource,
 };
+use streamline::protocol::messages::fetch::FetchRequest;
 use streamline::protocol::messages::find_coordinator::FindCoordinatorRequest;
 use streamline::protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
 use streamline::protocol::messages::offset_commit::{
@@ -213,4 +215,44 @@ fn more_topics_than_one_request_may_create_are_refused() {
     assert_eq!(refused.len(), 10_001);
     let policy = ErrorCode::POLICY_VIOLATION;
     assert!(refused.iter().all(|it| it.error_code == policy));
+}
+
+#[test]
+fn clients_that_vanish_while_they_wait_for_many_partitions_hold_up_nobody() {
+    let server = Server::start();
+    let mut client = server.connect();
+    let topic = create(&mut client, "watched", 1);
+    let request = FetchRequest {
+        max_wait_ms: 60_000,
+        ..fetch_request(&topic, &vec![(0, 0); 100_000])
+    };
+    let waiting: Vec<_> = (0..4)
+        .map(|_| {
+            let mut each = server.connect();
+            each.send(12, &request);
+            each
+        })
+        .collect();
+    server.until_metric("streamline_fetches_waiting", &[], Some(4.0));
+    let few = FetchRequest {
+        max_wait_ms: 60_000,
+        ..fetch_request(&topic, &[(0, 0)])
+    };
+    // Fewer than a connection may have in flight, so that it is still read from and its end is noticed.
+    let crowd: Vec<_> = (0..200)
+        .map(|_| {
+            let mut each = server.connect();
+            for _ in 0..60 {
+                each.send(12, &few);
+            }
+            each
+        })
+        .collect();
+    server.until_metric("streamline_fetches_waiting", &[], Some(12_004.0));
+    drop(waiting);
+    drop(crowd);
+    server.until_metric("streamline_fetches_waiting", &[], Some(0.0));
+    let sent = Instant::now();
+    produce(&mut client, &topic, 0, &batch(&["served"]));
+    assert!(sent.elapsed() < PATIENCE / 10, "{:?}", sent.elapsed());
 }

@@ -1,5 +1,6 @@
 //! Those who wait for more records.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Partition;
@@ -10,10 +11,9 @@ impl Partition {
     /// Has `waiter` notified whenever there may be more to read, or the partition's life ends, until the guard is
     /// dropped. Look at the partition after this, before waiting.
     pub fn watch(self: &Arc<Self>, waiter: &Arc<Notify>) -> Watch {
-        self.watchers.add(waiter);
         Watch {
+            ticket: self.watchers.add(waiter),
             partition: Arc::clone(self),
-            waiter: Arc::clone(waiter),
         }
     }
 }
@@ -22,22 +22,31 @@ impl Partition {
 #[derive(Default)]
 pub(super) struct Watchers {
     count: AtomicUsize,
-    waiters: Mutex<Vec<Arc<Notify>>>,
+    waiting: Mutex<Waiting>,
+}
+
+/// Found by ticket, since there may be any number of them, and each leaves after every append.
+#[derive(Default)]
+struct Waiting {
+    by_ticket: BTreeMap<u64, Arc<Notify>>,
+    next_ticket: u64,
 }
 
 impl Watchers {
-    fn add(&self, waiter: &Arc<Notify>) {
-        let mut waiters = self.waiters.lock();
-        waiters.push(Arc::clone(waiter));
-        self.count.store(waiters.len(), Ordering::SeqCst);
+    /// Returns the ticket that [`Watchers::remove`] takes back.
+    fn add(&self, waiter: &Arc<Notify>) -> u64 {
+        let mut waiting = self.waiting.lock();
+        let ticket = waiting.next_ticket;
+        waiting.next_ticket += 1;
+        waiting.by_ticket.insert(ticket, Arc::clone(waiter));
+        self.count.store(waiting.by_ticket.len(), Ordering::SeqCst);
+        ticket
     }
 
-    fn remove(&self, waiter: &Arc<Notify>) {
-        let mut waiters = self.waiters.lock();
-        if let Some(place) = waiters.iter().position(|each| Arc::ptr_eq(each, waiter)) {
-            waiters.swap_remove(place);
-        }
-        self.count.store(waiters.len(), Ordering::SeqCst);
+    fn remove(&self, ticket: u64) {
+        let mut waiting = self.waiting.lock();
+        waiting.by_ticket.remove(&ticket);
+        self.count.store(waiting.by_ticket.len(), Ordering::SeqCst);
     }
 
     /// The offsets were changed under the tail's lock before this. A watcher is added before it looks at them under the
@@ -46,7 +55,7 @@ impl Watchers {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
         }
-        for waiter in &*self.waiters.lock() {
+        for waiter in self.waiting.lock().by_ticket.values() {
             waiter.notify_one();
         }
     }
@@ -55,11 +64,11 @@ impl Watchers {
 /// A registration made by [`Partition::watch`]; ends when it is dropped.
 pub struct Watch {
     partition: Arc<Partition>,
-    waiter: Arc<Notify>,
+    ticket: u64,
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.partition.watchers.remove(&self.waiter);
+        self.partition.watchers.remove(self.ticket);
     }
 }
