@@ -1,7 +1,8 @@
 //! The server watched by a real Prometheus while real clients work: every query of the example dashboard returns data,
 //! every alert's expression can be evaluated, and `promtool` has nothing to say about the exposition but what is known.
 //!
-//! Needs the programs `prometheus` and `promtool`, so plain `cargo test` leaves it out: `cargo test --test prometheus -- --ignored` runs it.
+//! Needs the programs `prometheus` and `promtool`, so plain `cargo test` leaves it out:
+//! `cargo test --test prometheus -- --ignored` runs it.
 
 mod support;
 

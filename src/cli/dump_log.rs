@@ -46,8 +46,8 @@ pub struct DumpLog {
     output: OutputFormat,
 }
 
-/// Reads all that `args` name; as JSON it is one object a line. The exit code is 1 when damage was found; an error means that something could not be
-/// read at all.
+/// Reads all that `args` name; as JSON it is one object a line. The exit code is 1 when damage was found; an error means
+/// that something could not be read at all.
 pub fn run(args: DumpLog, output: OutputFormat) -> Result<ExitCode, CliError> {
     let args = DumpLog { output, ..args };
     let totals = dump(&args, &mut print)?;

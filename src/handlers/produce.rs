@@ -2,8 +2,8 @@
 //!
 //! Every partition of the request stands for itself: one that refuses its batch does not keep the others from taking
 //! theirs. All appends happen before the handler first waits, hence in the order of a connection's requests; what is
-//! waited for afterwards is the disk alone, as acks=all promises or the topic's `flush.messages` asks. acks=0 gets no response: if anything was refused the
-//! connection closes, which is how such a producer learns of it.
+//! waited for afterwards is the disk alone, as acks=all promises or the topic's `flush.messages` asks. acks=0 gets no
+//! response: if anything was refused the connection closes, which is how such a producer learns of it.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -58,9 +58,9 @@ const MEMORY_RATIO_MAX: usize = 32;
 /// The memory that the decoded form of `frame_bytes` may take in strings and arrays.
 ///
 /// A message decodes to more bytes than it has on the wire: an empty string is 1 byte there and 24 here. The worst
-/// ratio of any element in any message is 32, so that small frames always fit, however they are filled. A frame of many megabytes that is neither Produce nor Fetch has no honest reason to
-/// exist; for such the bound flattens to twice the frame above 64 MiB, still several times what a million
-/// partitions in one request would take.
+/// ratio of any element in any message is 32, so that small frames always fit, however they are filled. A frame of many
+/// megabytes that is neither Produce nor Fetch has no honest reason to exist; for such the bound flattens to 64 MiB and
+/// twice the frame, still several times what a million partitions in one request would take.
 pub fn memory_budget(frame_bytes: usize) -> usize {
     let steep = (64 << 10) + frame_bytes.saturating_mul(MEMORY_RATIO_MAX);
     let flat = (64 << 20) + frame_bytes.saturating_mul(2);

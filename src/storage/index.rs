@@ -8,7 +8,7 @@
 //! .timeindex  timestamp i64       │ relative offset u32      the largest timestamp so far, and its batch's last offset
 //! ```
 //!
-//! The active segment's indexes live in memory ([`SparseIndex`]) and are written when the segment is flushed, rolled or
+//! The active segment's indexes live in memory ([`SparseIndex`]) and are written when the segment is rolled or
 //! closed. A closed segment's are searched in their files ([`IndexFile`]), so that old data costs no memory.
 
 use std::path::Path;

@@ -71,7 +71,7 @@ impl Segment {
     }
 
     /// Checks the batches of a run, CRCs and all, and that the offsets go on without a gap: to `offset_after` if the
-    /// run ends the segment's readable part, to the next batch otherwise. Returns the offset after the run.
+    /// run ends the segment's readable part, to the next batch otherwise.
     pub fn check(
         &self,
         start: u64,

@@ -35,7 +35,7 @@ impl Segment {
         Ok(())
     }
 
-    /// The same for the index files of a closed segment.
+    /// Waits until a closed segment's index files would survive a loss of power.
     pub fn sync_index(&self) -> Result<(), Error> {
         for extension in ["index", "timeindex"] {
             let path = self.path(extension);

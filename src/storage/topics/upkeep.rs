@@ -40,7 +40,8 @@ impl Topics {
         environment.points_stale.load(Ordering::Relaxed) || !environment.unsynced.lock().is_empty()
     }
 
-    /// Brings to the disk what has waited for `flush.ms`, or what was promised and nobody waits for, and now and then notes how far the disk is. Blocks.
+    /// Brings to the disk what has waited for `flush.ms`, or what was promised and nobody waits for, and now and then
+    /// notes how far the disk is. Blocks.
     pub fn flush_due(&self) {
         let now = self.environment.clock.monotonic();
         let waiting = std::mem::take(&mut *self.environment.unsynced.lock());
