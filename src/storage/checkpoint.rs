@@ -8,13 +8,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use uuid::Uuid;
 
 use super::error::{Error, IoContext};
 use super::log::OFFSET_MAX;
 use crate::fs::Fs;
-
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// An offset for each of many partitions, by topic and partition number.
 pub(super) type Offsets = BTreeMap<(String, i32), i64>;
@@ -151,35 +150,13 @@ fn parse_lines<T, C: FromIterator<T>>(
 }
 
 /// Kafka's way to write an id: base64url of its 16 bytes, without padding.
-pub(super) fn encode_id(id: Uuid) -> String {
-    let number = id.as_u128();
-    // 22 digits of six bits are 132 bits: the last digit carries only two.
-    (0..22)
-        .map(|digit| {
-            let shift = 122 - 6 * digit;
-            let bits = match shift {
-                0.. => number >> shift,
-                _ => number << -shift,
-            };
-            char::from(ALPHABET[(bits & 63) as usize])
-        })
-        .collect()
+fn encode_id(id: Uuid) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(id.as_bytes())
 }
 
 fn decode_id(text: &str) -> Option<Uuid> {
-    let text = text.trim_end_matches('=').as_bytes();
-    if text.len() != 22 {
-        return None;
-    }
-    let mut number: u128 = 0;
-    for (digit, byte) in text.iter().enumerate() {
-        let value = ALPHABET.iter().position(|each| each == byte)? as u128;
-        number = match digit {
-            21 => number << 2 | value >> 4,
-            _ => number << 6 | value,
-        };
-    }
-    Some(Uuid::from_u128(number))
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(text.trim_end_matches('='));
+    Uuid::from_slice(&bytes.ok()?).ok()
 }
 
 #[cfg(test)]
