@@ -39,12 +39,8 @@ pub(super) async fn handle(call: Call, request: DeleteRecordsRequest) -> DeleteR
 /// Returns the new start of the log. Runs off the runtime, since the new start is made durable and segments go.
 async fn delete(partition: Arc<Partition>, offset: i64) -> Result<i64, ErrorCode> {
     let work = tokio::task::spawn_blocking(move || {
-        let high_watermark = partition.offsets().high_watermark;
         let before = match offset {
-            UP_TO_HIGH_WATERMARK => high_watermark,
-            offset if offset < 0 || offset > high_watermark => {
-                return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
-            }
+            UP_TO_HIGH_WATERMARK => partition.offsets().high_watermark,
             offset => offset,
         };
         partition

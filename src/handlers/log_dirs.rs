@@ -46,8 +46,7 @@ pub(super) async fn handle(call: Call, request: DescribeLogDirsRequest) -> Descr
 }
 
 fn all_topics(broker: &Broker) -> Vec<DescribeLogDirsTopic> {
-    let mut topics = broker.topics.list();
-    topics.sort_by(|one, other| one.name().cmp(other.name()));
+    let topics = broker.topics.list();
     topics
         .iter()
         .map(|topic| describe(topic, |_| true))

@@ -26,8 +26,7 @@ pub(super) async fn handle(call: Call, request: MetadataRequest) -> MetadataResp
     let with_operations = request.include_topic_authorized_operations;
     let topics = match asked(&request, call.version) {
         None => {
-            let mut all = call.broker.topics.list();
-            all.sort_by(|one, other| one.name().cmp(other.name()));
+            let all = call.broker.topics.list();
             all.iter()
                 .map(|topic| describe(topic, with_operations))
                 .collect()

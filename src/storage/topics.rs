@@ -87,7 +87,7 @@ impl Topics {
         self.registry.read().by_id.get(&id).cloned()
     }
 
-    /// By name.
+    /// All of them, sorted by name.
     pub fn list(&self) -> Vec<Arc<Topic>> {
         self.registry.read().by_name.values().cloned().collect()
     }
