@@ -286,3 +286,25 @@ async fn clients_are_told_the_address_they_reached_unless_one_is_set() {
     let told = broker.advertised("10.1.2.3:9092".parse().unwrap());
     assert_eq!(told, ("kafka".to_owned(), 19092));
 }
+
+#[tokio::test]
+async fn a_creation_that_could_not_be_taken_back_does_not_stand_in_the_way_of_the_next() {
+    let home = Home::new();
+    let broker = home.open().await;
+    // Neither can storage make the topic, nor the catalog take it back, as on a disk that is full.
+    std::fs::write(home.log_dir("orders-0"), "in the way").unwrap();
+    let catalog = rusqlite::Connection::open(home.log_dir(CATALOG_FILE)).unwrap();
+    let fail = "CREATE TRIGGER fail BEFORE DELETE ON topics BEGIN SELECT RAISE(FAIL, 'full'); END";
+    catalog.execute_batch(fail).unwrap();
+    let refused = broker.create_topic(new("orders", 1)).await.unwrap_err();
+    assert!(matches!(refused, TopicError::Storage(_)), "{refused}");
+    assert_eq!(broker.catalog.topics().unwrap().len(), 1);
+
+    std::fs::remove_file(home.log_dir("orders-0")).unwrap();
+    catalog.execute_batch("DROP TRIGGER fail").unwrap();
+    let created = broker.create_topic(new("orders", 2)).await.unwrap();
+    assert_eq!(append(&broker, "orders"), 0);
+    drop(broker);
+    let topic = home.open().await.topics.get("orders").unwrap();
+    assert_eq!((topic.id(), topic.partition_count()), (created.id(), 2));
+}

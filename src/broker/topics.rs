@@ -219,14 +219,20 @@ impl Broker {
     async fn create_now(self: Arc<Self>, new: NewTopic) -> Result<Arc<Topic>, TopicError> {
         let config = self.check_new_topic(&new)?;
         let id = Uuid::new_v4();
-        self.catalog
-            .create_topic(TopicRow {
-                name: new.name.clone(),
-                id,
-                partitions: new.partitions,
-                configs: new.configs.clone(),
-            })
-            .await?;
+        let row = TopicRow {
+            name: new.name.clone(),
+            id,
+            partitions: new.partitions,
+            configs: new.configs.clone(),
+        };
+        match self.catalog.create_topic(row.clone()).await {
+            Err(catalog::Error::TopicExists(_)) => {
+                // Storage has no such topic: it refused an earlier one, which the catalog could not take back then.
+                self.catalog.delete_topic(&new.name).await?;
+                self.catalog.create_topic(row).await?;
+            }
+            other => other?,
+        }
         let spec = TopicSpec {
             name: new.name.clone(),
             id,
