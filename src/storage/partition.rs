@@ -146,6 +146,10 @@ impl Partition {
         );
         tail.add_unsynced(opened.unsynced);
         let needs_flush = tail.unsynced_since().is_some();
+        if needs_flush && environment.durability == Durability::Acks {
+            // What the process before had promised and not kept cannot be told from the rest, and readers see it now.
+            tail.promise_all();
+        }
         let log = Log::new(&environment.fs, dir, opened.segments);
         let partition = Arc::new(Self {
             topic,

@@ -722,3 +722,15 @@ fn a_flush_by_count_happens_though_nobody_waits_for_it() {
         assert_eq!(fixture.partition().durable_offset(), 3);
     }
 }
+
+#[test]
+fn what_a_killed_process_may_have_promised_is_flushed_by_the_next_one() {
+    let mut fixture = Fixture::new(&[]);
+    let promised = fixture.partition().append(vec![batch(&["a"])], ACKS_ALL);
+    assert_eq!(promised.unwrap().base_offset, 0);
+    fixture.crash();
+    // Readers see it, and what they do about it may be on disk before it is.
+    assert_eq!(fixture.values(), expected(&["a"]));
+    fixture.topics.flush_due();
+    assert_eq!(fixture.partition().durable_offset(), 1);
+}
