@@ -1,6 +1,6 @@
 //! What can go wrong with the catalog, told apart by what an operator or a caller should do about it.
 
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
 /// A failed catalog operation. Cloneable, because one failed commit fails every operation that shared it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,7 +46,12 @@ impl Error {
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
         let detail = error.to_string();
+        // The index of the write-ahead log lies in a file that could not grow: on a full disk the first thing that fails.
+        let no_room = error
+            .sqlite_error()
+            .is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_SHMSIZE);
         match error.sqlite_error_code() {
+            _ if no_room => Error::DiskFull(detail),
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::Busy(detail),
             Some(ErrorCode::DiskFull) => Error::DiskFull(detail),
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Error::Corrupt(detail),
@@ -62,5 +67,18 @@ impl From<rusqlite::Error> for Error {
             // No SQLite code: a value of a type or range that this release never writes.
             None => Error::Corrupt(detail),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_on_a_full_disk_is_told_from_a_disk_that_fails() {
+        let of = |code| Error::from(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+        assert!(matches!(of(ffi::SQLITE_FULL), Error::DiskFull(_)));
+        assert!(matches!(of(ffi::SQLITE_IOERR_SHMSIZE), Error::DiskFull(_)));
+        assert!(matches!(of(ffi::SQLITE_IOERR_READ), Error::Io(_)));
     }
 }
