@@ -38,6 +38,7 @@ enum Command {
     },
     /// Delete groups that have no members, with their offsets
     Delete {
+        /// The groups to delete
         #[arg(required = true)]
         groups: Vec<String>,
     },
@@ -48,6 +49,7 @@ enum Command {
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("to").required(true).multiple(false)))]
 struct ResetOffsets {
+    /// The group whose offsets move
     group: String,
     /// The topics to reset, `TOPIC` or `TOPIC:PARTITION,PARTITION`; may be repeated
     #[arg(

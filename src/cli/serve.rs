@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command, FromArgMatches};
+use tracing::Level;
 
 use super::error::CliError;
-use crate::config::{ConfigError, Layers, Loaded, load, settings};
+use crate::config::{ConfigError, Layers, Loaded, LogFormat, load, settings};
 use crate::server::{Server, logging};
 
 /// Threads for calls that block. They come and go with the work.
@@ -105,6 +106,7 @@ pub(super) fn load_settings(args: &Serve) -> Result<Loaded, CliError> {
 
 pub fn run(args: Serve) -> Result<ExitCode, CliError> {
     let loaded = load_settings(&args)?;
+    let log_format = loaded.config.log_format;
     logging::init(&loaded.config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -118,8 +120,15 @@ pub fn run(args: Serve) -> Result<ExitCode, CliError> {
     });
     // What still runs is nothing that anybody waits for.
     runtime.shutdown_background();
-    outcome?;
-    Ok(ExitCode::SUCCESS)
+    match outcome {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        // Whoever reads the log as JSON finds its last line there too.
+        Err(error) if log_format == LogFormat::Json && tracing::enabled!(Level::ERROR) => {
+            tracing::error!("{error}");
+            Ok(ExitCode::FAILURE)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The settings file: the one named, or the one the environment names.

@@ -56,6 +56,7 @@ enum Command {
     Alter(Alter),
     /// Delete topics and all their records
     Delete {
+        /// The topics to delete
         #[arg(required = true)]
         topics: Vec<String>,
         /// Do not fail for topics that are not there
@@ -66,6 +67,7 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct Create {
+    /// The topic's name
     topic: String,
     /// How many partitions; the server's default when left out
     #[arg(short, long, value_parser = clap::value_parser!(i32).range(1..))]
@@ -86,6 +88,7 @@ struct Create {
 
 #[derive(Debug, clap::Args)]
 struct Alter {
+    /// The topic to change
     topic: String,
     /// The new number of partitions; it can only grow
     #[arg(short, long, value_parser = clap::value_parser!(i32).range(1..))]

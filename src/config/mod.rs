@@ -10,6 +10,7 @@ mod settings;
 mod topic;
 mod value;
 
+use std::fmt;
 use std::path::PathBuf;
 
 pub use error::{ConfigError, Origin};
@@ -76,6 +77,15 @@ pub enum Durability {
     Acks,
     /// The system's page cache has the record, as in Kafka.
     Os,
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Durability::Acks => "acks",
+            Durability::Os => "os",
+        })
+    }
 }
 
 /// How log lines look.

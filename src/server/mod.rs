@@ -228,7 +228,7 @@ impl Server {
             version = run_file.version,
             cluster_id = run_file.cluster_id,
             data_dir = %data_dir.path().display(),
-            durability = ?config.durability,
+            durability = %config.durability,
             descriptors,
             "streamline runs"
         );

@@ -113,11 +113,22 @@ fn a_port_in_use_is_refused_with_the_setting_and_the_address() {
 }
 
 #[test]
-fn log_lines_can_be_json() {
+fn log_lines_can_be_json_to_the_last_one() {
     let server = Server::with(&["--log-format", "json"]);
     until("something is logged", || !server.log().is_empty());
     for line in server.log().lines() {
         let line: Value = serde_json::from_str(line).unwrap();
         assert!(line["level"].is_string() && line["timestamp"].is_string());
     }
+    assert!(server.log().contains(r#""durability":"acks""#));
+    let refused = binary()
+        .args(["--log-format", "json", "--data-dir"])
+        .arg(server.data_dir())
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    let said: Value = serde_json::from_slice(&refused.stderr).unwrap();
+    assert_eq!(said["level"], "ERROR");
+    let message = said["message"].as_str().unwrap();
+    assert!(message.contains("another server"), "{message}");
 }
