@@ -11,7 +11,8 @@
 //! The active segment's indexes live in memory ([`SparseIndex`]) and are written when the segment is rolled or
 //! closed. A closed segment's are searched in their files ([`IndexFile`]), so that old data costs no memory.
 
-use std::path::Path;
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
 
 use super::error::{Error, IoContext};
 use crate::fs::{File, Fs};
@@ -33,6 +34,8 @@ pub(super) struct TimeEntry {
 /// A fixed-size entry that can be searched for in a file.
 pub(super) trait Entry: Copy {
     const LEN: usize;
+    /// Of the file's name.
+    const EXTENSION: &'static str;
     fn read(bytes: &[u8]) -> Option<Self>;
     fn write(self, out: &mut Vec<u8>);
     /// Whether `self` may follow `before` in a sound index.
@@ -41,6 +44,7 @@ pub(super) trait Entry: Copy {
 
 impl Entry for OffsetEntry {
     const LEN: usize = 8;
+    const EXTENSION: &'static str = "index";
 
     fn read(bytes: &[u8]) -> Option<Self> {
         let (relative_offset, rest) = bytes.split_first_chunk()?;
@@ -62,6 +66,7 @@ impl Entry for OffsetEntry {
 
 impl Entry for TimeEntry {
     const LEN: usize = 12;
+    const EXTENSION: &'static str = "timeindex";
 
     fn read(bytes: &[u8]) -> Option<Self> {
         let (timestamp_ms, rest) = bytes.split_first_chunk()?;
@@ -257,39 +262,39 @@ fn append_entries<E: Entry>(
 }
 
 /// A closed segment's index, searched where it lies.
-pub(super) struct IndexFile {
+pub(super) struct IndexFile<E> {
     file: File,
+    path: PathBuf,
     entries: u64,
+    entry: PhantomData<E>,
 }
 
-impl IndexFile {
+impl<E: Entry> IndexFile<E> {
     /// Opens an index for searching; `None` if it is absent, or of a length no index has.
-    pub fn open<E: Entry>(fs: &Fs, path: &Path) -> Result<Option<Self>, Error> {
-        let file = match fs.open(path) {
+    pub fn open(fs: &Fs, path: PathBuf) -> Result<Option<Self>, Error> {
+        let file = match fs.open(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            other => other.during("open", path)?,
+            other => other.during("open", &path)?,
         };
-        let size = file.size().during("read", path)?;
+        let size = file.size().during("read", &path)?;
         if !size.is_multiple_of(E::LEN as u64) {
             return Ok(None);
         }
         Ok(Some(Self {
             file,
+            path,
             entries: size / E::LEN as u64,
+            entry: PhantomData,
         }))
     }
 
     /// The last entry for which `is_before` holds, by binary search.
-    pub fn floor<E: Entry>(
-        &self,
-        path: &Path,
-        is_before: impl Fn(&E) -> bool,
-    ) -> Result<Option<E>, Error> {
+    pub fn floor(&self, is_before: impl Fn(&E) -> bool) -> Result<Option<E>, Error> {
         let (mut low, mut high) = (0, self.entries);
         let mut found = None;
         while low < high {
             let middle = low + (high - low) / 2;
-            match self.entry::<E>(path, middle)? {
+            match self.entry(middle)? {
                 Some(entry) if is_before(&entry) => {
                     found = Some(entry);
                     low = middle + 1;
@@ -300,19 +305,19 @@ impl IndexFile {
         Ok(found)
     }
 
-    pub fn last<E: Entry>(&self, path: &Path) -> Result<Option<E>, Error> {
+    pub fn last(&self) -> Result<Option<E>, Error> {
         match self.entries.checked_sub(1) {
-            Some(last) => self.entry(path, last),
+            Some(last) => self.entry(last),
             None => Ok(None),
         }
     }
 
-    fn entry<E: Entry>(&self, path: &Path, number: u64) -> Result<Option<E>, Error> {
+    fn entry(&self, number: u64) -> Result<Option<E>, Error> {
         let mut bytes = [0; 16];
         let bytes = &mut bytes[..E::LEN];
         self.file
             .read_exact_at(bytes, number * E::LEN as u64)
-            .during("read", path)?;
+            .during("read", &self.path)?;
         Ok(E::read(bytes))
     }
 }
@@ -375,24 +380,18 @@ mod tests {
             0,
         );
         index.write_to(&fs, &offsets, &times).unwrap();
-        let file = IndexFile::open::<OffsetEntry>(&fs, &offsets)
+        let file = IndexFile::<OffsetEntry>::open(&fs, offsets)
             .unwrap()
             .unwrap();
         for relative in [0, 14, 15, 59, 60, 61] {
             assert_eq!(
-                file.floor::<OffsetEntry>(&offsets, |e| e.relative_offset <= relative)
+                file.floor(|entry| entry.relative_offset <= relative)
                     .unwrap(),
                 index.floor_offset(relative)
             );
         }
-        let file = IndexFile::open::<TimeEntry>(&fs, &times).unwrap().unwrap();
-        assert_eq!(
-            file.last::<TimeEntry>(&times)
-                .unwrap()
-                .unwrap()
-                .timestamp_ms,
-            99
-        );
+        let file = IndexFile::<TimeEntry>::open(&fs, times).unwrap().unwrap();
+        assert_eq!(file.last().unwrap().unwrap().timestamp_ms, 99);
     }
 
     #[test]
@@ -400,16 +399,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("0.index");
         let fs = Fs::new();
-        assert!(
-            IndexFile::open::<OffsetEntry>(&fs, &path)
-                .unwrap()
-                .is_none()
-        );
+        let open = || IndexFile::<OffsetEntry>::open(&fs, path.clone()).unwrap();
+        assert!(open().is_none());
         std::fs::write(&path, [0; 7]).unwrap();
-        assert!(
-            IndexFile::open::<OffsetEntry>(&fs, &path)
-                .unwrap()
-                .is_none()
-        );
+        assert!(open().is_none());
     }
 }

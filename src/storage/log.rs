@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use tracing::error;
 
 use super::error::Error;
-use super::index::{IndexedBatch, SparseIndex};
+use super::index::{Entry, IndexedBatch, SparseIndex, TimeEntry};
 use super::segment::{REBUILT_INTERVAL_BYTES, Segment};
 use crate::config::TopicConfig;
 use crate::fs::{File, Fs};
@@ -128,7 +128,7 @@ impl Log {
             || end > config.segment_bytes as u64
             || end > SEGMENT_BYTES_LIMIT
             || last_relative > RELATIVE_OFFSET_MAX
-            || active.index_bytes() + 12 > config.segment_index_bytes as usize)
+            || active.index_bytes() + TimeEntry::LEN > config.segment_index_bytes as usize)
     }
 
     /// Closes the active segment and starts an empty one at the log's end.

@@ -23,7 +23,7 @@ use tracing::{error, warn};
 use super::checkpoint::LeaderEpochs;
 use super::durability::Mark;
 use super::error::{Error, IoContext};
-use super::index::{IndexFile, OffsetEntry, SparseIndex};
+use super::index::{OffsetEntry, SparseIndex};
 use super::inspection::{Damage, excise, inspect, mend_epochs};
 use super::log::OFFSET_MAX;
 use super::producer_state::ProducerState;
@@ -242,10 +242,9 @@ impl<'a> Recovery<'a> {
 
     /// The offset after a segment's last batch, found from its last index entry on.
     fn end_of(&self, segment: &Segment) -> Result<Option<i64>, Error> {
-        let path = segment.path("index");
         let last = match self.listing.indexes.contains(&segment.base_offset) {
-            true => match IndexFile::open::<OffsetEntry>(self.fs, &path)? {
-                Some(file) => file.last::<OffsetEntry>(&path)?,
+            true => match segment.index_file::<OffsetEntry>()? {
+                Some(file) => file.last()?,
                 None => None,
             },
             false => None,

@@ -4,7 +4,7 @@ use tracing::info;
 
 use super::{Located, Segment};
 use crate::storage::error::{Error, IoContext};
-use crate::storage::index::{Entry, IndexFile, IndexedBatch, OffsetEntry, SparseIndex, TimeEntry};
+use crate::storage::index::{Entry, IndexFile, IndexedBatch, SparseIndex};
 use crate::storage::scan::{Found, Scanner};
 
 /// Distance of the entries of an index that is made anew: Kafka's default.
@@ -108,30 +108,17 @@ impl Segment {
         }
     }
 
-    pub(super) fn floor_in_file<E: Entry + NamedIndex>(
+    pub(super) fn floor_in_file<E: Entry>(
         &self,
         is_before: impl Fn(&E) -> bool,
     ) -> Result<Option<E>, Error> {
-        match self.index_file::<E>(E::EXTENSION)? {
-            Some(file) => file.floor(&self.path(E::EXTENSION), is_before),
+        match self.index_file()? {
+            Some(file) => file.floor(is_before),
             None => Ok(None),
         }
     }
 
-    pub(super) fn index_file<E: Entry>(&self, extension: &str) -> Result<Option<IndexFile>, Error> {
-        IndexFile::open::<E>(&self.fs, &self.path(extension))
+    pub fn index_file<E: Entry>(&self) -> Result<Option<IndexFile<E>>, Error> {
+        IndexFile::open(&self.fs, self.path(E::EXTENSION))
     }
-}
-
-/// An index entry and the file it lives in.
-pub(super) trait NamedIndex {
-    const EXTENSION: &'static str;
-}
-
-impl NamedIndex for OffsetEntry {
-    const EXTENSION: &'static str = "index";
-}
-
-impl NamedIndex for TimeEntry {
-    const EXTENSION: &'static str = "timeindex";
 }

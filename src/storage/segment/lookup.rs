@@ -220,8 +220,8 @@ impl Segment {
         }
         // The last entry of a closed segment's index speaks for the batches before it, if it is sound; those behind it
         // are few unless timestamps go back, or the file was cut short.
-        let last = match (is_closed, self.index_file::<TimeEntry>("timeindex")?) {
-            (true, Some(file)) => file.last::<TimeEntry>(&self.path("timeindex"))?,
+        let last = match (is_closed, self.index_file::<TimeEntry>()?) {
+            (true, Some(file)) => file.last()?,
             _ => None,
         };
         let from = match last {
