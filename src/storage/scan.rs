@@ -133,12 +133,7 @@ impl<'a> Scanner<'a> {
 
     /// Why there can be no such batch where `left` bytes are left.
     fn implausible(&self, header: &BatchHeader, left: u64, offset_min: i64) -> Option<String> {
-        if header.magic != 2 {
-            return Some(format!("magic {} is not 2", header.magic));
-        }
-        if header.batch_length < (BatchHeader::LEN - 12) as i32
-            || header.batch_length as u64 + 12 > left
-        {
+        if header.size_bytes() as u64 > left {
             return Some(format!(
                 "a batch length of {} does not fit the {left} bytes left",
                 header.batch_length
