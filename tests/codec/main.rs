@@ -331,42 +331,23 @@ fn the_versions_are_those_of_the_witness() {
 }
 
 #[test]
-fn what_consumers_tell_each_other_reads_and_writes_as_the_witness_does() {
-    use kafka_protocol::messages::consumer_protocol_subscription::TopicPartition;
+fn what_consumers_are_told_to_read_is_what_the_witness_wrote() {
+    use kafka_protocol::messages::consumer_protocol_assignment::TopicPartition;
     use kafka_protocol::protocol::StrBytes;
 
-    let theirs = witness::ConsumerProtocolSubscription::default()
-        .with_topics(vec![StrBytes::from_static_str("orders")])
+    let partitions = TopicPartition::default()
+        .with_topic(StrBytes::from_static_str("orders").into())
+        .with_partitions(vec![1, 2]);
+    let theirs = witness::ConsumerProtocolAssignment::default()
+        .with_assigned_partitions(vec![partitions])
         .with_user_data(Some(Bytes::from_static(b"opaque")));
     for version in 0..=3i16 {
-        let mut theirs = theirs.clone();
-        if version >= 1 {
-            theirs.owned_partitions.push(
-                TopicPartition::default()
-                    .with_topic(StrBytes::from_static_str("orders").into())
-                    .with_partitions(vec![1, 2]),
-            );
-        }
-        if version >= 2 {
-            theirs.generation_id = 5;
-        }
-        if version >= 3 {
-            theirs.rack_id = Some(StrBytes::from_static_str("rack"));
-        }
         let mut bytes = BytesMut::from(&version.to_be_bytes()[..]);
-        theirs
-            .encode(&mut bytes, version)
-            .expect("the witness encodes");
-        let bytes = bytes.freeze();
-        let subscription =
-            ours::consumer_protocol::ConsumerProtocolSubscription::decode_versioned(bytes.clone())
-                .expect("a subscription");
-        assert_within(&Tree::of(&subscription), &Tree::of(&theirs), "subscription");
-        assert_eq!(
-            subscription
-                .encode_versioned(version)
-                .expect("a known version"),
-            bytes
-        );
+        let encoded = theirs.encode(&mut bytes, version);
+        encoded.expect("the witness encodes");
+        let assignment =
+            ours::consumer_protocol::ConsumerProtocolAssignment::decode_versioned(bytes.freeze())
+                .expect("an assignment");
+        assert_within(&Tree::of(&assignment), &Tree::of(&theirs), "assignment");
     }
 }
