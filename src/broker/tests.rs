@@ -176,6 +176,19 @@ async fn a_topic_found_in_the_data_directory_is_adopted() {
     assert_eq!((topic.id(), topic.partition_count()), (id, 2));
     assert_eq!(topic.partition(0).unwrap().offsets().log_end, 1);
     assert_eq!(broker.catalog.topics().unwrap()[0].id, id);
+
+    // How long its records were to be kept is not known, so none goes before somebody says so.
+    let years_later = 1_000_000_000_000;
+    broker.topics.retain(years_later);
+    assert_eq!(topic.partition(0).unwrap().offsets().log_start, 0);
+    let edits = ["retention.ms", "retention.bytes"].map(|name| ConfigEdit {
+        name: name.to_owned(),
+        operation: ConfigOperation::Delete,
+    });
+    let edited = broker.edit_configs("orphan".to_owned(), edits.into(), false);
+    edited.await.unwrap();
+    broker.topics.retain(years_later);
+    assert_eq!(topic.partition(0).unwrap().offsets().log_start, 1);
 }
 
 #[tokio::test]

@@ -34,6 +34,9 @@ const KAFKA_INTERNAL: [&str; 4] = [
     "__transaction_state",
 ];
 
+/// What is set for a topic found without its settings, lest the server's defaults delete what was to be kept longer.
+const KEPT_FOR_EVER: [(&str, &str); 2] = [("retention.ms", "-1"), ("retention.bytes", "-1")];
+
 /// A topic to be created.
 #[derive(Debug, Clone)]
 pub struct NewTopic {
@@ -379,7 +382,9 @@ impl Survey {
                     name: found.name,
                     id: found.id,
                     partitions: found.partitions,
-                    configs: BTreeMap::new(),
+                    configs: BTreeMap::from(
+                        KEPT_FOR_EVER.map(|(name, value)| (name.to_owned(), value.to_owned())),
+                    ),
                 });
             }
         }
@@ -398,9 +403,10 @@ impl Survey {
     ) -> Result<(Overrides, Vec<TopicSpec>), OpenError> {
         for row in &self.adopted {
             let (topic, partitions) = (&row.name, row.partitions);
-            info!(
+            warn!(
                 topic,
-                partitions, "adopting a topic found in the data directory"
+                partitions,
+                "adopting a topic found in the data directory; its records are kept until its retention is set"
             );
             catalog.create_topic(row.clone()).await?;
         }
