@@ -264,6 +264,8 @@ label_values! {
         RequestTimeout = "request_timeout",
         /// The client did not take the answer in time.
         ResponseNotTaken = "response_not_taken",
+        /// The memory for expositions was used up, and this client had been taking its one for longest.
+        ResponseMemory = "response_memory",
         /// The request carried a larger body than any endpoint takes.
         BodyTooLarge = "body_too_large",
     }

@@ -6,6 +6,7 @@
 //! [`HttpState`].
 
 mod connection;
+mod expositions;
 pub mod health;
 pub mod info;
 mod listener;
@@ -26,6 +27,7 @@ use serde::Serialize;
 use super::refusals::Refusals;
 use crate::metrics::{HttpRejection, PrometheusHandle};
 use connection::Peer;
+use expositions::Expositions;
 
 pub use health::Health;
 pub use info::Facts;
@@ -60,6 +62,7 @@ const ENDPOINTS: &[(&str, &str)] = &[
 
 fn router(state: HttpState, limits: Limits, refusals: Arc<Refusals>) -> Router {
     let guard = Guard { limits, refusals };
+    let expositions = Expositions::new(limits.expositions_bytes_max);
     Router::new()
         .route("/", get(index))
         .route("/metrics", get(metrics::get))
@@ -70,6 +73,7 @@ fn router(state: HttpState, limits: Limits, refusals: Arc<Refusals>) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(guard, guarded))
+        .layer(Extension(expositions))
         .with_state(state)
 }
 

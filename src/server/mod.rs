@@ -377,6 +377,7 @@ fn start_http(
         header_timeout: Duration::from_millis(config.http_header_timeout_ms),
         request_timeout: Duration::from_millis(config.http_request_timeout_ms),
         response_timeout: Duration::from_millis(config.http_request_timeout_ms),
+        expositions_bytes_max: config.queued_max_response_bytes,
         ..http::Limits::default()
     };
     listener::candidates(&config.http_addr)

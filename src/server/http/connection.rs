@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::Limits;
+use super::expositions::CutOff;
 use super::socket::TimedSocket;
 use crate::metrics::HttpRejection;
 use crate::server::refusals::Refusals;
@@ -40,8 +41,11 @@ pub(super) async fn serve(
     }
     let (socket, mid_request) = TimedSocket::new(stream, limits.response_timeout);
     let router = TowerToHyperService::new(router);
+    let cut_off = CutOff::default();
+    let for_requests = cut_off.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(for_requests.clone());
         router.call(request)
     });
     let connection = http1::Builder::new()
@@ -53,6 +57,11 @@ pub(super) async fn serve(
     let served = tokio::select! {
         outcome = connection.as_mut() => Some(outcome),
         () = stopping(&mut stop) => None,
+        () = cut_off.wanted() => {
+            let why = "expositions that nobody reads are too much memory, and this one is the oldest";
+            refusals.http(HttpRejection::ResponseMemory, peer, &why);
+            return;
+        }
     };
     let outcome = match served {
         Some(outcome) => outcome,

@@ -31,6 +31,8 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// For the client to take it.
     pub response_timeout: Duration,
+    /// What expositions that clients have not taken yet may hold together.
+    pub expositions_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -43,6 +45,7 @@ impl Default for Limits {
             body_bytes_max: 64 * 1024,
             request_timeout: Duration::from_secs(10),
             response_timeout: Duration::from_secs(30),
+            expositions_bytes_max: 256 << 20,
         }
     }
 }

@@ -2,9 +2,11 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::vec;
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header::{ACCEPT, CONTENT_TYPE, VARY};
@@ -12,10 +14,16 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Frame, SizeHint};
 
+use super::expositions::{CutOff, Exposition, Expositions};
 use super::{HttpState, json_error};
 use crate::metrics::Format;
 
-pub(super) async fn get(State(state): State<HttpState>, headers: HeaderMap) -> Response {
+pub(super) async fn get(
+    State(state): State<HttpState>,
+    Extension(expositions): Extension<Arc<Expositions>>,
+    Extension(cut_off): Extension<CutOff>,
+    headers: HeaderMap,
+) -> Response {
     let format = if state.handle.metrics().enabled() {
         Format::negotiate(accept(&headers).as_deref())
     } else {
@@ -29,7 +37,9 @@ pub(super) async fn get(State(state): State<HttpState>, headers: HeaderMap) -> R
     match tokio::task::spawn_blocking(move || handle.render_chunks(format)).await {
         Ok(chunks) => {
             let headers = [(CONTENT_TYPE, format.content_type()), (VARY, "accept")];
-            (headers, Body::new(Chunks::new(chunks))).into_response()
+            let bytes: usize = chunks.iter().map(String::len).sum();
+            let held = expositions.begin(bytes, cut_off);
+            (headers, Body::new(Chunks::new(chunks, bytes, held))).into_response()
         }
         Err(error) => {
             let error = format!("collecting the metrics failed: {error}");
@@ -52,13 +62,15 @@ fn accept(headers: &HeaderMap) -> Option<String> {
 struct Chunks {
     chunks: vec::IntoIter<String>,
     bytes_left: u64,
+    _held: Exposition,
 }
 
 impl Chunks {
-    fn new(chunks: Vec<String>) -> Self {
+    fn new(chunks: Vec<String>, bytes: usize, held: Exposition) -> Self {
         Self {
-            bytes_left: chunks.iter().map(|chunk| chunk.len() as u64).sum(),
+            bytes_left: bytes as u64,
             chunks: chunks.into_iter(),
+            _held: held,
         }
     }
 }

@@ -10,7 +10,7 @@ use super::health::Phase;
 use super::info::{Addresses, Counts};
 use super::*;
 use crate::clock::{ManualClock, SystemClock};
-use crate::metrics::Metrics;
+use crate::metrics::{Format, Metrics};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -410,6 +410,51 @@ fn a_client_that_does_not_take_its_response_is_cut_off() {
         .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())
         .unwrap();
     assert!(rest.len() < announced, "{} of {announced}", rest.len());
+}
+
+#[test]
+fn scrapers_that_read_nothing_share_one_budget_of_memory() {
+    let metrics = Metrics::new(true);
+    for topic in 0..200_000 {
+        metrics.topic(&format!("topic-with-a-rather-long-name-{topic:08}"));
+    }
+    let one = PrometheusHandle::new(Arc::clone(&metrics)).render(Format::Text);
+    let running = Running::start_with(
+        Limits {
+            expositions_bytes_max: one.len() * 5 / 2,
+            ..Limits::default()
+        },
+        metrics,
+        SystemClock::new(),
+    );
+    // Each has begun to arrive before the next is asked for.
+    let slow: Vec<TcpStream> = (0..4)
+        .map(|_| {
+            let mut stream = connect(running.addr());
+            stream
+                .write_all(b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n")
+                .unwrap();
+            stream.read_exact(&mut [0; 1]).unwrap();
+            stream
+        })
+        .collect();
+    eventually("the first two are cut off for the last two", || {
+        running.rejected(HttpRejection::ResponseMemory) == 2
+    });
+    let reply = running.get("/metrics");
+    assert!(reply.body.len() >= one.len(), "whoever reads gets it whole");
+    eventually("and another one for it", || {
+        running.rejected(HttpRejection::ResponseMemory) == 3
+    });
+    for (place, mut stream) in slow.into_iter().enumerate() {
+        let mut rest = Vec::new();
+        // The last would be kept open after its response.
+        stream
+            .set_read_timeout(Some(Duration::from_secs(1)))
+            .unwrap();
+        let _ = stream.read_to_end(&mut rest);
+        assert_eq!(rest.len() > one.len(), place == 3, "of the client {place}");
+    }
 }
 
 #[tokio::test]
