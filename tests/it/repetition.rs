@@ -4,7 +4,7 @@
 use std::iter::repeat_n;
 use std::time::Instant;
 
-use crate::kafka::{batch, create, fetch_request, produce};
+use crate::kafka::{batch, create, fetch_request, only, produce, values_of};
 use crate::support::{PATIENCE, Server};
 use streamline::protocol::kafka::ErrorCode;
 use streamline::protocol::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
@@ -12,7 +12,7 @@ use streamline::protocol::messages::delete_topics::DeleteTopicsRequest;
 use streamline::protocol::messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource,
 };
-use streamline::protocol::messages::fetch::FetchRequest;
+use streamline::protocol::messages::fetch::{FetchRequest, FetchTopic};
 use streamline::protocol::messages::find_coordinator::FindCoordinatorRequest;
 use streamline::protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
 use streamline::protocol::messages::offset_commit::{
@@ -255,4 +255,36 @@ fn clients_that_vanish_while_they_wait_for_many_partitions_hold_up_nobody() {
     let sent = Instant::now();
     produce(&mut client, &topic, 0, &batch(&["served"]));
     assert!(sent.elapsed() < PATIENCE / 10, "{:?}", sent.elapsed());
+}
+
+#[test]
+fn topics_of_which_nothing_is_asked_are_not_kept_while_a_fetch_waits() {
+    let server = Server::start();
+    let mut client = server.connect();
+    let topic = create(&mut client, "watched", 1);
+    let asked = fetch_request(&topic, &[(0, 0)]);
+    let nothing = FetchTopic::default();
+    let mut request = FetchRequest {
+        max_wait_ms: 60_000,
+        topics: repeat_n(nothing, 300_000).collect(),
+        ..asked.clone()
+    };
+    request.topics.extend(asked.topics);
+    let before_kib = server.resident_kib();
+    let waiting: Vec<_> = (0..8)
+        .map(|_| {
+            let mut each = server.connect();
+            each.send(12, &request);
+            each
+        })
+        .collect();
+    server.until_metric("streamline_fetches_waiting", &[], Some(8.0));
+    let grown_kib = server.resident_kib().saturating_sub(before_kib);
+    assert!(grown_kib < 96 * 1024, "grew by {grown_kib} KiB");
+    produce(&mut client, &topic, 0, &batch(&["served"]));
+    for mut each in waiting {
+        let (_, response) = each.receive::<FetchRequest>(12);
+        assert_eq!(response.responses.len(), 1);
+        assert_eq!(values_of(&only(response)), ["served"]);
+    }
 }
