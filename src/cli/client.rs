@@ -82,6 +82,16 @@ impl Client {
         Ok(client)
     }
 
+    /// Connects again if the server has closed the connection, as it does with those that are idle for long.
+    pub async fn reopen_if_closed(&mut self, to: &Connect) -> Result<(), CliError> {
+        match self.stream.try_read(&mut [0]) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            // The end, or bytes that answer nothing.
+            _ => *self = Client::connect(to).await?,
+        }
+        Ok(())
+    }
+
     async fn learn_versions(&mut self) -> Result<(), CliError> {
         let request = ApiVersionsRequest {
             client_software_name: CLIENT_ID.into(),

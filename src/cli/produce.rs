@@ -14,10 +14,14 @@ use super::client::{Client, Connect, check};
 use super::error::CliError;
 use super::output::{OutputFormat, counted, print, print_json};
 use super::partitioner::partition_for_key;
+use super::topics::TOPIC_RESOURCE;
+use crate::protocol::messages::describe_configs::{
+    DescribeConfigsRequest, DescribeConfigsResource,
+};
 use crate::protocol::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
-use crate::record::{BatchBuilder, Compression, Header};
+use crate::record::{BatchBuilder, BatchHeader, Compression, Header};
 
-/// A batch is sent when it holds this many bytes, or when the input pauses.
+/// A batch is sent when it holds this many bytes, or when the input pauses. Topics that take less get less.
 const BATCH_BYTES: usize = 256 << 10;
 /// Lines read ahead of what is being sent.
 const READ_AHEAD: usize = 10_000;
@@ -123,6 +127,7 @@ struct JsonHeader {
 pub async fn run(args: Produce, output: OutputFormat) -> Result<(), CliError> {
     let mut client = Client::connect(&args.connect).await?;
     let partitions = partitions(&mut client, &args).await?;
+    let batch_bytes = batch_bytes(&mut client, &args.topic).await;
     let mut input = match &args.value {
         Some(value) => single(Input {
             key: args.key.clone().map(String::into_bytes),
@@ -138,6 +143,7 @@ pub async fn run(args: Produce, output: OutputFormat) -> Result<(), CliError> {
             .map(|(key, value)| header(key, Some(value.clone().into_bytes())))
             .collect(),
         partitions,
+        batch_bytes,
         round: 0,
         written: BTreeMap::new(),
         progress: Progress::new(output),
@@ -167,6 +173,24 @@ async fn partitions(client: &mut Client, args: &Produce) -> Result<Vec<i32>, Cli
             partitions.len()
         ))),
     }
+}
+
+/// How large batches may be that this topic takes. A server that does not tell is left to refuse what is too large.
+async fn batch_bytes(client: &mut Client, topic: &str) -> usize {
+    let request = DescribeConfigsRequest {
+        resources: vec![DescribeConfigsResource {
+            resource_type: TOPIC_RESOURCE,
+            resource_name: topic.to_owned(),
+            configuration_keys: Some(vec!["max.message.bytes".to_owned()]),
+        }],
+        ..Default::default()
+    };
+    let configs = client.call(&request).await.into_iter();
+    configs
+        .flat_map(|it| it.results)
+        .flat_map(|it| it.configs)
+        .find_map(|it| it.value?.parse().ok())
+        .map_or(BATCH_BYTES, |max: usize| max.min(BATCH_BYTES))
 }
 
 fn single(record: Input) -> mpsc::Receiver<Result<Input, CliError>> {
@@ -271,6 +295,8 @@ struct Writer {
     args: Produce,
     headers: Vec<Header>,
     partitions: Vec<i32>,
+    /// What a batch may hold.
+    batch_bytes: usize,
     /// Which partition records without a key go to until the next batch.
     round: usize,
     written: BTreeMap<i32, u64>,
@@ -293,12 +319,31 @@ impl Writer {
                     return Err(error);
                 }
             };
+            if batches.bytes + self.size_bytes_max(&record) > self.batch_bytes {
+                self.send(client, std::mem::take(&mut batches)).await?;
+            }
             self.add(&mut batches, record);
-            if batches.bytes >= BATCH_BYTES || input.is_empty() {
+            if input.is_empty() {
                 self.send(client, std::mem::take(&mut batches)).await?;
             }
         }
         Ok(())
+    }
+
+    /// What a batch grows by at most with this record, its own header included.
+    fn size_bytes_max(&self, record: &Input) -> usize {
+        /// Lengths, deltas and counts, each as long as it can be.
+        const NUMBERS: usize = 40;
+        let len = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+        let headers = record.headers.iter().chain(&self.headers);
+        let headers: usize = headers
+            .map(|it| it.key.len() + len(it.value.as_deref()) + NUMBERS)
+            .sum();
+        BatchHeader::LEN
+            + NUMBERS
+            + len(record.key.as_deref())
+            + len(record.value.as_deref())
+            + headers
     }
 
     /// Records that were acknowledged.
@@ -331,6 +376,7 @@ impl Writer {
             return Ok(());
         }
         self.round += 1;
+        client.reopen_if_closed(&self.args.connect).await?;
         let mut counts = BTreeMap::new();
         let mut partition_data = Vec::new();
         for (index, builder) in batches.by_partition {

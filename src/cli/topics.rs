@@ -28,7 +28,7 @@ use crate::protocol::messages::incremental_alter_configs::{
 };
 
 /// Kafka's resource type of a topic in the config APIs.
-const TOPIC_RESOURCE: i8 = 2;
+pub(super) const TOPIC_RESOURCE: i8 = 2;
 /// DescribeConfigs' word for a value set on the topic itself.
 const SOURCE_TOPIC: i8 = 1;
 

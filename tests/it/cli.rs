@@ -329,3 +329,38 @@ fn each_subcommand_has_a_manual_page() {
     assert_eq!(count, 10);
     assert!(dir.path().join("streamline-topics-create.1").exists());
 }
+
+#[test]
+fn batches_are_as_small_as_the_topic_wants_them() {
+    let server = Server::start();
+    let create = "topics create small -p 3 -c max.message.bytes=1000";
+    let create: Vec<&str> = create.split(' ').collect();
+    text(&server, &create, "");
+    let lines: String = (0..1000).map(|number| format!("{number}\n")).collect();
+    let produced = text(&server, &["produce", "small", "-H", "from=test"], &lines);
+    assert_eq!(produced, "wrote 1000 records to small (3 partitions)\n");
+}
+
+#[test]
+fn a_pause_longer_than_the_server_keeps_idle_connections_loses_no_record() {
+    let server = Server::with(&["--connections-max-idle-ms", "200"]);
+    text(&server, &["topics", "create", "slow"], "");
+    let mut child = binary()
+        .args(["produce", "slow", "--bootstrap-server"])
+        .arg(server.kafka_addr().to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let records = [("topic", "slow"), ("partition", "0")];
+    for (count, line) in [(1.0, "before\n"), (2.0, "after\n")] {
+        input.write_all(line.as_bytes()).unwrap();
+        server.until_metric("streamline_records_total", &records, Some(count));
+        server.until_metric("streamline_connections_active", &[], Some(0.0));
+    }
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(output.stdout, b"wrote 2 records to slow (1 partition)\n");
+}
