@@ -128,48 +128,16 @@ impl Server {
             advertised: config.advertised_addr.as_ref().map(ToString::to_string),
             http: Some(http_addr),
         };
-        let opening: Arc<Opening> = Arc::default();
-        let broker = Broker::open(
-            loaded,
-            metrics.metrics(),
-            Arc::clone(&clock),
-            Arc::clone(&opening),
-        );
-        let broker = tokio::select! {
-            opened = broker => opened,
-            signal = signals.next() => {
-                tracing::info!(signal = signal.name(), "stopped before the logs were open");
-                // Nothing was promised yet. The lock on the data directory has to outlive the threads that read there.
-                std::process::exit(0);
-            }
-            never = tell(&opening, &health) => match never {},
-        };
-        let broker = broker.map_err(|source| StartError::Open {
-            dir: data_dir.path().display().to_string(),
-            source,
-        })?;
-        metrics.metrics().register(Arc::clone(&broker.groups) as _);
-        let waiting = Arc::clone(&broker.waiting_fetches);
-        metrics.metrics().register(waiting);
-        health.watch_storage({
-            let broker = Arc::clone(&broker);
-            move || {
-                broker.topics.health()?;
-                broker.catalog.health().map_err(|error| error.to_string())
-            }
-        });
+        let broker = open_broker(loaded, &metrics, &clock, &health, &mut signals)
+            .await
+            .map_err(|source| StartError::Open {
+                dir: data_dir.path().display().to_string(),
+                source,
+            })?;
+        watch_broker(&broker, &metrics, &health);
         let mut config = broker.config.clone();
-        if let Some(limit) = descriptors
-            && let max_connections = for_connections(limit)
-            && max_connections < config.max_connections
-        {
-            tracing::warn!(
-                descriptors = limit,
-                max_connections,
-                configured = config.max_connections,
-                "the system allows too few open files for max_connections"
-            );
-            config.max_connections = max_connections;
+        if let Some(descriptors) = descriptors {
+            fit_connections(&mut config, descriptors);
         }
         let connections = Connections::new(&config);
         metrics.metrics().register(Arc::clone(&connections) as _);
@@ -224,24 +192,7 @@ impl Server {
                 doing: "run.json cannot be written",
                 source,
             })?;
-        tracing::info!(
-            version = run_file.version,
-            cluster_id = run_file.cluster_id,
-            data_dir = %data_dir.path().display(),
-            durability = %config.durability,
-            descriptors,
-            "streamline runs"
-        );
-        tracing::info!(
-            listen_addr = %kafka_addr,
-            advertised_addr = config.advertised_addr.as_ref().map(tracing::field::display),
-            "Kafka clients are served"
-        );
-        tracing::info!(
-            http_addr = %http_addr,
-            startup_ms = (clock.monotonic() - started).as_millis() as u64,
-            "metrics, health and info are served"
-        );
+        announce(&run_file, &config, descriptors, clock.monotonic() - started);
         Ok(Running {
             kafka_addr,
             http_addr,
@@ -325,6 +276,66 @@ async fn tell(opening: &Opening, health: &Health) -> Infallible {
     }
 }
 
+/// Opens what is in the data directory, saying meanwhile how far it is. A signal ends the process.
+async fn open_broker(
+    loaded: Loaded,
+    metrics: &PrometheusHandle,
+    clock: &Arc<dyn Clock>,
+    health: &Health,
+    signals: &mut Signals,
+) -> Result<Arc<Broker>, OpenError> {
+    let opening: Arc<Opening> = Arc::default();
+    let broker = Broker::open(
+        loaded,
+        metrics.metrics(),
+        Arc::clone(clock),
+        Arc::clone(&opening),
+    );
+    tokio::select! {
+        opened = broker => opened,
+        signal = signals.next() => {
+            tracing::info!(signal = signal.name(), "stopped before the logs were open");
+            // Nothing was promised yet. The lock on the data directory has to outlive the threads that read there.
+            std::process::exit(0);
+        }
+        never = tell(&opening, health) => match never {},
+    }
+}
+
+/// Has the metrics and the health check ask the broker's components.
+fn watch_broker(broker: &Arc<Broker>, metrics: &PrometheusHandle, health: &Health) {
+    let metrics = metrics.metrics();
+    metrics.register(Arc::clone(&broker.groups) as _);
+    metrics.register(Arc::clone(&broker.waiting_fetches) as _);
+    let broker = Arc::clone(broker);
+    health.watch_storage(move || {
+        broker.topics.health()?;
+        broker.catalog.health().map_err(|error| error.to_string())
+    });
+}
+
+/// Logs that the server takes work, and where.
+fn announce(run_file: &RunFile, config: &Config, descriptors: Option<u64>, startup: Duration) {
+    tracing::info!(
+        version = run_file.version,
+        cluster_id = run_file.cluster_id,
+        data_dir = %run_file.data_dir.display(),
+        durability = %config.durability,
+        descriptors,
+        "streamline runs"
+    );
+    tracing::info!(
+        listen_addr = %run_file.listen_addr,
+        advertised_addr = config.advertised_addr.as_ref().map(tracing::field::display),
+        "Kafka clients are served"
+    );
+    tracing::info!(
+        http_addr = %run_file.http_addr,
+        startup_ms = startup.as_millis() as u64,
+        "metrics, health and info are served"
+    );
+}
+
 /// What `/info` can say so far.
 #[derive(Default)]
 struct KnownFacts {
@@ -403,11 +414,20 @@ fn bind_kafka(config: &Config) -> Result<BoundPort, StartError> {
         })
 }
 
-/// How many of so many descriptors Kafka clients may have. The rest is for segments and for HTTP: a crowd of clients must
-/// not keep the log from opening its files, nor a health check from being answered.
-fn for_connections(descriptors: u64) -> usize {
-    let share = descriptors / 4 * 3;
-    usize::try_from(share).unwrap_or(usize::MAX).max(1)
+/// Lets in no more Kafka clients than there are descriptors for. A quarter is for segments and for HTTP: a crowd of clients
+/// must not keep the log from opening its files, nor a health check from being answered.
+fn fit_connections(config: &mut Config, descriptors: u64) {
+    let share = usize::try_from(descriptors / 4 * 3).unwrap_or(usize::MAX);
+    let max_connections = share.max(1);
+    if max_connections < config.max_connections {
+        tracing::warn!(
+            descriptors,
+            max_connections,
+            configured = config.max_connections,
+            "the system allows too few open files for max_connections"
+        );
+        config.max_connections = max_connections;
+    }
 }
 
 /// Allows as many descriptors as the system lets us: every connection and segment needs some. Returns how many.
