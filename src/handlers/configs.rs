@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::Call;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, told};
 use crate::broker::{Broker, ConfigEdit, ConfigOperation, NODE_ID, TopicError};
 use crate::config::{
     ConfigType, Effective, Kind, Origin, TOPIC_CONFIGS, TopicConfig, TopicConfigDef,
@@ -61,9 +61,10 @@ pub(super) async fn describe(
             Ok(configs) => (configs, None),
             Err(refusal) => (Vec::new(), Some(refusal)),
         };
+        let (error_code, error_message) = told(refusal);
         DescribeConfigsResult {
-            error_code: refusal.as_ref().map_or(ErrorCode::NONE, |each| each.code),
-            error_message: refusal.map(|each| each.message),
+            error_code,
+            error_message,
             resource_type: resource.resource_type,
             resource_name: resource.resource_name,
             configs,
@@ -278,7 +279,7 @@ pub(super) async fn alter(
         let (resource_type, resource_name) =
             (resource.resource_type, resource.resource_name.clone());
         let done = replace(&call.broker, resource, request.validate_only).await;
-        let (error_code, error_message) = told(done);
+        let (error_code, error_message) = told(done.err());
         responses.push(alter_configs::AlterConfigsResourceResponse {
             error_code,
             error_message,
@@ -318,7 +319,7 @@ pub(super) async fn alter_incrementally(
         let (resource_type, resource_name) =
             (resource.resource_type, resource.resource_name.clone());
         let done = edit(&call.broker, resource, request.validate_only).await;
-        let (error_code, error_message) = told(done);
+        let (error_code, error_message) = told(done.err());
         responses.push(incremental_alter_configs::AlterConfigsResourceResponse {
             error_code,
             error_message,
@@ -377,12 +378,5 @@ fn check_alterable(resource_type: i8, resource_name: &str) -> Result<(), Refusal
             ))
         }
         other => Err(no_such_type(other)),
-    }
-}
-
-fn told(done: Result<(), Refusal>) -> (ErrorCode, Option<String>) {
-    match done {
-        Ok(()) => (ErrorCode::NONE, None),
-        Err(refusal) => (refusal.code, Some(refusal.message)),
     }
 }

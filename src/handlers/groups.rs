@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 
-use super::refusal::Refusal;
+use super::refusal::{Refusal, told};
 use super::{Call, error, operations};
 use crate::broker::NODE_ID;
 use crate::coordinator::group::{
@@ -82,16 +82,11 @@ pub(super) async fn find_coordinator(
                 ..Coordinator::default()
             }
         }
-        KEY_TYPE_TRANSACTION => {
-            // Producers of every family take this code as final.
-            let refusal = ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
-            no_coordinator(key, refusal, "this server does not offer transactions")
+        KEY_TYPE_TRANSACTION => no_coordinator(key, Refusal::transactional()),
+        _ => {
+            let reason = "this server coordinates nothing of that key type";
+            no_coordinator(key, Refusal::new(ErrorCode::INVALID_REQUEST, reason))
         }
-        _ => no_coordinator(
-            key,
-            ErrorCode::INVALID_REQUEST,
-            "this server coordinates nothing of that key type",
-        ),
     };
     if call.version >= FIND_COORDINATOR_BATCHED_FROM {
         return FindCoordinatorResponse {
@@ -113,13 +108,13 @@ pub(super) async fn find_coordinator(
     }
 }
 
-fn no_coordinator(key: String, error_code: ErrorCode, reason: &str) -> Coordinator {
+fn no_coordinator(key: String, refusal: Refusal) -> Coordinator {
     Coordinator {
         key,
         node_id: -1,
         port: -1,
-        error_code,
-        error_message: Some(reason.to_owned()),
+        error_code: refusal.code,
+        error_message: Some(refusal.message),
         ..Coordinator::default()
     }
 }
@@ -356,13 +351,10 @@ fn described(group: GroupDescription) -> DescribedGroup {
 }
 
 fn not_found(group_id: String, version: i16) -> DescribedGroup {
-    let (error_code, error_message) = if version >= DESCRIBE_NOT_FOUND_FROM {
+    let (error_code, error_message) = told((version >= DESCRIBE_NOT_FOUND_FROM).then(|| {
         let code = ErrorCode::GROUP_ID_NOT_FOUND;
-        let refusal = Refusal::new(code, format!("group {group_id:?} does not exist"));
-        (code, Some(refusal.message))
-    } else {
-        (ErrorCode::NONE, None)
-    };
+        Refusal::new(code, format!("group {group_id:?} does not exist"))
+    }));
     DescribedGroup {
         error_code,
         error_message,

@@ -3,6 +3,7 @@
 //! A producer without a transactional id always gets a new id with epoch 0, whatever it had before, as in Kafka: such a
 //! producer raises its epoch by itself.
 
+use super::refusal::Refusal;
 use super::{Call, error};
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
@@ -18,8 +19,7 @@ pub(super) async fn handle(call: Call, request: InitProducerIdRequest) -> InitPr
             transactional_id,
             "refused a transactional producer: this server does not offer transactions"
         );
-        // Producers of every family take this code as final; others they retry for minutes.
-        return refuse(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
+        return refuse(Refusal::transactional().code);
     }
     match call.broker.catalog.next_producer_id().await {
         Ok(producer_id) => InitProducerIdResponse {

@@ -102,7 +102,7 @@ pub(super) async fn handle(call: Call, request: ProduceRequest) -> Answer<Produc
 /// What the request promises its sender, or why none of it can be taken.
 fn check_request(request: &ProduceRequest) -> Result<Acks, Refusal> {
     if request.transactional_id.is_some() {
-        return Err(transactional());
+        return Err(Refusal::transactional());
     }
     match request.acks {
         0 => Ok(Acks::None),
@@ -182,7 +182,7 @@ fn parse(records: Option<Bytes>, version: i16) -> Result<Vec<RecordBatch>, Refus
         return Err(invalid("control records are not for clients to write"));
     }
     if attributes.is_transactional() {
-        return Err(transactional());
+        return Err(Refusal::transactional());
     }
     if version < ZSTD_FROM && batch.compression() == Compression::Zstd {
         return Err(Refusal::new(
@@ -191,14 +191,6 @@ fn parse(records: Option<Bytes>, version: i16) -> Result<Vec<RecordBatch>, Refus
         ));
     }
     Ok(batches)
-}
-
-/// The code is the one that producers of every family take as final; others they retry for minutes.
-fn transactional() -> Refusal {
-    Refusal::new(
-        ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-        "this server does not offer transactions",
-    )
 }
 
 /// Whether the answer has to wait for the disk.

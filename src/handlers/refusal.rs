@@ -26,6 +26,23 @@ impl Refusal {
         }
         Refusal { code, message }
     }
+
+    /// Of everything that has to do with transactions. The code is the one that producers of every family take as final;
+    /// others they retry for minutes.
+    pub(super) fn transactional() -> Self {
+        Refusal::new(
+            ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+            "this server does not offer transactions",
+        )
+    }
+}
+
+/// Code and message of an answer; of one that refuses nothing, `NONE` and no message.
+pub(super) fn told(refused: Option<Refusal>) -> (ErrorCode, Option<String>) {
+    match refused {
+        Some(Refusal { code, message }) => (code, Some(message)),
+        None => (ErrorCode::NONE, None),
+    }
 }
 
 impl From<TopicError> for Refusal {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::refusal::Refusal;
+use super::refusal::{Refusal, told};
 use super::{Call, configs};
 use crate::broker::{Broker, NODE_ID, NewTopic, TopicError};
 use crate::config::TopicConfig;
@@ -215,10 +215,7 @@ async fn delete_one(broker: &Arc<Broker>, asked: DeleteTopicState) -> DeletableT
         }
         Err(refusal) => Err(refusal),
     };
-    if let Err(Refusal { code, message }) = deleted {
-        result.error_code = code;
-        result.error_message = Some(message);
-    }
+    (result.error_code, result.error_message) = told(deleted.err());
     result
 }
 
@@ -261,11 +258,11 @@ pub(super) async fn create_partitions(
         } else {
             continue;
         };
-        let refusal = done.err();
+        let (error_code, error_message) = told(done.err());
         results.push(CreatePartitionsTopicResult {
             name,
-            error_code: refusal.as_ref().map_or(ErrorCode::NONE, |each| each.code),
-            error_message: refusal.map(|each| each.message),
+            error_code,
+            error_message,
         });
     }
     CreatePartitionsResponse {
