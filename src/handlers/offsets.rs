@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Call, error};
 use crate::broker::Broker;
+use crate::catalog::CommittedOffset;
 use crate::coordinator::group::{CommitOffsets, GroupError, MemberIdentity, OffsetToCommit};
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::offset_commit::{
@@ -180,24 +181,9 @@ fn fetch_of_group(
             partitions: topic
                 .partition_indexes
                 .iter()
-                .map(|&partition_index| {
-                    match broker
-                        .groups
-                        .committed_offset(group_id, &topic.name, partition_index)
-                    {
-                        Some(committed) => OffsetFetchResponsePartitions {
-                            partition_index,
-                            committed_offset: committed.offset,
-                            committed_leader_epoch: committed.leader_epoch,
-                            metadata: Some(committed.metadata),
-                            ..OffsetFetchResponsePartitions::default()
-                        },
-                        None => OffsetFetchResponsePartitions {
-                            partition_index,
-                            committed_offset: -1,
-                            ..OffsetFetchResponsePartitions::default()
-                        },
-                    }
+                .map(|&index| {
+                    let groups = &broker.groups;
+                    fetched(index, groups.committed_offset(group_id, &topic.name, index))
                 })
                 .collect(),
             name: topic.name,
@@ -214,18 +200,32 @@ fn all_of_group(broker: &Broker, group_id: &str) -> Vec<OffsetFetchResponseTopic
             name,
             partitions: partitions
                 .into_iter()
-                .map(
-                    |(partition_index, committed)| OffsetFetchResponsePartitions {
-                        partition_index,
-                        committed_offset: committed.offset,
-                        committed_leader_epoch: committed.leader_epoch,
-                        metadata: Some(committed.metadata),
-                        ..OffsetFetchResponsePartitions::default()
-                    },
-                )
+                .map(|(index, committed)| fetched(index, Some(committed)))
                 .collect(),
         })
         .collect()
+}
+
+fn fetched(
+    partition_index: i32,
+    committed: Option<CommittedOffset>,
+) -> OffsetFetchResponsePartitions {
+    let response = OffsetFetchResponsePartitions {
+        partition_index,
+        ..OffsetFetchResponsePartitions::default()
+    };
+    match committed {
+        Some(committed) => OffsetFetchResponsePartitions {
+            committed_offset: committed.offset,
+            committed_leader_epoch: committed.leader_epoch,
+            metadata: Some(committed.metadata),
+            ..response
+        },
+        None => OffsetFetchResponsePartitions {
+            committed_offset: -1,
+            ..response
+        },
+    }
 }
 
 pub(super) async fn delete(call: Call, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
