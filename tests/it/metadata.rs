@@ -120,6 +120,25 @@ fn all_topics_or_none_are_asked_for_as_each_version_says_it() {
     }
 }
 
+/// librdkafka 2.16 reserves four bytes for the number of topics and leaves them all in its request for all of them. Kafka
+/// takes three of them for the fields that follow, and ignores what is then left over.
+#[test]
+fn bytes_after_the_end_of_a_request_are_ignored() {
+    let server = Server::start();
+    let mut client = server.connect();
+    create(&mut client, "listed", 1);
+    let header = b"\x00\x03\x00\x0d\x00\x00\x00\x2a\x00\x07rdkafka\x00";
+    let body = b"\x00\x00\x00\x00\x01\x00\x00";
+    let mut frame = Vec::from(((header.len() + body.len()) as i32).to_be_bytes());
+    frame.extend_from_slice(header);
+    frame.extend_from_slice(body);
+    client.send_raw(&frame).unwrap();
+    let (correlation_id, response) = client.receive::<MetadataRequest>(METADATA);
+    assert_eq!(correlation_id, 42);
+    assert_eq!(names(&response), ["listed"]);
+    assert!(!client.is_refused());
+}
+
 #[test]
 fn topics_are_created_when_both_sides_want_it() {
     let willing = Server::with(&["--default-partitions", "2"]);
