@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::error::CliError;
 use super::output::{OutputFormat, Table, print, print_json};
@@ -19,14 +19,17 @@ pub struct Config {
 enum Command {
     /// Print the settings in force and where each came from; takes the flags of the server
     Show(Box<Serve>),
-    /// Print a reference of all settings as Markdown
+    /// Print what each setting means and allows, as Markdown or JSON
     Reference,
 }
 
 pub fn run(args: Config, output: OutputFormat) -> Result<ExitCode, CliError> {
     match args.command {
         Command::Show(flags) => show(&serve::load_settings(&flags)?.effective, output)?,
-        Command::Reference => print(&reference())?,
+        Command::Reference => match output {
+            OutputFormat::Json => print_json(&reference_json())?,
+            OutputFormat::Text => print(&reference())?,
+        },
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -69,6 +72,20 @@ fn source(origin: &Origin) -> &'static str {
         Origin::Environment(_) => "env",
         Origin::Flag(_) => "flag",
     }
+}
+
+/// All settings, for programs.
+fn reference_json() -> Value {
+    let settings = settings().iter().map(|setting| {
+        json!({
+            "name": setting.name,
+            "group": setting.group.title(),
+            "default": (!setting.default.is_empty()).then_some(setting.default),
+            "allowed": setting.kind.allowed(),
+            "meaning": setting.help,
+        })
+    });
+    Value::Array(settings.collect())
 }
 
 /// All settings as Markdown, for the documentation.
@@ -116,5 +133,7 @@ mod tests {
                 setting.name
             );
         }
+        let names = reference_json().as_array().map(Vec::len);
+        assert_eq!(names, Some(settings().len()));
     }
 }

@@ -9,6 +9,7 @@ use super::client::{Client, Connect, check};
 use super::error::CliError;
 use super::output::{OutputFormat, Table, cell, counted, print, print_json};
 use super::position::{self, Position};
+use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::consumer_protocol::ConsumerProtocolAssignment;
 use crate::protocol::messages::delete_groups::DeleteGroupsRequest;
 use crate::protocol::messages::describe_groups::{DescribeGroupsRequest, DescribedGroup};
@@ -111,19 +112,29 @@ async fn list(client: &mut Client, output: OutputFormat) -> Result<(), CliError>
     table.print()
 }
 
-/// One committed partition of a group, with where its log stands.
+/// A partition that a group has committed or a member was given, with where its log stands.
 struct Committed {
     topic: String,
     partition: i32,
-    offset: i64,
+    /// `None` when nothing was committed yet.
+    offset: Option<i64>,
     log_end: Option<i64>,
     member: Option<String>,
 }
 
 impl Committed {
     fn lag(&self) -> Option<i64> {
-        self.log_end.map(|end| (end - self.offset).max(0))
+        let (end, offset) = self.log_end.zip(self.offset)?;
+        Some((end - offset).max(0))
     }
+}
+
+/// The lag of a group as a whole; `None` when none of its partitions has one.
+fn total_lag(committed: &[Committed]) -> Option<i64> {
+    committed
+        .iter()
+        .filter_map(Committed::lag)
+        .reduce(|sum, lag| sum + lag)
 }
 
 async fn describe(
@@ -160,13 +171,13 @@ async fn describe(
 }
 
 fn describe_text(group: &DescribedGroup, committed: &[Committed]) -> Result<(), CliError> {
-    let total: i64 = committed.iter().filter_map(Committed::lag).sum();
     print(&format!(
-        "{}  state {}, assignor {}, {}, lag {total}\n",
+        "{}  state {}, assignor {}, {}, lag {}\n",
         group.group_id,
         group.group_state,
         cell((!group.protocol_data.is_empty()).then_some(&group.protocol_data)),
         counted(group.members.len() as u64, "member", "members"),
+        cell(total_lag(committed)),
     ))?;
     let mut members = Table::new(["MEMBER", "INSTANCE", "CLIENT", "HOST", "ASSIGNED"]);
     for member in &group.members {
@@ -192,7 +203,7 @@ fn describe_text(group: &DescribedGroup, committed: &[Committed]) -> Result<(), 
         offsets.row([
             it.topic.clone(),
             it.partition.to_string(),
-            it.offset.to_string(),
+            cell(it.offset),
             cell(it.log_end),
             cell(it.lag()),
             cell(it.member.as_ref()),
@@ -236,7 +247,7 @@ fn describe_json(group: &DescribedGroup, committed: &[Committed]) -> Value {
         "assignor": group.protocol_data,
         "members": members,
         "offsets": offsets,
-        "lag": committed.iter().filter_map(Committed::lag).sum::<i64>(),
+        "lag": total_lag(committed),
     })
 }
 
@@ -269,7 +280,19 @@ async fn committed(
         })
         .collect();
     let mut all = Vec::new();
-    for (topic, offsets) in committed_offsets(client, &group.group_id).await? {
+    let offsets = committed_offsets(client, &group.group_id).await?;
+    let mut rows: BTreeMap<String, BTreeMap<i32, Option<i64>>> = BTreeMap::new();
+    for (topic, partition) in owners.keys() {
+        let of_topic = rows.entry(topic.clone()).or_default();
+        of_topic.insert(*partition, None);
+    }
+    for (topic, offsets) in offsets {
+        let offsets = offsets
+            .into_iter()
+            .map(|(partition, it)| (partition, Some(it)));
+        rows.entry(topic).or_default().extend(offsets);
+    }
+    for (topic, offsets) in rows {
         let partitions: Vec<i32> = offsets.keys().copied().collect();
         let ends: HashMap<i32, i64> = position::bounds(client, &topic, &partitions)
             .await
@@ -528,7 +551,10 @@ async fn commit(client: &mut Client, group: &str, moves: &[Move]) -> Result<(), 
     for topic in client.call(&request).await?.topics {
         for it in topic.partitions {
             let what = format!("offset of {}-{}", topic.name, it.partition_index);
-            check(&what, it.error_code, None)?;
+            // The code says that this client is no member, which is only asked of it when there are members.
+            let in_use = it.error_code == ErrorCode::UNKNOWN_MEMBER_ID;
+            let remedy = in_use.then_some("the group has members; stop them first");
+            check(&what, it.error_code, remedy)?;
         }
     }
     Ok(())

@@ -2,11 +2,14 @@
 
 use std::io::Write;
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde_json::{Value, json};
 
-use crate::support::Server;
 use crate::support::server::binary;
+use crate::support::{Server, until};
 
 /// Runs a subcommand against the server, with this on its standard input.
 fn streamline(server: &Server, arguments: &[&str], input: &str) -> Output {
@@ -363,4 +366,35 @@ fn a_pause_longer_than_the_server_keeps_idle_connections_loses_no_record() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
     assert_eq!(output.stdout, b"wrote 2 records to slow (1 partition)\n");
+}
+
+#[test]
+fn partitions_a_member_was_given_are_shown_before_their_first_commit() {
+    let server = Server::start();
+    text(&server, &["produce", "jobs"], "1\n2\n");
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", server.kafka_addr().to_string())
+        .set("group.id", "workers")
+        .set("enable.auto.commit", "false")
+        .create()
+        .unwrap();
+    consumer.subscribe(&["jobs"]).unwrap();
+    until("it is given the partition", || {
+        let _ = consumer.poll(Duration::from_millis(50));
+        consumer.assignment().unwrap().count() == 1
+    });
+    let group = &json(&server, &["groups", "describe", "workers"])["groups"][0];
+    assert_eq!(group["lag"], Value::Null);
+    let row = &group["offsets"][0];
+    assert_eq!(row["committed_offset"], Value::Null);
+    assert_eq!(
+        (&row["log_end_offset"], &row["lag"]),
+        (&json!(2), &json!(null))
+    );
+    assert_eq!(row["member_id"], group["members"][0]["member_id"]);
+
+    let reset = "groups reset-offsets workers -t jobs --to-latest --execute";
+    let reset: Vec<&str> = reset.split(' ').collect();
+    let refused = complaint(&server, &reset, 1, "");
+    assert!(refused.contains("stop them first"), "{refused}");
 }
