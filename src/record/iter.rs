@@ -18,12 +18,6 @@ pub struct RecordsSummary {
     pub max_timestamp: i64,
     /// The smallest timestamp of any record.
     pub min_timestamp: i64,
-    /// The offset of the first record that has the largest timestamp.
-    pub offset_of_max_timestamp: i64,
-    /// Bytes of the records once decompressed.
-    pub size_bytes: u64,
-    /// True when no record has a null key, as compaction needs it.
-    pub all_have_keys: bool,
 }
 
 /// Iterates over the records of a batch. After an error it ends.
@@ -96,22 +90,14 @@ fn validate<S: Source>(header: &BatchHeader, mut source: S) -> Result<RecordsSum
     let mut summary = RecordsSummary {
         max_timestamp: -1,
         min_timestamp: i64::MAX,
-        offset_of_max_timestamp: header.base_offset,
-        size_bytes: 0,
-        all_have_keys: true,
     };
     while let Some(record) = walk.step(&mut source, |_, _| ())? {
-        if record.timestamp_ms > summary.max_timestamp {
-            summary.max_timestamp = record.timestamp_ms;
-            summary.offset_of_max_timestamp = record.offset;
-        }
+        summary.max_timestamp = summary.max_timestamp.max(record.timestamp_ms);
         summary.min_timestamp = summary.min_timestamp.min(record.timestamp_ms);
-        summary.all_have_keys &= record.key.is_some();
     }
     if header.record_count == 0 {
         summary.min_timestamp = -1;
     }
-    summary.size_bytes = walk.size_bytes;
     Ok(summary)
 }
 
@@ -305,7 +291,6 @@ struct Walk {
     /// Records seen so far.
     index: usize,
     last_delta: i32,
-    size_bytes: u64,
 }
 
 impl Walk {
@@ -314,7 +299,6 @@ impl Walk {
             header,
             index: 0,
             last_delta: -1,
-            size_bytes: 0,
         }
     }
 
@@ -361,7 +345,6 @@ impl Walk {
             left: usize::try_from(length).map_err(|_| Stop::Broken("its length is negative"))?,
             source,
         };
-        self.size_bytes += (prefix + body.left) as u64;
 
         body.skip_byte()?; // Attributes: no bit of them means anything yet.
         let timestamp_delta = body.long()?;

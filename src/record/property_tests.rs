@@ -73,8 +73,8 @@ proptest! {
         let latest = records.iter().map(|record| record.timestamp_ms).max().unwrap();
         prop_assert_eq!(summary.max_timestamp, latest);
         prop_assert_eq!(batch.header().max_timestamp, latest);
-        let uncompressed = build(Compression::None, base_offset, &records).size_bytes();
-        prop_assert_eq!(summary.size_bytes as usize, uncompressed - BatchHeader::LEN);
+        let earliest = records.iter().map(|record| record.timestamp_ms).min().unwrap();
+        prop_assert_eq!(summary.min_timestamp, earliest);
 
         let recompressed = batch.recompress(other, DecompressLimit::default()).unwrap();
         prop_assert_eq!(read(&recompressed).unwrap(), records);
