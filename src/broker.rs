@@ -69,14 +69,21 @@ impl Broker {
             Ok((catalog, survey))
         })
         .await?;
-        let (overrides, specs) = survey.settle(&catalog, &config.topic_defaults).await?;
+        let (overrides, specs) = survey.topics(&config.topic_defaults)?;
         let storage = StorageOptions {
             producer_id_expiration_ms: config.producer_id_expiration_ms,
             opening,
             ..StorageOptions::new(&config.data_dir, config.durability)
         };
+        let clock_of_logs = Arc::clone(&clock);
+        let (topics, survey, largest_producer_id) = blocking(move || {
+            let topics = Topics::open(storage, specs, clock_of_logs, metrics)?;
+            let largest = survey.largest_adopted_producer_id(&topics)?;
+            Ok((topics, survey, largest))
+        })
+        .await?;
+        survey.settle(&catalog, largest_producer_id).await?;
         blocking(move || {
-            let topics = Topics::open(storage, specs, Arc::clone(&clock), metrics)?;
             let groups = Groups::open(
                 Arc::clone(&catalog),
                 Arc::clone(&topics) as Arc<dyn LogEnds>,

@@ -23,6 +23,15 @@ impl Home {
         self.dir.path().join(name)
     }
 
+    fn lose_catalog(&self) {
+        for file in std::fs::read_dir(self.dir.path()).unwrap() {
+            let path = file.unwrap().path();
+            if path.is_file() && path.display().to_string().contains(CATALOG_FILE) {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+    }
+
     async fn open(&self) -> Arc<Broker> {
         self.open_with(&[]).await
     }
@@ -164,12 +173,7 @@ async fn a_topic_found_in_the_data_directory_is_adopted() {
     append(&broker, "orphan");
     broker.topics.close().unwrap();
     drop(broker);
-    for file in std::fs::read_dir(home.dir.path()).unwrap() {
-        let path = file.unwrap().path();
-        if path.is_file() && path.display().to_string().contains(CATALOG_FILE) {
-            std::fs::remove_file(path).unwrap();
-        }
-    }
+    home.lose_catalog();
 
     let broker = home.open().await;
     let topic = broker.topics.get("orphan").unwrap();
@@ -320,4 +324,36 @@ async fn a_creation_that_could_not_be_taken_back_does_not_stand_in_the_way_of_th
     drop(broker);
     let topic = home.open().await.topics.get("orders").unwrap();
     assert_eq!((topic.id(), topic.partition_count()), (created.id(), 2));
+}
+
+#[tokio::test]
+async fn no_producer_gets_an_id_that_an_adopted_log_has_seen() {
+    let home = Home::new();
+    let broker = home.open().await;
+    broker.create_topic(new("orphan", 2)).await.unwrap();
+    let append_as = |broker: &Broker, partition, id| {
+        let mut batch = crate::record::BatchBuilder::new(crate::record::Compression::None);
+        batch = batch.producer(id, 0, 0);
+        batch.push(1_000_000, None, Some(b"value"), &[]);
+        let topic = broker.topics.get("orphan").unwrap();
+        let partition = topic.partition(partition).unwrap();
+        let options = AppendOptions { acks: Acks::Leader };
+        let appended = partition.append(vec![batch.build().unwrap()], options);
+        appended.unwrap()
+    };
+    // Such as Kafka gives out, which begins with 0 as well.
+    for (partition, id) in [(0, 0), (1, 2_500)] {
+        append_as(&broker, partition, id);
+    }
+    broker.topics.close().unwrap();
+    drop(broker);
+    home.lose_catalog();
+
+    for _ in 0..2 {
+        let broker = home.open().await;
+        let id = broker.catalog.next_producer_id().await.unwrap();
+        assert!(id > 2_500, "{id}");
+        let appended = append_as(&broker, 0, id);
+        assert!(!appended.duplicate);
+    }
 }

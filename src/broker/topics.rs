@@ -395,42 +395,68 @@ impl Survey {
         })
     }
 
-    /// Brings the catalog up to date. Returns what is set for each topic, and the topics to open.
-    pub(super) async fn settle(
-        self,
-        catalog: &Catalog,
+    /// What is set for each topic, and the topics to open.
+    pub(super) fn topics(
+        &self,
         defaults: &TopicConfig,
     ) -> Result<(Overrides, Vec<TopicSpec>), OpenError> {
-        for row in &self.adopted {
-            let (topic, partitions) = (&row.name, row.partitions);
-            warn!(
-                topic,
-                partitions,
-                "adopting a topic found in the data directory; its records are kept until its retention is set"
-            );
-            catalog.create_topic(row.clone()).await?;
-        }
-        for id in self.deleted {
-            catalog.forget_deleted_topic(id).await?;
-        }
         let mut overrides = Overrides::new();
         let mut specs = Vec::new();
-        for row in self.known.into_iter().chain(self.adopted) {
+        for row in self.known.iter().chain(&self.adopted) {
             let config = defaults
                 .apply(&row.configs)
                 .map_err(|error| OpenError::Config {
                     topic: row.name.clone(),
                     reason: error.to_string(),
                 })?;
-            overrides.insert(row.name.clone(), Arc::new(row.configs));
+            overrides.insert(row.name.clone(), Arc::new(row.configs.clone()));
             specs.push(TopicSpec {
-                name: row.name,
+                name: row.name.clone(),
                 id: row.id,
                 partitions: row.partitions,
                 config,
             });
         }
         Ok((overrides, specs))
+    }
+
+    /// The largest producer id in the logs that are adopted. Whoever gave it out began with 0, like this server, and a
+    /// new producer with an id of old would have its first records taken for retries. Blocks.
+    pub(super) fn largest_adopted_producer_id(
+        &self,
+        topics: &storage::Topics,
+    ) -> Result<Option<i64>, storage::Error> {
+        let mut largest = None;
+        for topic in self.adopted.iter().filter_map(|row| topics.get(&row.name)) {
+            for partition in topic.partitions().iter() {
+                largest = largest.max(partition.largest_producer_id()?);
+            }
+        }
+        Ok(largest)
+    }
+
+    /// Brings the catalog up to date, once the logs are open.
+    pub(super) async fn settle(
+        self,
+        catalog: &Catalog,
+        largest_producer_id: Option<i64>,
+    ) -> Result<(), OpenError> {
+        if let Some(id) = largest_producer_id {
+            catalog.skip_producer_ids(id).await?;
+        }
+        for row in self.adopted {
+            let (topic, partitions) = (&row.name, row.partitions);
+            warn!(
+                topic,
+                partitions,
+                "adopting a topic found in the data directory; its records are kept until its retention is set"
+            );
+            catalog.create_topic(row).await?;
+        }
+        for id in self.deleted {
+            catalog.forget_deleted_topic(id).await?;
+        }
+        Ok(())
     }
 }
 

@@ -158,6 +158,13 @@ impl Catalog {
         Ok(block.start)
     }
 
+    /// Sees to it that no id up to this one is handed out. For the start: ids that were claimed before are not given back.
+    pub async fn skip_producer_ids(&self, up_to: i64) -> Result<(), Error> {
+        self.writer
+            .write(move |db| producer_ids::skip(db, up_to), |()| {})
+            .await
+    }
+
     /// Stores a group's offsets, all or none, except those in topics that do not exist: their names are returned.
     pub fn commit_offsets(
         &self,

@@ -29,6 +29,18 @@ impl ClaimedIds {
     }
 }
 
+/// Ids that others gave out count up to here; a larger one was made up by a client, and nobody will get that far.
+const FOREIGN_ID_MAX: i64 = i64::MAX / 2;
+
+/// Moves the durable mark past an id that somebody else gave out.
+pub(super) fn skip(db: &Connection, id: i64) -> Result<(), Error> {
+    if id <= FOREIGN_ID_MAX {
+        db.prepare_cached("UPDATE producer_ids SET next_block = max(next_block, ?1)")?
+            .execute([id + 1])?;
+    }
+    Ok(())
+}
+
 /// Moves the durable mark past the next block and returns the block.
 pub(super) fn claim_block(db: &Connection) -> Result<Range<i64>, Error> {
     let start: i64 = db

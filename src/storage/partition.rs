@@ -366,6 +366,11 @@ impl Partition {
             .during("write", &path)
     }
 
+    /// The largest id of the producers whose retries would be recognised. May block.
+    pub fn largest_producer_id(&self) -> Result<Option<i64>, Error> {
+        Ok(self.producers(&mut self.writer.lock())?.largest_id())
+    }
+
     fn syncs_acks(&self) -> bool {
         self.environment.durability == Durability::Acks
     }

@@ -171,6 +171,11 @@ impl ProducerState {
         self.producers.is_empty()
     }
 
+    /// The largest id of any producer.
+    pub fn largest_id(&self) -> Option<i64> {
+        self.producers.keys().copied().max()
+    }
+
     /// Judges batches that are to be appended together, without taking them into account yet.
     ///
     /// Either all of them are new and in sequence, or all are duplicates; anything else is out of order.
