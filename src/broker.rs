@@ -73,6 +73,7 @@ impl Broker {
         let storage = StorageOptions {
             producer_id_expiration_ms: config.producer_id_expiration_ms,
             opening,
+            adopted: survey.adopted(),
             ..StorageOptions::new(&config.data_dir, config.durability)
         };
         let clock_of_logs = Arc::clone(&clock);

@@ -357,3 +357,52 @@ async fn no_producer_gets_an_id_that_an_adopted_log_has_seen() {
         assert!(!appended.duplicate);
     }
 }
+
+#[tokio::test]
+async fn an_adopted_log_that_compaction_left_gaps_in_is_kept_whole() {
+    let home = Home::new();
+    let broker = home.open().await;
+    let mut topic = new("orphan", 1);
+    topic.configs = BTreeMap::from([("segment.bytes".to_owned(), "256".to_owned())]);
+    broker.create_topic(topic).await.unwrap();
+    for _ in 0..20 {
+        append(&broker, "orphan");
+    }
+    broker.topics.close().unwrap();
+    drop(broker);
+    home.lose_catalog();
+    // Only the directories of topics are copied from Kafka, not the files that speak of all of them.
+    for file in std::fs::read_dir(home.dir.path()).unwrap() {
+        let path = file.unwrap().path();
+        if path.is_file() {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let logs = || {
+        let files = std::fs::read_dir(home.log_dir("orphan-0")).unwrap();
+        let mut logs: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        logs.retain(|path| path.extension().is_some_and(|it| it == "log"));
+        logs.sort();
+        logs
+    };
+    let before = logs();
+    assert!(before.len() > 5);
+    // The second segment without its last record.
+    let batches = std::fs::read(&before[1]).unwrap();
+    let count = 20usize.div_ceil(before.len());
+    let shorter = &batches[..batches.len() / count * (count - 1)];
+    std::fs::write(&before[1], shorter).unwrap();
+
+    let broker = home.open().await;
+    let partition = broker.topics.get("orphan").unwrap().partition(0).unwrap();
+    assert_eq!(partition.offsets().log_end, 20);
+    assert_eq!(logs(), before);
+    assert_eq!(std::fs::read(&before[1]).unwrap(), shorter);
+    drop(broker);
+    // Nor does a loss of power soon after change that.
+    std::fs::remove_file(home.log_dir(".streamline-boot")).unwrap();
+    let broker = home.open().await;
+    let partition = broker.topics.get("orphan").unwrap().partition(0).unwrap();
+    assert_eq!(partition.offsets().log_end, 20);
+    assert_eq!(logs(), before);
+}

@@ -395,6 +395,11 @@ impl Survey {
         })
     }
 
+    /// Names of the topics that are adopted.
+    pub(super) fn adopted(&self) -> HashSet<String> {
+        self.adopted.iter().map(|row| row.name.clone()).collect()
+    }
+
     /// What is set for each topic, and the topics to open.
     pub(super) fn topics(
         &self,

@@ -3,7 +3,7 @@
 mod opening;
 mod upkeep;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +33,8 @@ pub struct StorageOptions {
     pub fs: Fs,
     /// Told how far opening has come.
     pub opening: Arc<Opening>,
+    /// Topics whose logs somebody else wrote and nobody has opened here before.
+    pub adopted: HashSet<String>,
 }
 
 impl StorageOptions {
@@ -44,6 +46,7 @@ impl StorageOptions {
             producer_id_expiration_ms: 24 * 60 * 60 * 1000,
             fs: Fs::new(),
             opening: Arc::default(),
+            adopted: HashSet::new(),
         }
     }
 }

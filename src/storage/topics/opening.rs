@@ -38,6 +38,7 @@ impl Topics {
             producer_id_expiration_ms,
             fs,
             opening,
+            adopted,
         } = options;
         fs.create_dir_all(&data_dir).during("create", &data_dir)?;
         let last_run = LastRun::read(&fs, &data_dir)?;
@@ -70,7 +71,9 @@ impl Topics {
             last_run.same_boot,
             &last_run.recovery_points,
             &opening,
+            &adopted,
         )?;
+        topics.settle_adopted(&adopted)?;
         let collector = Arc::new(Arc::downgrade(&topics));
         topics.environment.metrics.register(collector);
         Ok(topics)
@@ -83,6 +86,7 @@ impl Topics {
         same_boot: bool,
         recovery_points: &Offsets,
         opening: &Opening,
+        adopted: &HashSet<String>,
     ) -> Result<(), Error> {
         let clock = &self.environment.clock;
         let started = clock.monotonic();
@@ -104,7 +108,8 @@ impl Topics {
             let info = &infos[topic];
             let before = Before {
                 clean,
-                same_boot,
+                // A log that others wrote may have gaps, of compaction for one: they are not what was lost with the power.
+                same_boot: same_boot || adopted.contains(&*info.name),
                 recovery_point: recovery_points
                     .get(&(info.name.to_string(), number))
                     .copied(),
@@ -142,6 +147,18 @@ impl Topics {
             "logs are open"
         );
         Ok(())
+    }
+
+    /// Brings logs that others wrote to the disk and notes that they are there, so that no later start takes what is odd
+    /// about them for the work of a lost power.
+    fn settle_adopted(&self, adopted: &HashSet<String>) -> Result<(), Error> {
+        if adopted.is_empty() {
+            return Ok(());
+        }
+        let topics = adopted.iter().filter_map(|name| self.get(name));
+        let partitions: Vec<_> = topics.flat_map(|it| it.partitions().to_vec()).collect();
+        in_parallel(partitions.len(), |place| partitions[place].flush())?;
+        self.write_recovery_points(&mut self.changes.lock())
     }
 
     /// Drops what checkpoints say of topics that are gone, lest a new topic of that name be taken for the old one.
