@@ -10,7 +10,7 @@ use super::Call;
 use super::refusal::{Refusal, told};
 use crate::broker::{Broker, ConfigEdit, ConfigOperation, NODE_ID, TopicError};
 use crate::config::{
-    ConfigType, Effective, Kind, Origin, TOPIC_CONFIGS, TopicConfig, TopicConfigDef,
+    ConfigType, Effective, Kind, Origin, TOPIC_CONFIGS, TopicConfig, TopicConfigDef, Value,
 };
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::create_topics::CreatableTopicConfigs;
@@ -153,7 +153,7 @@ fn sources(
 fn server_sources(setting: &Effective, name: &str) -> Vec<DescribeConfigsSynonym> {
     let source = |value: &str, source| DescribeConfigsSynonym {
         name: name.to_owned(),
-        value: Some(value.to_owned()),
+        value: Some(kafka_value(setting.setting.kind, value).to_owned()),
         source,
     };
     match setting.origin {
@@ -184,7 +184,7 @@ fn describe_broker(
             let name = kafka_name(setting);
             let sources = server_sources(setting, &name);
             DescribeConfigsResourceResult {
-                value: Some(setting.value.clone()),
+                value: sources[0].value.clone(),
                 read_only: true,
                 config_source: sources[0].source,
                 is_sensitive: false,
@@ -204,6 +204,15 @@ fn kafka_name(setting: &Effective) -> String {
     match setting.setting.kafka_name {
         Some(name) => name.to_owned(),
         None => setting.setting.name.replace('_', "."),
+    }
+}
+
+/// A value as clients read one of its type. A boolean of Kafka's is nothing but `true` or `false`.
+fn kafka_value(kind: Kind, value: &str) -> &str {
+    match kind.parse(value) {
+        Some(Value::Switch(true)) => "true",
+        Some(Value::Switch(false)) => "false",
+        _ => value,
     }
 }
 

@@ -27,6 +27,8 @@ const OF_TOPIC: i8 = 1;
 const OF_SERVER: i8 = 4;
 const DEFAULT: i8 = 5;
 
+const BOOLEAN: i8 = 1;
+
 fn describe(
     client: &mut Client,
     version: i16,
@@ -134,7 +136,7 @@ fn every_version_describes_a_topic_with_sources_types_and_documentation() {
 
 #[test]
 fn the_servers_own_settings_are_shown_read_only() {
-    let server = Server::with(&["--default-partitions", "3"]);
+    let server = Server::with(&["--default-partitions", "3", "--metrics", "off"]);
     let mut client = server.connect();
     let shown = describe(&mut client, 4, BROKER, "1", None);
     assert_eq!(shown.error_code, ErrorCode::NONE);
@@ -147,6 +149,16 @@ fn the_servers_own_settings_are_shown_read_only() {
         (Some("3"), OF_SERVER)
     );
     assert_eq!(of("log.segment.bytes").config_source, DEFAULT);
+    // Whoever reads a boolean of Kafka's takes anything but `true` for false.
+    let creates = of("auto.create.topics.enable");
+    assert_eq!(
+        (creates.value.as_deref(), creates.config_type),
+        (Some("true"), BOOLEAN)
+    );
+    let metrics = of("metrics");
+    assert_eq!(metrics.value.as_deref(), Some("false"));
+    let synonyms = metrics.synonyms.iter().map(|each| each.value.as_deref());
+    assert!(synonyms.eq([Some("false"), Some("true")]));
     assert!(
         describe(&mut client, 4, BROKER, "", None)
             .configs
