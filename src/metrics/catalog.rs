@@ -246,6 +246,8 @@ label_values! {
         Timeout = "timeout",
         /// The client did not take a response in time.
         ResponseNotTaken = "response_not_taken",
+        /// The memory for requests was used up, and this client's had been arriving for long.
+        RequestMemory = "request_memory",
         /// The memory for responses that wait was used up, and this client's were among the largest.
         ResponseMemory = "response_memory",
     }

@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 
 use super::connections::Connections;
 use super::http::Health;
+use super::memory::RequestMemory;
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::storage::Topics;
@@ -22,13 +23,14 @@ pub struct Background {
 impl Background {
     pub fn start(
         connections: Arc<Connections>,
+        requests: RequestMemory,
         broker: Arc<Broker>,
         health: Arc<Health>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let mut tasks = JoinSet::new();
         tasks.spawn(health.beat_forever());
-        tasks.spawn(sweep(connections, clock));
+        tasks.spawn(sweep(connections, requests, clock));
         tasks.spawn(Arc::clone(&broker.groups).run());
         let retention = Duration::from_millis(broker.config.log_retention_check_interval_ms);
         let now = Arc::clone(&broker.clock);
@@ -45,12 +47,19 @@ impl Background {
 }
 
 /// Closes connections whose time is up.
-async fn sweep(connections: Arc<Connections>, clock: Arc<dyn Clock>) {
+async fn sweep(connections: Arc<Connections>, requests: RequestMemory, clock: Arc<dyn Clock>) {
     let mut interval = tokio::time::interval(connections.sweep_interval());
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut awaited = false;
     loop {
         interval.tick().await;
-        connections.sweep(clock.monotonic());
+        let now = clock.monotonic();
+        connections.sweep(now);
+        let awaited_before = std::mem::replace(&mut awaited, requests.is_awaited());
+        // Once is no shortage.
+        if awaited && awaited_before {
+            connections.make_room_for_requests(requests.budget_bytes() / 4, now);
+        }
     }
 }
 

@@ -14,6 +14,7 @@
 //! - A client that vanishes does not cancel its requests at once: they get a short while to finish, since half of a
 //!   change is worse than an unheard answer.
 
+mod ended;
 mod in_flight;
 
 use std::cell::RefCell;
@@ -35,6 +36,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+use ended::Ended;
 use in_flight::{Finished, InFlight, Outcome, Parked, Work};
 
 use super::connections::{Activity, Ending, Place};
@@ -105,41 +107,16 @@ impl Shared {
         &self.refusals
     }
 
+    pub fn request_memory(&self) -> &RequestMemory {
+        &self.memory
+    }
+
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.counting.metrics
     }
 
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.counting.clock
-    }
-}
-
-/// How a connection ended.
-#[derive(Debug)]
-pub enum Ended {
-    /// The client closed it.
-    ByClient,
-    /// It was told to end.
-    Told(Ending),
-    /// What the client sent was refused; already logged.
-    Refused,
-    /// The socket, or a file that was to be sent, failed.
-    Failed(io::Error),
-}
-
-impl fmt::Display for Ended {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Ended::ByClient => f.write_str("closed by the client"),
-            Ended::Told(Ending::Idle) => f.write_str("idle for too long"),
-            Ended::Told(Ending::ReadTimeout) => f.write_str("the rest of a request did not come"),
-            Ended::Told(Ending::WriteTimeout | Ending::ResponseMemory) => {
-                f.write_str("responses were not taken")
-            }
-            Ended::Told(Ending::Drain | Ending::Abort) => f.write_str("the server stops"),
-            Ended::Refused => f.write_str("refused"),
-            Ended::Failed(error) => write!(f, "failed: {error}"),
-        }
     }
 }
 
@@ -162,6 +139,8 @@ pub struct Connection {
     parked_bytes: Arc<AtomicUsize>,
     /// Bytes of waiting responses that the rest of the server knows of.
     held_bytes: usize,
+    /// What the rest of the server knows of a request that has arrived in part: what it holds, and since when.
+    arriving: Option<(usize, Duration)>,
     /// When bytes were last read.
     received_at: Duration,
     /// When the clock was first read in this turn.
@@ -202,6 +181,7 @@ impl Connection {
             outgoing: Outgoing::default(),
             parked_bytes: Arc::default(),
             held_bytes: 0,
+            arriving: None,
             received_at: now,
             turn_began: None,
             now,
@@ -237,6 +217,15 @@ impl Connection {
                     self.waiting_bytes()
                 );
                 self.refuse(RequestRejection::ResponseMemory, &what);
+                return Some(Ended::Told(ending));
+            }
+            Ending::RequestMemory => {
+                let what = format!(
+                    "part of a request arrived, {} bytes are kept for it, and others wait because \
+                     queued_max_request_bytes is used up",
+                    self.share.bytes()
+                );
+                self.refuse(RequestRejection::RequestMemory, &what);
                 return Some(Ended::Told(ending));
             }
             Ending::Idle | Ending::Abort => return Some(Ended::Told(ending)),
@@ -481,6 +470,9 @@ impl Connection {
     fn start(&mut self, frame: Bytes, cx: &mut Context<'_>) {
         let request = RequestGuard::new(&self.counting, &frame, self.received_at);
         let share = std::mem::take(&mut self.share);
+        if self.arriving.take().is_some() {
+            self.place.entry.set_arriving(0, self.now);
+        }
         self.in_flight_bytes += share.bytes();
         let mut body = frame;
         let work = match decode_request_header(&mut body) {
@@ -538,8 +530,27 @@ impl Connection {
         farewell.as_mut().poll(cx).is_ready()
     }
 
+    /// Notes what a request that has arrived in part holds, for as long as its client is to send more of it.
+    fn note_arriving(&mut self) {
+        let bytes = match self.awaited_share {
+            None => self.share.bytes(),
+            Some(_) => 0,
+        };
+        let (noted, since) = self.arriving.unwrap_or_default();
+        if bytes != noted {
+            if self.turn_began.is_none() {
+                self.read_clock();
+            }
+            // Time in which the client could do nothing is not held against it.
+            let since = if noted > 0 { since } else { self.now };
+            self.arriving = Some((bytes, since));
+            self.place.entry.set_arriving(bytes, since);
+        }
+    }
+
     /// Notes what the connection waits for, for the time-outs.
     fn note_activity(&mut self) {
+        self.note_arriving();
         let waiting = self.waiting_bytes();
         let all_taken = waiting == 0 && self.held_bytes > 0;
         if all_taken || waiting.abs_diff(self.held_bytes) >= WAITING_BYTES_STEP {

@@ -10,6 +10,9 @@
 //! (`connection.rs`); for all together there is one budget. Above half of it, connections with such left-overs are given
 //! no further work. When it is used up, those that hold the most are told to end, as many as make room again. A client
 //! that reads its responses has nothing waiting, so it is neither held up nor chosen.
+//!
+//! Likewise with requests that arrive in part ([`Connections::make_room_for_requests`]): whoever sends the first hundredth
+//! of many and leaves it at that must not keep all others from sending theirs.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -38,6 +41,9 @@ pub enum Activity {
     Working,
 }
 
+/// How long a request may take to arrive while others wait for the memory that it holds.
+const ARRIVAL_MAX: Duration = Duration::from_secs(5);
+
 /// Why a connection is told to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
@@ -49,6 +55,8 @@ pub enum Ending {
     WriteTimeout,
     /// The responses that the client does not take are among the largest, and there is no memory for more.
     ResponseMemory,
+    /// The request that arrives is among the largest, has been at it for long, and others wait for memory.
+    RequestMemory,
     /// The server stops: finish what is in flight, take no more.
     Drain,
     /// The server stops: end at once.
@@ -56,11 +64,12 @@ pub enum Ending {
 }
 
 impl Ending {
-    const ALL: [Ending; 6] = [
+    const ALL: [Ending; 7] = [
         Ending::Idle,
         Ending::ReadTimeout,
         Ending::WriteTimeout,
         Ending::ResponseMemory,
+        Ending::RequestMemory,
         Ending::Drain,
         Ending::Abort,
     ];
@@ -83,6 +92,10 @@ pub struct Entry {
     ending: AtomicU8,
     /// Bytes of responses that wait in memory for the client.
     held_bytes: AtomicUsize,
+    /// The share of the memory for requests that one which has arrived in part holds, while its client is to send more.
+    arriving_bytes: AtomicUsize,
+    /// Milliseconds of the monotonic clock since when it does.
+    arriving_since: AtomicU64,
     waker: AtomicWaker,
 }
 
@@ -97,6 +110,13 @@ impl Entry {
         };
         let since = ((now.as_millis() as u64) << 2) | bits;
         self.since.store(since, Ordering::Relaxed);
+    }
+
+    /// Notes that part of a request has arrived, is being waited for since then, and holds so much memory.
+    pub fn set_arriving(&self, bytes: usize, since: Duration) {
+        let since = since.as_millis() as u64;
+        self.arriving_since.store(since, Ordering::Relaxed);
+        self.arriving_bytes.store(bytes, Ordering::Relaxed);
     }
 
     fn activity(&self) -> (Activity, Duration) {
@@ -287,6 +307,30 @@ impl Connections {
         }
     }
 
+    /// Tells those to end whose requests have been arriving for too long and hold the most, until `bytes` are free.
+    /// Called while others wait for them.
+    pub fn make_room_for_requests(&self, bytes: usize, now: Duration) {
+        let open = self.open.lock();
+        let mut slow: Vec<(usize, &Arc<Entry>)> = open
+            .entries
+            .values()
+            .filter(|entry| {
+                let since = Duration::from_millis(entry.arriving_since.load(Ordering::Relaxed));
+                now.saturating_sub(since) >= ARRIVAL_MAX
+            })
+            .map(|entry| (entry.arriving_bytes.load(Ordering::Relaxed), entry))
+            .filter(|(bytes, _)| *bytes > 0)
+            .collect();
+        slow.sort_unstable_by_key(|(bytes, _)| *bytes);
+        let mut freed = 0;
+        while freed < bytes
+            && let Some((holds, entry)) = slow.pop()
+        {
+            entry.end(Ending::RequestMemory);
+            freed += holds;
+        }
+    }
+
     /// How often [`Connections::sweep`] is worth its while: small against the shortest patience.
     pub fn sweep_interval(&self) -> Duration {
         let Patience { idle, read, write } = self.patience;
@@ -471,6 +515,34 @@ mod tests {
         drop(places);
         assert_eq!(connections.held_bytes(), 0);
         assert!(!enter().is_memory_short());
+    }
+
+    #[test]
+    fn requests_that_do_not_arrive_make_room_for_others_the_largest_first() {
+        let metrics = Metrics::new(true);
+        let connections = connections(10, 10);
+        let enter = || {
+            let entered = connections.enter(address(1), Duration::ZERO, &metrics);
+            entered.expect("a place")
+        };
+        let places: Vec<Place> = (0..5).map(|_| enter()).collect();
+        let begun = [0, 0, 0, 1].map(Duration::from_secs);
+        for ((place, bytes), since) in places.iter().zip([30, 50, 20, 100]).zip(begun) {
+            place.entry.set_arriving(bytes, since);
+        }
+        let told = || -> Vec<bool> {
+            let endings = places.iter().map(|place| place.entry.ending());
+            endings
+                .map(|it| it == Some(Ending::RequestMemory))
+                .collect()
+        };
+        connections.make_room_for_requests(60, ARRIVAL_MAX - Duration::from_millis(1));
+        assert_eq!(told(), [false; 5]);
+        connections.make_room_for_requests(60, ARRIVAL_MAX);
+        assert_eq!(told(), [true, true, false, false, false]);
+        places[2].entry.set_arriving(0, Duration::ZERO);
+        connections.make_room_for_requests(60, ARRIVAL_MAX * 2);
+        assert_eq!(told(), [true, true, false, true, false]);
     }
 
     #[tokio::test]

@@ -3,9 +3,11 @@
 //! Every request holds a share of one budget from before its bytes are kept until its handler is done. When the budget
 //! is used up, connections wait with their bytes in the socket, and TCP slows the clients down. One connection at a
 //! time may go beyond the budget, or connections that each hold half a request would wait for each other for ever; so
-//! memory is bounded by the budget and one request more.
+//! memory is bounded by the budget and one request more. Whether a client sends its other half at all is not known here:
+//! while somebody waits, `connections.rs` ends those that take too long.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -18,6 +20,24 @@ pub struct RequestMemory {
     budget: Arc<Semaphore>,
     budget_pieces: usize,
     overdraft: Arc<Semaphore>,
+    /// How many wait for a share.
+    waiting: Arc<AtomicUsize>,
+}
+
+/// Somebody who waits for a share, for as long as this lives.
+struct Waiting(Arc<AtomicUsize>);
+
+impl Waiting {
+    fn among(all: &Arc<AtomicUsize>) -> Self {
+        all.fetch_add(1, Ordering::Relaxed);
+        Waiting(Arc::clone(all))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A share of the budget; given back when dropped.
@@ -65,7 +85,18 @@ impl RequestMemory {
             budget: Arc::new(Semaphore::new(budget_pieces)),
             budget_pieces,
             overdraft: Arc::new(Semaphore::new(1)),
+            waiting: Arc::default(),
         }
+    }
+
+    /// The whole budget.
+    pub fn budget_bytes(&self) -> usize {
+        self.budget_pieces * PIECE_BYTES
+    }
+
+    /// Whether somebody waits for a share.
+    pub fn is_awaited(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 
     /// A share of `bytes` more for whoever holds `held`, if it can be had at once.
@@ -86,6 +117,7 @@ impl RequestMemory {
 
     /// A share of `bytes`, as soon as it can be had within the budget or beyond it.
     pub async fn take(self, bytes: usize) -> Share {
+        let _waiting = Waiting::among(&self.waiting);
         let overdraft = Arc::clone(&self.overdraft).acquire_owned();
         let (counted, overdraft) = match self.pieces(bytes) {
             Some(pieces) => tokio::select! {
@@ -147,9 +179,11 @@ mod tests {
         );
         let mut second = Box::pin(memory.clone().take(5 * KIB));
         assert!((&mut second).now_or_never().is_none());
+        assert!(memory.is_awaited());
         first.merge(Share::default());
         drop(first);
         assert!((&mut second).now_or_never().is_some());
+        assert!(!memory.is_awaited());
         drop(all);
     }
 

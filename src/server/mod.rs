@@ -160,6 +160,7 @@ impl Server {
             })
         };
         let shared = Shared::new(&config, dispatch, metrics.metrics(), Arc::clone(&clock));
+        let requests = shared.request_memory().clone();
         let (stop_accepting, stopping) = watch::channel(false);
         let accepting = tokio::spawn(listener::accept_until(
             listener,
@@ -171,6 +172,7 @@ impl Server {
         health.watch_listener(move || listener_state.check());
         let background = Background::start(
             Arc::clone(&connections),
+            requests,
             Arc::clone(&broker),
             Arc::clone(&health),
             Arc::clone(&clock),

@@ -225,6 +225,31 @@ fn half_requests_that_trickle_in_time_out() {
 }
 
 #[test]
+fn requests_that_never_arrive_whole_do_not_keep_others_from_theirs() {
+    let server = Server::with(&["--queued-max-request-bytes", "33554432"]);
+    let mut slow: Vec<Client> = (0..8).map(|_| server.connect()).collect();
+    let begin = frame(ProduceRequest::KEY as i16, 9, &[0; 1_500_000]);
+    for each in &mut slow {
+        let claimed = (100_i32 << 20).to_be_bytes();
+        each.send_raw(&claimed).unwrap();
+        each.send_raw(&begin[4..]).unwrap();
+    }
+    let rejected = [("reason", "request_memory")];
+    until("some of them are ended", || {
+        // Each keeps a little coming, so that it does not time out.
+        for each in &mut slow {
+            let _ = each.send_raw(&[0; 8_192]);
+        }
+        server
+            .metrics()
+            .value("streamline_requests_rejected_total", &rejected)
+            >= Some(1.0)
+    });
+    lives_on(&server);
+    assert!(server.log().contains("queued_max_request_bytes"));
+}
+
+#[test]
 fn a_client_that_reads_nothing_holds_up_only_itself() {
     let server = Server::with(&["--response-write-timeout-ms", "300"]);
     let mut client = server.connect();

@@ -1,0 +1,37 @@
+//! How a connection ended.
+
+use std::fmt;
+use std::io;
+
+use super::super::connections::Ending;
+
+/// How a connection ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// The client closed it.
+    ByClient,
+    /// It was told to end.
+    Told(Ending),
+    /// What the client sent was refused; already logged.
+    Refused,
+    /// The socket, or a file that was to be sent, failed.
+    Failed(io::Error),
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ended::ByClient => f.write_str("closed by the client"),
+            Ended::Told(Ending::Idle) => f.write_str("idle for too long"),
+            Ended::Told(Ending::ReadTimeout | Ending::RequestMemory) => {
+                f.write_str("the rest of a request did not come")
+            }
+            Ended::Told(Ending::WriteTimeout | Ending::ResponseMemory) => {
+                f.write_str("responses were not taken")
+            }
+            Ended::Told(Ending::Drain | Ending::Abort) => f.write_str("the server stops"),
+            Ended::Refused => f.write_str("refused"),
+            Ended::Failed(error) => write!(f, "failed: {error}"),
+        }
+    }
+}
