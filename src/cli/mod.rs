@@ -45,11 +45,14 @@ Examples:
 Every setting can stand in the file (listen_addr = \":9092\"), in the environment (STREAMLINE_LISTEN_ADDR) or be a flag
 (--listen-addr); the later of these wins.";
 
+/// The release, and what it was built from.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("BUILT_COMMIT"), ")");
+
 /// A Kafka-compatible streaming server with metrics, health and dashboards built in
 #[derive(Parser)]
 #[command(
     name = "streamline",
-    version,
+    version = VERSION,
     after_help = EXAMPLES
 )]
 struct Cli {
@@ -175,6 +178,12 @@ mod tests {
             let parsed = parse(example.split(' ').map(OsString::from));
             assert!(parsed.is_ok(), "{example}: {}", parsed.err().unwrap());
         }
+    }
+
+    #[test]
+    fn the_version_names_the_commit() {
+        let said = command().render_version();
+        assert!(said.contains(env!("BUILT_COMMIT")), "{said}");
     }
 
     #[test]
