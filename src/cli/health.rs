@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use super::error::CliError;
 use super::output::{OutputFormat, print, print_json};
 use super::serve;
 use crate::config::{Layers, ListenAddr, Origin, load};
-use crate::server::RunFile;
+use crate::server::{DataDir, RunFile};
 
 /// Nothing that an endpoint of health answers is longer.
 const RESPONSE_BYTES_MAX: u64 = 1 << 20;
@@ -23,7 +23,8 @@ const RESPONSE_BYTES_MAX: u64 = 1 << 20;
   streamline health --ready --url http://streamline.example:9094
   streamline health --data-dir /var/lib/streamline --output json
 
-Without --url the server asked is the one of the data directory, or the one that http_addr names.")]
+Without --url the server asked is the one of the data directory, or the one that http_addr names. With --data-dir, no
+other than the one of that directory is believed.")]
 pub struct Health {
     /// Ask whether the process should be left alone
     #[arg(long, conflicts_with = "ready")]
@@ -56,9 +57,17 @@ pub fn run(args: Health, format: OutputFormat) -> Result<ExitCode, CliError> {
         (_, true) => "/health/ready",
         _ => "/health",
     };
-    let authority = args.authority()?;
+    let Target {
+        authority,
+        owner_of,
+    } = args.target()?;
     let url = format!("http://{authority}{path}");
-    let asked = ask(&authority, path, Duration::from_millis(args.timeout_ms));
+    let patience = Duration::from_millis(args.timeout_ms);
+    let asked = match &owner_of {
+        Some(dir) => check_owner(&authority, dir, patience),
+        None => Ok(()),
+    };
+    let asked = asked.and_then(|()| ask(&authority, path, patience));
     let (status, body) = match asked {
         Ok((status, body)) => (Some(status), body),
         Err(error) => (None, error.to_string()),
@@ -80,9 +89,25 @@ pub fn run(args: Health, format: OutputFormat) -> Result<ExitCode, CliError> {
     Ok(ExitCode::from(u8::from(!healthy)))
 }
 
+/// Whom to ask.
+struct Target {
+    /// Host and port.
+    authority: String,
+    /// The data directory whose server has to be the one that answers.
+    owner_of: Option<PathBuf>,
+}
+
+impl From<String> for Target {
+    fn from(authority: String) -> Self {
+        Target {
+            authority,
+            owner_of: None,
+        }
+    }
+}
+
 impl Health {
-    /// Host and port to ask.
-    fn authority(&self) -> Result<String, CliError> {
+    fn target(&self) -> Result<Target, CliError> {
         if let Some(url) = &self.url {
             let rest = url.strip_prefix("http://").unwrap_or(url);
             let authority = rest.trim_end_matches('/');
@@ -91,7 +116,7 @@ impl Health {
                     "--url {url:?} is not allowed; allowed: http://host:port"
                 )));
             }
-            return Ok(authority.to_string());
+            return Ok(authority.to_string().into());
         }
         let mut flags = Vec::new();
         if let Some(dir) = &self.data_dir {
@@ -110,18 +135,36 @@ impl Health {
             .any(|each| each.setting.name == "http_addr" && each.origin == Origin::Default);
         if is_default || http_addr.port == 0 {
             match RunFile::read(&loaded.config.data_dir) {
-                Ok(run_file) => return Ok(reachable(run_file.http_addr).to_string()),
+                Ok(run_file) => return Ok(reachable(run_file.http_addr).to_string().into()),
                 Err(error) if http_addr.port == 0 => {
                     return Err(CliError::Usage(error.to_string()));
                 }
                 Err(_) => {}
             }
         }
-        Ok(match http_addr {
-            ListenAddr { host: None, port } => format!("127.0.0.1:{port}"),
-            named => named.to_string(),
+        Ok(Target {
+            authority: match http_addr {
+                ListenAddr { host: None, port } => format!("127.0.0.1:{port}"),
+                named => named.to_string(),
+            },
+            owner_of: self.data_dir.clone(),
         })
     }
+}
+
+/// Refuses the word of a server that is not the one of this data directory. A server that still recovers has no run.json
+/// yet, but has taken its directory.
+fn check_owner(authority: &str, data_dir: &Path, patience: Duration) -> io::Result<()> {
+    let (_, info) = ask(authority, "/info", patience)?;
+    let info: Value = serde_json::from_str(&info).unwrap_or_default();
+    let holder = DataDir::last_holder(data_dir);
+    if holder.is_none() || info["pid"].as_u64() != holder.map(u64::from) {
+        let dir = data_dir.display();
+        return Err(io::Error::other(format!(
+            "no server runs on {dir}; the one at {authority} has another data directory"
+        )));
+    }
+    Ok(())
 }
 
 /// An address to connect to for one that is listened on.

@@ -72,6 +72,12 @@ impl DataDir {
         Ok(DataDir { path, _lock: lock })
     }
 
+    /// The process that took the directory last, whether it still runs or not.
+    pub fn last_holder(path: &Path) -> Option<u32> {
+        let holder = std::fs::read_to_string(path.join(LOCK_FILE)).ok()?;
+        holder.trim().parse().ok()
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -85,7 +91,9 @@ mod tests {
     fn a_directory_is_made_and_taken_once() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("a/b");
+        assert_eq!(DataDir::last_holder(&path), None);
         let taken = DataDir::take(&path).unwrap();
+        assert_eq!(DataDir::last_holder(&path), Some(std::process::id()));
         let error = DataDir::take(&path).unwrap_err();
         let pid = std::process::id();
         assert!(

@@ -398,3 +398,25 @@ fn partitions_a_member_was_given_are_shown_before_their_first_commit() {
     let refused = complaint(&server, &reset, 1, "");
     assert!(refused.contains("stop them first"), "{refused}");
 }
+
+#[test]
+fn health_of_a_data_directory_is_not_told_by_the_server_of_another() {
+    let server = Server::start();
+    let health = |data_dir: &std::path::Path| {
+        let output = binary()
+            .env("STREAMLINE_HTTP_ADDR", server.http_addr().to_string())
+            .args(["health", "--data-dir"])
+            .arg(data_dir)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), said)
+    };
+    let (code, said) = health(server.scratch());
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("no server runs on"), "{said}");
+    assert_eq!(health(&server.data_dir()).0, Some(0));
+    // As while it recovers.
+    std::fs::remove_file(server.data_dir().join("run.json")).unwrap();
+    assert_eq!(health(&server.data_dir()).0, Some(0));
+}
