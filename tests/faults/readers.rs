@@ -1,6 +1,5 @@
 //! Consumers that ask and do not read.
 
-use socket2::{Domain, Socket, Type};
 use streamline::protocol::kafka::encode_request;
 
 use crate::kafka::{FETCH, batch, create, fetch_request, produce};
@@ -10,14 +9,6 @@ use crate::support::{Client, Server, until};
 const CONSUMERS: usize = 40;
 const BATCHES: usize = 64;
 const VALUE_BYTES: usize = 128 << 10;
-
-/// A client whose system takes next to nothing of what it does not read.
-fn narrow(server: &Server) -> Client {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    socket.connect(&server.kafka_addr().into()).unwrap();
-    Client::over(socket.into())
-}
 
 #[test]
 fn consumers_that_stop_reading_are_disconnected_and_hold_up_nobody() {
@@ -38,7 +29,7 @@ fn consumers_that_stop_reading_are_disconnected_and_hold_up_nobody() {
     let before_kib = server.resident_kib();
     let request = fetch_request(&topic, &[(0, 0)]);
     let frame = encode_request(1, FETCH, None, &request).unwrap();
-    let mut stopped: Vec<Client> = (0..CONSUMERS).map(|_| narrow(&server)).collect();
+    let mut stopped: Vec<Client> = (0..CONSUMERS).map(|_| server.connect_narrow()).collect();
     for client in &mut stopped {
         // Each asks for 160 MiB.
         client.send_raw(&frame.repeat(20)).unwrap();

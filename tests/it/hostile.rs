@@ -5,8 +5,6 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::Instant;
 
-use socket2::{Domain, Socket, Type};
-
 use crate::kafka::{creatable, create, fetch_request, now_ms, produce_request, size_of};
 use crate::support::{Client, PATIENCE, Server, pause, until};
 use streamline::protocol::kafka::{ApiKey, ErrorCode, Request, Wire, encode_request};
@@ -276,14 +274,6 @@ fn a_client_that_reads_nothing_holds_up_only_itself() {
     assert!(grown_kib < 32 * 1024, "grew by {grown_kib} KiB");
 }
 
-/// A client whose system takes next to nothing of what it does not read.
-fn narrow(server: &Server) -> Client {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    socket.connect(&server.kafka_addr().into()).unwrap();
-    Client::over(socket.into())
-}
-
 #[test]
 fn many_clients_that_read_nothing_share_one_budget_of_memory() {
     const BUDGET: f64 = (1 << 20) as f64;
@@ -299,7 +289,7 @@ fn many_clients_that_read_nothing_share_one_budget_of_memory() {
     let response = reading.call(1, &request);
     let before_kib = server.resident_kib();
     let frame = encode_request(1, 1, None, &request).unwrap();
-    let mut slow: Vec<Client> = (0..48).map(|_| narrow(&server)).collect();
+    let mut slow: Vec<Client> = (0..48).map(|_| server.connect_narrow()).collect();
     for each in &mut slow {
         // It may be disconnected before it has said all this.
         let _ = each.send_raw(&frame.repeat(200));

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
 use streamline::server::RunFile;
 use tempfile::TempDir;
 
@@ -142,6 +143,14 @@ impl Server {
     /// A connection to the Kafka port.
     pub fn connect(&self) -> Client {
         Client::connect(self.kafka_addr())
+    }
+
+    /// One whose system takes next to nothing of what the client does not read.
+    pub fn connect_narrow(&self) -> Client {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(&self.kafka_addr().into()).unwrap();
+        Client::over(socket.into())
     }
 
     /// Status and body of a GET.
