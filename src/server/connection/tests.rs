@@ -459,13 +459,14 @@ async fn a_drain_finishes_what_is_in_flight_and_takes_no_more() {
         .until("polled", |f| !f.script.lock().polled.is_empty())
         .await;
     let connections = Arc::clone(&fixture.connections);
-    let drained = tokio::spawn(async move { connections.drain(Duration::from_secs(10)).await });
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    let mut drained = Box::pin(connections.drain(Duration::from_secs(10)));
+    // From the first time it is polled on, the connection knows.
+    assert!((&mut drained).now_or_never().is_none());
     fixture.send(&frame(METADATA, 2, 0)).await;
     release.send(()).unwrap();
     assert_eq!(fixture.receive().await, 1);
     assert!(fixture.is_closed().await);
-    assert_eq!(drained.await.unwrap(), 0);
+    assert_eq!(drained.await, 0);
     assert_eq!(fixture.script.lock().polled, [1]);
 }
 
