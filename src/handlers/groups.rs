@@ -35,7 +35,7 @@ use crate::protocol::messages::list_groups::{ListGroupsRequest, ListGroupsRespon
 use crate::protocol::messages::sync_group::{SyncGroupRequest, SyncGroupResponse};
 
 /// The only type of group there is, by Kafka's name; ListGroups 5 can filter by it.
-const CLASSIC: &str = "Classic";
+const CLASSIC: &str = "classic";
 
 /// FindCoordinator asks for many keys at once.
 const FIND_COORDINATOR_BATCHED_FROM: i16 = 4;

@@ -362,7 +362,7 @@ fn a_member_lives_its_life_in_every_version() {
         let listed = listed.groups.iter().find(|g| g.group_id == *group).unwrap();
         assert_eq!(listed.protocol_type, "consumer");
         assert_eq!(listed.group_state, if list >= 4 { "Stable" } else { "" });
-        assert_eq!(listed.group_type, if list >= 5 { "Classic" } else { "" });
+        assert_eq!(listed.group_type, if list >= 5 { "classic" } else { "" });
 
         let describe = version::<DescribeGroupsRequest>(step);
         let described = wire.call(
