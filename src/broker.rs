@@ -33,6 +33,15 @@ pub const NODE_ID: i32 = 1;
 /// What was set for each topic, by its name: the overrides over the server's defaults.
 type Overrides = HashMap<String, Arc<BTreeMap<String, String>>>;
 
+/// What is said to fetches that wait for records.
+#[derive(Default)]
+struct Waiting {
+    /// The server stops: there is no waiting any more.
+    is_over: bool,
+    /// How often all that waited were told to end it.
+    rounds: u64,
+}
+
 /// One server's components.
 pub struct Broker {
     pub config: Config,
@@ -47,7 +56,7 @@ pub struct Broker {
     /// Held by whoever changes the set of topics or a topic's configs, so that such changes happen one after another
     /// and catalog and storage see them in the same order.
     topic_changes: tokio::sync::Mutex<()>,
-    stopping: watch::Sender<bool>,
+    waiting: watch::Sender<Waiting>,
 }
 
 impl Broker {
@@ -101,7 +110,7 @@ impl Broker {
                 waiting_fetches: Arc::default(),
                 overrides: RwLock::new(overrides),
                 topic_changes: tokio::sync::Mutex::default(),
-                stopping: watch::Sender::new(false),
+                waiting: watch::Sender::default(),
             }))
         })
         .await
@@ -117,14 +126,23 @@ impl Broker {
 
     /// Ends all waiting for something to happen, because the server stops: what waits is answered with what there is.
     pub fn stop_waiting(&self) {
-        self.stopping.send_replace(true);
+        self.waiting.send_modify(|waiting| waiting.is_over = true);
         self.groups.close();
     }
 
-    /// Resolves once the server stops.
-    pub async fn stops(&self) {
+    /// Has all fetches that wait now answered with what there is, so that the memory of their requests is free for
+    /// others. Their clients ask again.
+    pub fn answer_waiting_fetches(&self) {
+        self.waiting.send_modify(|waiting| waiting.rounds += 1);
+    }
+
+    /// Resolves once a fetch that has begun to wait shall do so no longer.
+    pub async fn ends_waiting(&self) {
+        let mut waiting = self.waiting.subscribe();
+        let rounds = waiting.borrow().rounds;
+        let ends = |waiting: &Waiting| waiting.is_over || waiting.rounds != rounds;
         // The sender is part of this broker, so waiting cannot fail.
-        let _ = self.stopping.subscribe().wait_for(|stops| *stops).await;
+        let _ = waiting.wait_for(ends).await;
     }
 
     /// What was set for a topic; empty for a topic that does not exist.

@@ -1,10 +1,10 @@
 //! Fetch: batches from partitions' logs, waited for if there are none yet.
 //!
 //! A fetch is answered the moment it has `min_bytes`, or a partition has something to say that is not records, and at
-//! `max_wait_ms` or when the server stops at the latest, with every partition it named. Batches are always whole: the
-//! first of the first partition that has any comes even if it exceeds the limits (KIP-74), since a consumer could never
-//! get past it. Fetch sessions (KIP-227) are not kept: every response has session id 0, which tells clients to go on
-//! naming all their partitions.
+//! `max_wait_ms` at the latest, with every partition it named; earlier when the server stops or other requests need the
+//! memory of those that wait. Batches are always whole: the first of the first partition that has any comes even if it
+//! exceeds the limits (KIP-74), since a consumer could never get past it. Fetch sessions (KIP-227) are not kept: every
+//! response has session id 0, which tells clients to go on naming all their partitions.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -156,7 +156,7 @@ impl Plan {
             }
             let waited = tokio::select! {
                 waited = timeout_at(deadline, news) => waited.is_ok(),
-                () = broker.stops() => false,
+                () = broker.ends_waiting() => false,
             };
             if !waited {
                 return self.read().await;

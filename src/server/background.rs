@@ -30,7 +30,7 @@ impl Background {
     ) -> Self {
         let mut tasks = JoinSet::new();
         tasks.spawn(health.beat_forever());
-        tasks.spawn(sweep(connections, requests, clock));
+        tasks.spawn(sweep(connections, requests, Arc::clone(&broker), clock));
         tasks.spawn(Arc::clone(&broker.groups).run());
         let retention = Duration::from_millis(broker.config.log_retention_check_interval_ms);
         let now = Arc::clone(&broker.clock);
@@ -47,7 +47,12 @@ impl Background {
 }
 
 /// Closes connections whose time is up.
-async fn sweep(connections: Arc<Connections>, requests: RequestMemory, clock: Arc<dyn Clock>) {
+async fn sweep(
+    connections: Arc<Connections>,
+    requests: RequestMemory,
+    broker: Arc<Broker>,
+    clock: Arc<dyn Clock>,
+) {
     let mut interval = tokio::time::interval(connections.sweep_interval());
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut awaited = false;
@@ -58,6 +63,7 @@ async fn sweep(connections: Arc<Connections>, requests: RequestMemory, clock: Ar
         let awaited_before = std::mem::replace(&mut awaited, requests.is_awaited());
         // Once is no shortage.
         if awaited && awaited_before {
+            broker.answer_waiting_fetches();
             connections.make_room_for_requests(requests.budget_bytes() / 4, now);
         }
     }

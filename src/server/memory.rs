@@ -4,7 +4,8 @@
 //! is used up, connections wait with their bytes in the socket, and TCP slows the clients down. One connection at a
 //! time may go beyond the budget, or connections that each hold half a request would wait for each other for ever; so
 //! memory is bounded by the budget and one request more. Whether a client sends its other half at all is not known here:
-//! while somebody waits, `connections.rs` ends those that take too long.
+//! while somebody waits, `connections.rs` ends those that take too long. Nor is it when a fetch waits for records: that
+//! is answered early where others wait for its memory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

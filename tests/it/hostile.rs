@@ -16,6 +16,7 @@ use streamline::protocol::messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource,
 };
 use streamline::protocol::messages::describe_groups::DescribeGroupsRequest;
+use streamline::protocol::messages::fetch::FetchRequest;
 use streamline::protocol::messages::incremental_alter_configs::{
     AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
 };
@@ -245,6 +246,26 @@ fn requests_that_never_arrive_whole_do_not_keep_others_from_theirs() {
     });
     lives_on(&server);
     assert!(server.log().contains("queued_max_request_bytes"));
+}
+
+#[test]
+fn fetches_that_wait_for_ever_do_not_keep_the_memory_that_others_need() {
+    let server = Server::with(&["--queued-max-request-bytes", "1048576"]);
+    let mut client = server.connect();
+    let topic = create(&mut client, "silent", 1);
+    let fetch = |partitions: usize| FetchRequest {
+        max_wait_ms: i32::MAX,
+        ..fetch_request(&topic, &vec![(0, 0); partitions])
+    };
+    let mut waiting: Vec<Client> = (0..3).map(|_| server.connect()).collect();
+    for (each, partitions) in waiting.iter_mut().zip([20_000, 20_000, 3_000]) {
+        for _ in 0..(60_000 / partitions) {
+            each.send(12, &fetch(partitions));
+        }
+    }
+    let answered = waiting[0].receive::<FetchRequest>(12).1;
+    assert_eq!(answered.responses[0].partitions.len(), 20_000);
+    lives_on(&server);
 }
 
 #[test]
