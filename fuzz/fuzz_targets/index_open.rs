@@ -6,7 +6,6 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use streamline::record::{BatchBuilder, BatchHeader, Compression};
-use streamline::storage::Isolation;
 use streamline_fuzz::ScratchLog;
 
 /// Batches of one record, one a second.
@@ -44,9 +43,7 @@ fuzz_target!(|data: &[u8]| {
     let (_topics, partition) = SCRATCH.open().expect("an index is no reason not to open");
     assert_eq!(partition.offsets().log_end, BATCHES);
     for offset in (0..BATCHES).rev() {
-        let fetched = partition
-            .read(offset, 1, true, Isolation::ReadUncommitted)
-            .expect("the log is sound");
+        let fetched = partition.read(offset, 1, true).expect("the log is sound");
         let bytes = fetched.records.expect("the offset is there").to_bytes();
         let header = BatchHeader::read(&bytes.expect("the file is there")).expect("a batch");
         assert_eq!(header.base_offset, offset);

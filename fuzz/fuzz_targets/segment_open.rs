@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use streamline::record::{BatchBuilder, BatchHeader, Compression};
-use streamline::storage::{Acks, AppendOptions, Isolation};
+use streamline::storage::{Acks, AppendOptions};
 use streamline_fuzz::ScratchLog;
 
 const OPTIONS: AppendOptions = AppendOptions { acks: Acks::Leader };
@@ -43,7 +43,7 @@ fn open_and_use(content: &[u8]) {
     let mut offset = partition.offsets().log_start;
     while offset < end {
         let fetched = partition
-            .read(offset, 1 << 20, true, Isolation::ReadUncommitted)
+            .read(offset, 1 << 20, true)
             .expect("what is damaged was taken out");
         let records = fetched.records.expect("there is more before the end");
         let mut bytes = records.to_bytes().expect("the file is there");
