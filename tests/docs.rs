@@ -156,7 +156,9 @@ const DIFFERENCES: &str = "
   `TRANSACTIONAL_ID_AUTHORIZATION_FAILED`, the code that producers take as final at once. Idempotent producers work, and
   their state survives restarts.
 - Fetch sessions are not kept: responses carry session id 0, and clients go on naming their partitions in full.
-- Groups work by the classic protocol. The newer one (KIP-848) and share groups are not offered.
+- Groups work by the classic protocol. The newer one (KIP-848) and share groups are not offered. A consumer set to
+  `group.protocol=consumer` cannot join: Java's fails and says why, librdkafka's goes on looking for a coordinator and tells
+  only its debug log (`debug=cgrp`).
 - Log compaction, tiered storage, quotas, TLS, SASL and access rules are not offered; settings that ask for them are refused
   with a reason.
 - What `acks=all` promises is stronger by default: the answer comes once the records survive a loss of power. With
