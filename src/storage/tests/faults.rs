@@ -139,6 +139,7 @@ fn a_hanging_synchronisation_holds_up_those_who_wait_for_it_and_nobody_else() {
     let (hanging, other) = (fixture.partition(), fixture.other_partition());
     hanging.append(vec![batch(&["seen"])], ACKS_LEADER).unwrap();
     hanging.append(vec![batch(&["held"])], ACKS_ALL).unwrap();
+    let calls_before = fixture.faults.calls(Op::SyncData, "t-0");
     fixture
         .faults
         .plan(Op::SyncData, "t-0", Fault::Hang, usize::MAX);
@@ -151,7 +152,7 @@ fn a_hanging_synchronisation_holds_up_those_who_wait_for_it_and_nobody_else() {
         runtime.spawn(async move { hanging.wait_durable(2).await })
     };
     let deadline = Instant::now() + Duration::from_secs(20);
-    while fixture.faults.calls(Op::SyncData, "t-0") == 0 {
+    while fixture.faults.calls(Op::SyncData, "t-0") == calls_before {
         assert!(Instant::now() < deadline, "nobody synchronises");
         std::thread::yield_now();
     }
