@@ -328,6 +328,12 @@ async fn a_creation_that_could_not_be_taken_back_does_not_stand_in_the_way_of_th
 
 #[tokio::test]
 async fn no_producer_gets_an_id_that_an_adopted_log_has_seen() {
+    adopt_a_log_with_producers(true).await;
+    // The marker is that of this server's last run, and says nothing of the log's.
+    adopt_a_log_with_producers(false).await;
+}
+
+async fn adopt_a_log_with_producers(was_closed: bool) {
     let home = Home::new();
     let broker = home.open().await;
     broker.create_topic(new("orphan", 2)).await.unwrap();
@@ -345,7 +351,11 @@ async fn no_producer_gets_an_id_that_an_adopted_log_has_seen() {
     for (partition, id) in [(0, 0), (1, 2_500)] {
         append_as(&broker, partition, id);
     }
-    broker.topics.close().unwrap();
+    if was_closed {
+        broker.topics.close().unwrap();
+    } else {
+        std::fs::write(home.log_dir(".kafka_cleanshutdown"), "{}").unwrap();
+    }
     drop(broker);
     home.lose_catalog();
 

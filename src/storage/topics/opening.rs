@@ -106,13 +106,16 @@ impl Topics {
         let opened = in_parallel(work.len(), |place| {
             let (topic, number) = work[place];
             let info = &infos[topic];
+            let recovery_point = recovery_points
+                .get(&(info.name.to_string(), number))
+                .copied();
+            let is_adopted = adopted.contains(&*info.name);
             let before = Before {
-                clean,
+                // The marker speaks for the logs that the recovery points name.
+                clean: clean && (!is_adopted || recovery_point.is_some()),
                 // A log that others wrote may have gaps, of compaction for one: they are not what was lost with the power.
-                same_boot: same_boot || adopted.contains(&*info.name),
-                recovery_point: recovery_points
-                    .get(&(info.name.to_string(), number))
-                    .copied(),
+                same_boot: same_boot || is_adopted,
+                recovery_point,
                 log_start: self.environment.log_starts.get(&info.name, number),
             };
             let opened = self.open_partition(info, number, before)?;
