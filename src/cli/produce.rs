@@ -1,7 +1,7 @@
 //! `streamline produce`: records from standard input or the command line into a topic.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, IsTerminal};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -23,8 +23,12 @@ use crate::record::{BatchBuilder, BatchHeader, Compression, Header};
 
 /// A batch is sent when it holds this many bytes, or when the input pauses. Topics that take less get less.
 const BATCH_BYTES: usize = 256 << 10;
-/// Lines read ahead of what is being sent.
-const READ_AHEAD: usize = 10_000;
+/// Records are handed over in pieces of this many bytes of input, or of one line, or when the input pauses.
+const PIECE_BYTES: usize = 64 << 10;
+/// Pieces read ahead of what is being sent.
+const PIECES_AHEAD: usize = 16;
+/// A longer line is no record: no server takes a request that large.
+const LINE_BYTES_MAX: usize = 100 << 20;
 
 #[derive(Debug, clap::Args)]
 pub struct Produce {
@@ -134,7 +138,7 @@ pub async fn run(args: Produce, output: OutputFormat) -> Result<(), CliError> {
             value: Some(value.clone().into_bytes()),
             ..Default::default()
         }),
-        None => read_standard_input(args.format, args.key_separator.clone()),
+        None => read_ahead(std::io::stdin(), args.format, args.key_separator.clone()),
     };
     let mut writer = Writer {
         headers: args
@@ -193,40 +197,75 @@ async fn batch_bytes(client: &mut Client, topic: &str) -> usize {
         .map_or(BATCH_BYTES, |max: usize| max.min(BATCH_BYTES))
 }
 
-fn single(record: Input) -> mpsc::Receiver<Result<Input, CliError>> {
+/// Records as they come from the input.
+type Pieces = mpsc::Receiver<Result<Vec<Input>, CliError>>;
+
+fn single(record: Input) -> Pieces {
     let (send, receive) = mpsc::channel(1);
-    send.try_send(Ok(record)).expect("the channel holds one");
+    send.try_send(Ok(vec![record]))
+        .expect("the channel holds one");
     receive
 }
 
 /// Reads on a thread of its own, since standard input cannot be awaited.
-fn read_standard_input(
+fn read_ahead(
+    input: impl Read + Send + 'static,
     format: InputFormat,
     key_separator: Option<String>,
-) -> mpsc::Receiver<Result<Input, CliError>> {
-    let (send, receive) = mpsc::channel(READ_AHEAD);
+) -> Pieces {
+    let (send, receive) = mpsc::channel(PIECES_AHEAD);
     std::thread::spawn(move || {
-        let mut lines = std::io::stdin().lock();
+        let mut lines = BufReader::with_capacity(PIECE_BYTES, input);
+        let mut piece = Vec::new();
+        let mut piece_bytes = 0;
         for number in 1u64.. {
-            let mut line = Vec::new();
-            let record = match lines.read_until(b'\n', &mut line) {
-                Ok(0) => return,
-                Ok(_) => {
-                    if line.last() == Some(&b'\n') {
-                        line.pop();
-                    }
+            let record = match read_line(&mut lines) {
+                Ok(None) => break,
+                Ok(Some(line)) => {
+                    piece_bytes += line.len() + 1;
                     parse(line, format, key_separator.as_deref())
                         .map_err(|reason| CliError::Usage(format!("line {number}: {reason}")))
                 }
-                Err(error) => Err(CliError::io("standard input")(error)),
+                Err(error) => Err(CliError::io(format!("standard input, line {number}"))(
+                    error,
+                )),
             };
-            let last = record.is_err();
-            if send.blocking_send(record).is_err() || last {
-                return;
+            match record {
+                Ok(record) => piece.push(record),
+                Err(error) => {
+                    let _ = send.blocking_send(Ok(piece));
+                    let _ = send.blocking_send(Err(error));
+                    return;
+                }
+            }
+            // What is there is not held back for a line that is yet to come whole.
+            let pauses = !lines.buffer().contains(&b'\n');
+            if piece_bytes >= PIECE_BYTES || pauses {
+                piece_bytes = 0;
+                if send.blocking_send(Ok(std::mem::take(&mut piece))).is_err() {
+                    return;
+                }
             }
         }
     });
     receive
+}
+
+/// The next line without its end; `None` when there is none.
+fn read_line(lines: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    let limit = LINE_BYTES_MAX as u64 + 1;
+    if lines.take(limit).read_until(b'\n', &mut line)? == 0 {
+        return Ok(None);
+    }
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    } else if line.len() > LINE_BYTES_MAX {
+        return Err(io::Error::other(format!(
+            "it is longer than {LINE_BYTES_MAX} bytes"
+        )));
+    }
+    Ok(Some(line))
 }
 
 fn parse(line: Vec<u8>, format: InputFormat, separator: Option<&str>) -> Result<Input, String> {
@@ -304,25 +343,23 @@ struct Writer {
 }
 
 impl Writer {
-    async fn write_all(
-        &mut self,
-        client: &mut Client,
-        input: &mut mpsc::Receiver<Result<Input, CliError>>,
-    ) -> Result<(), CliError> {
+    async fn write_all(&mut self, client: &mut Client, input: &mut Pieces) -> Result<(), CliError> {
         let mut batches = Batches::default();
-        while let Some(record) = input.recv().await {
-            let record = match record {
-                Ok(record) => record,
+        while let Some(piece) = input.recv().await {
+            let records = match piece {
+                Ok(records) => records,
                 Err(error) => {
                     // Whoever mends the line goes on from there: what stands before it is written.
                     self.send(client, batches).await?;
                     return Err(error);
                 }
             };
-            if batches.bytes + self.size_bytes_max(&record) > self.batch_bytes {
-                self.send(client, std::mem::take(&mut batches)).await?;
+            for record in records {
+                if batches.bytes + self.size_bytes_max(&record) > self.batch_bytes {
+                    self.send(client, std::mem::take(&mut batches)).await?;
+                }
+                self.add(&mut batches, record);
             }
-            self.add(&mut batches, record);
             if input.is_empty() {
                 self.send(client, std::mem::take(&mut batches)).await?;
             }
@@ -479,6 +516,9 @@ fn now_ms() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
     fn a_line_is_a_value_or_a_key_and_a_value() {
@@ -490,6 +530,50 @@ mod tests {
             (Some(b"a".to_vec()), Some(b"b".to_vec()))
         );
         assert!(parse(b"ab".to_vec(), InputFormat::Lines, Some(":")).is_err());
+    }
+
+    #[test]
+    fn little_is_read_ahead_of_what_is_sent() {
+        /// Lines of 100 kB without end, and how many bytes of them were read.
+        struct Endless(Arc<AtomicUsize>);
+        impl Read for Endless {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                let read = self.0.fetch_add(buffer.len(), Ordering::Relaxed);
+                for (i, byte) in buffer.iter_mut().enumerate() {
+                    *byte = if (read + i).is_multiple_of(100_000) {
+                        b'\n'
+                    } else {
+                        b'x'
+                    };
+                }
+                Ok(buffer.len())
+            }
+        }
+        let read = Arc::new(AtomicUsize::new(1));
+        let pieces = read_ahead(Endless(Arc::clone(&read)), InputFormat::Lines, None);
+        while pieces.len() < PIECES_AHEAD {
+            std::thread::yield_now();
+        }
+        let ahead = read.load(Ordering::Relaxed);
+        assert!(ahead <= (PIECES_AHEAD + 3) * 200_000, "{ahead}");
+    }
+
+    #[test]
+    fn a_line_is_not_held_back_for_the_next() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let mut pieces = read_ahead(reader, InputFormat::Lines, None);
+        let mut values = || -> Vec<_> {
+            let records = pieces.blocking_recv().unwrap().unwrap();
+            records.into_iter().filter_map(|it| it.value).collect()
+        };
+        writer.write_all(b"a\nb\nc").unwrap();
+        let mut seen = Vec::new();
+        while seen.len() < 2 {
+            seen.extend(values());
+        }
+        assert_eq!(seen, [b"a", b"b"]);
+        drop(writer);
+        assert_eq!(values(), [b"c"]);
     }
 
     #[test]
