@@ -59,6 +59,8 @@ How to read them:
 - `error` is `true` when the request could not be parsed, or its response carries any Kafka error code, be it for one
   partition of many.
 - Bytes of topics are those of record batches as they stood on the wire, compressed if the producer compressed them.
+  Received are those that were appended: what was refused and what was a producer's retry is in neither records nor bytes.
+  Sent are those of responses that went out whole.
 - `_count` and `_sum` of a histogram are those of exactly the values in its buckets.
 - Four gauges end in `_total` (`streamline_topics_total`, `streamline_partitions_total`, `streamline_segments_total`,
   `streamline_consumer_groups_total`). `promtool check metrics` remarks on these names and on no others.
