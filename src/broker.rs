@@ -3,11 +3,12 @@
 //! A [`Broker`] owns no logic of its own beyond keeping catalog and storage in step ([`topics`]); everything else is a
 //! component that handlers reach through it. It knows nothing of requests or error codes.
 
+mod quiet;
 mod topics;
 mod waiting;
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -20,6 +21,7 @@ use crate::coordinator::group::{GroupSettings, Groups, LogEnds};
 use crate::metrics::Metrics;
 use crate::storage::{self, Opening, StorageOptions, Topics};
 
+pub use quiet::Quiet;
 use topics::Survey;
 pub use topics::{ConfigEdit, ConfigOperation, NewTopic, TopicError, check_name};
 pub use waiting::WaitingFetches;
@@ -52,6 +54,8 @@ pub struct Broker {
     pub groups: Arc<Groups>,
     pub clock: Arc<dyn Clock>,
     pub waiting_fetches: Arc<WaitingFetches>,
+    /// Who was lately told that there are no transactions, by address.
+    pub refused_transactions: Quiet<IpAddr>,
     overrides: RwLock<Overrides>,
     /// Held by whoever changes the set of topics or a topic's configs, so that such changes happen one after another
     /// and catalog and storage see them in the same order.
@@ -108,6 +112,7 @@ impl Broker {
                 groups,
                 clock,
                 waiting_fetches: Arc::default(),
+                refused_transactions: Quiet::default(),
                 overrides: RwLock::new(overrides),
                 topic_changes: tokio::sync::Mutex::default(),
                 waiting: watch::Sender::default(),

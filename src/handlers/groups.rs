@@ -62,14 +62,8 @@ pub(super) async fn find_coordinator(
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
     if request.key_type == KEY_TYPE_TRANSACTION {
-        let ids = request.coordinator_keys.len().max(1);
-        tracing::info!(
-            peer = %call.context.peer,
-            client_id = call.client_id.as_deref(),
-            transactional_id = request.coordinator_keys.first().unwrap_or(&request.key),
-            ids,
-            "refused a transactional producer: this server does not offer transactions"
-        );
+        let id = request.coordinator_keys.first().unwrap_or(&request.key);
+        call.log_refused_transaction(id);
     }
     let find = |key: String| match request.key_type {
         KEY_TYPE_GROUP => {

@@ -13,12 +13,7 @@ pub(super) async fn handle(call: Call, request: InitProducerIdRequest) -> InitPr
         return refuse(error_code);
     }
     if let Some(transactional_id) = &request.transactional_id {
-        tracing::info!(
-            peer = %call.context.peer,
-            client_id = call.client_id.as_deref(),
-            transactional_id,
-            "refused a transactional producer: this server does not offer transactions"
-        );
+        call.log_refused_transaction(transactional_id);
         return refuse(Refusal::transactional().code);
     }
     match call.broker.catalog.next_producer_id().await {

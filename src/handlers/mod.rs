@@ -143,6 +143,22 @@ struct Call {
     client_id: Option<String>,
 }
 
+impl Call {
+    /// Says once in a while for each address that a transactional producer was refused.
+    fn log_refused_transaction(&self, transactional_id: &str) {
+        let (quiet, peer) = (&self.broker.refused_transactions, self.context.peer);
+        if let Some(silenced) = quiet.may_say(peer.ip(), self.broker.clock.monotonic()) {
+            tracing::info!(
+                %peer,
+                client_id = self.client_id.as_deref(),
+                transactional_id,
+                silenced,
+                "refused a transactional producer: this server does not offer transactions"
+            );
+        }
+    }
+}
+
 /// What a handler gives back; a bare response converts into it.
 struct Answer<T> {
     /// `None`: nothing is sent.

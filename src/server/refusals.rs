@@ -1,21 +1,13 @@
 //! Clients that were refused: each counted by reason, and named in the log without letting them flood it.
 
-use std::collections::HashMap;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
-use parking_lot::Mutex;
-
+use crate::broker::Quiet;
 use crate::clock::Clock;
 use crate::metrics::catalog::LabelValues;
 use crate::metrics::{ConnectionRejection, HttpRejection, Metrics, RequestRejection};
-
-/// The same refusal of the same address is logged once in this time.
-const QUIET: Duration = Duration::from_secs(60);
-/// Refusals remembered at most. Beyond, all are forgotten and may be logged again.
-const REMEMBERED_MAX: usize = 1024;
 
 /// What the log calls a failed produce whose sender awaits no answer.
 const UNACKNOWLEDGED: &str = "unacknowledged_produce";
@@ -24,14 +16,8 @@ const UNACKNOWLEDGED: &str = "unacknowledged_produce";
 pub struct Refusals {
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
-    logged: Mutex<HashMap<(&'static str, IpAddr), Logged>>,
-}
-
-#[derive(Default)]
-struct Logged {
-    at: Duration,
-    /// Refusals since that were not logged.
-    silenced: u64,
+    /// By reason and address.
+    quiet: Quiet<(&'static str, IpAddr)>,
 }
 
 impl Refusals {
@@ -39,7 +25,7 @@ impl Refusals {
         Refusals {
             metrics,
             clock,
-            logged: Mutex::default(),
+            quiet: Quiet::default(),
         }
     }
 
@@ -77,31 +63,7 @@ impl Refusals {
     /// Whether to log now, and if so how many of the kind were not logged before.
     fn may_log(&self, reason: &'static str, peer: SocketAddr) -> Option<u64> {
         let now = self.clock.monotonic();
-        let key = (reason, peer.ip());
-        let mut logged = self.logged.lock();
-        if let Some(last) = logged.get_mut(&key) {
-            if now.saturating_sub(last.at) < QUIET {
-                last.silenced += 1;
-                return None;
-            }
-            let silenced = last.silenced;
-            *last = Logged {
-                at: now,
-                silenced: 0,
-            };
-            return Some(silenced);
-        }
-        if logged.len() >= REMEMBERED_MAX {
-            logged.clear();
-        }
-        logged.insert(
-            key,
-            Logged {
-                at: now,
-                silenced: 0,
-            },
-        );
-        Some(0)
+        self.quiet.may_say((reason, peer.ip()), now)
     }
 }
 
@@ -116,14 +78,9 @@ mod tests {
         let metrics = Metrics::new(true);
         let refusals = Refusals::new(Arc::clone(&metrics), clock.clone());
         let peer = SocketAddr::from(([127, 0, 0, 1], 1000));
-        let other_port = SocketAddr::from(([127, 0, 0, 1], 1001));
-        let other = SocketAddr::from(([127, 0, 0, 2], 1000));
-        assert_eq!(refusals.may_log("tls", peer), Some(0));
-        assert_eq!(refusals.may_log("tls", other_port), None);
-        assert_eq!(refusals.may_log("tls", other), Some(0));
         assert_eq!(refusals.may_log("http", peer), Some(0));
-        clock.advance(QUIET);
-        assert_eq!(refusals.may_log("tls", peer), Some(1));
+        let other_port = SocketAddr::from(([127, 0, 0, 1], 1001));
+        assert_eq!(refusals.may_log("http", other_port), None);
         refusals.request(RequestRejection::Http, peer, &"first");
         refusals.request(RequestRejection::Http, peer, &"second");
         assert_eq!(
