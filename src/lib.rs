@@ -5,12 +5,12 @@
 //! `metrics`, `config`, `clock`, `fs` and `record` are leaves, with nothing but `sync` below them.
 //! `docs/ARCHITECTURE.md` is the map.
 
-pub mod broker;
-pub mod catalog;
+mod broker;
+mod catalog;
 pub mod cli;
 pub mod clock;
 pub mod config;
-pub mod coordinator;
+mod coordinator;
 pub mod fs;
 pub mod handlers;
 pub mod metrics;

@@ -4,22 +4,22 @@
 //! calls it. Commands print results to standard output, as text or as JSON, and what went wrong to standard error.
 //! Exit codes: 0 done, 1 failed, 2 used wrongly or a setting is not allowed.
 
-pub mod client;
+mod client;
 mod completions;
 mod config;
-pub mod consume;
-pub mod dump_log;
-pub mod error;
-pub mod groups;
+mod consume;
+mod dump_log;
+mod error;
+mod groups;
 mod health;
 mod man;
-pub mod output;
-pub mod partitioner;
-pub mod position;
-pub mod produce;
-pub mod record_view;
+mod output;
+mod partitioner;
+mod position;
+mod produce;
+mod record_view;
 mod serve;
-pub mod topics;
+mod topics;
 
 use std::ffi::OsString;
 use std::io::Write;

@@ -5,7 +5,7 @@
 //! knows nothing of frames, sockets or metrics of requests. Everything a handler does before it first waits happens in
 //! the order in which a connection's requests arrived, since the connection polls each once before it reads the next.
 
-pub mod api_versions;
+mod api_versions;
 mod cluster;
 mod configs;
 mod delete_records;

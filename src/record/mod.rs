@@ -11,23 +11,23 @@
 //!
 //! Start reading at [`batch`]; the layout is drawn there.
 
-pub mod batch;
-pub mod builder;
+mod batch;
+mod builder;
 mod codec;
-pub mod compression;
-pub mod control;
+mod compression;
+mod control;
 mod error;
 #[cfg(test)]
 mod fixture_tests;
-pub mod iter;
+mod iter;
 #[cfg(test)]
 mod property_tests;
 #[expect(
     clippy::module_inception,
     reason = "the noun `record` lives in the area `record`"
 )]
-pub mod record;
-pub mod records;
+mod record;
+mod records;
 mod varint;
 
 pub use batch::{Attributes, BatchHeader, RecordBatch, TimestampType};

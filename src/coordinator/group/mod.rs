@@ -36,8 +36,7 @@ use crate::storage::Topics;
 pub use error::GroupError;
 pub use request::{
     CommitOffsets, GroupDescription, GroupListing, GroupState, JoinGroup, JoinedGroup,
-    JoinedMember, LeavingMember, MemberDescription, MemberIdentity, OffsetToCommit, SyncGroup,
-    SyncedGroup,
+    LeavingMember, MemberIdentity, OffsetToCommit, SyncGroup, SyncedGroup,
 };
 
 use state::{AfterStore, Effect, Effects, Group, Limits, Now, Ticket};
