@@ -3,3 +3,9 @@
 
 #[path = "../../../src/metrics/mod.rs"]
 pub mod metrics;
+
+/// What the area takes from the server's `src/sync.rs`.
+mod sync {
+    pub(crate) use std::sync::atomic;
+    pub(crate) use std::{hint, thread};
+}
