@@ -1,10 +1,9 @@
 //! What is read at scrape time instead of being recorded.
 //!
 //! Areas that hold state worth showing implement [`Collector`] themselves; here are the trait and the collectors that
-//! belong to no area: uptime, build and the process as the kernel sees it.
+//! belong to no area: the build, and the process as the kernel sees it.
 
 use std::sync::Weak;
-use std::time::Duration;
 
 use super::catalog;
 use super::exposition::Samples;
@@ -24,25 +23,6 @@ impl<C: Collector> Collector for Weak<C> {
         if let Some(collector) = self.upgrade() {
             collector.collect(out);
         }
-    }
-}
-
-/// `streamline_uptime_seconds`, by a clock that the caller brings.
-pub struct Uptime<F> {
-    uptime: F,
-}
-
-impl<F: Fn() -> Duration + Send + Sync> Uptime<F> {
-    /// `uptime` says how long the server has been running.
-    pub fn new(uptime: F) -> Self {
-        Self { uptime }
-    }
-}
-
-impl<F: Fn() -> Duration + Send + Sync> Collector for Uptime<F> {
-    fn collect(&self, out: &mut Samples) {
-        out.family(&catalog::UPTIME_SECONDS)
-            .sample(&[], (self.uptime)().as_secs_f64());
     }
 }
 
@@ -146,7 +126,7 @@ mod tests {
     use super::*;
     use crate::metrics::exposition::Format;
     use std::sync::Arc;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     fn render(collector: &dyn Collector) -> String {
         let mut samples = Samples::new(Format::Text);
@@ -187,9 +167,9 @@ mod tests {
 
     #[test]
     fn a_weak_collector_goes_with_its_owner() {
-        let owner = Arc::new(Uptime::new(|| Duration::from_millis(1500)));
+        let owner = Arc::new(BuildInfo);
         let weak = Arc::downgrade(&owner);
-        assert_eq!(value(&render(&weak), "streamline_uptime_seconds"), 1.5);
+        assert_eq!(render(&weak), render(&BuildInfo));
         drop(owner);
         assert_eq!(render(&weak), "");
     }

@@ -14,7 +14,7 @@
 mod api_keys;
 pub mod catalog;
 mod claims;
-pub(crate) mod collectors;
+mod collectors;
 mod exposition;
 mod histogram;
 mod instruments;

@@ -22,7 +22,6 @@ use tokio::sync::watch;
 
 use super::{HttpState, json};
 use crate::clock::Clock;
-use crate::metrics::collectors::Uptime;
 use crate::metrics::{Collector, Metrics, Samples, catalog};
 
 /// How often the main runtime says that it runs.
@@ -119,9 +118,7 @@ impl Health {
 
     /// Adds `streamline_ready` and `streamline_uptime_seconds`.
     pub fn register(self: &Arc<Self>, metrics: &Metrics) {
-        let health = Arc::clone(self);
-        metrics.register(Arc::new(Uptime::new(move || health.uptime())));
-        metrics.register(Arc::clone(self) as Arc<dyn Collector>);
+        metrics.register(Arc::clone(self) as _);
     }
 
     /// Runs both probes, unless they have just run.
@@ -160,6 +157,8 @@ impl Health {
 
 impl Collector for Health {
     fn collect(&self, out: &mut Samples) {
+        out.family(&catalog::UPTIME_SECONDS)
+            .sample(&[], self.uptime().as_secs_f64());
         out.family(&catalog::READY)
             .sample(&[], self.ready().is_ok());
     }
