@@ -246,7 +246,7 @@ label_values! {
         Timeout = "timeout",
         /// The client did not take a response in time.
         ResponseNotTaken = "response_not_taken",
-        /// The memory for requests was used up, and this client's had been arriving for long.
+        /// The memory for requests was used up, and this client's hardly got on.
         RequestMemory = "request_memory",
         /// The memory for responses that wait was used up, and this client's were among the largest.
         ResponseMemory = "response_memory",

@@ -39,7 +39,7 @@ use tokio::time::Sleep;
 use ended::Ended;
 use in_flight::{Finished, InFlight, Outcome, Parked, Work};
 
-use super::connections::{Activity, Ending, Place};
+use super::connections::{ARRIVAL_STEP, Activity, Ending, Place};
 use super::frame::{FrameError, FrameReader};
 use super::memory::{RequestMemory, Share};
 use super::outgoing::Outgoing;
@@ -139,8 +139,11 @@ pub struct Connection {
     parked_bytes: Arc<AtomicUsize>,
     /// Bytes of waiting responses that the rest of the server knows of.
     held_bytes: usize,
-    /// What the rest of the server knows of a request that has arrived in part: what it holds, and since when.
+    /// What the rest of the server knows of a request that has arrived in part: what it holds, and since when the next
+    /// step of it is awaited.
     arriving: Option<(usize, Duration)>,
+    /// Bytes read since then.
+    arrived_bytes: usize,
     /// When bytes were last read.
     received_at: Duration,
     /// When the clock was first read in this turn.
@@ -182,6 +185,7 @@ impl Connection {
             parked_bytes: Arc::default(),
             held_bytes: 0,
             arriving: None,
+            arrived_bytes: 0,
             received_at: now,
             turn_began: None,
             now,
@@ -221,7 +225,7 @@ impl Connection {
             }
             Ending::RequestMemory => {
                 let what = format!(
-                    "part of a request arrived, {} bytes are kept for it, and others wait because \
+                    "a request arrives slowly, {} bytes are kept for it, and others wait because \
                      queued_max_request_bytes is used up",
                     self.share.bytes()
                 );
@@ -460,6 +464,7 @@ impl Connection {
                 self.read_clock();
                 self.received_at = self.now;
                 self.progress_bytes += bytes;
+                self.arrived_bytes += bytes;
             }
             Poll::Ready(Err(error)) => self.fail(error),
         }
@@ -536,13 +541,17 @@ impl Connection {
             None => self.share.bytes(),
             Some(_) => 0,
         };
-        let (noted, since) = self.arriving.unwrap_or_default();
-        if bytes != noted {
+        let (noted, mut since) = self.arriving.unwrap_or_default();
+        let is_step_done = bytes > 0 && self.arrived_bytes >= ARRIVAL_STEP;
+        if bytes != noted || is_step_done {
             if self.turn_began.is_none() {
                 self.read_clock();
             }
             // Time in which the client could do nothing is not held against it.
-            let since = if noted > 0 { since } else { self.now };
+            if is_step_done || noted == 0 {
+                since = self.now;
+                self.arrived_bytes = 0;
+            }
             self.arriving = Some((bytes, since));
             self.place.entry.set_arriving(bytes, since);
         }

@@ -12,7 +12,8 @@
 //! that reads its responses has nothing waiting, so it is neither held up nor chosen.
 //!
 //! Likewise with requests that arrive in part ([`Connections::make_room_for_requests`]): whoever sends the first hundredth
-//! of many and leaves it at that must not keep all others from sending theirs.
+//! of many and leaves it at that must not keep all others from sending theirs. Clients that are slow because there are
+//! many of them are left to it: ended, they would only begin again.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -41,8 +42,9 @@ pub enum Activity {
     Working,
 }
 
-/// How long a request may take to arrive while others wait for the memory that it holds.
-const ARRIVAL_MAX: Duration = Duration::from_secs(5);
+/// So much of a request is to arrive within [`ARRIVAL_STEP_MAX`] while others wait for the memory that it holds.
+pub const ARRIVAL_STEP: usize = 64 * 1024;
+const ARRIVAL_STEP_MAX: Duration = Duration::from_secs(5);
 
 /// Why a connection is told to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +57,7 @@ pub enum Ending {
     WriteTimeout,
     /// The responses that the client does not take are among the largest, and there is no memory for more.
     ResponseMemory,
-    /// The request that arrives is among the largest, has been at it for long, and others wait for memory.
+    /// The request that arrives is among the largest, hardly gets on, and others wait for memory.
     RequestMemory,
     /// The server stops: finish what is in flight, take no more.
     Drain,
@@ -94,7 +96,7 @@ pub struct Entry {
     held_bytes: AtomicUsize,
     /// The share of the memory for requests that one which has arrived in part holds, while its client is to send more.
     arriving_bytes: AtomicUsize,
-    /// Milliseconds of the monotonic clock since when it does.
+    /// Milliseconds of the monotonic clock since when the next [`ARRIVAL_STEP`] of it is awaited.
     arriving_since: AtomicU64,
     waker: AtomicWaker,
 }
@@ -112,7 +114,7 @@ impl Entry {
         self.since.store(since, Ordering::Relaxed);
     }
 
-    /// Notes that part of a request has arrived, is being waited for since then, and holds so much memory.
+    /// Notes that part of a request has arrived, its next step is awaited since then, and it holds so much memory.
     pub fn set_arriving(&self, bytes: usize, since: Duration) {
         let since = since.as_millis() as u64;
         self.arriving_since.store(since, Ordering::Relaxed);
@@ -307,7 +309,7 @@ impl Connections {
         }
     }
 
-    /// Tells those to end whose requests have been arriving for too long and hold the most, until `bytes` are free.
+    /// Tells those to end whose requests hardly get on and hold the most, until `bytes` are free.
     /// Called while others wait for them.
     pub fn make_room_for_requests(&self, bytes: usize, now: Duration) {
         let open = self.open.lock();
@@ -316,7 +318,7 @@ impl Connections {
             .values()
             .filter(|entry| {
                 let since = Duration::from_millis(entry.arriving_since.load(Ordering::Relaxed));
-                now.saturating_sub(since) >= ARRIVAL_MAX
+                now.saturating_sub(since) >= ARRIVAL_STEP_MAX
             })
             .map(|entry| (entry.arriving_bytes.load(Ordering::Relaxed), entry))
             .filter(|(bytes, _)| *bytes > 0)
@@ -536,12 +538,12 @@ mod tests {
                 .map(|it| it == Some(Ending::RequestMemory))
                 .collect()
         };
-        connections.make_room_for_requests(60, ARRIVAL_MAX - Duration::from_millis(1));
+        connections.make_room_for_requests(60, ARRIVAL_STEP_MAX - Duration::from_millis(1));
         assert_eq!(told(), [false; 5]);
-        connections.make_room_for_requests(60, ARRIVAL_MAX);
+        connections.make_room_for_requests(60, ARRIVAL_STEP_MAX);
         assert_eq!(told(), [true, true, false, false, false]);
         places[2].entry.set_arriving(0, Duration::ZERO);
-        connections.make_room_for_requests(60, ARRIVAL_MAX * 2);
+        connections.make_room_for_requests(60, ARRIVAL_STEP_MAX * 2);
         assert_eq!(told(), [true, true, false, true, false]);
     }
 
