@@ -162,7 +162,8 @@ const DIFFERENCES: &str = "
   `group.protocol=consumer` cannot join: Java's fails and says why, librdkafka's goes on looking for a coordinator and tells
   only its debug log (`debug=cgrp`).
 - Log compaction, tiered storage, quotas, TLS, SASL and access rules are not offered; settings that ask for them are refused
-  with a reason.
+  with a reason. A client that begins to authenticate is answered `ILLEGAL_SASL_STATE`, as on a listener of Kafka's without
+  SASL.
 - What `acks=all` promises is stronger by default: the answer comes once the records survive a loss of power. With
   `durability = \"os\"` it is Kafka's own default, the page cache. A request's `timeout_ms` limits the wait, but not to
   less than 5 seconds: in Kafka it is the time for other replicas, and never fails a write on a single broker. A disk that
@@ -183,7 +184,8 @@ By Kafka's names, for CreateTopics, AlterConfigs and IncrementalAlterConfigs.
 fn compatibility_document() -> String {
     let mut out = COMPATIBILITY.to_string();
     out.push_str("\n| Key | API | Versions | |\n|---:|---|---|---|\n");
-    let mut apis: Vec<&Api> = APIS.iter().collect();
+    let offered = |api: &&Api| api.advertised_min.is_some();
+    let mut apis: Vec<&Api> = APIS.iter().filter(offered).collect();
     apis.sort_by_key(|api| api.key as i16);
     for api in apis {
         let (lowest, highest) = (api.versions.start(), api.versions.end());
@@ -211,7 +213,7 @@ fn compatibility_document() -> String {
 
 fn remark(api: &Api) -> &'static str {
     match api.key {
-        ApiKey::Produce if api.advertised_min == 0 => {
+        ApiKey::Produce if api.advertised_min == Some(0) => {
             "Advertised from 0, which older librdkafka needs to see before it compresses"
         }
         ApiKey::DescribeConfigs => "Topics, and the server's own settings read-only",

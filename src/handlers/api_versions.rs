@@ -50,10 +50,12 @@ pub(super) fn unsupported(call: &Call) -> Reply {
 fn advertised<'a>(apis: impl IntoIterator<Item = &'a Api>) -> Vec<ApiVersion> {
     let mut versions: Vec<ApiVersion> = apis
         .into_iter()
-        .map(|api| ApiVersion {
-            api_key: api.key as i16,
-            min_version: api.advertised_min,
-            max_version: *api.versions.end(),
+        .filter_map(|api| {
+            Some(ApiVersion {
+                api_key: api.key as i16,
+                min_version: api.advertised_min?,
+                max_version: *api.versions.end(),
+            })
         })
         .collect();
     versions.sort_by_key(|version| version.api_key);

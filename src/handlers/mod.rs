@@ -22,6 +22,7 @@ mod offsets;
 mod operations;
 mod produce;
 mod refusal;
+mod sasl_handshake;
 mod topics;
 
 use std::fmt;
@@ -129,8 +130,9 @@ pub struct Api {
     pub key: ApiKey,
     /// The versions that are served.
     pub versions: RangeInclusive<i16>,
-    /// The lowest version that ApiVersions names. Lower than what is served for Produce only.
-    pub advertised_min: i16,
+    /// The lowest version that ApiVersions names. Lower than what is served for Produce only; `None` for what is
+    /// answered without being offered.
+    pub advertised_min: Option<i16>,
     serve: fn(Call, Bytes) -> BoxFuture<'static, Reply>,
 }
 
@@ -182,7 +184,7 @@ macro_rules! api {
         Api {
             key: <$request as Request>::KEY,
             versions: <$request as Request>::VERSIONS,
-            advertised_min: *<$request as Request>::VERSIONS.start(),
+            advertised_min: Some(*<$request as Request>::VERSIONS.start()),
             serve: |call, body| Box::pin(serve::<$request, _, _, _>(call, body, $handle)),
         }
     };
@@ -193,7 +195,7 @@ pub static APIS: &[Api] = &[
     Api {
         // Versions 0 to 2 carry message formats that no longer exist, but librdkafka up to 2.8 takes a broker whose
         // range starts later for one that cannot store compressed records (KAFKA-18659).
-        advertised_min: 0,
+        advertised_min: Some(0),
         ..api!(messages::produce::ProduceRequest, produce::handle)
     },
     api!(messages::fetch::FetchRequest, fetch::handle),
@@ -264,6 +266,13 @@ pub static APIS: &[Api] = &[
         messages::offset_delete::OffsetDeleteRequest,
         offsets::delete
     ),
+    Api {
+        advertised_min: None,
+        ..api!(
+            messages::sasl_handshake::SaslHandshakeRequest,
+            sasl_handshake::refuse
+        )
+    },
 ];
 
 /// Starts the work on a request. The future makes progress only when polled.

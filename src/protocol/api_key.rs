@@ -67,6 +67,7 @@ api_keys! {
     SyncGroup = 14, "sync_group", flexible 4;
     DescribeGroups = 15, "describe_groups", flexible 5;
     ListGroups = 16, "list_groups", flexible 3;
+    SaslHandshake = 17, "sasl_handshake", flexible NEVER;
     ApiVersions = 18, "api_versions", flexible 3;
     CreateTopics = 19, "create_topics", flexible 5;
     DeleteTopics = 20, "delete_topics", flexible 4;

@@ -93,6 +93,7 @@ apis! {
     sync_group: SyncGroupRequest, SyncGroupResponse;
     describe_groups: DescribeGroupsRequest, DescribeGroupsResponse;
     list_groups: ListGroupsRequest, ListGroupsResponse;
+    sasl_handshake: SaslHandshakeRequest, SaslHandshakeResponse;
     api_versions: ApiVersionsRequest, ApiVersionsResponse;
     create_topics: CreateTopicsRequest, CreateTopicsResponse;
     delete_topics: DeleteTopicsRequest, DeleteTopicsResponse;

@@ -53,5 +53,7 @@ pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 #[path = "../../src/protocol/messages/produce.rs"]
 pub mod produce;
+#[path = "../../src/protocol/messages/sasl_handshake.rs"]
+pub mod sasl_handshake;
 #[path = "../../src/protocol/messages/sync_group.rs"]
 pub mod sync_group;

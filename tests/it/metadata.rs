@@ -1,12 +1,13 @@
 //! Metadata, ApiVersions and DescribeCluster: how a client finds its way.
 
-use streamline::handlers::APIS;
+use streamline::handlers::{APIS, Api};
 use streamline::protocol::kafka::{ApiKey, ErrorCode, Request, decode_response};
 use streamline::protocol::messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 use streamline::protocol::messages::describe_cluster::DescribeClusterRequest;
 use streamline::protocol::messages::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseTopic,
 };
+use streamline::protocol::messages::sasl_handshake::SaslHandshakeRequest;
 use uuid::Uuid;
 
 use crate::kafka::{create, create_with};
@@ -313,8 +314,9 @@ fn every_version_of_api_versions_lists_what_is_served() {
     for version in ApiVersionsRequest::VERSIONS {
         let response = client.call(version, &introduced("test-client", "1.0.0"));
         assert_eq!(response.error_code, ErrorCode::NONE);
-        assert_eq!(response.api_keys.len(), APIS.len());
-        for api in APIS {
+        let offered = |api: &&Api| api.key != ApiKey::SaslHandshake;
+        assert_eq!(response.api_keys.len(), APIS.len() - 1);
+        for api in APIS.iter().filter(offered) {
             let told = response
                 .api_keys
                 .iter()
@@ -330,6 +332,21 @@ fn every_version_of_api_versions_lists_what_is_served() {
         }
         assert!(response.supported_features.is_empty());
     }
+}
+
+/// A Java client set to authenticate sends its handshake without asking whether there is one.
+#[test]
+fn a_client_that_would_authenticate_is_told_that_it_cannot() {
+    let server = Server::start();
+    let mut client = server.connect();
+    for version in SaslHandshakeRequest::VERSIONS {
+        let mechanism = "PLAIN".to_owned();
+        let refused = client.call(version, &SaslHandshakeRequest { mechanism });
+        assert_eq!(refused.error_code, ErrorCode::ILLEGAL_SASL_STATE);
+        assert!(refused.mechanisms.is_empty());
+    }
+    let advice = "this server does not offer SASL, set security.protocol=PLAINTEXT";
+    assert!(server.log().contains(advice));
 }
 
 #[test]

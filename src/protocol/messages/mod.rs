@@ -32,6 +32,7 @@ pub mod offset_delete;
 pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod sasl_handshake;
 pub mod sync_group;
 
 /// Something to be done for a request type that is known only by its key at run time.
@@ -56,6 +57,7 @@ pub fn for_api<F: ForApi>(key: ApiKey, what: F) -> F::Output {
         ApiKey::SyncGroup => what.run::<sync_group::SyncGroupRequest>(),
         ApiKey::DescribeGroups => what.run::<describe_groups::DescribeGroupsRequest>(),
         ApiKey::ListGroups => what.run::<list_groups::ListGroupsRequest>(),
+        ApiKey::SaslHandshake => what.run::<sasl_handshake::SaslHandshakeRequest>(),
         ApiKey::ApiVersions => what.run::<api_versions::ApiVersionsRequest>(),
         ApiKey::CreateTopics => what.run::<create_topics::CreateTopicsRequest>(),
         ApiKey::DeleteTopics => what.run::<delete_topics::DeleteTopicsRequest>(),

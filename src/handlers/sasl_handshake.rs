@@ -1,0 +1,21 @@
+//! SaslHandshake: refused, with the error that a Kafka broker gives on a listener without SASL.
+//!
+//! ApiVersions does not list it. Java clients that are set to authenticate send it all the same; they take this error as
+//! final and show it, but a connection that closes for trouble of the network, and try again until their time is up.
+
+use super::Call;
+use crate::protocol::kafka::ErrorCode;
+use crate::protocol::messages::sasl_handshake::{SaslHandshakeRequest, SaslHandshakeResponse};
+
+pub(super) async fn refuse(call: Call, request: SaslHandshakeRequest) -> SaslHandshakeResponse {
+    tracing::info!(
+        peer = %call.context.peer,
+        client_id = call.client_id.as_deref(),
+        mechanism = request.mechanism,
+        "refused to authenticate a client: this server does not offer SASL, set security.protocol=PLAINTEXT"
+    );
+    SaslHandshakeResponse {
+        error_code: ErrorCode::ILLEGAL_SASL_STATE,
+        mechanisms: Vec::new(),
+    }
+}
