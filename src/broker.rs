@@ -56,6 +56,8 @@ pub struct Broker {
     pub waiting_fetches: Arc<WaitingFetches>,
     /// Who was lately told that there are no transactions, by address.
     pub refused_transactions: Quiet<IpAddr>,
+    /// Who was lately told that there is no SASL, by address.
+    pub refused_authentications: Quiet<IpAddr>,
     overrides: RwLock<Overrides>,
     /// Held by whoever changes the set of topics or a topic's configs, so that such changes happen one after another
     /// and catalog and storage see them in the same order.
@@ -113,6 +115,7 @@ impl Broker {
                 clock,
                 waiting_fetches: Arc::default(),
                 refused_transactions: Quiet::default(),
+                refused_authentications: Quiet::default(),
                 overrides: RwLock::new(overrides),
                 topic_changes: tokio::sync::Mutex::default(),
                 waiting: watch::Sender::default(),

@@ -8,12 +8,16 @@ use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::sasl_handshake::{SaslHandshakeRequest, SaslHandshakeResponse};
 
 pub(super) async fn refuse(call: Call, request: SaslHandshakeRequest) -> SaslHandshakeResponse {
-    tracing::info!(
-        peer = %call.context.peer,
-        client_id = call.client_id.as_deref(),
-        mechanism = request.mechanism,
-        "refused to authenticate a client: this server does not offer SASL, set security.protocol=PLAINTEXT"
-    );
+    let (quiet, peer) = (&call.broker.refused_authentications, call.context.peer);
+    if let Some(silenced) = quiet.may_say(peer.ip(), call.broker.clock.monotonic()) {
+        tracing::info!(
+            %peer,
+            client_id = call.client_id.as_deref(),
+            mechanism = request.mechanism,
+            silenced,
+            "refused to authenticate a client: this server does not offer SASL, set security.protocol=PLAINTEXT"
+        );
+    }
     SaslHandshakeResponse {
         error_code: ErrorCode::ILLEGAL_SASL_STATE,
         mechanisms: Vec::new(),
