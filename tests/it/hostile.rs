@@ -226,7 +226,7 @@ fn half_requests_that_trickle_in_time_out() {
 #[test]
 fn requests_that_never_arrive_whole_do_not_keep_others_from_theirs() {
     let server = Server::with(&["--queued-max-request-bytes", "33554432"]);
-    let mut slow: Vec<Client> = (0..3).map(|_| server.connect()).collect();
+    let mut slow: Vec<Client> = (0..5).map(|_| server.connect()).collect();
     let begin = frame(ProduceRequest::KEY as i16, 9, &[0; 1_500_000]);
     for each in &mut slow {
         let claimed = (100_i32 << 20).to_be_bytes();
