@@ -348,6 +348,8 @@ impl<'a> Recovery<'a> {
         })
     }
 
+    /// Reads a segment from end to end and puts it in order. Returns what it has become and the offset behind it; `cut` is
+    /// set if the log ends there, whatever follows.
     fn read_one(
         &mut self,
         segment: &Arc<Segment>,
@@ -401,36 +403,40 @@ impl<'a> Recovery<'a> {
             return self.read_again(rewritten, following);
         };
         *cut = true;
+        let shorter = self.cut_off(segment, &cut_at, &inspected.damages)?;
+        self.read_again(shorter, following)
+    }
+
+    /// Ends a segment where its torn tail begins, and takes out what is damaged before that.
+    fn cut_off(
+        &mut self,
+        segment: &Segment,
+        cut_at: &Damage,
+        damages: &[Damage],
+    ) -> Result<Segment, Error> {
         let path = segment.log_path();
+        let lost = segment.size() - cut_at.range.start;
         warn!(
             path = %path.display(),
             position = cut_at.range.start,
-            bytes = size - cut_at.range.start,
+            bytes = lost,
             offset = cut_at.offset,
             reason = cut_at.reason,
             "cutting off records that an interrupted write left incomplete"
         );
-        self.report.bytes_truncated += size - cut_at.range.start;
+        self.report.bytes_truncated += lost;
         // The disk has to know of the cut before anything is written there: whole batches of the lost past that happen
         // to lie where the new ones end would go on from them.
         let file = segment.file()?;
         file.set_size(cut_at.range.start)
             .and_then(|()| file.sync_data())
             .during("truncate", path)?;
-        let shorter = match inspected.damages.is_empty() {
-            true => Segment::found(self.fs, self.dir, segment.base_offset, cut_at.range.start),
-            false => {
-                self.report.ranges_damaged += inspected.damages.len() as u64;
-                excise(
-                    self.fs,
-                    self.dir,
-                    segment,
-                    cut_at.range.start,
-                    &inspected.damages,
-                )?
-            }
-        };
-        self.read_again(shorter, following)
+        if damages.is_empty() {
+            let size = cut_at.range.start;
+            return Ok(Segment::found(self.fs, self.dir, segment.base_offset, size));
+        }
+        self.report.ranges_damaged += damages.len() as u64;
+        excise(self.fs, self.dir, segment, cut_at.range.start, damages)
     }
 
     /// Indexes a segment that was just put in order.
