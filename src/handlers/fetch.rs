@@ -95,12 +95,11 @@ struct Round {
 }
 
 impl Plan {
-    fn new(broker: &Broker, version: i16, request: FetchRequest) -> Plan {
+    fn new(broker: &Broker, version: i16, mut request: FetchRequest) -> Plan {
         let by_id = version >= TOPIC_IDS_FROM;
         // A topic of which no partition is asked for needs no answer, and must not be kept while the fetch waits.
-        let asked = request.topics.into_iter();
-        let asked = asked.filter(|asked| !asked.partitions.is_empty());
-        let topics = asked.map(|asked| {
+        request.topics.retain(|asked| !asked.partitions.is_empty());
+        let topics = request.topics.into_iter().map(|asked| {
             let topic = lookup::topic(broker, by_id, &asked.topic, asked.topic_id)
                 .and_then(|topic| check_compression(topic, version));
             TopicPlan {
