@@ -163,11 +163,11 @@ impl Report<'_> {
         let _ = writeln!(
             out,
             "Written by `{}` in {:.0} min. Each proof is a test or a fuzz target, run for longer than every day; its figures\n\
-             are its own. Of {} proofs, {} do not hold.\n",
+             are its own. Of {} proofs, {} hold.\n",
             self.call,
             self.took.as_secs_f64() / 60.0,
             self.rows.len(),
-            broken.clone().count(),
+            self.rows.len() - broken.clone().count(),
         );
         out.push_str("| promise | proof | figures | took | |\n|---|---|---|---|---|\n");
         let mut last = "";
@@ -240,7 +240,7 @@ mod tests {
         let text = report.text();
         assert!(text.contains("| survives | first | 1 | 0 s | holds |"));
         assert!(text.contains("|  | second | 2 | 0 s | BROKEN |"));
-        assert!(text.contains("Of 2 proofs, 1 do not hold."));
+        assert!(text.contains("Of 2 proofs, 1 hold."));
         assert!(text.contains("\n## second\n"));
     }
 }
