@@ -3,11 +3,12 @@
 //! Topics' settings can be read and changed. The server's own are shown as they are in force, read-only: they come from
 //! its file, environment and flags. What a setting is (type, default, meaning) is declared in `config`, once.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Call;
 use super::refusal::{Refusal, told};
+use super::repetition::once_each;
 use crate::broker::{Broker, ConfigEdit, ConfigOperation, NODE_ID, TopicError};
 use crate::config::{
     ConfigType, Effective, Kind, Origin, TOPIC_CONFIGS, TopicConfig, TopicConfigDef, Value,
@@ -48,9 +49,9 @@ pub(super) async fn describe(
         documentation: request.include_documentation,
     };
     // Once each, so that a response's size is bounded by what there is.
-    let mut resources = request.resources;
-    let mut seen = HashSet::new();
-    resources.retain(|each| seen.insert((each.resource_type, each.resource_name.clone())));
+    let resources = once_each(request.resources, |each| {
+        (each.resource_type, each.resource_name.clone())
+    });
     let results = resources.into_iter().map(|resource| {
         let described = match resource.resource_type {
             TOPIC => describe_topic(&call.broker, &resource, detail),

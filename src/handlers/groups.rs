@@ -3,11 +3,10 @@
 //!
 //! The coordinator's answers come as its own types; here is what the versions of the wire make of them.
 
-use std::collections::HashSet;
-
 use bytes::Bytes;
 
 use super::refusal::{Refusal, told};
+use super::repetition::once_each;
 use super::{Call, error, operations};
 use crate::broker::NODE_ID;
 use crate::coordinator::group::{
@@ -84,7 +83,7 @@ pub(super) async fn find_coordinator(
     };
     if call.version >= FIND_COORDINATOR_BATCHED_FROM {
         return FindCoordinatorResponse {
-            coordinators: once_each(request.coordinator_keys)
+            coordinators: once_each(request.coordinator_keys, String::clone)
                 .into_iter()
                 .map(find)
                 .collect(),
@@ -303,7 +302,7 @@ pub(super) async fn describe(call: Call, request: DescribeGroupsRequest) -> Desc
     } else {
         operations::NOT_REQUESTED
     };
-    let groups = once_each(request.groups)
+    let groups = once_each(request.groups, String::clone)
         .into_iter()
         .map(|group_id| match call.broker.groups.describe(&group_id) {
             Some(group) => DescribedGroup {
@@ -360,7 +359,7 @@ fn not_found(group_id: String, version: i16) -> DescribedGroup {
 
 pub(super) async fn delete(call: Call, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
     let mut results = Vec::new();
-    for group_id in once_each(request.groups_names) {
+    for group_id in once_each(request.groups_names, String::clone) {
         let deleted = call.broker.groups.delete_group(&group_id).await;
         results.push(DeletableGroupResult {
             error_code: error::of_group_result(&deleted),
@@ -371,13 +370,6 @@ pub(super) async fn delete(call: Call, request: DeleteGroupsRequest) -> DeleteGr
         results,
         ..DeleteGroupsResponse::default()
     }
-}
-
-/// Each name once, so that naming a large group a million times does not make a response a million times its size.
-fn once_each(mut names: Vec<String>) -> Vec<String> {
-    let mut seen = HashSet::new();
-    names.retain(|name| seen.insert(name.clone()));
-    names
 }
 
 /// Bytes that will be kept for long, copied so that they do not keep the whole request in memory.

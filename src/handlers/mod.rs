@@ -22,6 +22,7 @@ mod offsets;
 mod operations;
 mod produce;
 mod refusal;
+mod repetition;
 mod sasl_handshake;
 mod topics;
 

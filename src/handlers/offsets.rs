@@ -1,8 +1,6 @@
 //! Committed offsets: OffsetCommit, OffsetFetch, OffsetDelete.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
-
+use super::repetition::{merged, once_each};
 use super::{Call, error};
 use crate::broker::Broker;
 use crate::catalog::CommittedOffset;
@@ -100,7 +98,7 @@ fn committed_response(
 
 pub(super) async fn fetch(call: Call, request: OffsetFetchRequest) -> OffsetFetchResponse {
     if call.version >= FETCH_BATCHED_FROM {
-        let groups = once_each(request.groups)
+        let groups = each_group_once(request.groups)
             .into_iter()
             .map(|group| OffsetFetchResponseGroup {
                 topics: fetch_of_group(&call.broker, &group.group_id, group.topics),
@@ -119,48 +117,34 @@ pub(super) async fn fetch(call: Call, request: OffsetFetchRequest) -> OffsetFetc
     }
 }
 
-/// Each group once, with all that is asked of it; [`each_partition_once`] says why.
-fn once_each(asked: Vec<OffsetFetchRequestGroup>) -> Vec<OffsetFetchRequestGroup> {
-    let mut groups: Vec<OffsetFetchRequestGroup> = Vec::with_capacity(asked.len());
-    let mut places = HashMap::new();
-    for group in asked {
-        match places.entry(group.group_id.clone()) {
-            Entry::Vacant(place) => {
-                place.insert(groups.len());
-                groups.push(group);
-            }
-            Entry::Occupied(place) => {
-                let wanted = &mut groups[*place.get()].topics;
-                *wanted = wanted.take().zip(group.topics).map(|(mut topics, more)| {
+/// Each group once, with all that is asked of it.
+fn each_group_once(asked: Vec<OffsetFetchRequestGroup>) -> Vec<OffsetFetchRequestGroup> {
+    merged(
+        asked,
+        |group| group.group_id.clone(),
+        |known, group| {
+            // Asking for all of it once is asking for all.
+            known.topics = known
+                .topics
+                .take()
+                .zip(group.topics)
+                .map(|(mut topics, more)| {
                     topics.extend(more);
                     topics
                 });
-            }
-        }
-    }
-    groups
+        },
+    )
 }
 
-/// Each topic once, with each of its partitions once. An offset's metadata may have a thousand times the size of a
-/// partition's number, so naming one a million times must not make a response of gigabytes.
+/// Each topic once, with each of its partitions once.
 fn each_partition_once(asked: Vec<OffsetFetchRequestTopics>) -> Vec<OffsetFetchRequestTopics> {
-    let mut topics: Vec<OffsetFetchRequestTopics> = Vec::with_capacity(asked.len());
-    let mut places = HashMap::new();
-    for topic in asked {
-        match places.entry(topic.name.clone()) {
-            Entry::Vacant(place) => {
-                place.insert(topics.len());
-                topics.push(topic);
-            }
-            Entry::Occupied(place) => {
-                let known = &mut topics[*place.get()];
-                known.partition_indexes.extend(topic.partition_indexes);
-            }
-        }
-    }
+    let mut topics = merged(
+        asked,
+        |topic| topic.name.clone(),
+        |known, topic| known.partition_indexes.extend(topic.partition_indexes),
+    );
     for topic in &mut topics {
-        let mut seen = HashSet::new();
-        topic.partition_indexes.retain(|index| seen.insert(*index));
+        topic.partition_indexes = once_each(std::mem::take(&mut topic.partition_indexes), |it| *it);
     }
     topics
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::refusal::{Refusal, told};
+use super::repetition::once_each;
 use super::{Call, configs};
 use crate::broker::{Broker, NODE_ID, NewTopic, TopicError};
 use crate::config::TopicConfig;
@@ -179,7 +180,7 @@ fn configs_of(asked: &CreatableTopic) -> Result<BTreeMap<String, String>, Refusa
 }
 
 pub(super) async fn delete(call: Call, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
-    let mut asked: Vec<DeleteTopicState> = if call.version >= DELETE_BY_ID_FROM {
+    let asked: Vec<DeleteTopicState> = if call.version >= DELETE_BY_ID_FROM {
         request.topics
     } else {
         let by_name = |name| DeleteTopicState {
@@ -189,8 +190,7 @@ pub(super) async fn delete(call: Call, request: DeleteTopicsRequest) -> DeleteTo
         request.topic_names.into_iter().map(by_name).collect()
     };
     // Once each: a refusal is much longer than an empty name, of which a request can have millions.
-    let mut seen = HashSet::new();
-    asked.retain(|each| seen.insert((each.name.clone(), each.topic_id)));
+    let asked = once_each(asked, |each| (each.name.clone(), each.topic_id));
     let mut responses = Vec::with_capacity(asked.len());
     for each in asked {
         responses.push(delete_one(&call.broker, each).await);
