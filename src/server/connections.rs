@@ -15,6 +15,7 @@
 //! of many and leaves it at that must not keep all others from sending theirs. Clients that are slow because there are
 //! many of them are left to it: ended, they would only begin again.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -121,6 +122,16 @@ impl Entry {
         self.arriving_bytes.store(bytes, Ordering::Relaxed);
     }
 
+    /// What a request holds that hardly gets on.
+    fn stalled_bytes(&self, now: Duration) -> usize {
+        let since = Duration::from_millis(self.arriving_since.load(Ordering::Relaxed));
+        if now.saturating_sub(since) >= ARRIVAL_STEP_MAX {
+            self.arriving_bytes.load(Ordering::Relaxed)
+        } else {
+            0
+        }
+    }
+
     fn activity(&self) -> (Activity, Duration) {
         let since = self.since.load(Ordering::Relaxed);
         let activity = match since & 3 {
@@ -191,6 +202,19 @@ struct Open {
     by_address: HashMap<IpAddr, usize>,
     next_id: u64,
     draining: bool,
+}
+
+impl Open {
+    /// Those that hold any bytes, with how many, beginning with those that hold the most.
+    fn largest_first(
+        &self,
+        bytes: impl Fn(&Entry) -> usize,
+    ) -> impl Iterator<Item = (usize, &Arc<Entry>)> {
+        let holders = self.entries.values().map(|entry| (bytes(entry), entry));
+        let mut holders: Vec<_> = holders.filter(|(bytes, _)| *bytes > 0).collect();
+        holders.sort_unstable_by_key(|(bytes, _)| Reverse(*bytes));
+        holders.into_iter()
+    }
 }
 
 /// A place among the connections; freed when dropped.
@@ -292,42 +316,25 @@ impl Connections {
     /// Tells those to end that hold the most, until a quarter of the budget is free.
     fn make_room(&self) {
         let open = self.open.lock();
-        let mut holders: Vec<(usize, &Arc<Entry>)> = open
-            .entries
-            .values()
-            .map(|entry| (entry.held_bytes.load(Ordering::Relaxed), entry))
-            .filter(|(bytes, _)| *bytes > 0)
-            .collect();
-        holders.sort_unstable_by_key(|(bytes, _)| *bytes);
         let enough = self.held_bytes_max - self.held_bytes_max / 4;
-        while self.held_bytes() > enough {
-            let Some((_, entry)) = holders.pop() else {
+        for (_, entry) in open.largest_first(|entry| entry.held_bytes.load(Ordering::Relaxed)) {
+            if self.held_bytes() <= enough {
                 return;
-            };
+            }
             entry.end(Ending::ResponseMemory);
             self.keep(entry, 0);
         }
     }
 
-    /// Tells those to end whose requests hardly get on and hold the most, until `bytes` are free.
-    /// Called while others wait for them.
+    /// Tells those to end whose requests hardly get on and hold the most, until `bytes` are free. Called while others wait
+    /// for them.
     pub fn make_room_for_requests(&self, bytes: usize, now: Duration) {
         let open = self.open.lock();
-        let mut slow: Vec<(usize, &Arc<Entry>)> = open
-            .entries
-            .values()
-            .filter(|entry| {
-                let since = Duration::from_millis(entry.arriving_since.load(Ordering::Relaxed));
-                now.saturating_sub(since) >= ARRIVAL_STEP_MAX
-            })
-            .map(|entry| (entry.arriving_bytes.load(Ordering::Relaxed), entry))
-            .filter(|(bytes, _)| *bytes > 0)
-            .collect();
-        slow.sort_unstable_by_key(|(bytes, _)| *bytes);
         let mut freed = 0;
-        while freed < bytes
-            && let Some((holds, entry)) = slow.pop()
-        {
+        for (holds, entry) in open.largest_first(|entry| entry.stalled_bytes(now)) {
+            if freed >= bytes {
+                return;
+            }
             entry.end(Ending::RequestMemory);
             freed += holds;
         }
