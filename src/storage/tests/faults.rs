@@ -250,14 +250,23 @@ fn a_deletion_of_records_that_cannot_be_noted_does_not_happen() {
     assert_eq!(fixture.values()[0].0, 1);
 }
 
-#[test]
-fn segments_whose_files_cannot_be_removed_are_gone_for_readers_and_tried_again() {
+/// Ten seconds of records in several segments, each kept for a second.
+fn with_a_record_a_second() -> Fixture {
     let fixture = Fixture::new(&[("segment.bytes", "256"), ("retention.ms", "1000")]);
-    let partition = fixture.partition();
     for n in 0..10 {
         let batch = batch_at(NOW_MS + n * 1_000, &["0123456789"]);
-        partition.append(vec![batch], ACKS_LEADER).unwrap();
+        fixture
+            .partition()
+            .append(vec![batch], ACKS_LEADER)
+            .unwrap();
     }
+    fixture
+}
+
+#[test]
+fn segments_whose_files_cannot_be_removed_are_gone_for_readers_and_tried_again() {
+    let fixture = with_a_record_a_second();
+    let partition = fixture.partition();
     let fault = Fault::Error(ErrorKind::PermissionDenied);
     fixture.faults.plan(Op::Remove, ".log", fault, 1);
     fixture.topics.retain(NOW_MS + 8_000);
@@ -276,12 +285,8 @@ fn segments_whose_files_cannot_be_removed_are_gone_for_readers_and_tried_again()
 
 #[test]
 fn a_reader_is_told_of_a_deletion_that_is_under_way() {
-    let fixture = Fixture::new(&[("segment.bytes", "256"), ("retention.ms", "1000")]);
+    let fixture = with_a_record_a_second();
     let partition = fixture.partition();
-    for n in 0..10 {
-        let batch = batch_at(NOW_MS + n * 1_000, &["0123456789"]);
-        partition.append(vec![batch], ACKS_LEADER).unwrap();
-    }
     fixture.faults.plan(Op::Remove, ".log", Fault::Hang, 1);
     let topics = Arc::clone(&fixture.topics);
     let retaining = std::thread::spawn(move || topics.retain(NOW_MS + 8_000));
