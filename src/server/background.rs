@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::connections::Connections;
-use super::http::Health;
 use super::memory::RequestMemory;
 use crate::broker::Broker;
 use crate::clock::Clock;
@@ -25,11 +24,9 @@ impl Background {
         connections: Arc<Connections>,
         requests: RequestMemory,
         broker: Arc<Broker>,
-        health: Arc<Health>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let mut tasks = JoinSet::new();
-        tasks.spawn(health.beat_forever());
         tasks.spawn(sweep(connections, requests, Arc::clone(&broker), clock));
         tasks.spawn(Arc::clone(&broker.groups).run());
         let retention = Duration::from_millis(broker.config.log_retention_check_interval_ms);

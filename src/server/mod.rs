@@ -29,7 +29,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::broker::{Broker, NODE_ID, OpenError};
 use crate::clock::{Clock, SystemClock};
@@ -96,6 +96,8 @@ pub struct Running {
     accepting: JoinHandle<()>,
     stop_accepting: watch::Sender<bool>,
     background: Background,
+    /// Ends with the process and not before: closing the logs may take longer than liveness tolerates silence.
+    _heartbeat: JoinSet<()>,
     signals: Signals,
 }
 
@@ -119,6 +121,9 @@ impl Server {
         let metrics = init_metrics_with(config.metrics);
         let health = Health::new(Arc::clone(&clock));
         health.register(&metrics.metrics());
+        // Before recovery, which may take minutes and must not look like a stuck runtime.
+        let mut heartbeat = JoinSet::new();
+        heartbeat.spawn(Arc::clone(&health).beat_forever());
         let facts: Arc<Mutex<KnownFacts>> = Arc::default();
         let http = start_http(config, &metrics, &health, &facts)?;
         let http_addr = http.local_addr();
@@ -175,7 +180,6 @@ impl Server {
             Arc::clone(&connections),
             requests,
             Arc::clone(&broker),
-            Arc::clone(&health),
             Arc::clone(&clock),
         );
 
@@ -209,6 +213,7 @@ impl Server {
             accepting,
             stop_accepting,
             background,
+            _heartbeat: heartbeat,
             signals,
         })
     }

@@ -57,7 +57,7 @@ impl WallClock {
     }
 }
 
-fn library() -> PathBuf {
+pub fn library() -> PathBuf {
     let architecture = format!("{}-linux-gnu", std::env::consts::ARCH);
     let library = Path::new("/usr/lib")
         .join(architecture)

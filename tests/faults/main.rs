@@ -14,6 +14,7 @@ mod full_disk;
 mod load;
 mod numbers;
 mod readers;
+mod recovery;
 mod slow_disk;
 mod syncing;
 mod tampering;

@@ -39,7 +39,7 @@ impl Server {
     /// Starts a server through a program that replaces itself with it, as `prlimit` does.
     pub fn through(wrapper: &[&str], flags: &[&str]) -> Server {
         let mut server = Server::stopped(flags);
-        server.wrapper = wrapper.iter().map(|word| word.to_string()).collect();
+        server.set_wrapper(wrapper);
         server.restart();
         server
     }
@@ -57,6 +57,16 @@ impl Server {
 
     /// Starts it again on the same data, after it was stopped or killed. It takes work when this returns.
     pub fn restart(&mut self) {
+        self.launch();
+        let deadline = Instant::now() + PATIENCE;
+        while !self.has_started() {
+            assert!(Instant::now() < deadline, "does not start\n{}", self.log());
+            pause();
+        }
+    }
+
+    /// Starts the process and does not wait until it takes work.
+    pub fn launch(&mut self) {
         assert!(self.child.is_none(), "it is still running");
         let log = File::options()
             .create(true)
@@ -84,21 +94,27 @@ impl Server {
             .stderr(log)
             .spawn()
             .unwrap();
-        let pid = child.id();
         self.child = Some(child);
-        let deadline = Instant::now() + PATIENCE;
-        self.run_file = Some(loop {
-            // A file of an earlier run is there until the new server removes it.
-            match RunFile::read(&self.data_dir()) {
-                Ok(run_file) if run_file.pid == pid => break run_file,
-                _ => {}
-            }
-            if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
-                panic!("the server ended at once: {status}\n{}", self.log());
-            }
-            assert!(Instant::now() < deadline, "does not start\n{}", self.log());
-            pause();
-        });
+    }
+
+    /// Returns whether a launched server takes work by now; panics if it has ended.
+    pub fn has_started(&mut self) -> bool {
+        let child = self.child.as_mut().expect("it was launched");
+        let pid = child.id();
+        let ended = child.try_wait().unwrap();
+        // A file of an earlier run is there until the new server removes it.
+        self.run_file = RunFile::read(&self.data_dir())
+            .ok()
+            .filter(|run_file| run_file.pid == pid);
+        if let Some(status) = ended {
+            panic!("the server ended at once: {status}\n{}", self.log());
+        }
+        self.run_file.is_some()
+    }
+
+    /// A program, with its arguments, that becomes the server at later starts.
+    pub fn set_wrapper(&mut self, wrapper: &[&str]) {
+        self.wrapper = wrapper.iter().map(|word| word.to_string()).collect();
     }
 
     /// Flags for later starts, instead of those it was made with.
@@ -155,20 +171,21 @@ impl Server {
 
     /// Status and body of a GET.
     pub fn get(&self, path: &str) -> (u16, String) {
+        let answer = self.try_get(self.http_addr(), path);
+        answer.unwrap_or_else(|error| panic!("GET {path}: {error}"))
+    }
+
+    /// Status and body of a GET from a server that may not listen yet.
+    pub fn try_get(&self, addr: SocketAddr, path: &str) -> Result<(u16, String), ureq::Error> {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(PATIENCE))
             .build()
             .new_agent();
-        let url = format!("http://{}{path}", self.http_addr());
-        let mut response = agent.get(url).call().unwrap();
+        let mut response = agent.get(format!("http://{addr}{path}")).call()?;
         let mut body = String::new();
-        response
-            .body_mut()
-            .as_reader()
-            .read_to_string(&mut body)
-            .unwrap();
-        (response.status().as_u16(), body)
+        response.body_mut().as_reader().read_to_string(&mut body)?;
+        Ok((response.status().as_u16(), body))
     }
 
     /// What `/metrics` says now.

@@ -2,7 +2,7 @@
 //!
 //! - **Live** asks whether a restart would help. Only a stuck runtime says no: load, a full disk and recovery do not,
 //!   for killing a busy or recovering server makes everything worse. A task on the main runtime beats every second,
-//!   and what is checked is how long ago it last did.
+//!   from before recovery until the process ends, and what is checked is how long ago it last did.
 //! - **Ready** asks whether to send work here: not while recovering, draining or unable to write.
 //! - **Health** shows the checks `storage` and `listener` by name, for people and alerts.
 //!
