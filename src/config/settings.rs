@@ -430,7 +430,7 @@ static SERVER: &[Declared] = &[
             max: i64::MAX,
         },
         default: "268435456",
-        help: "Memory that requests in flight on all connections share; further ones wait in their sockets.",
+        help: "Memory that the requests of all connections may hold; further ones wait in their sockets. An eighth of it is kept for small requests.",
         set: |config, value| config.queued_max_request_bytes = value.int() as usize,
     },
     Declared {

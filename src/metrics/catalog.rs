@@ -115,6 +115,14 @@ catalog! {
             "Request payload size";
         RESPONSE_SIZE_BYTES: Histogram "streamline_response_size_bytes" ["api_key"]
             "Response payload size";
+        REQUEST_MEMORY_BYTES: Gauge "streamline_request_memory_bytes" []
+            "Memory that requests hold, from their first byte that has arrived until their handler is done";
+        REQUEST_MEMORY_LIMIT_BYTES: Gauge "streamline_request_memory_limit_bytes" []
+            "Memory that requests may hold (queued_max_request_bytes); an eighth of it is for small requests alone";
+        REQUEST_MEMORY_WAITS_TOTAL: Counter "streamline_request_memory_waits_total" []
+            "Times that a connection was not read because requests held all memory";
+        CONNECTIONS_WAITING_FOR_MEMORY: Gauge "streamline_connections_waiting_for_memory" []
+            "Connections that are not read at the moment because requests hold all memory";
         RESPONSES_WAITING_BYTES: Gauge "streamline_responses_waiting_bytes" []
             "Bytes of responses that wait in memory for clients to take them";
         FETCHES_WAITING: Gauge "streamline_fetches_waiting" []
@@ -246,7 +254,7 @@ label_values! {
         Timeout = "timeout",
         /// The client did not take a response in time.
         ResponseNotTaken = "response_not_taken",
-        /// The memory for requests was used up, and this client's hardly got on.
+        /// Requests held all memory, others waited, and this client's had stalled.
         RequestMemory = "request_memory",
         /// The memory for responses that wait was used up, and this client's were among the largest.
         ResponseMemory = "response_memory",

@@ -14,6 +14,11 @@ use crate::storage::Topics;
 /// How often the log is asked whether records have waited for the disk as long as `flush.ms` allows.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How often a shortage of memory for requests is looked at.
+const SHORTAGE_INTERVAL: Duration = Duration::from_millis(100);
+/// Waiting fetches are answered at one in so many looks: their clients ask again at once.
+const LOOKS_PER_ANSWER: u32 = 5;
+
 /// The loops; they end when this is dropped.
 pub struct Background {
     _tasks: JoinSet<()>,
@@ -22,12 +27,14 @@ pub struct Background {
 impl Background {
     pub fn start(
         connections: Arc<Connections>,
-        requests: RequestMemory,
+        memory: RequestMemory,
         broker: Arc<Broker>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let mut tasks = JoinSet::new();
-        tasks.spawn(sweep(connections, requests, Arc::clone(&broker), clock));
+        tasks.spawn(sweep(Arc::clone(&connections), Arc::clone(&clock)));
+        let shared = Arc::clone(&broker);
+        tasks.spawn(relieve_shortages(connections, memory, shared, clock));
         tasks.spawn(Arc::clone(&broker.groups).run());
         let retention = Duration::from_millis(broker.config.log_retention_check_interval_ms);
         let now = Arc::clone(&broker.clock);
@@ -44,24 +51,35 @@ impl Background {
 }
 
 /// Closes connections whose time is up.
-async fn sweep(
+async fn sweep(connections: Arc<Connections>, clock: Arc<dyn Clock>) {
+    let mut interval = tokio::time::interval(connections.sweep_interval());
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        connections.sweep(clock.monotonic());
+    }
+}
+
+/// While connections wait for the memory of requests, closes those whose requests have stalled, and has waiting fetches
+/// answered. A wait that is over at the next look is no shortage.
+async fn relieve_shortages(
     connections: Arc<Connections>,
-    requests: RequestMemory,
+    memory: RequestMemory,
     broker: Arc<Broker>,
     clock: Arc<dyn Clock>,
 ) {
-    let mut interval = tokio::time::interval(connections.sweep_interval());
-    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut awaited = false;
     loop {
-        interval.tick().await;
-        let now = clock.monotonic();
-        connections.sweep(now);
-        let awaited_before = std::mem::replace(&mut awaited, requests.is_awaited());
-        // Once is no shortage.
-        if awaited && awaited_before {
-            broker.answer_waiting_fetches();
-            connections.make_room_for_requests(requests.budget_bytes() / 4, now);
+        memory.shortage().await;
+        for look in 0.. {
+            tokio::time::sleep(SHORTAGE_INTERVAL).await;
+            let usage = memory.usage();
+            if usage.waiting == 0 {
+                break;
+            }
+            if look % LOOKS_PER_ANSWER == 0 {
+                broker.answer_waiting_fetches();
+            }
+            connections.make_room_for_requests(usage.limit_bytes / 4, clock.monotonic());
         }
     }
 }

@@ -17,7 +17,6 @@
 mod ended;
 mod in_flight;
 
-use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -32,16 +31,16 @@ use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
-use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use ended::Ended;
 use in_flight::{Finished, InFlight, Outcome, Parked, Work};
 
-use super::connections::{ARRIVAL_STEP, Activity, Ending, Place};
-use super::frame::{FrameError, FrameReader};
-use super::memory::{RequestMemory, Share};
+use super::connections::{ARRIVAL_STEP, Activity, Ending, OVERDRAFT_STEPS_MAX, Place};
+use super::frame::FrameError;
+use super::incoming::Incoming;
+use super::memory::{MemoryPermit, RequestMemory};
 use super::outgoing::Outgoing;
 use super::refusals::Refusals;
 use super::request::{Counting, RequestGuard, ResponseGuard};
@@ -65,12 +64,8 @@ const PROGRESS_BYTES_MIN: usize = 4 * 1024;
 const ROUNDS_MAX: usize = 32;
 /// The same as a time, for requests that take long: a batch of a few KiB may decompress to more than 100 MiB.
 const SLICE: Duration = Duration::from_millis(5);
-/// Bytes read at a time, into memory that the connections of a thread share.
-const SCRATCH_BYTES: usize = 64 * 1024;
-
-thread_local! {
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into());
-}
+/// A response of which so much went out in one call gives way to what else there is to do.
+const WRITTEN_BYTES_MAX: usize = 64 * 1024;
 
 /// Starts the work on a request.
 pub type Dispatch =
@@ -128,10 +123,7 @@ pub struct Connection {
     /// The requests' own handle to what counts them, so that connections do not contend for one reference count.
     counting: Arc<Counting>,
     place: Place,
-    reader: FrameReader,
-    /// The budget that the arriving frame holds so far.
-    share: Share,
-    awaited_share: Option<BoxFuture<'static, Share>>,
+    incoming: Incoming,
     in_flight: FuturesOrdered<InFlight>,
     in_flight_bytes: usize,
     outgoing: Outgoing<ResponseGuard>,
@@ -176,9 +168,7 @@ impl Connection {
             stream,
             context: RequestContext { peer, local },
             place,
-            reader: FrameReader::new(shared.frame_bytes_max),
-            share: Share::default(),
-            awaited_share: None,
+            incoming: Incoming::new(peer.ip(), shared.frame_bytes_max),
             in_flight: FuturesOrdered::new(),
             in_flight_bytes: 0,
             outgoing: Outgoing::default(),
@@ -227,7 +217,7 @@ impl Connection {
                 let what = format!(
                     "a request arrives slowly, {} bytes are kept for it, and others wait because \
                      queued_max_request_bytes is used up",
-                    self.share.bytes()
+                    self.incoming.permit().bytes()
                 );
                 self.refuse(RequestRejection::RequestMemory, &what);
                 return Some(Ended::Told(ending));
@@ -238,13 +228,13 @@ impl Connection {
     }
 
     fn is_busy(&self) -> bool {
-        !self.in_flight.is_empty() || !self.outgoing.is_empty() || self.reader.is_within_frame()
+        !self.in_flight.is_empty() || !self.outgoing.is_empty() || self.incoming.is_within_request()
     }
 
     /// Takes no further request; the first reason given stands.
     fn take_no_more(&mut self, ended: Ended) {
         self.ended.get_or_insert(ended);
-        self.awaited_share = None;
+        self.incoming.stop_waiting();
     }
 
     /// Moves finished requests, in order, to the responses that wait for the socket.
@@ -332,7 +322,7 @@ impl Connection {
                     }
                     self.progress_bytes += written;
                     any = true;
-                    if written >= SCRATCH_BYTES {
+                    if written >= WRITTEN_BYTES_MAX {
                         // A large response goes out in turns with what else there is to do.
                         break;
                     }
@@ -350,7 +340,7 @@ impl Connection {
     /// Nothing can be sent any more.
     fn fail(&mut self, error: io::Error) {
         self.outgoing = Outgoing::default();
-        self.awaited_share = None;
+        self.incoming.stop_waiting();
         self.ended = Some(Ended::Failed(error));
     }
 
@@ -371,29 +361,22 @@ impl Connection {
 
     /// Starts the requests that have arrived and reads further ones.
     fn take_in(&mut self, cx: &mut Context<'_>) -> bool {
-        if let Some(awaited) = &mut self.awaited_share {
-            let Poll::Ready(share) = awaited.as_mut().poll(cx) else {
-                return false;
-            };
-            self.awaited_share = None;
-            self.share.merge(share);
-        }
         let mut any = false;
         while self.may_take_more() {
-            match self.reader.whole_frame() {
-                Ok(Some(length)) => {
+            match self.incoming.has_request() {
+                Ok(true) => {
                     if any || self.turn_began.is_none() {
                         self.read_clock();
                     }
-                    if self.is_turn_over() || !self.has_share(length) {
+                    if self.is_turn_over() {
                         return true;
                     }
-                    if let Ok(Some(frame)) = self.reader.next_frame() {
-                        self.start(frame, cx);
+                    if let Some((frame, permit)) = self.incoming.next_request(&self.shared.memory) {
+                        self.start(frame, permit, cx);
                     }
                     any = true;
                 }
-                Ok(None) => return self.read(cx) || any,
+                Ok(false) => return self.read(cx) || any,
                 Err(error) => {
                     let reason = match error {
                         FrameError::Tls => RequestRejection::Tls,
@@ -418,46 +401,10 @@ impl Connection {
         self.turn_began.get_or_insert(self.now);
     }
 
-    /// Whether the arriving frame's share of the budget covers `bytes`; if not, the rest is awaited from now on.
-    fn has_share(&mut self, bytes: usize) -> bool {
-        let missing = bytes.saturating_sub(self.share.bytes());
-        if missing == 0 {
-            return true;
-        }
-        match self.shared.memory.try_take(&self.share, missing) {
-            Some(share) => {
-                self.share.merge(share);
-                true
-            }
-            None => {
-                self.awaited_share = Some(Box::pin(self.shared.memory.clone().take(missing)));
-                false
-            }
-        }
-    }
-
-    /// Reads what the socket has, once.
+    /// Reads what the socket has and there is memory for, once.
     fn read(&mut self, cx: &mut Context<'_>) -> bool {
-        let growth = self.reader.growth();
-        if growth > 0 {
-            if !self.has_share(self.share.bytes() + growth) {
-                return true;
-            }
-            self.reader.grow();
-        }
-        let stream = &mut self.stream;
-        let read = if let Some(rest) = self.reader.rest_of_frame() {
-            let mut rest = rest;
-            pin!(stream.read_buf(&mut rest)).poll(cx)
-        } else {
-            SCRATCH.with_borrow_mut(|scratch| {
-                let mut buffer = ReadBuf::new(scratch);
-                let read = Pin::new(stream).poll_read(cx, &mut buffer);
-                self.reader.push(buffer.filled());
-                read.map_ok(|()| buffer.filled().len())
-            })
-        };
-        match read {
+        let memory = &self.shared.memory;
+        match self.incoming.poll_read(&mut self.stream, memory, cx) {
             Poll::Pending => return false,
             Poll::Ready(Ok(0)) => self.take_no_more(Ended::ByClient),
             Poll::Ready(Ok(bytes)) => {
@@ -472,13 +419,13 @@ impl Connection {
     }
 
     /// Starts the work on a request, and does what of it needs no waiting.
-    fn start(&mut self, frame: Bytes, cx: &mut Context<'_>) {
+    fn start(&mut self, frame: Bytes, permit: MemoryPermit, cx: &mut Context<'_>) {
         let request = RequestGuard::new(&self.counting, &frame, self.received_at);
-        let share = std::mem::take(&mut self.share);
+        let bytes = permit.bytes();
         if self.arriving.take().is_some() {
             self.place.entry.set_arriving(0, self.now);
         }
-        self.in_flight_bytes += share.bytes();
+        self.in_flight_bytes += bytes;
         let mut body = frame;
         let work = match decode_request_header(&mut body) {
             Ok(header) => Work::Pending((self.shared.dispatch)(self.context, header, body)),
@@ -487,7 +434,8 @@ impl Connection {
         let mut in_flight = InFlight {
             work,
             request: Some(request),
-            share,
+            bytes,
+            permit,
             parked: Parked::default(),
         };
         match Pin::new(&mut in_flight).poll(cx) {
@@ -506,7 +454,8 @@ impl Connection {
                 self.in_flight.push_back(InFlight {
                     work: Work::Done(Some(finished.outcome)),
                     request: Some(finished.request),
-                    share: Share::given_back(finished.bytes),
+                    bytes: finished.bytes,
+                    permit: MemoryPermit::default(),
                     parked,
                 });
             }
@@ -537,12 +486,16 @@ impl Connection {
 
     /// Notes what a request that has arrived in part holds, for as long as its client is to send more of it.
     fn note_arriving(&mut self) {
-        let bytes = match self.awaited_share {
-            None => self.share.bytes(),
-            Some(_) => 0,
+        self.incoming.settle(&self.shared.memory);
+        let permit = self.incoming.permit();
+        let bytes = match self.incoming.awaits_memory() {
+            true => 0,
+            false => permit.bytes(),
         };
+        // The rest of a request that exceeds the budget has to arrive faster, the larger it is.
+        let step = ARRIVAL_STEP.max(permit.overdraft_claimed() / OVERDRAFT_STEPS_MAX);
         let (noted, mut since) = self.arriving.unwrap_or_default();
-        let is_step_done = bytes > 0 && self.arrived_bytes >= ARRIVAL_STEP;
+        let is_step_done = bytes > 0 && self.arrived_bytes >= step;
         if bytes != noted || is_step_done {
             if self.turn_began.is_none() {
                 self.read_clock();
@@ -568,9 +521,9 @@ impl Connection {
         }
         let activity = if !self.outgoing.is_empty() {
             Activity::Writing
-        } else if !self.in_flight.is_empty() || self.awaited_share.is_some() {
+        } else if !self.in_flight.is_empty() || self.incoming.awaits_memory() {
             Activity::Working
-        } else if self.reader.is_within_frame() {
+        } else if self.incoming.is_within_request() {
             Activity::Reading
         } else {
             Activity::Idle

@@ -11,9 +11,10 @@
 //! no further work. When it is used up, those that hold the most are told to end, as many as make room again. A client
 //! that reads its responses has nothing waiting, so it is neither held up nor chosen.
 //!
-//! Likewise with requests that arrive in part ([`Connections::make_room_for_requests`]): whoever sends the first hundredth
-//! of many and leaves it at that must not keep all others from sending theirs. Clients that are slow because there are
-//! many of them are left to it: ended, they would only begin again.
+//! Likewise with requests that arrive in part ([`Connections::make_room_for_requests`]): a client that sends parts of many
+//! requests and leaves it at that must not keep the others from sending theirs. While others wait for memory, requests of
+//! which too little arrives are ended, those of the address that holds the most first. Clients that are not read because
+//! of the shortage are not slow.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -45,7 +46,9 @@ pub enum Activity {
 
 /// So much of a request is to arrive within [`ARRIVAL_STEP_MAX`] while others wait for the memory that it holds.
 pub const ARRIVAL_STEP: usize = 64 * 1024;
-const ARRIVAL_STEP_MAX: Duration = Duration::from_secs(5);
+/// The rest of a request that may exceed the budget is to arrive in so many steps, for others wait until it is done.
+pub const OVERDRAFT_STEPS_MAX: usize = 16;
+const ARRIVAL_STEP_MAX: Duration = Duration::from_secs(1);
 
 /// Why a connection is told to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,15 +90,16 @@ impl Ending {
 }
 
 /// What a connection and the rest of the server know of each other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Entry {
+    address: IpAddr,
     /// Milliseconds of the monotonic clock since which, and what: the lower two bits are the activity.
     since: AtomicU64,
     /// An [`Ending`], or 0.
     ending: AtomicU8,
     /// Bytes of responses that wait in memory for the client.
     held_bytes: AtomicUsize,
-    /// The share of the memory for requests that one which has arrived in part holds, while its client is to send more.
+    /// The memory that a request which has arrived in part holds, while its client is to send more.
     arriving_bytes: AtomicUsize,
     /// Milliseconds of the monotonic clock since when the next [`ARRIVAL_STEP`] of it is awaited.
     arriving_since: AtomicU64,
@@ -103,6 +107,18 @@ pub struct Entry {
 }
 
 impl Entry {
+    fn new(address: IpAddr) -> Self {
+        Entry {
+            address,
+            since: AtomicU64::new(0),
+            ending: AtomicU8::new(0),
+            held_bytes: AtomicUsize::new(0),
+            arriving_bytes: AtomicUsize::new(0),
+            arriving_since: AtomicU64::new(0),
+            waker: AtomicWaker::new(),
+        }
+    }
+
     /// Notes that from `now` on the connection does `activity`.
     pub fn set_activity(&self, activity: Activity, now: Duration) {
         let bits = match activity {
@@ -122,14 +138,12 @@ impl Entry {
         self.arriving_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// What a request holds that hardly gets on.
-    fn stalled_bytes(&self, now: Duration) -> usize {
+    /// Returns the bytes that a stalled request holds, and since when it has been stalled.
+    fn stalled(&self, now: Duration) -> Option<(usize, Duration)> {
+        let bytes = self.arriving_bytes.load(Ordering::Relaxed);
         let since = Duration::from_millis(self.arriving_since.load(Ordering::Relaxed));
-        if now.saturating_sub(since) >= ARRIVAL_STEP_MAX {
-            self.arriving_bytes.load(Ordering::Relaxed)
-        } else {
-            0
-        }
+        let is_stalled = bytes > 0 && now.saturating_sub(since) >= ARRIVAL_STEP_MAX;
+        is_stalled.then_some((bytes, since))
     }
 
     fn activity(&self) -> (Activity, Duration) {
@@ -251,7 +265,7 @@ impl Connections {
         now: Duration,
         metrics: &Arc<Metrics>,
     ) -> Result<Place, ConnectionRejection> {
-        let entry = Arc::new(Entry::default());
+        let entry = Arc::new(Entry::new(address));
         entry.set_activity(Activity::Idle, now);
         let mut open = self.open.lock();
         if open.entries.len() >= self.max {
@@ -326,15 +340,28 @@ impl Connections {
         }
     }
 
-    /// Tells those to end whose requests hardly get on and hold the most, until `bytes` are free. Called while others wait
-    /// for them.
+    /// Ends connections whose requests have stalled until `bytes` are free: those of the address that holds the most in such
+    /// requests first, and of these the ones stalled for longest. Called while others wait for memory.
     pub fn make_room_for_requests(&self, bytes: usize, now: Duration) {
         let open = self.open.lock();
+        let entries = open.entries.values();
+        let mut stalled: Vec<_> = entries
+            .filter_map(|entry| Some((entry, entry.stalled(now)?)))
+            .collect();
+        let mut by_address: HashMap<IpAddr, usize> = HashMap::new();
+        for (entry, (holds, _)) in &stalled {
+            *by_address.entry(entry.address).or_default() += holds;
+        }
+        stalled.sort_unstable_by_key(|(entry, (_, since))| {
+            let address = entry.address;
+            (Reverse(by_address[&address]), address, *since)
+        });
         let mut freed = 0;
-        for (holds, entry) in open.largest_first(|entry| entry.stalled_bytes(now)) {
+        for (entry, (holds, _)) in stalled {
             if freed >= bytes {
                 return;
             }
+            // One that was told before counts all the same: it is about to end.
             entry.end(Ending::RequestMemory);
             freed += holds;
         }
@@ -527,31 +554,38 @@ mod tests {
     }
 
     #[test]
-    fn requests_that_do_not_arrive_make_room_for_others_the_largest_first() {
+    fn stalled_requests_make_room_first_those_of_the_address_that_holds_the_most() {
         let metrics = Metrics::new(true);
         let connections = connections(10, 10);
-        let enter = || {
-            let entered = connections.enter(address(1), Duration::ZERO, &metrics);
-            entered.expect("a place")
-        };
-        let places: Vec<Place> = (0..5).map(|_| enter()).collect();
-        let begun = [0, 0, 0, 1].map(Duration::from_secs);
-        for ((place, bytes), since) in places.iter().zip([30, 50, 20, 100]).zip(begun) {
+        let requests = [
+            (1, 30, 0),
+            (1, 20, 1),
+            (2, 40, 0),
+            (2, 5, 0),
+            (3, 100, 5_000),
+        ];
+        let places = requests.map(|(last, bytes, since_ms)| {
+            let entered = connections.enter(address(last), Duration::ZERO, &metrics);
+            let place = entered.expect("a place");
+            let since = Duration::from_millis(since_ms);
             place.entry.set_arriving(bytes, since);
-        }
-        let told = || -> Vec<bool> {
-            let endings = places.iter().map(|place| place.entry.ending());
-            endings
-                .map(|it| it == Some(Ending::RequestMemory))
-                .collect()
+            place
+        });
+        let told = || {
+            let endings = places.each_ref().map(|place| place.entry.ending());
+            endings.map(|it| it == Some(Ending::RequestMemory))
         };
         connections.make_room_for_requests(60, ARRIVAL_STEP_MAX - Duration::from_millis(1));
         assert_eq!(told(), [false; 5]);
-        connections.make_room_for_requests(60, ARRIVAL_STEP_MAX);
-        assert_eq!(told(), [true, true, false, false, false]);
-        places[2].entry.set_arriving(0, Duration::ZERO);
-        connections.make_room_for_requests(60, ARRIVAL_STEP_MAX * 2);
-        assert_eq!(told(), [true, true, false, true, false]);
+        let now = ARRIVAL_STEP_MAX + Duration::from_millis(1);
+        // The first two hold 50 together, the next two 45.
+        connections.make_room_for_requests(30, now);
+        assert_eq!(told(), [true, false, false, false, false]);
+        connections.make_room_for_requests(51, now);
+        assert_eq!(told()[..2], [true, true]);
+        assert_eq!(told()[2..].iter().filter(|it| **it).count(), 1);
+        connections.make_room_for_requests(usize::MAX, now);
+        assert_eq!(told(), [true, true, true, true, false]);
     }
 
     #[tokio::test]

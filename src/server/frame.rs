@@ -1,20 +1,20 @@
 //! Frames: four bytes of length and that many bytes of request, cut out of a stream that may say anything.
 //!
 //! A length is checked before memory is taken for it, and memory is then taken only in step with bytes that have
-//! arrived: a frame that claims 100 MiB and sends nothing costs nothing. Between frames a reader holds no memory.
+//! arrived: a frame that announces 100 MiB and sends nothing costs nothing. Between frames a reader holds no memory.
 
 use std::fmt;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-/// The length that stands before every frame.
-const PREFIX: usize = 4;
+/// Bytes of the length that stands before every frame.
+pub const PREFIX: usize = 4;
 /// API key, version and correlation id: no request is shorter.
 const FRAME_MIN: usize = 8;
 /// The first memory taken for a frame that does not fit one read.
 const GROWTH_MIN: usize = 64 * 1024;
-/// From there on, how much more than what has arrived: a frame of a megabyte moves into larger memory once, and memory
-/// stays in proportion to what was sent.
+/// From there on, how much more than what has arrived while memory is plentiful: a frame of a megabyte moves into larger
+/// memory once, and memory stays in proportion to what was sent.
 const GROWTH_FACTOR: usize = 15;
 /// A frame of which less than this is missing is not worth reads of its own.
 const DIRECT_MIN: usize = 16 * 1024;
@@ -47,6 +47,15 @@ impl fmt::Display for FrameError {
     }
 }
 
+/// Bytes of memory that a frame should get next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Growth {
+    /// In small steps, while memory is short.
+    pub least: usize,
+    /// In large steps, which move the frame seldom.
+    pub most: usize,
+}
+
 /// Cuts frames out of a stream.
 #[derive(Debug)]
 pub struct FrameReader {
@@ -73,7 +82,7 @@ impl FrameReader {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Size of the next frame without its length, if all of it is there. After an error the stream is beyond use.
+    /// Size of the next frame without its length, if all of it has arrived. After an error the stream is beyond use.
     pub fn whole_frame(&self) -> Result<Option<usize>, FrameError> {
         let length = self.frame_length()?;
         Ok(length.filter(|length| self.buffer.len() >= PREFIX + length))
@@ -100,19 +109,43 @@ impl FrameReader {
         !self.buffer.is_empty()
     }
 
+    /// Bytes that have arrived and not been cut yet.
+    pub fn buffered(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Size of the next frame with its length, as soon as that is known from the buffer and the bytes `ahead`, which have
+    /// not been read yet.
+    pub fn frame_size(&self, ahead: &[u8]) -> Result<Option<usize>, FrameError> {
+        let mut prefix = [0; PREFIX];
+        let mut known = 0;
+        for (byte, arrived) in prefix.iter_mut().zip(self.buffer.iter().chain(ahead)) {
+            *byte = *arrived;
+            known += 1;
+        }
+        if known < PREFIX {
+            return Ok(None);
+        }
+        Ok(Some(PREFIX + self.checked_length(prefix)?))
+    }
+
     /// Size of the next frame, as soon as its length has arrived.
     fn frame_length(&self) -> Result<Option<usize>, FrameError> {
-        let Some(prefix) = self.buffer.first_chunk::<PREFIX>() else {
-            return Ok(None);
-        };
-        let length = i32::from_be_bytes(*prefix);
+        match self.buffer.first_chunk::<PREFIX>() {
+            Some(prefix) => self.checked_length(*prefix).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn checked_length(&self, prefix: [u8; PREFIX]) -> Result<usize, FrameError> {
+        let length = i32::from_be_bytes(prefix);
         let fits = usize::try_from(length)
             .is_ok_and(|length| (FRAME_MIN..=self.frame_bytes_max).contains(&length));
         // A TLS handshake starts 16 03, which as a length may be within a generous limit.
         if (self.first || !fits) && prefix[0] == 0x16 && prefix[1] == 0x03 {
             return Err(FrameError::Tls);
         }
-        if (self.first || !fits) && is_http(prefix) {
+        if (self.first || !fits) && is_http(&prefix) {
             return Err(FrameError::Http);
         }
         if !fits {
@@ -121,45 +154,58 @@ impl FrameReader {
                 max: self.frame_bytes_max,
             });
         }
-        Ok(Some(length as usize))
+        Ok(length as usize)
     }
 
-    /// How many bytes of memory to take next for a large frame that is still arriving; 0 when there is room left, or
-    /// when the rest is small enough to be pushed.
-    pub fn growth(&self) -> usize {
-        let Ok(Some(length)) = self.frame_length() else {
-            return 0;
-        };
-        let missing = (PREFIX + length).saturating_sub(self.buffer.len());
-        let has_room = self.grown && self.buffer.capacity() > self.buffer.len();
+    /// How much memory to take next for a large frame that is still arriving; `None` when there is room left, or when
+    /// the rest is small enough to be pushed.
+    pub fn growth(&self) -> Option<Growth> {
+        let length = self.frame_length().ok()??;
+        let arrived = self.buffer.len();
+        let missing = (PREFIX + length).saturating_sub(arrived);
+        let has_room = self.grown && self.buffer.capacity() > arrived;
         if missing == 0 || has_room || (!self.grown && missing < DIRECT_MIN) {
-            return 0;
+            return None;
         }
-        missing.min((self.buffer.len() * GROWTH_FACTOR).max(GROWTH_MIN))
+        Some(Growth {
+            least: missing.min((arrived / 2).max(GROWTH_MIN)),
+            most: missing.min((arrived * GROWTH_FACTOR).max(GROWTH_MIN)),
+        })
     }
 
-    /// Takes as much memory as [`FrameReader::growth`] said.
-    pub fn grow(&mut self) {
-        let growth = self.growth();
-        if growth > 0 {
-            // An allocation exactly as large as asked for, instead of the doubling that `reserve` prefers.
-            let mut larger = BytesMut::with_capacity(self.buffer.len() + growth);
-            larger.extend_from_slice(&self.buffer);
-            self.buffer = larger;
-            self.grown = true;
-        }
+    /// Takes memory for `growth` bytes more, which [`FrameReader::growth`] asked for.
+    pub fn grow(&mut self, growth: usize) {
+        // An allocation exactly as large as asked for, instead of the doubling that `reserve` prefers.
+        let mut larger = BytesMut::with_capacity(self.buffer.len() + growth);
+        larger.extend_from_slice(&self.buffer);
+        self.buffer = larger;
+        self.grown = true;
+    }
+
+    /// Whether the rest of the present frame is read straight into memory of its own, or should be.
+    pub fn is_large(&self) -> bool {
+        self.grown || self.growth().is_some()
+    }
+
+    /// Bytes that the present frame lacks; 0 while its length is not known.
+    pub fn missing(&self) -> usize {
+        let length = self.frame_length().ok().flatten().unwrap_or(0);
+        (PREFIX + length).saturating_sub(self.buffer.len())
+    }
+
+    /// As many of them as fit the memory taken for the frame.
+    pub fn room_in_frame(&self) -> usize {
+        let room = self.buffer.capacity() - self.buffer.len();
+        self.missing().min(room)
     }
 
     /// Where to read the rest of a frame to that memory was taken for, bounded so that nothing of the next one is
     /// read. `None`: bytes are to be pushed.
     pub fn rest_of_frame(&mut self) -> Option<impl BufMut + '_> {
-        if !self.grown {
-            return None;
-        }
-        let length = self.frame_length().ok()??;
-        let missing = (PREFIX + length).saturating_sub(self.buffer.len());
-        let room = self.buffer.capacity() - self.buffer.len();
-        let limit = missing.min(room);
+        let limit = match self.grown {
+            true => self.room_in_frame(),
+            false => 0,
+        };
         (limit > 0).then(|| (&mut self.buffer).limit(limit))
     }
 }
@@ -226,27 +272,46 @@ mod tests {
     #[test]
     fn memory_grows_with_what_arrived_and_never_beyond_the_frame() {
         let length = 1_000_000;
-        let mut reader = FrameReader::new(length);
-        reader.push(&(length as i32).to_be_bytes());
-        let mut received = PREFIX;
-        loop {
-            let growth = reader.growth();
-            assert!(
-                growth <= (received * GROWTH_FACTOR).max(GROWTH_MIN),
-                "{growth} after {received}"
-            );
-            reader.grow();
-            let Some(mut rest) = reader.rest_of_frame() else {
-                break;
-            };
-            let part = rest.remaining_mut().min(10_000);
-            rest.put_bytes(b'x', part);
-            received += part;
+        for is_short in [false, true] {
+            let mut reader = FrameReader::new(length);
+            reader.push(&(length as i32).to_be_bytes());
+            let mut received = PREFIX;
+            loop {
+                if let Some(growth) = reader.growth() {
+                    assert!(growth.most <= (received * GROWTH_FACTOR).max(GROWTH_MIN));
+                    assert!(growth.least <= (received / 2).max(GROWTH_MIN));
+                    reader.grow(if is_short { growth.least } else { growth.most });
+                }
+                let Some(mut rest) = reader.rest_of_frame() else {
+                    break;
+                };
+                let part = rest.remaining_mut().min(10_000);
+                rest.put_bytes(b'x', part);
+                drop(rest);
+                received += part;
+                assert_eq!(reader.buffered(), received);
+            }
+            assert_eq!(received, PREFIX + length);
+            assert!(reader.buffer.capacity() <= PREFIX + length);
+            assert_eq!(reader.next_frame().unwrap().unwrap().len(), length);
+            assert_eq!(reader.buffer.capacity(), 0);
         }
-        assert_eq!(received, PREFIX + length);
-        assert!(reader.buffer.capacity() <= PREFIX + length);
-        assert_eq!(reader.next_frame().unwrap().unwrap().len(), length);
-        assert_eq!(reader.buffer.capacity(), 0);
+    }
+
+    #[test]
+    fn a_frames_size_is_known_before_its_bytes_are_read() {
+        let stream = framed(b"12345678");
+        let mut reader = FrameReader::new(1024);
+        for read in 0..PREFIX {
+            assert_eq!(reader.frame_size(&[]), Ok(None));
+            let ahead = &stream[read..];
+            assert_eq!(reader.frame_size(ahead), Ok(Some(stream.len())));
+            assert_eq!(reader.frame_size(&ahead[..PREFIX - read - 1]), Ok(None));
+            reader.push(&stream[read..=read]);
+        }
+        assert_eq!(reader.frame_size(&[]), Ok(Some(stream.len())));
+        let reader = FrameReader::new(1024);
+        assert_eq!(reader.frame_size(b"GET / HTTP"), Err(FrameError::Http));
     }
 
     #[test]
@@ -255,6 +320,7 @@ mod tests {
         reader.push(&(100_i32 << 20).to_be_bytes());
         assert!(reader.next_frame().unwrap().is_none());
         assert!(reader.buffer.capacity() < 1024);
-        assert_eq!(reader.growth(), GROWTH_MIN);
+        let growth = reader.growth().expect("it is still arriving");
+        assert_eq!((growth.least, growth.most), (GROWTH_MIN, GROWTH_MIN));
     }
 }

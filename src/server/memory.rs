@@ -1,197 +1,604 @@
-//! The memory that requests in flight share.
+//! The memory that the requests of all connections share.
 //!
-//! Every request holds a share of one budget from before its bytes are kept until its handler is done. When the budget
-//! is used up, connections wait with their bytes in the socket, and TCP slows the clients down. One connection at a
-//! time may go beyond the budget, or connections that each hold half a request would wait for each other for ever; so
-//! memory is bounded by the budget and one request more. Whether a client sends its other half at all is not known here:
-//! while somebody waits, `connections.rs` ends those that take too long. Nor is it when a fetch waits for records: that
-//! is answered early where others wait for its memory.
+//! Every byte of a request is charged to one budget from its arrival until its handler is done. Charged is what has
+//! arrived, never what a client announces. The budget has two parts:
+//!
+//! - the **pool**, for every request;
+//! - the **reserve**, an eighth of the budget, for requests of at most [`SMALL_REQUEST_BYTES`] that have arrived whole and
+//!   find the pool used up. Their handlers are done in moments, so no crowd of clients that send large requests, or
+//!   parts of them, keeps small ones from being served.
+//!
+//! A connection for whose next bytes there is no memory leaves them in its socket, and TCP slows the client down. Memory
+//! that becomes free goes to the waiting connections in turn by address, so a client with a thousand connections cannot
+//! crowd out one with a single connection, and within an address to the request that lacks the fewest bytes: were all
+//! read a little at a time, they would hold all memory and none would be whole.
+//!
+//! Connections that each hold part of a request could still wait for each other for ever. So those that lack the fewest
+//! bytes may exceed the budget, by an eighth of it together or by the rest of one request; at times it is the one that has
+//! waited for longest, however much it lacks. Memory is bounded by that, and by one read of each thread that was under way
+//! when the budget ran out.
+//!
+//! Connections whose requests stop arriving are not known here: while others wait, `connections.rs` closes them.
 
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
 
-/// The budget is counted in pieces of this many bytes, so that any budget fits a semaphore.
-const PIECE_BYTES: usize = 1024;
+use crate::metrics::{Collector, Samples, catalog};
 
-/// The budget.
+/// The most bytes of a request that may use the reserve. It has to fit the receive buffer of a socket.
+pub const SMALL_REQUEST_BYTES: usize = 32 * 1024;
+/// Bytes granted at a time to a request for which the pool has not enough memory to read on at will.
+pub const GRANT_BYTES: usize = 64 * 1024;
+
+/// One right in so many to exceed the budget goes to the connection that has waited for longest.
+const LONGEST_WAITING_EVERY: u64 = 8;
+
+/// The budget of a server; clones share it.
 #[derive(Debug, Clone)]
 pub struct RequestMemory {
-    budget: Arc<Semaphore>,
-    budget_pieces: usize,
-    overdraft: Arc<Semaphore>,
-    /// How many wait for a share.
-    waiting: Arc<AtomicUsize>,
+    budget: Arc<Budget>,
 }
 
-/// Somebody who waits for a share, for as long as this lives.
-struct Waiting(Arc<AtomicUsize>);
-
-impl Waiting {
-    fn among(all: &Arc<AtomicUsize>) -> Self {
-        all.fetch_add(1, Ordering::Relaxed);
-        Waiting(Arc::clone(all))
-    }
+#[derive(Debug)]
+struct Budget {
+    pool_bytes: usize,
+    reserve_bytes: usize,
+    state: Mutex<State>,
+    /// `State::is_short`, readable without the lock.
+    short: AtomicBool,
+    /// Notified when a connection begins to wait.
+    shortage: Notify,
 }
 
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+#[derive(Debug)]
+struct State {
+    /// Below zero after reads that were under way when the pool ran out.
+    pool_free: isize,
+    reserve_free: usize,
+    /// Bytes that may be allocated ahead of their arrival.
+    room_free: usize,
+    /// Bytes by which permits may exceed the budget, and by which they do.
+    overdraft_claimed: usize,
+    overdraft_bytes: usize,
+    /// How many permits were given that right.
+    overdrafts: u64,
+    small: Queue,
+    others: Queue,
+    waits: u64,
 }
 
-/// A share of the budget; given back when dropped.
+/// Waiting connections, in turn by address.
 #[derive(Debug, Default)]
-pub struct Share {
-    counted: Option<OwnedSemaphorePermit>,
-    /// Held, the budget does not matter.
-    overdraft: Option<OwnedSemaphorePermit>,
+struct Queue {
+    by_address: HashMap<IpAddr, BTreeMap<Place, Waiter>>,
+    turns: VecDeque<IpAddr>,
+    waiting: usize,
+    begun: u64,
+}
+
+/// Where a connection stands among those of its address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    /// Bytes that its request lacks.
+    missing: usize,
+    /// Increases from one wait to the next.
+    number: u64,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    bytes: usize,
+    granted: oneshot::Sender<MemoryPermit>,
+}
+
+/// Bytes of the budget; given back when dropped.
+#[derive(Debug, Default)]
+pub struct MemoryPermit {
+    /// `None` for a permit that has never held anything.
+    budget: Option<Arc<Budget>>,
+    from_pool: usize,
+    from_reserve: usize,
+    overdraft: Option<Overdraft>,
+    /// Bytes allocated ahead of their arrival.
+    room: usize,
+}
+
+/// The right of a permit to exceed the budget.
+#[derive(Debug, Clone, Copy, Default)]
+struct Overdraft {
+    claimed: usize,
     bytes: usize,
 }
 
-impl Share {
-    /// What remains to be said of a share that was given back: its size.
-    pub fn given_back(bytes: usize) -> Self {
-        Share {
-            bytes,
-            ..Share::default()
-        }
-    }
+/// What the requests hold, for the metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    pub bytes: usize,
+    pub limit_bytes: usize,
+    pub waiting: usize,
+    pub waits: u64,
+}
 
-    /// How many bytes this stands for.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
+/// Whose turn it is when memory becomes free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// A small request that has arrived whole.
+    Small,
+    Other,
+}
 
-    /// Adds another share to this one.
-    pub fn merge(&mut self, other: Share) {
-        self.bytes += other.bytes;
-        if let Some(more) = other.counted {
-            match &mut self.counted {
-                Some(counted) => counted.merge(more),
-                None => self.counted = Some(more),
-            }
-        }
-        if other.overdraft.is_some() {
-            self.overdraft = other.overdraft;
-        }
-    }
+/// A wait for memory. Dropped, it gives up its turn.
+#[derive(Debug)]
+pub struct Acquire {
+    budget: Arc<Budget>,
+    address: IpAddr,
+    place: Place,
+    class: Class,
+    granted: oneshot::Receiver<MemoryPermit>,
+    is_over: bool,
 }
 
 impl RequestMemory {
     pub fn new(budget_bytes: usize) -> Self {
-        let budget_pieces = (budget_bytes / PIECE_BYTES).clamp(1, u32::MAX as usize >> 1);
+        let budget_bytes = budget_bytes.min(isize::MAX as usize);
+        let reserve_bytes = budget_bytes / 8;
+        let pool_bytes = budget_bytes - reserve_bytes;
         RequestMemory {
-            budget: Arc::new(Semaphore::new(budget_pieces)),
-            budget_pieces,
-            overdraft: Arc::new(Semaphore::new(1)),
-            waiting: Arc::default(),
+            budget: Arc::new(Budget {
+                pool_bytes,
+                reserve_bytes,
+                state: Mutex::new(State {
+                    pool_free: pool_bytes as isize,
+                    reserve_free: reserve_bytes,
+                    room_free: budget_bytes / 4,
+                    overdraft_claimed: 0,
+                    overdraft_bytes: 0,
+                    overdrafts: 0,
+                    small: Queue::default(),
+                    others: Queue::default(),
+                    waits: 0,
+                }),
+                short: AtomicBool::new(false),
+                shortage: Notify::new(),
+            }),
         }
     }
 
-    /// The whole budget.
-    pub fn budget_bytes(&self) -> usize {
-        self.budget_pieces * PIECE_BYTES
+    /// Returns whether reads have to ask before they take memory.
+    pub fn is_short(&self) -> bool {
+        self.budget.short.load(Ordering::Relaxed)
     }
 
-    /// Whether somebody waits for a share.
-    pub fn is_awaited(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 0
+    /// Resolves when a connection has begun to wait for memory since the last call resolved.
+    pub async fn shortage(&self) {
+        self.budget.shortage.notified().await;
     }
 
-    /// A share of `bytes` more for whoever holds `held`, if it can be had at once.
-    pub fn try_take(&self, held: &Share, bytes: usize) -> Option<Share> {
-        if held.overdraft.is_some() {
-            return Some(Share::given_back(bytes));
+    pub fn usage(&self) -> Usage {
+        let budget = &self.budget;
+        let state = budget.state.lock();
+        let pool_used = budget.pool_bytes as isize - state.pool_free;
+        let reserve_used = budget.reserve_bytes - state.reserve_free;
+        Usage {
+            bytes: pool_used.unsigned_abs() + reserve_used + state.overdraft_bytes,
+            limit_bytes: budget.pool_bytes + budget.reserve_bytes,
+            waiting: state.waiting(),
+            waits: state.waits,
         }
-        let pieces = self.pieces(bytes)?;
-        let counted = Arc::clone(&self.budget)
-            .try_acquire_many_owned(pieces)
-            .ok()?;
-        Some(Share {
-            counted: Some(counted),
-            bytes,
-            ..Share::default()
-        })
     }
 
-    /// A share of `bytes`, as soon as it can be had within the budget or beyond it.
-    pub async fn take(self, bytes: usize) -> Share {
-        let _waiting = Waiting::among(&self.waiting);
-        let overdraft = Arc::clone(&self.overdraft).acquire_owned();
-        let (counted, overdraft) = match self.pieces(bytes) {
-            Some(pieces) => tokio::select! {
-                biased;
-                counted = Arc::clone(&self.budget).acquire_many_owned(pieces) => (counted.ok(), None),
-                overdraft = overdraft => (None, overdraft.ok()),
-            },
-            None => (None, overdraft.await.ok()),
+    /// Charges `bytes` that have arrived, whether or not there is memory for them.
+    pub fn charge(&self, permit: &mut MemoryPermit, bytes: usize) {
+        let mut state = self.budget.state.lock();
+        if !state.exceed(permit, bytes) {
+            state.pool_free -= bytes as isize;
+            permit.from_pool += bytes;
+        }
+        permit.join(&self.budget);
+        self.budget.publish(&state);
+    }
+
+    /// Adds `bytes` to a permit if the pool has them and no connection waits for them.
+    pub fn try_extend(&self, permit: &mut MemoryPermit, bytes: usize) -> bool {
+        let mut state = self.budget.state.lock();
+        let extended = state.exceed(permit, bytes) || state.take_from_pool(permit, bytes);
+        if extended {
+            permit.join(&self.budget);
+            self.budget.publish(&state);
+        }
+        extended
+    }
+
+    /// Adds to the permit of a small request that has arrived whole, from the reserve if need be.
+    pub fn try_extend_small(&self, permit: &mut MemoryPermit, bytes: usize) -> bool {
+        let mut state = self.budget.state.lock();
+        let extended = state.exceed(permit, bytes)
+            || state.take_from_pool(permit, bytes)
+            || (state.small.waiting == 0 && state.take_from_reserve(permit, bytes));
+        if extended {
+            permit.join(&self.budget);
+            self.budget.publish(&state);
+        }
+        extended
+    }
+
+    /// Lets the holder of `permit` allocate up to `bytes` ahead of their arrival. Returns how many.
+    pub fn take_room(&self, permit: &mut MemoryPermit, bytes: usize) -> usize {
+        let mut state = self.budget.state.lock();
+        let room = match state.is_short() {
+            true => 0,
+            false => bytes.min(state.room_free),
         };
-        Share {
-            counted,
-            overdraft,
-            bytes,
+        state.room_free -= room;
+        permit.room += room;
+        permit.join(&self.budget);
+        room
+    }
+
+    /// Waits for the next bytes of a request that lacks `missing`: all of them, or [`GRANT_BYTES`].
+    pub fn acquire(&self, address: IpAddr, missing: usize, class: Class) -> Acquire {
+        let (sender, granted) = oneshot::channel();
+        let mut state = self.budget.state.lock();
+        state.waits += 1;
+        let waiter = Waiter {
+            bytes: missing.min(GRANT_BYTES),
+            granted: sender,
+        };
+        let place = state.queue(class).push(address, missing, waiter);
+        self.budget.grant(&mut state);
+        self.budget.publish(&state);
+        drop(state);
+        self.budget.shortage.notify_one();
+        Acquire {
+            budget: Arc::clone(&self.budget),
+            address,
+            place,
+            class,
+            granted,
+            is_over: false,
+        }
+    }
+}
+
+impl Budget {
+    /// Gives what is free to those whose turn it is, and then the right to exceed the budget.
+    fn grant(self: &Arc<Self>, state: &mut State) {
+        while let Some(bytes) = state.small.first_bytes() {
+            let mut permit = MemoryPermit::default();
+            if !state.take_from_reserve(&mut permit, bytes) && !state.take_free(&mut permit, bytes)
+            {
+                break;
+            }
+            permit.join(self);
+            state.small.grant_first(permit);
+        }
+        while let Some(bytes) = state.others.first_bytes() {
+            let mut permit = MemoryPermit::default();
+            if !state.take_free(&mut permit, bytes) {
+                break;
+            }
+            permit.join(self);
+            state.others.grant_first(permit);
+        }
+        let overdraft_max = (self.pool_bytes + self.reserve_bytes) / 8;
+        while state.others.waiting > 0 && state.overdraft_claimed < overdraft_max {
+            let next = match state.overdrafts % LONGEST_WAITING_EVERY {
+                0 => state.others.longest_waiting(),
+                _ => state.others.first(),
+            };
+            let Some((address, place)) = next else {
+                break;
+            };
+            let claimed = place.missing;
+            if state.overdraft_claimed > 0 && state.overdraft_claimed + claimed > overdraft_max {
+                break;
+            }
+            let bytes = claimed.min(GRANT_BYTES);
+            state.overdraft_claimed += claimed;
+            state.overdraft_bytes += bytes;
+            state.overdrafts += 1;
+            let mut permit = MemoryPermit::default();
+            permit.overdraft = Some(Overdraft { claimed, bytes });
+            permit.join(self);
+            state.others.next_turn();
+            state.others.grant(address, place, permit);
         }
     }
 
-    /// `None` for more than the whole budget.
-    fn pieces(&self, bytes: usize) -> Option<u32> {
-        let pieces = bytes.div_ceil(PIECE_BYTES);
-        (pieces <= self.budget_pieces).then_some(pieces as u32)
+    fn release(self: &Arc<Self>, change: impl FnOnce(&mut State)) {
+        let mut state = self.state.lock();
+        change(&mut state);
+        if state.waiting() > 0 {
+            self.grant(&mut state);
+        }
+        self.publish(&state);
+    }
+
+    /// Has `short` say what `state` does. Written only when it changes: every thread reads it.
+    fn publish(&self, state: &State) {
+        let is_short = state.is_short();
+        if self.short.load(Ordering::Relaxed) != is_short {
+            self.short.store(is_short, Ordering::Relaxed);
+        }
+    }
+}
+
+impl State {
+    fn waiting(&self) -> usize {
+        self.small.waiting + self.others.waiting
+    }
+
+    fn is_short(&self) -> bool {
+        self.waiting() > 0 || self.pool_free < GRANT_BYTES as isize
+    }
+
+    fn queue(&mut self, class: Class) -> &mut Queue {
+        match class {
+            Class::Small => &mut self.small,
+            Class::Other => &mut self.others,
+        }
+    }
+
+    /// Adds to a permit that may exceed the budget by as much; false for any other.
+    fn exceed(&mut self, permit: &mut MemoryPermit, bytes: usize) -> bool {
+        match &mut permit.overdraft {
+            Some(overdraft) if overdraft.bytes + bytes <= overdraft.claimed => {
+                overdraft.bytes += bytes;
+                self.overdraft_bytes += bytes;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes from the pool, unless others wait for it.
+    fn take_from_pool(&mut self, permit: &mut MemoryPermit, bytes: usize) -> bool {
+        self.others.waiting == 0 && self.take_free(permit, bytes)
+    }
+
+    fn take_free(&mut self, permit: &mut MemoryPermit, bytes: usize) -> bool {
+        let enough = self.pool_free >= bytes as isize;
+        if enough {
+            self.pool_free -= bytes as isize;
+            permit.from_pool += bytes;
+        }
+        enough
+    }
+
+    fn take_from_reserve(&mut self, permit: &mut MemoryPermit, bytes: usize) -> bool {
+        let enough = self.reserve_free >= bytes;
+        if enough {
+            self.reserve_free -= bytes;
+            permit.from_reserve += bytes;
+        }
+        enough
+    }
+}
+
+impl Queue {
+    fn push(&mut self, address: IpAddr, missing: usize, waiter: Waiter) -> Place {
+        let waiters = self.by_address.entry(address).or_default();
+        if waiters.is_empty() {
+            self.turns.push_back(address);
+        }
+        let number = self.begun;
+        let place = Place { missing, number };
+        waiters.insert(place, waiter);
+        self.begun += 1;
+        self.waiting += 1;
+        place
+    }
+
+    /// Where the one stands whose turn it is.
+    fn first(&self) -> Option<(IpAddr, Place)> {
+        let address = *self.turns.front()?;
+        let (place, _) = self.by_address.get(&address)?.first_key_value()?;
+        Some((address, *place))
+    }
+
+    /// What the one whose turn it is waits for.
+    fn first_bytes(&self) -> Option<usize> {
+        let (address, place) = self.first()?;
+        Some(self.by_address.get(&address)?.get(&place)?.bytes)
+    }
+
+    fn longest_waiting(&self) -> Option<(IpAddr, Place)> {
+        let all = self.by_address.iter();
+        all.flat_map(|(address, waiters)| waiters.keys().map(|place| (*address, *place)))
+            .min_by_key(|(_, place)| place.number)
+    }
+
+    /// Grants the one whose turn it is its permit; the next address follows.
+    fn grant_first(&mut self, permit: MemoryPermit) {
+        if let Some((address, place)) = self.first() {
+            self.next_turn();
+            self.grant(address, place, permit);
+        }
+    }
+
+    fn next_turn(&mut self) {
+        if !self.turns.is_empty() {
+            self.turns.rotate_left(1);
+        }
+    }
+
+    fn grant(&mut self, address: IpAddr, place: Place, permit: MemoryPermit) {
+        if let Some(waiter) = self.remove(address, place) {
+            waiter
+                .granted
+                .send(permit)
+                .expect("a wait that is given up leaves the queue");
+        }
+    }
+
+    fn remove(&mut self, address: IpAddr, place: Place) -> Option<Waiter> {
+        let waiters = self.by_address.get_mut(&address)?;
+        let waiter = waiters.remove(&place)?;
+        if waiters.is_empty() {
+            self.by_address.remove(&address);
+            self.turns.retain(|other| *other != address);
+        }
+        self.waiting -= 1;
+        Some(waiter)
+    }
+}
+
+impl MemoryPermit {
+    pub fn bytes(&self) -> usize {
+        self.from_pool + self.from_reserve + self.overdraft.unwrap_or_default().bytes
+    }
+
+    /// Bytes by which this permit may exceed the budget; 0 for most.
+    pub fn overdraft_claimed(&self) -> usize {
+        self.overdraft.unwrap_or_default().claimed
+    }
+
+    fn join(&mut self, budget: &Arc<Budget>) {
+        if self.budget.is_none() {
+            self.budget = Some(Arc::clone(budget));
+        }
+    }
+
+    /// Takes over what `other` holds.
+    pub fn merge(&mut self, mut other: MemoryPermit) {
+        self.from_pool += std::mem::take(&mut other.from_pool);
+        self.from_reserve += std::mem::take(&mut other.from_reserve);
+        self.room += std::mem::take(&mut other.room);
+        if let Some(Overdraft { claimed, bytes }) = other.overdraft.take() {
+            let overdraft = self.overdraft.get_or_insert_default();
+            overdraft.claimed += claimed;
+            overdraft.bytes += bytes;
+        }
+        if self.budget.is_none() {
+            self.budget = other.budget.take();
+        }
+    }
+
+    /// Splits off the permit of a request of `bytes` that has arrived whole. The right to exceed the budget goes with it, and
+    /// what was allocated ahead of its arrival is filled.
+    pub fn split(&mut self, bytes: usize) -> MemoryPermit {
+        if self.room > 0 {
+            self.release_room();
+        }
+        let overdraft = self.overdraft.take();
+        let exceeding = overdraft.unwrap_or_default().bytes;
+        let from_reserve = self.from_reserve.min(bytes.saturating_sub(exceeding));
+        let from_pool = self
+            .from_pool
+            .min(bytes.saturating_sub(exceeding + from_reserve));
+        self.from_reserve -= from_reserve;
+        self.from_pool -= from_pool;
+        MemoryPermit {
+            budget: self.budget.clone(),
+            from_pool,
+            from_reserve,
+            overdraft,
+            room: 0,
+        }
+    }
+
+    /// Gives back what is more than `bytes`. The right to exceed the budget stays.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        let mut excess = self.bytes().saturating_sub(bytes);
+        let Some(budget) = self.budget.as_ref().filter(|_| excess > 0) else {
+            return;
+        };
+        budget.release(|state| {
+            if let Some(overdraft) = &mut self.overdraft {
+                let back = excess.min(overdraft.bytes);
+                overdraft.bytes -= back;
+                state.overdraft_bytes -= back;
+                excess -= back;
+            }
+            let to_pool = excess.min(self.from_pool);
+            self.from_pool -= to_pool;
+            state.pool_free += to_pool as isize;
+            excess -= to_pool;
+            self.from_reserve -= excess;
+            state.reserve_free += excess;
+        });
+    }
+
+    fn release_room(&mut self) {
+        let room = std::mem::take(&mut self.room);
+        if let Some(budget) = &self.budget {
+            budget.state.lock().room_free += room;
+        }
+    }
+}
+
+impl Drop for MemoryPermit {
+    fn drop(&mut self) {
+        if self.bytes() == 0 && self.room == 0 && self.overdraft.is_none() {
+            return;
+        }
+        if let Some(budget) = &self.budget {
+            budget.release(|state| {
+                state.pool_free += self.from_pool as isize;
+                state.reserve_free += self.from_reserve;
+                state.room_free += self.room;
+                let Overdraft { claimed, bytes } = self.overdraft.unwrap_or_default();
+                state.overdraft_claimed -= claimed;
+                state.overdraft_bytes -= bytes;
+            });
+        }
+    }
+}
+
+impl Acquire {
+    pub fn class(&self) -> Class {
+        self.class
+    }
+}
+
+impl Future for Acquire {
+    type Output = MemoryPermit;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<MemoryPermit> {
+        let granted = ready!(Pin::new(&mut self.granted).poll(cx));
+        self.is_over = true;
+        Poll::Ready(granted.expect("the queue drops a sender only once its wait is cancelled"))
+    }
+}
+
+impl Drop for Acquire {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        let unclaimed = {
+            let mut state = self.budget.state.lock();
+            state.queue(self.class).remove(self.address, self.place);
+            self.budget.publish(&state);
+            self.granted.try_recv()
+        };
+        // Gives its memory back, for which it needs the lock.
+        drop(unclaimed);
+    }
+}
+
+/// `streamline_request_memory_*` and `streamline_connections_waiting_for_memory`.
+impl Collector for RequestMemory {
+    fn collect(&self, out: &mut Samples) {
+        let usage = self.usage();
+        out.family(&catalog::REQUEST_MEMORY_BYTES)
+            .sample(&[], usage.bytes as u64);
+        out.family(&catalog::REQUEST_MEMORY_LIMIT_BYTES)
+            .sample(&[], usage.limit_bytes as u64);
+        out.family(&catalog::REQUEST_MEMORY_WAITS_TOTAL)
+            .sample(&[], usage.waits);
+        out.family(&catalog::CONNECTIONS_WAITING_FOR_MEMORY)
+            .sample(&[], usage.waiting as u64);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use futures_util::FutureExt;
-
-    const KIB: usize = 1024;
-
-    #[test]
-    fn a_share_is_given_back_when_dropped() {
-        let memory = RequestMemory::new(10 * KIB);
-        let nothing = Share::default();
-        let mut share = memory
-            .try_take(&nothing, 6 * KIB)
-            .expect("within the budget");
-        assert!(memory.try_take(&nothing, 6 * KIB).is_none());
-        share.merge(memory.try_take(&share, 4 * KIB).expect("the rest"));
-        assert_eq!(share.bytes(), 10 * KIB);
-        drop(share);
-        assert!(memory.try_take(&nothing, 10 * KIB).is_some());
-    }
-
-    #[test]
-    fn one_holder_at_a_time_goes_beyond_the_budget() {
-        let memory = RequestMemory::new(10 * KIB);
-        let all = memory
-            .try_take(&Share::default(), 10 * KIB)
-            .expect("all of it");
-        let mut first = memory
-            .clone()
-            .take(5 * KIB)
-            .now_or_never()
-            .expect("the overdraft");
-        assert!(
-            memory.try_take(&first, 100 * KIB).is_some(),
-            "and as much as it needs"
-        );
-        let mut second = Box::pin(memory.clone().take(5 * KIB));
-        assert!((&mut second).now_or_never().is_none());
-        assert!(memory.is_awaited());
-        first.merge(Share::default());
-        drop(first);
-        assert!((&mut second).now_or_never().is_some());
-        assert!(!memory.is_awaited());
-        drop(all);
-    }
-
-    #[test]
-    fn a_request_larger_than_the_budget_is_still_served() {
-        let memory = RequestMemory::new(KIB);
-        assert!(memory.try_take(&Share::default(), 2 * KIB).is_none());
-        assert!(memory.clone().take(2 * KIB).now_or_never().is_some());
-    }
-}
+mod tests;

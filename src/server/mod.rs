@@ -11,6 +11,7 @@ mod connections;
 mod data_dir;
 pub mod frame;
 mod http;
+mod incoming;
 mod listener;
 pub(crate) mod logging;
 mod memory;
@@ -167,6 +168,7 @@ impl Server {
         };
         let shared = Shared::new(&config, dispatch, metrics.metrics(), Arc::clone(&clock));
         let requests = shared.request_memory().clone();
+        metrics.metrics().register(Arc::new(requests.clone()));
         let (stop_accepting, stopping) = watch::channel(false);
         let accepting = tokio::spawn(listener::accept_until(
             listener,

@@ -5,7 +5,10 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::Instant;
 
-use crate::kafka::{creatable, create, fetch_request, now_ms, produce_request, size_of};
+use crate::kafka::{
+    batch, creatable, create, fetch_request, now_ms, only_partition, produce, produce_request,
+    size_of,
+};
 use crate::support::{Client, PATIENCE, Server, pause, until};
 use streamline::protocol::kafka::{ApiKey, ErrorCode, Request, Wire, encode_request};
 use streamline::protocol::messages::api_versions::ApiVersionsRequest;
@@ -223,29 +226,76 @@ fn half_requests_that_trickle_in_time_out() {
     lives_on(&server);
 }
 
+/// Connections that have sent so much of a request which they announced to be of so many bytes.
+fn parts_of_requests(server: &Server, count: usize, announced: usize, sent: usize) -> Vec<Client> {
+    let mut part = frame(ProduceRequest::KEY as i16, 9, &vec![0; sent]);
+    part[..4].copy_from_slice(&(announced as i32).to_be_bytes());
+    let connect = |_| {
+        let mut client = server.connect();
+        // Once memory is short, what it does not read may be more than the socket takes.
+        client.stream.set_nonblocking(true).unwrap();
+        let _ = client.send_raw(&part);
+        client
+    };
+    (0..count).map(connect).collect()
+}
+
+#[test]
+fn requests_hold_the_memory_of_what_has_arrived_and_not_of_what_is_announced() {
+    let server = Server::with(&["--queued-max-request-bytes", "33554432"]);
+    let slow = parts_of_requests(&server, 30, 100 << 20, 200_000);
+    until("all of it has arrived", || {
+        let metrics = server.metrics();
+        metrics.value("streamline_request_memory_bytes", &[]) >= Some(30.0 * 200_000.0)
+    });
+    let topic = create(&mut server.connect(), "beside", 1);
+    let large = batch(&["x".repeat(900_000).as_str()]);
+    for _ in 0..20 {
+        produce(&mut server.connect(), &topic, 0, &large);
+    }
+    let metrics = server.metrics();
+    let held = metrics.value("streamline_request_memory_bytes", &[]);
+    assert!(held < Some(30.0 * 200_000.0 + 65_536.0), "{held:?}");
+    let waits = metrics.value("streamline_request_memory_waits_total", &[]);
+    assert_eq!(waits, Some(0.0));
+    let active = metrics.value("streamline_connections_active", &[]);
+    assert!(active >= Some(slow.len() as f64), "{active:?}");
+}
+
 #[test]
 fn requests_that_never_arrive_whole_do_not_keep_others_from_theirs() {
-    let server = Server::with(&["--queued-max-request-bytes", "33554432"]);
-    let mut slow: Vec<Client> = (0..5).map(|_| server.connect()).collect();
-    let begin = frame(ProduceRequest::KEY as i16, 9, &[0; 1_500_000]);
-    for each in &mut slow {
-        let claimed = (100_i32 << 20).to_be_bytes();
-        each.send_raw(&claimed).unwrap();
-        each.send_raw(&begin[4..]).unwrap();
-    }
-    let rejected = [("reason", "request_memory")];
-    until("some of them are ended", || {
-        // Each keeps a little coming.
-        for each in &mut slow {
-            let _ = each.send_raw(&[0]);
-        }
-        server
-            .metrics()
-            .value("streamline_requests_rejected_total", &rejected)
-            >= Some(1.0)
+    const BUDGET: f64 = (4 << 20) as f64;
+    let server = Server::with(&["--queued-max-request-bytes", "4194304"]);
+    let mut ordinary = server.connect();
+    let topic = create(&mut ordinary, "beside", 1);
+    let slow = parts_of_requests(&server, 40, 1 << 20, 1_000_000);
+    until("memory is short", || {
+        // Small requests are served all the time.
+        produce(&mut ordinary, &topic, 0, &batch(&["small"]));
+        let metrics = server.metrics();
+        metrics.value("streamline_connections_waiting_for_memory", &[]) > Some(0.0)
     });
-    lives_on(&server);
+    let mut large = server.connect();
+    let records = batch(&["x".repeat(900_000).as_str()]);
+    let request = produce_request(&topic, 1, &[(0, records.bytes().clone())]);
+    large.send(9, &request);
+    let rejected = [("reason", "request_memory")];
+    until("room is made for the large request", || {
+        produce(&mut ordinary, &topic, 0, &batch(&["small"]));
+        let metrics = server.metrics();
+        let held = metrics.value("streamline_request_memory_bytes", &[]);
+        // One request may exceed the budget.
+        assert!(held <= Some(BUDGET + 1_100_000.0), "{held:?}");
+        metrics.value("streamline_requests_rejected_total", &rejected) >= Some(1.0)
+    });
+    let (_, response) = large.receive::<ProduceRequest>(9);
+    assert_eq!(only_partition(response).error_code, ErrorCode::NONE);
     assert!(server.log().contains("queued_max_request_bytes"));
+    let metrics = server.metrics();
+    assert!(metrics.value("streamline_request_memory_waits_total", &[]) > Some(0.0));
+    drop(slow);
+    server.until_metric("streamline_connections_waiting_for_memory", &[], Some(0.0));
+    server.until_metric("streamline_request_memory_bytes", &[], Some(0.0));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
 
-use super::super::memory::Share;
+use super::super::memory::MemoryPermit;
 use super::super::request::RequestGuard;
 use crate::handlers::Reply;
 use crate::protocol::kafka::DecodeError;
@@ -24,7 +24,10 @@ pub(super) enum Outcome {
 pub(super) struct InFlight {
     pub(super) work: Work,
     pub(super) request: Option<RequestGuard>,
-    pub(super) share: Share,
+    /// Its size, which counts against the connection until the response's turn has come.
+    pub(super) bytes: usize,
+    /// Its memory, held until its handler is done.
+    pub(super) permit: MemoryPermit,
     pub(super) parked: Parked,
 }
 
@@ -100,7 +103,8 @@ impl Future for InFlight {
             self.parked.add(&outcome);
         }
         // The request's bytes are not needed any more; its response is another matter.
-        let bytes = std::mem::take(&mut self.share).bytes();
+        drop(std::mem::take(&mut self.permit));
+        let bytes = self.bytes;
         let request = self.request.take();
         Poll::Ready(Finished {
             outcome,

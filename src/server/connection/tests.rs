@@ -18,6 +18,7 @@ use crate::clock::{ManualClock, SystemClock};
 use crate::protocol::kafka::ResponseFrame;
 use crate::record::Records;
 use crate::server::connections::Connections;
+use crate::server::memory::{SMALL_REQUEST_BYTES, Usage};
 
 /// What the scripted handler does with a request, by its correlation id; otherwise it answers at once.
 #[derive(Default)]
@@ -32,6 +33,7 @@ struct Fixture {
     client: TcpStream,
     metrics: Arc<Metrics>,
     connections: Arc<Connections>,
+    shared: Arc<Shared>,
     script: Arc<Mutex<Script>>,
     ended: JoinHandle<Ended>,
 }
@@ -71,6 +73,12 @@ fn large_answer(correlation_id: i32, padding: usize) -> Reply {
     }
 }
 
+async fn receive(client: &mut TcpStream) -> i32 {
+    let mut response = [0; 8];
+    client.read_exact(&mut response).await.unwrap();
+    i32::from_be_bytes(response[4..].try_into().unwrap())
+}
+
 fn dispatch(script: Arc<Mutex<Script>>) -> Dispatch {
     Box::new(move |_, header, _| {
         let script = Arc::clone(&script);
@@ -103,19 +111,10 @@ async fn start_dispatching(
     script: Arc<Mutex<Script>>,
     dispatch: Dispatch,
 ) -> Fixture {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = TcpStream::connect(listener.local_addr().unwrap());
-    let (client, accepted) = tokio::join!(client, listener.accept());
-    let (stream, peer) = accepted.unwrap();
     let metrics = Metrics::new(true);
     let connections = Connections::new(&config);
     let shared = Shared::new(&config, dispatch, Arc::clone(&metrics), Arc::clone(&clock));
-    let place = connections
-        .enter(peer.ip(), clock.monotonic(), &metrics)
-        .ok()
-        .unwrap();
-    let local: SocketAddr = stream.local_addr().unwrap();
-    let ended = tokio::spawn(Connection::new(stream, peer, local, place, shared));
+    let (client, ended) = connect(&connections, &shared).await;
     let sweeper = Arc::clone(&connections);
     tokio::spawn(async move {
         loop {
@@ -124,12 +123,29 @@ async fn start_dispatching(
         }
     });
     Fixture {
-        client: client.unwrap(),
+        client,
         metrics,
         connections,
+        shared,
         script,
         ended,
     }
+}
+
+/// A client, and its connection to the server that `shared` is of.
+async fn connect(
+    connections: &Arc<Connections>,
+    shared: &Arc<Shared>,
+) -> (TcpStream, JoinHandle<Ended>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap());
+    let (client, accepted) = tokio::join!(client, listener.accept());
+    let (stream, peer) = accepted.unwrap();
+    let now = shared.clock().monotonic();
+    let place = connections.enter(peer.ip(), now, shared.metrics());
+    let local: SocketAddr = stream.local_addr().unwrap();
+    let connection = Connection::new(stream, peer, local, place.ok().unwrap(), Arc::clone(shared));
+    (client.unwrap(), tokio::spawn(connection))
 }
 
 async fn start() -> Fixture {
@@ -149,9 +165,22 @@ impl Fixture {
 
     /// The next response's correlation id.
     async fn receive(&mut self) -> i32 {
-        let mut response = [0; 8];
-        self.client.read_exact(&mut response).await.unwrap();
-        i32::from_be_bytes(response[4..].try_into().unwrap())
+        receive(&mut self.client).await
+    }
+
+    /// Further clients that have sent `part` each.
+    async fn crowd(&self, count: usize, part: &[u8]) -> Vec<TcpStream> {
+        let mut crowd = Vec::new();
+        for _ in 0..count {
+            let (mut client, _) = connect(&self.connections, &self.shared).await;
+            client.write_all(part).await.unwrap();
+            crowd.push(client);
+        }
+        crowd
+    }
+
+    fn memory(&self) -> Usage {
+        self.shared.request_memory().usage()
     }
 
     async fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
@@ -283,6 +312,105 @@ async fn requests_beyond_the_budget_wait_until_it_is_free() {
         release.send(()).unwrap();
         assert_eq!(fixture.receive().await, id);
     }
+}
+
+#[tokio::test]
+async fn small_requests_are_served_while_parts_of_large_ones_hold_all_memory() {
+    let mut fixture = start_with(Config {
+        queued_max_request_bytes: 1 << 20,
+        ..Config::default()
+    })
+    .await;
+    let mut part = (50_i32 << 20).to_be_bytes().to_vec();
+    part.resize(200_000, b'x');
+    let crowd = fixture.crowd(20, &part).await;
+    fixture
+        .until("the crowd waits", |f| f.memory().waiting >= 10)
+        .await;
+    let Usage {
+        bytes, limit_bytes, ..
+    } = fixture.memory();
+    // One request may exceed the budget, and nobody has sent more than this.
+    assert!(
+        bytes <= limit_bytes + part.len(),
+        "{bytes} of {limit_bytes}"
+    );
+
+    // Several at once, the largest that counts as small, and one in two parts.
+    fixture
+        .send(&[frame(METADATA, 1, 10), frame(METADATA, 2, 10)].concat())
+        .await;
+    fixture
+        .send(&frame(METADATA, 3, SMALL_REQUEST_BYTES - 10))
+        .await;
+    let in_parts = frame(METADATA, 4, 1_000);
+    let (first, second) = in_parts.split_at(500);
+    for id in 1..=3 {
+        assert_eq!(fixture.receive().await, id);
+    }
+    fixture.send(first).await;
+    fixture
+        .until("it waits for memory, too", |f| f.memory().waiting >= 11)
+        .await;
+    fixture.send(second).await;
+    assert_eq!(fixture.receive().await, 4);
+    assert!(
+        fixture.memory().waiting >= 10,
+        "memory was short all the time"
+    );
+    drop(crowd);
+    fixture
+        .until("all of it is free", |f| f.memory().bytes == 0)
+        .await;
+    assert_eq!(fixture.memory().waiting, 0);
+}
+
+#[tokio::test]
+async fn parts_of_small_requests_leave_the_reserve_to_whole_ones() {
+    const COUNT: usize = 60;
+    let mut fixture = start_with(Config {
+        queued_max_request_bytes: 1 << 20,
+        ..Config::default()
+    })
+    .await;
+    let request = frame(METADATA, 7, 30_000);
+    let (part, rest) = request.split_at(29_000);
+    let mut crowd = fixture.crowd(COUNT, part).await;
+    fixture
+        .until("the crowd waits", |f| f.memory().waiting >= 10)
+        .await;
+    fixture.send(&frame(METADATA, 1, 30_000)).await;
+    assert_eq!(fixture.receive().await, 1);
+    for client in &mut crowd {
+        client.write_all(rest).await.unwrap();
+    }
+    for client in &mut crowd {
+        assert_eq!(receive(client).await, 7);
+    }
+    assert_eq!(fixture.memory().bytes, 0);
+}
+
+#[tokio::test]
+async fn a_client_that_closes_while_it_waits_for_memory_is_gone() {
+    let mut fixture = start_with(Config {
+        queued_max_request_bytes: 1 << 20,
+        ..Config::default()
+    })
+    .await;
+    let mut part = (50_i32 << 20).to_be_bytes().to_vec();
+    part.resize(200_000, b'x');
+    let crowd = fixture.crowd(20, &part).await;
+    fixture
+        .until("the crowd waits", |f| f.memory().waiting >= 10)
+        .await;
+    let waiting = fixture.memory().waiting;
+    fixture.send(&frame(METADATA, 1, 1_000)[..500]).await;
+    fixture
+        .until("it waits as well", |f| f.memory().waiting > waiting)
+        .await;
+    fixture.client.shutdown().await.unwrap();
+    drop(crowd);
+    assert!(matches!(fixture.ended.await.unwrap(), Ended::ByClient));
 }
 
 #[tokio::test]

@@ -1,0 +1,212 @@
+//! Permits and waits of the budget, one thread.
+
+use super::*;
+use futures_util::FutureExt;
+use std::net::Ipv4Addr;
+
+const KIB: usize = 1024;
+
+fn address(last: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(127, 0, 0, last))
+}
+
+/// A budget whose pool is `pool_kib` and whose reserve a seventh of that.
+fn memory(pool_kib: usize) -> RequestMemory {
+    RequestMemory::new(pool_kib * KIB / 7 * 8)
+}
+
+fn wait(memory: &RequestMemory, last: u8, kib: usize) -> Acquire {
+    memory.acquire(address(last), kib * KIB, Class::Other)
+}
+
+fn granted(acquire: &mut Acquire) -> Option<MemoryPermit> {
+    acquire.now_or_never()
+}
+
+#[test]
+fn bytes_are_given_back_when_a_permit_shrinks_splits_or_is_dropped() {
+    let memory = memory(700);
+    let mut permit = MemoryPermit::default();
+    assert!(memory.try_extend(&mut permit, 600 * KIB));
+    assert!(!memory.try_extend(&mut permit, 200 * KIB));
+    permit.shrink_to(300 * KIB);
+    assert_eq!(memory.usage().bytes, 300 * KIB);
+    let request = permit.split(100 * KIB);
+    assert_eq!((request.bytes(), permit.bytes()), (100 * KIB, 200 * KIB));
+    drop(permit);
+    assert_eq!(memory.usage().bytes, 100 * KIB);
+    drop(request);
+    assert_eq!(memory.usage().bytes, 0);
+}
+
+#[test]
+fn what_has_arrived_is_charged_even_beyond_the_budget() {
+    let memory = memory(70);
+    let mut permit = MemoryPermit::default();
+    memory.charge(&mut permit, 100 * KIB);
+    assert!(memory.is_short());
+    assert_eq!(memory.usage().bytes, 100 * KIB);
+    drop(permit);
+    assert!(!memory.is_short());
+}
+
+#[test]
+fn only_small_requests_take_the_reserve_and_they_take_it_last() {
+    let memory = memory(70);
+    let mut large = MemoryPermit::default();
+    assert!(memory.try_extend(&mut large, 60 * KIB));
+    let mut small = [(); 3].map(|()| MemoryPermit::default());
+    for permit in &mut small[..2] {
+        assert!(memory.try_extend_small(permit, 10 * KIB));
+    }
+    assert_eq!(
+        (small[0].from_pool, small[1].from_reserve),
+        (10 * KIB, 10 * KIB)
+    );
+    assert!(!memory.try_extend(&mut large, KIB));
+    assert!(!memory.try_extend_small(&mut small[2], KIB));
+    let mut waiting = memory.acquire(address(1), KIB, Class::Small);
+    drop(large);
+    assert_eq!(granted(&mut waiting).map(|it| it.bytes()), Some(KIB));
+}
+
+/// Has `memory` exceeded by as much as may be, so that further waits do wait.
+fn overdraw(memory: &RequestMemory) -> MemoryPermit {
+    let mut overdraft = wait(memory, 9, 1_000);
+    granted(&mut overdraft).expect("it may exceed the budget")
+}
+
+#[test]
+fn the_rest_of_one_large_request_may_exceed_the_budget() {
+    let memory = memory(70);
+    let mut all = MemoryPermit::default();
+    assert!(memory.try_extend(&mut all, 70 * KIB));
+    let mut first = granted(&mut wait(&memory, 1, 160)).expect("it may exceed the budget");
+    assert_eq!(
+        (first.bytes(), first.overdraft_claimed()),
+        (64 * KIB, 160 * KIB)
+    );
+    assert!(memory.try_extend(&mut first, 96 * KIB));
+    assert_eq!(memory.usage().bytes, 230 * KIB);
+    assert!(!memory.try_extend(&mut first, KIB), "more than it lacked");
+    first.shrink_to(80 * KIB);
+    let mut second = wait(&memory, 1, 5);
+    assert!(granted(&mut second).is_none());
+    assert_eq!(memory.usage().waiting, 1);
+    let request = first.split(80 * KIB);
+    assert_eq!(first.bytes(), 0);
+    drop(first);
+    assert!(granted(&mut second).is_none(), "its handler is not done");
+    drop(request);
+    assert!(granted(&mut second).is_some_and(|it| it.overdraft_claimed() > 0));
+    let usage = memory.usage();
+    assert_eq!((usage.bytes, usage.waiting, usage.waits), (70 * KIB, 0, 2));
+}
+
+#[test]
+fn several_may_exceed_the_budget_by_an_eighth_of_it() {
+    let memory = memory(700);
+    let mut all = MemoryPermit::default();
+    assert!(memory.try_extend(&mut all, 700 * KIB));
+    let mut waiting = [60, 30, 50, 20].map(|kib| wait(&memory, 1, kib));
+    let mut permits = waiting.each_mut().map(granted);
+    // 100 KiB are an eighth; the third waits, and the fourth lacks less.
+    assert_eq!(
+        permits.each_ref().map(Option::is_some),
+        [true, true, false, false]
+    );
+    permits[1] = None;
+    permits[3] = granted(&mut waiting[3]);
+    assert!(permits[3].is_some() && granted(&mut waiting[2]).is_none());
+    permits[0] = None;
+    assert!(granted(&mut waiting[2]).is_some());
+}
+
+#[test]
+fn the_one_that_waits_for_longest_may_exceed_the_budget_at_times() {
+    let memory = memory(70);
+    let mut all = MemoryPermit::default();
+    assert!(memory.try_extend(&mut all, 70 * KIB));
+    let mut overdraft = Some(overdraw(&memory));
+    let mut large = wait(&memory, 1, 10_000);
+    let mut before = 0;
+    while overdraft.is_some() {
+        let mut smaller = wait(&memory, 1, 20);
+        drop(overdraft.take());
+        overdraft = granted(&mut smaller);
+        before += 1;
+    }
+    assert!(granted(&mut large).is_some());
+    assert_eq!(before, LONGEST_WAITING_EVERY);
+}
+
+#[test]
+fn addresses_take_turns_however_many_connections_each_has() {
+    let memory = memory(70);
+    let mut all = MemoryPermit::default();
+    assert!(memory.try_extend(&mut all, 70 * KIB));
+    let overdraft = overdraw(&memory);
+    let mut crowd: Vec<Acquire> = (0..100).map(|_| wait(&memory, 1, 10)).collect();
+    let mut alone = wait(&memory, 2, 10);
+    // One of the crowd was there first.
+    all.shrink_to(50 * KIB);
+    let first = granted(&mut crowd[0]);
+    let second = granted(&mut alone);
+    assert!(first.is_some() && second.is_some());
+    assert!(crowd[1..].iter_mut().all(|it| granted(it).is_none()));
+    drop((first, second, overdraft));
+}
+
+#[test]
+fn the_request_of_an_address_that_lacks_least_comes_first() {
+    let memory = memory(70);
+    let mut all = MemoryPermit::default();
+    assert!(memory.try_extend(&mut all, 70 * KIB));
+    let overdraft = overdraw(&memory);
+    let mut waiting = [300, 20, 40].map(|kib| wait(&memory, 1, kib));
+    for (freed, next) in [(20, 1), (40, 2)] {
+        assert!(granted(&mut waiting[next]).is_none());
+        all.shrink_to(all.bytes() - freed * KIB);
+        let permit = granted(&mut waiting[next]).expect("its turn");
+        assert_eq!(permit.bytes(), freed * KIB);
+        std::mem::forget(permit);
+    }
+    assert!(granted(&mut waiting[0]).is_none());
+    drop(overdraft);
+    assert!(granted(&mut waiting[0]).is_some());
+}
+
+#[test]
+fn a_wait_that_is_given_up_leaves_its_turn_to_the_next() {
+    let memory = memory(70);
+    let mut all = MemoryPermit::default();
+    assert!(memory.try_extend(&mut all, 70 * KIB));
+    let overdraft = overdraw(&memory);
+    let given_up = wait(&memory, 1, 10);
+    let mut next = wait(&memory, 1, 10);
+    drop(given_up);
+    assert_eq!(memory.usage().waiting, 1);
+    all.shrink_to(60 * KIB);
+    assert!(granted(&mut next).is_some());
+    // Granted and never looked at.
+    let unclaimed = wait(&memory, 1, 10);
+    all.shrink_to(0);
+    drop((unclaimed, next, overdraft));
+    assert_eq!(memory.usage().bytes, 0);
+    assert!(!memory.is_short());
+}
+
+#[test]
+fn room_ahead_of_arrival_is_bounded_and_ends_with_the_arrival() {
+    let memory = memory(7_000);
+    let mut permits = [(); 3].map(|()| MemoryPermit::default());
+    let rooms = permits
+        .each_mut()
+        .map(|permit| memory.take_room(permit, 1_500 * KIB));
+    assert_eq!(rooms, [1_500 * KIB, 500 * KIB, 0]);
+    assert!(memory.try_extend(&mut permits[0], KIB));
+    let request = permits[0].split(KIB);
+    assert_eq!(memory.take_room(&mut permits[2], 1_500 * KIB), 1_500 * KIB);
+    drop((request, permits));
+    assert_eq!(memory.budget.state.lock().room_free, 2_000 * KIB);
+}
