@@ -4,6 +4,7 @@
 //! component that handlers reach through it. It knows nothing of requests or error codes.
 
 mod quiet;
+mod scrape;
 mod topics;
 mod waiting;
 
@@ -17,7 +18,7 @@ use tokio::sync::watch;
 use crate::catalog::{self, Catalog};
 use crate::clock::Clock;
 use crate::config::{Config, Effective, Loaded};
-use crate::coordinator::group::{GroupSettings, Groups, LogEnds};
+use crate::coordinator::group::{GroupSettings, Groups, Logs};
 use crate::metrics::Metrics;
 use crate::storage::{self, Opening, StorageOptions, Topics};
 
@@ -102,7 +103,7 @@ impl Broker {
         blocking(move || {
             let groups = Groups::open(
                 Arc::clone(&catalog),
-                Arc::clone(&topics) as Arc<dyn LogEnds>,
+                Arc::clone(&topics) as Arc<dyn Logs>,
                 GroupSettings::from(&config),
                 Arc::clone(&clock),
             )?;

@@ -13,6 +13,7 @@ mod fetch;
 mod groups;
 mod health;
 mod hostile;
+mod lag;
 mod list_offsets;
 mod metadata;
 mod produce;
