@@ -53,6 +53,9 @@ const LEAVE_BATCHED_FROM: i16 = 3;
 /// DescribeGroups says of a group that does not exist that it does not, instead of calling it dead.
 const DESCRIBE_NOT_FOUND_FROM: i16 = 6;
 
+/// What Kafka calls the absence of an error.
+const NO_ERROR: &str = "NONE";
+
 const KEY_TYPE_GROUP: i8 = 0;
 const KEY_TYPE_TRANSACTION: i8 = 1;
 
@@ -91,9 +94,14 @@ pub(super) async fn find_coordinator(
         };
     }
     let found = find(request.key);
+    let error_message = match found.error_code {
+        // As Kafka says it, and clients test it. From version 4 on Kafka leaves the text of a success empty.
+        ErrorCode::NONE => Some(NO_ERROR.to_owned()),
+        _ => found.error_message,
+    };
     FindCoordinatorResponse {
         error_code: found.error_code,
-        error_message: found.error_message,
+        error_message,
         node_id: found.node_id,
         host: found.host,
         port: found.port,
