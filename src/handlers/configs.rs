@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::Call;
 use super::refusal::{Refusal, told};
-use super::repetition::once_each;
+use super::repetition::answer_each;
 use crate::broker::{Broker, ConfigEdit, ConfigOperation, NODE_ID, TopicError};
 use crate::config::{
     ConfigType, Effective, Kind, Origin, TOPIC_CONFIGS, TopicConfig, TopicConfigDef, Value,
@@ -48,14 +48,10 @@ pub(super) async fn describe(
         synonyms: request.include_synonyms,
         documentation: request.include_documentation,
     };
-    // Once each, so that a response's size is bounded by what there is.
-    let resources = once_each(request.resources, |each| {
-        (each.resource_type, each.resource_name.clone())
-    });
-    let results = resources.into_iter().map(|resource| {
+    let describe = |resource: &DescribeConfigsResource| {
         let described = match resource.resource_type {
-            TOPIC => describe_topic(&call.broker, &resource, detail),
-            BROKER => describe_broker(&call.broker, &resource, detail),
+            TOPIC => describe_topic(&call.broker, resource, detail),
+            BROKER => describe_broker(&call.broker, resource, detail),
             other => Err(no_such_type(other)),
         };
         let (configs, refusal) = match described {
@@ -67,14 +63,43 @@ pub(super) async fn describe(
             error_code,
             error_message,
             resource_type: resource.resource_type,
-            resource_name: resource.resource_name,
+            resource_name: resource.resource_name.clone(),
             configs,
         }
-    });
+    };
     DescribeConfigsResponse {
-        results: results.collect(),
+        results: answer_each(
+            request.resources,
+            |each| (each.resource_type, each.resource_name.clone()),
+            describe,
+            size_of_result,
+            |each| DescribeConfigsResult {
+                error_code: ErrorCode::INVALID_REQUEST,
+                resource_type: each.resource_type,
+                resource_name: each.resource_name,
+                ..DescribeConfigsResult::default()
+            },
+        ),
         ..DescribeConfigsResponse::default()
     }
+}
+
+fn size_of_result(result: &DescribeConfigsResult) -> usize {
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let configs = result.configs.iter().map(|config| {
+        let synonyms = config.synonyms.iter().map(|synonym| {
+            size_of::<DescribeConfigsSynonym>() + synonym.name.len() + text(&synonym.value)
+        });
+        size_of::<DescribeConfigsResourceResult>()
+            + config.name.len()
+            + text(&config.value)
+            + text(&config.documentation)
+            + synonyms.sum::<usize>()
+    });
+    size_of::<DescribeConfigsResult>()
+        + result.resource_name.len()
+        + text(&result.error_message)
+        + configs.sum::<usize>()
 }
 
 /// How much is told of each setting.

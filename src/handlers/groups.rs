@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use super::refusal::{Refusal, told};
-use super::repetition::once_each;
+use super::repetition::{answer_each, once_each};
 use super::{Call, error, operations};
 use crate::broker::NODE_ID;
 use crate::coordinator::group::{
@@ -85,11 +85,18 @@ pub(super) async fn find_coordinator(
         }
     };
     if call.version >= FIND_COORDINATOR_BATCHED_FROM {
+        let size = |found: &Coordinator| {
+            let message = found.error_message.as_ref().map_or(0, String::len);
+            size_of::<Coordinator>() + found.key.len() + found.host.len() + message
+        };
         return FindCoordinatorResponse {
-            coordinators: once_each(request.coordinator_keys, String::clone)
-                .into_iter()
-                .map(find)
-                .collect(),
+            coordinators: answer_each(
+                request.coordinator_keys,
+                String::clone,
+                |key| find(key.clone()),
+                size,
+                |key| no_coordinator(key, Refusal::new(ErrorCode::INVALID_REQUEST, "")),
+            ),
             ..FindCoordinatorResponse::default()
         };
     }
@@ -310,21 +317,28 @@ pub(super) async fn describe(call: Call, request: DescribeGroupsRequest) -> Desc
     } else {
         operations::NOT_REQUESTED
     };
-    let groups = once_each(request.groups, String::clone)
-        .into_iter()
-        .map(|group_id| match call.broker.groups.describe(&group_id) {
-            Some(group) => DescribedGroup {
-                authorized_operations,
-                ..described(group)
-            },
-            None => DescribedGroup {
-                authorized_operations,
-                ..not_found(group_id, call.version)
-            },
-        })
-        .collect();
+    let describe = |group_id: &String| match call.broker.groups.describe(group_id) {
+        Some(group) => DescribedGroup {
+            authorized_operations,
+            ..described(group)
+        },
+        None => DescribedGroup {
+            authorized_operations,
+            ..not_found(group_id.clone(), call.version)
+        },
+    };
     DescribeGroupsResponse {
-        groups,
+        groups: answer_each(
+            request.groups,
+            String::clone,
+            describe,
+            size_of_description,
+            |group_id| DescribedGroup {
+                error_code: ErrorCode::INVALID_REQUEST,
+                group_id,
+                ..DescribedGroup::default()
+            },
+        ),
         ..DescribeGroupsResponse::default()
     }
 }
@@ -351,6 +365,22 @@ fn described(group: GroupDescription) -> DescribedGroup {
     }
 }
 
+fn size_of_description(group: &DescribedGroup) -> usize {
+    let members = group.members.iter().map(|member| {
+        size_of::<DescribedGroupMember>()
+            + member.member_id.len()
+            + member.group_instance_id.as_ref().map_or(0, String::len)
+            + member.client_id.len()
+            + member.client_host.len()
+            + member.member_metadata.len()
+            + member.member_assignment.len()
+    });
+    size_of::<DescribedGroup>()
+        + group.group_id.len()
+        + group.error_message.as_ref().map_or(0, String::len)
+        + members.sum::<usize>()
+}
+
 fn not_found(group_id: String, version: i16) -> DescribedGroup {
     let (error_code, error_message) = told((version >= DESCRIBE_NOT_FOUND_FROM).then(|| {
         let code = ErrorCode::GROUP_ID_NOT_FOUND;
@@ -367,6 +397,7 @@ fn not_found(group_id: String, version: i16) -> DescribedGroup {
 
 pub(super) async fn delete(call: Call, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
     let mut results = Vec::new();
+    // Kafka, too, answers once for each name here.
     for group_id in once_each(request.groups_names, String::clone) {
         let deleted = call.broker.groups.delete_group(&group_id).await;
         results.push(DeletableGroupResult {

@@ -1,6 +1,8 @@
 //! Committed offsets: OffsetCommit, OffsetFetch, OffsetDelete.
 
-use super::repetition::{merged, once_each};
+use std::collections::{HashMap, HashSet};
+
+use super::repetition::Repetitions;
 use super::{Call, error};
 use crate::broker::Broker;
 use crate::catalog::CommittedOffset;
@@ -15,8 +17,8 @@ use crate::protocol::messages::offset_delete::{
     OffsetDeleteResponseTopic,
 };
 use crate::protocol::messages::offset_fetch::{
-    OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics, OffsetFetchResponse,
-    OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
+    OffsetFetchRequest, OffsetFetchRequestTopics, OffsetFetchResponse, OffsetFetchResponseGroup,
+    OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
 };
 
 /// Clients understand that a group does not exist; earlier ones are told that their generation is not current.
@@ -97,82 +99,117 @@ fn committed_response(
 }
 
 pub(super) async fn fetch(call: Call, request: OffsetFetchRequest) -> OffsetFetchResponse {
+    let mut fetcher = Fetcher::new(&call.broker);
     if call.version >= FETCH_BATCHED_FROM {
-        let groups = each_group_once(request.groups)
-            .into_iter()
-            .map(|group| OffsetFetchResponseGroup {
-                topics: fetch_of_group(&call.broker, &group.group_id, group.topics),
-                group_id: group.group_id,
-                ..OffsetFetchResponseGroup::default()
-            })
-            .collect();
+        let groups = request.groups.into_iter().map(|asked| {
+            let (topics, error_code) = told(fetcher.of_group(&asked.group_id, asked.topics));
+            OffsetFetchResponseGroup {
+                group_id: asked.group_id,
+                topics,
+                error_code,
+            }
+        });
         return OffsetFetchResponse {
-            groups,
+            groups: groups.collect(),
             ..OffsetFetchResponse::default()
         };
     }
+    let (topics, error_code) = told(fetcher.of_group(&request.group_id, request.topics));
     OffsetFetchResponse {
-        topics: fetch_of_group(&call.broker, &request.group_id, request.topics),
+        topics,
+        error_code,
         ..OffsetFetchResponse::default()
     }
 }
 
-/// Each group once, with all that is asked of it.
-fn each_group_once(asked: Vec<OffsetFetchRequestGroup>) -> Vec<OffsetFetchRequestGroup> {
-    merged(
-        asked,
-        |group| group.group_id.clone(),
-        |known, group| {
-            // Asking for all of it once is asking for all.
-            known.topics = known
-                .topics
-                .take()
-                .zip(group.topics)
-                .map(|(mut topics, more)| {
-                    topics.extend(more);
-                    topics
-                });
-        },
-    )
-}
+type FetchedTopics = Vec<OffsetFetchResponseTopics>;
 
-/// Each topic once, with each of its partitions once.
-fn each_partition_once(asked: Vec<OffsetFetchRequestTopics>) -> Vec<OffsetFetchRequestTopics> {
-    let mut topics = merged(
-        asked,
-        |topic| topic.name.clone(),
-        |known, topic| known.partition_indexes.extend(topic.partition_indexes),
-    );
-    for topic in &mut topics {
-        topic.partition_indexes = once_each(std::mem::take(&mut topic.partition_indexes), |it| *it);
+fn told(fetched: Result<FetchedTopics, ErrorCode>) -> (FetchedTopics, ErrorCode) {
+    match fetched {
+        Ok(topics) => (topics, ErrorCode::NONE),
+        Err(refusal) => (Vec::new(), refusal),
     }
-    topics
 }
 
-/// The group's offsets for what is wanted, or all. Where there is none the answer is −1, also for groups, topics and
-/// partitions that do not exist.
-fn fetch_of_group(
-    broker: &Broker,
-    group_id: &str,
-    wanted: Option<Vec<OffsetFetchRequestTopics>>,
-) -> Vec<OffsetFetchResponseTopics> {
-    let Some(wanted) = wanted else {
-        return all_of_group(broker, group_id);
-    };
-    each_partition_once(wanted)
-        .into_iter()
-        .map(|topic| OffsetFetchResponseTopics {
-            partitions: topic
-                .partition_indexes
-                .iter()
-                .map(|&index| {
-                    let groups = &broker.groups;
-                    fetched(index, groups.committed_offset(group_id, &topic.name, index))
+/// What one request has asked for so far, by group.
+struct Fetcher<'a> {
+    broker: &'a Broker,
+    repetitions: Repetitions,
+    /// Groups of which everything was asked.
+    whole: HashSet<String>,
+    /// Partitions that were named, by topic.
+    named: HashMap<String, HashMap<String, HashSet<i32>>>,
+}
+
+impl<'a> Fetcher<'a> {
+    fn new(broker: &'a Broker) -> Self {
+        Self {
+            broker,
+            repetitions: Repetitions::default(),
+            whole: HashSet::new(),
+            named: HashMap::new(),
+        }
+    }
+
+    /// Answers one entry: all offsets of the group, or those of the topics that it names.
+    fn of_group(
+        &mut self,
+        group_id: &str,
+        wanted: Option<Vec<OffsetFetchRequestTopics>>,
+    ) -> Result<FetchedTopics, ErrorCode> {
+        let Some(wanted) = wanted else {
+            let all = || all_of_group(self.broker, group_id);
+            if self.whole.insert(group_id.to_owned()) {
+                return Ok(all());
+            }
+            let repeated = self.repetitions.repeat(all, size_of_topics);
+            return repeated.ok_or(ErrorCode::INVALID_REQUEST);
+        };
+        let topics = wanted
+            .into_iter()
+            .map(|topic| self.of_topic(group_id, topic));
+        Ok(topics.collect())
+    }
+
+    /// Answers with −1 where there is no offset, also for groups, topics and partitions that do not exist.
+    fn of_topic(
+        &mut self,
+        group_id: &str,
+        topic: OffsetFetchRequestTopics,
+    ) -> OffsetFetchResponseTopics {
+        let named = self.named.entry(group_id.to_owned()).or_default();
+        let named = named.entry(topic.name.clone()).or_default();
+        let partitions = topic.partition_indexes.iter().map(|&index| {
+            let groups = &self.broker.groups;
+            let committed = groups.committed_offset(group_id, &topic.name, index);
+            // All else of an answer is hardly larger than the index that asks for it.
+            let metadata_bytes = committed.as_ref().map_or(0, |it| it.metadata.len());
+            if named.insert(index) || metadata_bytes == 0 {
+                return fetched(index, committed);
+            }
+            self.repetitions
+                .repeat(|| fetched(index, committed), |_| metadata_bytes)
+                .unwrap_or_else(|| OffsetFetchResponsePartitions {
+                    error_code: ErrorCode::INVALID_REQUEST,
+                    ..fetched(index, None)
                 })
-                .collect(),
+        });
+        OffsetFetchResponseTopics {
+            partitions: partitions.collect(),
             name: topic.name,
-        })
-        .collect()
+        }
+    }
+}
+
+fn size_of_topics(topics: &FetchedTopics) -> usize {
+    let size = |topic: &OffsetFetchResponseTopics| {
+        let partitions = topic.partitions.iter().map(|partition| {
+            let metadata = partition.metadata.as_ref().map_or(0, String::len);
+            size_of::<OffsetFetchResponsePartitions>() + metadata
+        });
+        size_of::<OffsetFetchResponseTopics>() + topic.name.len() + partitions.sum::<usize>()
+    };
+    topics.iter().map(size).sum()
 }
 
 fn all_of_group(broker: &Broker, group_id: &str) -> Vec<OffsetFetchResponseTopics> {
