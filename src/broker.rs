@@ -24,7 +24,9 @@ use crate::storage::{self, Opening, StorageOptions, Topics};
 
 pub use quiet::Quiet;
 use topics::Survey;
-pub use topics::{ConfigEdit, ConfigOperation, NewTopic, TopicError, check_name};
+pub use topics::{
+    CONSUMER_OFFSETS, ConfigEdit, ConfigOperation, NewTopic, TopicError, check_name, is_internal,
+};
 pub use waiting::WaitingFetches;
 
 /// The catalog's file in the data directory.
@@ -59,6 +61,8 @@ pub struct Broker {
     pub refused_transactions: Quiet<IpAddr>,
     /// Who was lately told that there is no SASL, by address.
     pub refused_authentications: Quiet<IpAddr>,
+    /// Internal topics of Kafka that clients lately asked for in vain, by address and name.
+    pub missing_internal_topics: Quiet<(IpAddr, String)>,
     overrides: RwLock<Overrides>,
     /// Held by whoever changes the set of topics or a topic's configs, so that such changes happen one after another
     /// and catalog and storage see them in the same order.
@@ -117,6 +121,7 @@ impl Broker {
                 waiting_fetches: Arc::default(),
                 refused_transactions: Quiet::default(),
                 refused_authentications: Quiet::default(),
+                missing_internal_topics: Quiet::default(),
                 overrides: RwLock::new(overrides),
                 topic_changes: tokio::sync::Mutex::default(),
                 waiting: watch::Sender::default(),

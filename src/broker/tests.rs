@@ -420,6 +420,39 @@ async fn an_adopted_log_that_compaction_left_gaps_in_is_kept_whole() {
     assert_eq!(logs(), before);
 }
 
+#[tokio::test]
+async fn an_ordinary_topic_of_an_internal_name_that_is_there_still_opens() {
+    let home = Home::new();
+    let broker = home.open().await;
+    for name in ["__consumer_offsets", "__transaction_state"] {
+        let refused = broker.create_topic(new(name, 1)).await.unwrap_err();
+        assert!(matches!(refused, TopicError::Internal(_)), "{refused}");
+        // What an earlier release did when it was asked for such a topic.
+        let row = catalog::TopicRow {
+            name: name.to_owned(),
+            id: uuid::Uuid::new_v4(),
+            partitions: 2,
+            configs: BTreeMap::new(),
+        };
+        broker.catalog.create_topic(row).await.unwrap();
+    }
+    drop(broker);
+
+    let broker = home.open().await;
+    assert_eq!(append(&broker, "__consumer_offsets"), 0);
+    assert_eq!(append(&broker, "__transaction_state"), 0);
+    let again = broker.create_topic(new("__consumer_offsets", 1)).await;
+    assert!(matches!(again, Err(TopicError::AlreadyExists(_))));
+    drop(broker);
+
+    let broker = home.open().await;
+    assert_eq!(append(&broker, "__consumer_offsets"), 1);
+    let topic = broker.topics.get("__consumer_offsets").unwrap();
+    broker.delete_topic(topic).await.unwrap();
+    let again = broker.create_topic(new("__consumer_offsets", 1)).await;
+    assert!(matches!(again, Err(TopicError::Internal(_))));
+}
+
 /// Commits an offset in `busy` as a consumer without a group's management does.
 async fn commit(broker: &Broker, group: &str, partition: i32, offset: i64) {
     let answers = broker.groups.commit_offsets(CommitOffsets {

@@ -26,13 +26,17 @@ use crate::storage::{self, Topic, TopicSpec};
 /// The longest name a topic may have; with the partition's number it has to fit a directory's name.
 const NAME_LEN_MAX: usize = 249;
 
-/// Topics in which Kafka keeps its own state. Where their directories are found they are left alone.
-const KAFKA_INTERNAL: [&str; 4] = [
+/// Topics in which Kafka keeps its own state. Clients cannot create them; directories of these names that Kafka left
+/// behind are not adopted. Topics of these names that a catalog knows are ordinary ones, of earlier releases.
+const INTERNAL: [&str; 4] = [
     "__cluster_metadata",
-    "__consumer_offsets",
+    CONSUMER_OFFSETS,
     "__share_group_state",
     "__transaction_state",
 ];
+
+/// The topic in which Kafka keeps what groups have committed.
+pub const CONSUMER_OFFSETS: &str = "__consumer_offsets";
 
 /// What is set for a topic found without its settings, lest the server's defaults delete what was to be kept longer.
 const KEPT_FOR_EVER: [(&str, &str); 2] = [("retention.ms", "-1"), ("retention.bytes", "-1")];
@@ -69,6 +73,8 @@ pub enum ConfigOperation {
 pub enum TopicError {
     #[error("{0}")]
     InvalidName(String),
+    #[error("topic '{0}' is internal to Kafka and cannot be created")]
+    Internal(String),
     #[error("topic '{0}' already exists")]
     AlreadyExists(String),
     #[error("this server has no topic '{0}'")]
@@ -96,6 +102,7 @@ impl TopicError {
             TopicError::Catalog(error) => error.is_fault(),
             TopicError::Storage(_) | TopicError::Interrupted => true,
             TopicError::InvalidName(_)
+            | TopicError::Internal(_)
             | TopicError::AlreadyExists(_)
             | TopicError::Unknown(_)
             | TopicError::InvalidPartitions(_)
@@ -117,6 +124,9 @@ impl Broker {
         check_name(&new.name)?;
         if self.topics.get(&new.name).is_some() {
             return Err(TopicError::AlreadyExists(new.name.clone()));
+        }
+        if is_internal(&new.name) {
+            return Err(TopicError::Internal(new.name.clone()));
         }
         let topics = self.topics.list();
         if let Some(other) = topics
@@ -466,7 +476,12 @@ impl Survey {
 }
 
 fn is_adoptable(name: &str) -> bool {
-    check_name(name).is_ok() && !KAFKA_INTERNAL.contains(&name)
+    check_name(name).is_ok() && !is_internal(name)
+}
+
+/// Returns whether Kafka keeps state of its own in a topic of this name.
+pub fn is_internal(name: &str) -> bool {
+    INTERNAL.contains(&name)
 }
 
 /// Kafka's rules for names.

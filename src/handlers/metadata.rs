@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::{Call, error, operations};
-use crate::broker::{Broker, NODE_ID, NewTopic, TopicError, check_name};
+use crate::broker::{Broker, NODE_ID, NewTopic, TopicError, check_name, is_internal};
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
@@ -18,9 +18,6 @@ use crate::storage::Topic;
 
 /// The first version that asks for topics by id. Versions 10 and 11 only answer with ids.
 const ASK_BY_ID_FROM: i16 = 12;
-
-/// Topics in which Kafka keeps its own state; consumers hide them from pattern subscriptions.
-const INTERNAL: [&str; 2] = ["__consumer_offsets", "__transaction_state"];
 
 pub(super) async fn handle(call: Call, request: MetadataRequest) -> MetadataResponse {
     let with_operations = request.include_topic_authorized_operations;
@@ -107,6 +104,11 @@ async fn find_or_create(
     if let Some(topic) = broker.topics.get(name) {
         return Ok(topic);
     }
+    if is_internal(name) {
+        // An empty topic of that name would leave a client that reads Kafka's state blind without a word.
+        call.log_missing_internal_topic(name);
+        return Err(TopicError::Unknown(name.to_owned()));
+    }
     if !(client_allows_creation && broker.config.auto_create_topics) {
         // A name that no topic can have is said to be invalid even where nothing would be created.
         check_name(name)?;
@@ -133,7 +135,7 @@ fn refuse(asked: &MetadataRequestTopic, error_code: ErrorCode) -> MetadataRespon
         error_code,
         name: asked.name.clone(),
         topic_id: asked.topic_id,
-        is_internal: false,
+        is_internal: asked.name.as_deref().is_some_and(is_internal),
         ..MetadataResponseTopic::default()
     }
 }
@@ -143,7 +145,8 @@ fn describe(topic: &Topic, with_operations: bool) -> MetadataResponseTopic {
     MetadataResponseTopic {
         name: Some(topic.name().to_string()),
         topic_id: topic.id(),
-        is_internal: INTERNAL.contains(&&**topic.name()),
+        // Consumers hide these from pattern subscriptions.
+        is_internal: is_internal(topic.name()),
         partitions: (0..)
             .zip(partitions.iter())
             .map(|(index, partition)| MetadataResponsePartition {
