@@ -25,7 +25,8 @@ use crate::storage::{self, Opening, StorageOptions, Topics};
 pub use quiet::Quiet;
 use topics::Survey;
 pub use topics::{
-    CONSUMER_OFFSETS, ConfigEdit, ConfigOperation, NewTopic, TopicError, check_name, is_internal,
+    CONSUMER_OFFSETS, ConfigChange, ConfigEdit, ConfigOperation, NewTopic, TopicError, check_name,
+    is_internal,
 };
 pub use waiting::WaitingFetches;
 
@@ -63,6 +64,8 @@ pub struct Broker {
     pub refused_authentications: Quiet<IpAddr>,
     /// Internal topics of Kafka that clients lately asked for in vain, by address and name.
     pub missing_internal_topics: Quiet<(IpAddr, String)>,
+    /// Consumers without group management whose commits were lately logged, by group and address.
+    pub logged_commits: Quiet<(String, IpAddr)>,
     overrides: RwLock<Overrides>,
     /// Held by whoever changes the set of topics or a topic's configs, so that such changes happen one after another
     /// and catalog and storage see them in the same order.
@@ -122,6 +125,7 @@ impl Broker {
                 refused_transactions: Quiet::default(),
                 refused_authentications: Quiet::default(),
                 missing_internal_topics: Quiet::default(),
+                logged_commits: Quiet::default(),
                 overrides: RwLock::new(overrides),
                 topic_changes: tokio::sync::Mutex::default(),
                 waiting: watch::Sender::default(),

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use super::audit::Name;
 use super::refusal::{Refusal, told};
 use super::repetition::{answer_each, once_each};
 use super::{Call, error, operations};
@@ -265,6 +266,7 @@ pub(super) async fn leave(call: Call, request: LeaveGroupRequest) -> LeaveGroupR
             };
         }
     };
+    audit_removal(&call, &request.group_id, &leaving, &answers);
     if call.version < LEAVE_BATCHED_FROM {
         return LeaveGroupResponse {
             error_code: answers
@@ -284,6 +286,25 @@ pub(super) async fn leave(call: Call, request: LeaveGroupRequest) -> LeaveGroupR
             })
             .collect(),
         ..LeaveGroupResponse::default()
+    }
+}
+
+/// A member that leaves gives its own id; an operator who removes a static member knows only the instance.
+fn audit_removal(
+    call: &Call,
+    group_id: &str,
+    leaving: &[LeavingMember],
+    answers: &[Result<(), GroupError>],
+) {
+    let mut removed = leaving
+        .iter()
+        .zip(answers)
+        .filter(|(member, answer)| member.member_id.is_empty() && answer.is_ok())
+        .filter_map(|(member, _)| member.group_instance_id.as_deref())
+        .peekable();
+    if removed.peek().is_some() {
+        let mut audit = call.audit("members removed").of_group(group_id);
+        removed.for_each(|instance| audit.list(Name(instance)));
     }
 }
 
@@ -397,9 +418,11 @@ fn not_found(group_id: String, version: i16) -> DescribedGroup {
 
 pub(super) async fn delete(call: Call, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
     let mut results = Vec::new();
+    let mut audit = call.audit("groups deleted");
     // Kafka, too, answers once for each name here.
     for group_id in once_each(request.groups_names, String::clone) {
-        let deleted = call.broker.groups.delete_group(&group_id).await;
+        let deletion = call.broker.groups.delete_group(&group_id);
+        let deleted = audit.attempt(Name(&group_id), deletion).await;
         results.push(DeletableGroupResult {
             error_code: error::of_group_result(&deleted),
             group_id,

@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use super::audit::Audit;
+use super::topics::{TOPICS_CREATED, creation};
 use super::{Call, error, operations};
 use crate::broker::{Broker, NODE_ID, NewTopic, TopicError, check_name, is_internal};
 use crate::protocol::kafka::ErrorCode;
@@ -32,9 +34,10 @@ pub(super) async fn handle(call: Call, request: MetadataRequest) -> MetadataResp
             // Once each: naming a topic a million times shall not make a response a million times its size.
             let mut described = Vec::new();
             let mut seen = HashSet::new();
+            let mut audit = None;
             for topic in topics {
                 if seen.insert((&topic.name, topic.topic_id)) {
-                    described.push(answer(&call, &request, topic).await);
+                    described.push(answer(&call, &request, topic, &mut audit).await);
                 }
             }
             described
@@ -70,6 +73,7 @@ async fn answer(
     call: &Call,
     request: &MetadataRequest,
     asked: &MetadataRequestTopic,
+    audit: &mut Option<Audit>,
 ) -> MetadataResponseTopic {
     let with_operations = request.include_topic_authorized_operations;
     let by_id = !asked.topic_id.is_nil();
@@ -89,7 +93,7 @@ async fn answer(
             ..refuse(asked, ErrorCode::INVALID_REQUEST)
         };
     };
-    match find_or_create(call, name, request.allow_auto_topic_creation).await {
+    match find_or_create(call, name, request.allow_auto_topic_creation, audit).await {
         Ok(topic) => describe(&topic, with_operations),
         Err(refusal) => refuse(asked, error::of_topic_change(&refusal)),
     }
@@ -99,6 +103,7 @@ async fn find_or_create(
     call: &Call,
     name: &str,
     client_allows_creation: bool,
+    audit: &mut Option<Audit>,
 ) -> Result<Arc<Topic>, TopicError> {
     let broker = &call.broker;
     if let Some(topic) = broker.topics.get(name) {
@@ -119,7 +124,9 @@ async fn find_or_create(
         partitions: broker.config.default_partitions,
         configs: BTreeMap::new(),
     };
-    match broker.create_topic(new).await {
+    let audit = audit.get_or_insert_with(|| call.audit(TOPICS_CREATED));
+    let what = creation(&new);
+    match audit.attempt(what, broker.create_topic(new)).await {
         Err(TopicError::AlreadyExists(name)) => existing(broker, name),
         outcome => outcome,
     }

@@ -6,6 +6,7 @@
 //! the order in which a connection's requests arrived, since the connection polls each once before it reads the next.
 
 mod api_versions;
+mod audit;
 mod cluster;
 mod configs;
 mod delete_records;
@@ -141,6 +142,7 @@ pub struct Api {
 struct Call {
     broker: Arc<Broker>,
     context: RequestContext,
+    api: ApiKey,
     version: i16,
     correlation_id: i32,
     client_id: Option<String>,
@@ -314,6 +316,7 @@ pub fn dispatch(
     let call = Call {
         broker: Arc::clone(broker),
         context,
+        api: api.key,
         version: header.api_version,
         correlation_id: header.correlation_id,
         client_id: header.client_id,

@@ -1,7 +1,9 @@
 //! Committed offsets: OffsetCommit, OffsetFetch, OffsetDelete.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::{self, Display};
 
+use super::audit::{Audit, Change, Name};
 use super::repetition::Repetitions;
 use super::{Call, error};
 use crate::broker::Broker;
@@ -31,7 +33,7 @@ const DEFAULT_RETENTION: i64 = -1;
 
 pub(super) async fn commit(call: Call, request: OffsetCommitRequest) -> OffsetCommitResponse {
     let commit = CommitOffsets {
-        group_id: request.group_id,
+        group_id: request.group_id.clone(),
         member: MemberIdentity {
             member_id: request.member_id,
             group_instance_id: request.group_instance_id,
@@ -40,7 +42,13 @@ pub(super) async fn commit(call: Call, request: OffsetCommitRequest) -> OffsetCo
         retention_ms: Some(request.retention_time_ms).filter(|ms| *ms != DEFAULT_RETENTION),
         offsets: offsets_to_commit(&request.topics),
     };
-    let answers = match call.broker.groups.commit_offsets(commit).await {
+    let audited = (commit.member.generation < 0)
+        .then(|| AuditedCommit::begin(&call, &request.group_id, &request.topics));
+    let committed = call.broker.groups.commit_offsets(commit).await;
+    if let Some(audited) = audited {
+        audited.end(&call, committed.as_deref().unwrap_or_default());
+    }
+    let answers = match committed {
         Ok(answers) => answers.iter().map(error::of_group_result).collect(),
         Err(refusal) => {
             let error_code = match refusal {
@@ -54,6 +62,104 @@ pub(super) async fn commit(call: Call, request: OffsetCommitRequest) -> OffsetCo
         }
     };
     committed_response(request.topics, answers)
+}
+
+/// An offset before and after a change; `None` where there is none.
+struct OffsetMove<'a> {
+    topic: &'a str,
+    partition: i32,
+    from: Option<i64>,
+    to: Option<i64>,
+}
+
+impl<'a> OffsetMove<'a> {
+    /// From what is committed now.
+    fn of(
+        call: &Call,
+        group_id: &str,
+        topic: &'a str,
+        partition: i32,
+        to: Option<i64>,
+    ) -> OffsetMove<'a> {
+        let committed = call
+            .broker
+            .groups
+            .committed_offset(group_id, topic, partition);
+        OffsetMove {
+            topic,
+            partition,
+            from: committed.map(|it| it.offset),
+            to,
+        }
+    }
+}
+
+impl Display for OffsetMove<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let change = Change(self.from, self.to);
+        write!(f, "{}-{} {change}", Name(self.topic), self.partition)
+    }
+}
+
+/// The audit of a commit that no member of the group makes: of an operator's tool that sets offsets, or of a consumer
+/// without group management.
+///
+/// The two cannot be told apart in every case. The commits of such a consumer only go forward, in a group that never had
+/// members; of these one line a minute is enough.
+struct AuditedCommit<'a> {
+    audit: Audit,
+    group_id: &'a str,
+    moves: Vec<OffsetMove<'a>>,
+    is_progress: bool,
+}
+
+impl<'a> AuditedCommit<'a> {
+    fn begin(call: &Call, group_id: &'a str, topics: &'a [OffsetCommitRequestTopic]) -> Self {
+        let moves: Vec<_> = topics
+            .iter()
+            .flat_map(|topic| topic.partitions.iter().map(move |it| (&*topic.name, it)))
+            .map(|(topic, it)| {
+                let to = Some(it.committed_offset);
+                OffsetMove::of(call, group_id, topic, it.partition_index, to)
+            })
+            .collect();
+        let had_members = call
+            .broker
+            .groups
+            .describe(group_id)
+            .is_some_and(|group| !group.protocol_type.is_empty());
+        let is_progress = !had_members && moves.iter().all(|it| it.from <= it.to);
+        let mut audit = call.audit("offsets set").of_group(group_id);
+        if !is_progress {
+            moves.iter().for_each(|it| audit.list(it));
+        }
+        Self {
+            audit,
+            group_id,
+            moves,
+            is_progress,
+        }
+    }
+
+    /// Lists what was changed. `answers` has none if the commit was refused as a whole.
+    fn end(mut self, call: &Call, answers: &[Result<(), GroupError>]) {
+        self.audit.clear();
+        let mut changed = self
+            .moves
+            .iter()
+            .zip(answers)
+            .filter(|(it, answer)| answer.is_ok() && it.from != it.to)
+            .peekable();
+        if self.is_progress && changed.peek().is_some() {
+            let consumer = (self.group_id.to_owned(), call.context.peer.ip());
+            let now = call.broker.clock.monotonic();
+            match call.broker.logged_commits.may_say(consumer, now) {
+                Some(silenced) => self.audit.after_silence(silenced),
+                None => return,
+            }
+        }
+        changed.for_each(|(it, _)| self.audit.list(it));
+    }
 }
 
 fn offsets_to_commit(topics: &[OffsetCommitRequestTopic]) -> Vec<OffsetToCommit> {
@@ -250,21 +356,30 @@ fn fetched(
 }
 
 pub(super) async fn delete(call: Call, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
-    let partitions = request
+    let group_id = &request.group_id;
+    let moves: Vec<_> = request
         .topics
         .iter()
-        .flat_map(|topic| {
-            topic
-                .partitions
-                .iter()
-                .map(|partition| (topic.name.clone(), partition.partition_index))
-        })
+        .flat_map(|topic| topic.partitions.iter().map(move |it| (&*topic.name, it)))
+        .map(|(topic, it)| OffsetMove::of(&call, group_id, topic, it.partition_index, None))
         .collect();
+    let partitions = moves
+        .iter()
+        .map(|it| (it.topic.to_owned(), it.partition))
+        .collect();
+    let mut audit = call.audit("offsets deleted").of_group(group_id);
+    moves.iter().for_each(|it| audit.list(it));
     let deleted = call
         .broker
         .groups
-        .delete_offsets(&request.group_id, partitions)
+        .delete_offsets(group_id, partitions)
         .await;
+    audit.clear();
+    for (it, answer) in moves.iter().zip(deleted.as_deref().unwrap_or_default()) {
+        if answer.is_ok() && it.from.is_some() {
+            audit.list(it);
+        }
+    }
     let answers = match deleted {
         Ok(answers) => answers,
         Err(refusal) => {
