@@ -4,6 +4,7 @@
 //! component that handlers reach through it. It knows nothing of requests or error codes.
 
 mod quiet;
+mod scrape;
 mod topics;
 mod waiting;
 
@@ -17,13 +18,16 @@ use tokio::sync::watch;
 use crate::catalog::{self, Catalog};
 use crate::clock::Clock;
 use crate::config::{Config, Effective, Loaded};
-use crate::coordinator::group::{GroupSettings, Groups, LogEnds};
+use crate::coordinator::group::{GroupSettings, Groups, Logs};
 use crate::metrics::Metrics;
 use crate::storage::{self, Opening, StorageOptions, Topics};
 
 pub use quiet::Quiet;
 use topics::Survey;
-pub use topics::{ConfigEdit, ConfigOperation, NewTopic, TopicError, check_name};
+pub use topics::{
+    CONSUMER_OFFSETS, ConfigChange, ConfigEdit, ConfigOperation, NewTopic, TopicError, check_name,
+    is_internal,
+};
 pub use waiting::WaitingFetches;
 
 /// The catalog's file in the data directory.
@@ -58,6 +62,10 @@ pub struct Broker {
     pub refused_transactions: Quiet<IpAddr>,
     /// Who was lately told that there is no SASL, by address.
     pub refused_authentications: Quiet<IpAddr>,
+    /// Internal topics of Kafka that clients lately asked for in vain, by address and name.
+    pub missing_internal_topics: Quiet<(IpAddr, String)>,
+    /// Consumers without group management whose commits were lately logged, by group and address.
+    pub logged_commits: Quiet<(String, IpAddr)>,
     overrides: RwLock<Overrides>,
     /// Held by whoever changes the set of topics or a topic's configs, so that such changes happen one after another
     /// and catalog and storage see them in the same order.
@@ -102,7 +110,7 @@ impl Broker {
         blocking(move || {
             let groups = Groups::open(
                 Arc::clone(&catalog),
-                Arc::clone(&topics) as Arc<dyn LogEnds>,
+                Arc::clone(&topics) as Arc<dyn Logs>,
                 GroupSettings::from(&config),
                 Arc::clone(&clock),
             )?;
@@ -116,6 +124,8 @@ impl Broker {
                 waiting_fetches: Arc::default(),
                 refused_transactions: Quiet::default(),
                 refused_authentications: Quiet::default(),
+                missing_internal_topics: Quiet::default(),
+                logged_commits: Quiet::default(),
                 overrides: RwLock::new(overrides),
                 topic_changes: tokio::sync::Mutex::default(),
                 waiting: watch::Sender::default(),

@@ -170,6 +170,12 @@ const DIFFERENCES: &str = "
   takes longer is answered with `REQUEST_TIMED_OUT`; the records are written and may yet become visible.
 - A topic can be created at the first request for its metadata (`auto_create_topics`), when the client allows it. It exists
   when that request is answered.
+- Kafka's internal topics (`__consumer_offsets`, `__transaction_state`, `__share_group_state`) do not exist. They are not
+  created at a request for their metadata, which is answered `UNKNOWN_TOPIC_OR_PARTITION` and logged, and CreateTopics of
+  such a name is `INVALID_REQUEST`, as Kafka answers for `__cluster_metadata`. What groups have committed is read with
+  OffsetFetch (`scrapeMode: adminApi` in kminion), or from `/metrics`.
+- A request that names the same thing several times is answered entry by entry, as by Kafka, until the answers that repeat
+  others exceed 1 MiB; entries beyond are refused with `INVALID_REQUEST`.
 - A request of an API or version that is not served closes the connection, as in Kafka; ApiVersions alone answers with the
   versions there are (KIP-511).
 

@@ -1,11 +1,14 @@
 //! The broker over a real log directory and catalog: what survives a restart, and who wins a race.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::*;
 use crate::clock::ManualClock;
 use crate::config::{Layers, load};
+use crate::coordinator::group::{CommitOffsets, MemberIdentity, OffsetToCommit};
+use crate::metrics::{Format, PrometheusHandle};
 use crate::storage::{Acks, AppendOptions};
 
 struct Home {
@@ -415,4 +418,140 @@ async fn an_adopted_log_that_compaction_left_gaps_in_is_kept_whole() {
     let partition = broker.topics.get("orphan").unwrap().partition(0).unwrap();
     assert_eq!(partition.offsets().log_end, 20);
     assert_eq!(logs(), before);
+}
+
+#[tokio::test]
+async fn an_ordinary_topic_of_an_internal_name_that_is_there_still_opens() {
+    let home = Home::new();
+    let broker = home.open().await;
+    for name in ["__consumer_offsets", "__transaction_state"] {
+        let refused = broker.create_topic(new(name, 1)).await.unwrap_err();
+        assert!(matches!(refused, TopicError::Internal(_)), "{refused}");
+        // What an earlier release did when it was asked for such a topic.
+        let row = catalog::TopicRow {
+            name: name.to_owned(),
+            id: uuid::Uuid::new_v4(),
+            partitions: 2,
+            configs: BTreeMap::new(),
+        };
+        broker.catalog.create_topic(row).await.unwrap();
+    }
+    drop(broker);
+
+    let broker = home.open().await;
+    assert_eq!(append(&broker, "__consumer_offsets"), 0);
+    assert_eq!(append(&broker, "__transaction_state"), 0);
+    let again = broker.create_topic(new("__consumer_offsets", 1)).await;
+    assert!(matches!(again, Err(TopicError::AlreadyExists(_))));
+    drop(broker);
+
+    let broker = home.open().await;
+    assert_eq!(append(&broker, "__consumer_offsets"), 1);
+    let topic = broker.topics.get("__consumer_offsets").unwrap();
+    broker.delete_topic(topic).await.unwrap();
+    let again = broker.create_topic(new("__consumer_offsets", 1)).await;
+    assert!(matches!(again, Err(TopicError::Internal(_))));
+}
+
+/// Commits an offset in `busy` as a consumer without a group's management does.
+async fn commit(broker: &Broker, group: &str, partition: i32, offset: i64) {
+    let answers = broker.groups.commit_offsets(CommitOffsets {
+        group_id: group.to_owned(),
+        member: MemberIdentity {
+            generation: -1,
+            ..MemberIdentity::default()
+        },
+        retention_ms: None,
+        offsets: vec![OffsetToCommit {
+            topic: "busy".to_owned(),
+            partition,
+            offset,
+            leader_epoch: -1,
+            metadata: String::new(),
+        }],
+    });
+    assert_eq!(answers.await.unwrap(), [Ok(())]);
+}
+
+/// The values of a family by the rest of the line, which are the labels.
+fn samples<'a>(text: &'a str, family: &str) -> BTreeMap<&'a str, i64> {
+    let lines = text
+        .lines()
+        .filter_map(|line| line.strip_prefix(family)?.strip_prefix('{'));
+    lines
+        .map(|line| line.rsplit_once("} ").unwrap())
+        .map(|(labels, value)| (labels, value.parse().unwrap()))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_offsets_of_one_exposition_agree_while_all_of_them_move() {
+    const PARTITIONS: i32 = 4;
+    const GROUPS: [&str; 2] = ["early", "late"];
+    let home = Home::new();
+    let broker = home.open_with(&[("durability", "os")]).await;
+    let topic = broker.create_topic(new("busy", PARTITIONS)).await.unwrap();
+    // Shown after the others, so that time passes between their offsets and the lag of groups.
+    broker.create_topic(new("idle", 400)).await.unwrap();
+    let metrics = Metrics::new(true);
+    metrics.register(Arc::new(Arc::downgrade(&broker)));
+    let handle = PrometheusHandle::new(metrics);
+    let done = Arc::new(AtomicBool::new(false));
+    let mut work = Vec::new();
+    for partition in topic.partitions().iter() {
+        let partition = Arc::clone(partition);
+        let (broker, done) = (Arc::clone(&broker), Arc::clone(&done));
+        work.push(tokio::task::spawn_blocking(move || {
+            let runtime = tokio::runtime::Handle::current();
+            let options = AppendOptions { acks: Acks::Leader };
+            while !done.load(Ordering::Relaxed) {
+                let mut batch = crate::record::BatchBuilder::new(crate::record::Compression::None);
+                batch.push(1_000_000, None, Some(b"value"), &[]);
+                let appended = partition.append(vec![batch.build().unwrap()], options);
+                let end = appended.unwrap().last_offset + 1;
+                let number = partition.number();
+                for group in GROUPS.into_iter().take(1 + (end % 2) as usize) {
+                    runtime.block_on(commit(&broker, group, number, end));
+                }
+                if end % 8 == 0 {
+                    partition.delete_records(end).unwrap();
+                }
+            }
+        }));
+    }
+    let all_commit = async {
+        let committed = |group, partition| broker.groups.committed_offset(group, "busy", partition);
+        while (0..PARTITIONS).any(|it| GROUPS.iter().any(|group| committed(group, it).is_none())) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), all_commit)
+        .await
+        .expect("every group commits an offset of every partition");
+    let render = || {
+        let text = handle.render(Format::Text);
+        let of_logs = |name| samples(&text, name);
+        let ends = of_logs("streamline_log_end_offset");
+        let starts = of_logs("streamline_log_start_offset");
+        let lags = of_logs("streamline_consumer_lag");
+        let lost = of_logs("streamline_consumer_lost_records");
+        for (labels, committed) in of_logs("streamline_consumer_group_committed_offset") {
+            let (_, log) = labels.split_once(',').unwrap();
+            let (start, end) = (starts[log], ends[log]);
+            assert!(committed <= end, "{labels} is at {committed} of {end}");
+            let expected = (end - committed.max(start), (start - committed).max(0));
+            assert_eq!((lags[labels], lost[labels]), expected, "{labels}");
+        }
+        assert_eq!(lags.len(), GROUPS.len() * PARTITIONS as usize);
+    };
+    let scraping = tokio::task::block_in_place(|| {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            (0..200).for_each(|_| render());
+        }))
+    });
+    done.store(true, Ordering::Relaxed);
+    for each in work {
+        each.await.unwrap();
+    }
+    scraping.unwrap();
 }

@@ -11,11 +11,11 @@
 //!   the next start knows that directories with this id are to be removed and not to be adopted.
 //! * **Configs**: catalog first; storage reads them from there at the start.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
 use super::{Broker, OpenError, Overrides};
@@ -26,13 +26,17 @@ use crate::storage::{self, Topic, TopicSpec};
 /// The longest name a topic may have; with the partition's number it has to fit a directory's name.
 const NAME_LEN_MAX: usize = 249;
 
-/// Topics in which Kafka keeps its own state. Where their directories are found they are left alone.
-const KAFKA_INTERNAL: [&str; 4] = [
+/// Topics in which Kafka keeps its own state. Clients cannot create them; directories of these names that Kafka left
+/// behind are not adopted. Topics of these names that a catalog knows are ordinary ones, of earlier releases.
+const INTERNAL: [&str; 4] = [
     "__cluster_metadata",
-    "__consumer_offsets",
+    CONSUMER_OFFSETS,
     "__share_group_state",
     "__transaction_state",
 ];
+
+/// The topic in which Kafka keeps what groups have committed.
+pub const CONSUMER_OFFSETS: &str = "__consumer_offsets";
 
 /// What is set for a topic found without its settings, lest the server's defaults delete what was to be kept longer.
 const KEPT_FOR_EVER: [(&str, &str); 2] = [("retention.ms", "-1"), ("retention.bytes", "-1")];
@@ -64,11 +68,21 @@ pub enum ConfigOperation {
     Subtract(String),
 }
 
+/// A setting of a topic that was changed; `None` stands for the server's default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigChange {
+    pub name: String,
+    pub before: Option<String>,
+    pub after: Option<String>,
+}
+
 /// Why a topic was not changed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TopicError {
     #[error("{0}")]
     InvalidName(String),
+    #[error("topic '{0}' is internal to Kafka and cannot be created")]
+    Internal(String),
     #[error("topic '{0}' already exists")]
     AlreadyExists(String),
     #[error("this server has no topic '{0}'")]
@@ -96,6 +110,7 @@ impl TopicError {
             TopicError::Catalog(error) => error.is_fault(),
             TopicError::Storage(_) | TopicError::Interrupted => true,
             TopicError::InvalidName(_)
+            | TopicError::Internal(_)
             | TopicError::AlreadyExists(_)
             | TopicError::Unknown(_)
             | TopicError::InvalidPartitions(_)
@@ -117,6 +132,9 @@ impl Broker {
         check_name(&new.name)?;
         if self.topics.get(&new.name).is_some() {
             return Err(TopicError::AlreadyExists(new.name.clone()));
+        }
+        if is_internal(&new.name) {
+            return Err(TopicError::Internal(new.name.clone()));
         }
         let topics = self.topics.list();
         if let Some(other) = topics
@@ -162,23 +180,24 @@ impl Broker {
         Ok(current)
     }
 
-    /// Gives a topic partitions, up to `total`.
+    /// Gives a topic partitions, up to `total`. Returns how many it had.
     pub async fn add_partitions(
         self: &Arc<Self>,
         name: String,
         total: i32,
-    ) -> Result<(), TopicError> {
+    ) -> Result<i32, TopicError> {
         self.change(move |broker| broker.add_partitions_now(name, total))
             .await
     }
 
-    /// Changes what is set for a topic. With `validate_only` everything is checked and nothing changed.
+    /// Changes what is set for a topic. With `validate_only` everything is checked and nothing changed. Returns the
+    /// changes.
     pub async fn edit_configs(
         self: &Arc<Self>,
         name: String,
         edits: Vec<ConfigEdit>,
         validate_only: bool,
-    ) -> Result<(), TopicError> {
+    ) -> Result<Vec<ConfigChange>, TopicError> {
         self.change(move |broker| async move {
             let configs = edited(&broker.topic_overrides(&name), edits)?;
             broker.set_configs_now(name, configs, validate_only).await
@@ -186,13 +205,13 @@ impl Broker {
         .await
     }
 
-    /// Replaces everything that is set for a topic.
+    /// Replaces everything that is set for a topic. Returns the changes.
     pub async fn replace_configs(
         self: &Arc<Self>,
         name: String,
         configs: BTreeMap<String, String>,
         validate_only: bool,
-    ) -> Result<(), TopicError> {
+    ) -> Result<Vec<ConfigChange>, TopicError> {
         self.change(move |broker| broker.set_configs_now(name, configs, validate_only))
             .await
     }
@@ -246,7 +265,7 @@ impl Broker {
             Ok(topic) => {
                 let overrides = Arc::new(new.configs);
                 self.overrides.write().insert(new.name.clone(), overrides);
-                info!(
+                debug!(
                     topic = new.name,
                     partitions = new.partitions,
                     "topic created"
@@ -279,7 +298,7 @@ impl Broker {
             // Harmless: the note is looked at again at the next start.
             warn!(topic = %topic.name(), %error, "could not forget a deleted topic's id");
         }
-        info!(topic = %topic.name(), "topic deleted");
+        debug!(topic = %topic.name(), "topic deleted");
         Ok(())
     }
 
@@ -287,7 +306,7 @@ impl Broker {
         self: Arc<Self>,
         name: String,
         total: i32,
-    ) -> Result<(), TopicError> {
+    ) -> Result<i32, TopicError> {
         let before = self.check_new_partitions(&name, total)?;
         self.catalog.set_partitions(&name, total).await?;
         let owned = name.clone();
@@ -300,8 +319,8 @@ impl Broker {
             }
             return Err(refused);
         }
-        info!(topic = name, before, total, "partitions added");
-        Ok(())
+        debug!(topic = name, before, total, "partitions added");
+        Ok(before)
     }
 
     async fn set_configs_now(
@@ -309,18 +328,19 @@ impl Broker {
         name: String,
         configs: BTreeMap<String, String>,
         validate_only: bool,
-    ) -> Result<(), TopicError> {
+    ) -> Result<Vec<ConfigChange>, TopicError> {
         self.known_topic(&name)?;
         let effective = self.config.topic_defaults.apply(&configs)?;
         if validate_only {
-            return Ok(());
+            return Ok(Vec::new());
         }
+        let changes = changes(&self.topic_overrides(&name), &configs);
         self.catalog
             .set_topic_configs(&name, configs.clone())
             .await?;
         self.topics.set_config(&name, effective)?;
         self.overrides.write().insert(name, Arc::new(configs));
-        Ok(())
+        Ok(changes)
     }
 
     fn known_topic(&self, name: &str) -> Result<Arc<Topic>, TopicError> {
@@ -466,7 +486,12 @@ impl Survey {
 }
 
 fn is_adoptable(name: &str) -> bool {
-    check_name(name).is_ok() && !KAFKA_INTERNAL.contains(&name)
+    check_name(name).is_ok() && !is_internal(name)
+}
+
+/// Returns whether Kafka keeps state of its own in a topic of this name.
+pub fn is_internal(name: &str) -> bool {
+    INTERNAL.contains(&name)
 }
 
 /// Kafka's rules for names.
@@ -531,6 +556,23 @@ fn edited(
         }
     }
     Ok(configs)
+}
+
+/// What differs between two sets of configs.
+fn changes(
+    before: &BTreeMap<String, String>,
+    after: &BTreeMap<String, String>,
+) -> Vec<ConfigChange> {
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    names
+        .into_iter()
+        .filter(|name| before.get(*name) != after.get(*name))
+        .map(|name| ConfigChange {
+            name: name.clone(),
+            before: before.get(name).cloned(),
+            after: after.get(name).cloned(),
+        })
+        .collect()
 }
 
 /// The items of a setting that is a list, as set or by default.
@@ -605,6 +647,24 @@ mod tests {
             after.unwrap(),
             configs(&[("retention.bytes", "5"), ("segment.bytes", "1024")])
         );
+    }
+
+    #[test]
+    fn changes_are_those_settings_that_differ() {
+        let before = configs(&[("a", "1"), ("b", "2"), ("c", "3")]);
+        let after = configs(&[("b", "2"), ("c", "4"), ("d", "5")]);
+        let change = |name: &str, before: Option<&str>, after: Option<&str>| ConfigChange {
+            name: name.to_owned(),
+            before: before.map(str::to_owned),
+            after: after.map(str::to_owned),
+        };
+        let expected = [
+            change("a", Some("1"), None),
+            change("c", Some("3"), Some("4")),
+            change("d", None, Some("5")),
+        ];
+        assert_eq!(changes(&before, &after), expected);
+        assert_eq!(changes(&before, &before), []);
     }
 
     #[test]

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::client::{Client, Connect, check};
 use super::error::CliError;
 use super::output::{OutputFormat, Table, cell, counted, print, print_json};
-use super::position::{self, Position};
+use super::position::{self, Bounds, Position};
+use crate::coordinator::group::Lag;
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::consumer_protocol::ConsumerProtocolAssignment;
 use crate::protocol::messages::delete_groups::DeleteGroupsRequest;
@@ -32,7 +33,7 @@ pub struct Groups {
 enum Command {
     /// List the groups
     List,
-    /// Show members, committed offsets and lag
+    /// Show members, committed offsets, lag, and records lost unread
     Describe {
         /// The groups to show; all when none is named
         groups: Vec<String>,
@@ -118,23 +119,27 @@ struct Committed {
     partition: i32,
     /// `None` when nothing was committed yet.
     offset: Option<i64>,
-    log_end: Option<i64>,
+    /// `None` when the partition does not exist any more.
+    bounds: Option<Bounds>,
     member: Option<String>,
 }
 
 impl Committed {
-    fn lag(&self) -> Option<i64> {
-        let (end, offset) = self.log_end.zip(self.offset)?;
-        Some((end - offset).max(0))
+    fn lag(&self) -> Option<Lag> {
+        let (offset, bounds) = self.offset.zip(self.bounds)?;
+        Some(Lag::of(offset, bounds.earliest, bounds.latest))
     }
 }
 
 /// The lag of a group as a whole; `None` when none of its partitions has one.
-fn total_lag(committed: &[Committed]) -> Option<i64> {
+fn total_lag(committed: &[Committed]) -> Option<Lag> {
     committed
         .iter()
         .filter_map(Committed::lag)
-        .reduce(|sum, lag| sum + lag)
+        .reduce(|sum, lag| Lag {
+            records: sum.records + lag.records,
+            lost: sum.lost + lag.lost,
+        })
 }
 
 async fn describe(
@@ -171,13 +176,15 @@ async fn describe(
 }
 
 fn describe_text(group: &DescribedGroup, committed: &[Committed]) -> Result<(), CliError> {
+    let total = total_lag(committed);
     print(&format!(
-        "{}  state {}, assignor {}, {}, lag {}\n",
+        "{}  state {}, assignor {}, {}, lag {}, lost {}\n",
         group.group_id,
         group.group_state,
         cell((!group.protocol_data.is_empty()).then_some(&group.protocol_data)),
         counted(group.members.len() as u64, "member", "members"),
-        cell(total_lag(committed)),
+        cell(total.map(|it| it.records)),
+        cell(total.map(|it| it.lost)),
     ))?;
     let mut members = Table::new(["MEMBER", "INSTANCE", "CLIENT", "HOST", "ASSIGNED"]);
     for member in &group.members {
@@ -198,14 +205,26 @@ fn describe_text(group: &DescribedGroup, committed: &[Committed]) -> Result<(), 
         members.print()?;
         print("\n")?;
     }
-    let mut offsets = Table::new(["TOPIC", "PARTITION", "COMMITTED", "END", "LAG", "MEMBER"]);
+    let mut offsets = Table::new([
+        "TOPIC",
+        "PARTITION",
+        "COMMITTED",
+        "START",
+        "END",
+        "LAG",
+        "LOST",
+        "MEMBER",
+    ]);
     for it in committed {
+        let lag = it.lag();
         offsets.row([
             it.topic.clone(),
             it.partition.to_string(),
             cell(it.offset),
-            cell(it.log_end),
-            cell(it.lag()),
+            cell(it.bounds.map(|bounds| bounds.earliest)),
+            cell(it.bounds.map(|bounds| bounds.latest)),
+            cell(lag.map(|lag| lag.records)),
+            cell(lag.map(|lag| lag.lost)),
             cell(it.member.as_ref()),
         ]);
     }
@@ -234,8 +253,10 @@ fn describe_json(group: &DescribedGroup, committed: &[Committed]) -> Value {
                 "topic": it.topic,
                 "partition": it.partition,
                 "committed_offset": it.offset,
-                "log_end_offset": it.log_end,
-                "lag": it.lag(),
+                "log_start_offset": it.bounds.map(|bounds| bounds.earliest),
+                "log_end_offset": it.bounds.map(|bounds| bounds.latest),
+                "lag": it.lag().map(|lag| lag.records),
+                "lost": it.lag().map(|lag| lag.lost),
                 "member_id": it.member,
             })
         })
@@ -247,7 +268,8 @@ fn describe_json(group: &DescribedGroup, committed: &[Committed]) -> Value {
         "assignor": group.protocol_data,
         "members": members,
         "offsets": offsets,
-        "lag": total_lag(committed),
+        "lag": total_lag(committed).map(|total| total.records),
+        "lost": total_lag(committed).map(|total| total.lost),
     })
 }
 
@@ -294,9 +316,9 @@ async fn committed(
     }
     for (topic, offsets) in rows {
         let partitions: Vec<i32> = offsets.keys().copied().collect();
-        let ends: HashMap<i32, i64> = position::bounds(client, &topic, &partitions)
+        let bounds: HashMap<i32, Bounds> = position::bounds(client, &topic, &partitions)
             .await
-            .map(|bounds| bounds.iter().map(|it| (it.partition, it.latest)).collect())
+            .map(|bounds| bounds.into_iter().map(|it| (it.partition, it)).collect())
             .unwrap_or_default();
         all.extend(offsets.into_iter().map(|(partition, offset)| {
             Committed {
@@ -306,7 +328,7 @@ async fn committed(
                 topic: topic.clone(),
                 partition,
                 offset,
-                log_end: ends.get(&partition).copied(),
+                bounds: bounds.get(&partition).copied(),
             }
         }));
     }

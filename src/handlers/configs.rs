@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Call;
+use super::audit::{Audit, Name};
 use super::refusal::{Refusal, told};
-use super::repetition::once_each;
-use crate::broker::{Broker, ConfigEdit, ConfigOperation, NODE_ID, TopicError};
+use super::repetition::answer_each;
+use crate::broker::{Broker, ConfigChange, ConfigEdit, ConfigOperation, NODE_ID, TopicError};
 use crate::config::{
     ConfigType, Effective, Kind, Origin, TOPIC_CONFIGS, TopicConfig, TopicConfigDef, Value,
 };
@@ -20,6 +21,9 @@ use crate::protocol::messages::describe_configs::{
     DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym,
 };
 use crate::protocol::messages::{alter_configs, incremental_alter_configs};
+
+/// How the audit log calls what changed.
+const CONFIGS_CHANGED: &str = "topic configs changed";
 
 /// Kafka's numbers for the kinds of resource that have settings here.
 const TOPIC: i8 = 2;
@@ -48,14 +52,10 @@ pub(super) async fn describe(
         synonyms: request.include_synonyms,
         documentation: request.include_documentation,
     };
-    // Once each, so that a response's size is bounded by what there is.
-    let resources = once_each(request.resources, |each| {
-        (each.resource_type, each.resource_name.clone())
-    });
-    let results = resources.into_iter().map(|resource| {
+    let describe = |resource: &DescribeConfigsResource| {
         let described = match resource.resource_type {
-            TOPIC => describe_topic(&call.broker, &resource, detail),
-            BROKER => describe_broker(&call.broker, &resource, detail),
+            TOPIC => describe_topic(&call.broker, resource, detail),
+            BROKER => describe_broker(&call.broker, resource, detail),
             other => Err(no_such_type(other)),
         };
         let (configs, refusal) = match described {
@@ -67,14 +67,43 @@ pub(super) async fn describe(
             error_code,
             error_message,
             resource_type: resource.resource_type,
-            resource_name: resource.resource_name,
+            resource_name: resource.resource_name.clone(),
             configs,
         }
-    });
+    };
     DescribeConfigsResponse {
-        results: results.collect(),
+        results: answer_each(
+            request.resources,
+            |each| (each.resource_type, each.resource_name.clone()),
+            describe,
+            size_of_result,
+            |each| DescribeConfigsResult {
+                error_code: ErrorCode::INVALID_REQUEST,
+                resource_type: each.resource_type,
+                resource_name: each.resource_name,
+                ..DescribeConfigsResult::default()
+            },
+        ),
         ..DescribeConfigsResponse::default()
     }
+}
+
+fn size_of_result(result: &DescribeConfigsResult) -> usize {
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let configs = result.configs.iter().map(|config| {
+        let synonyms = config.synonyms.iter().map(|synonym| {
+            size_of::<DescribeConfigsSynonym>() + synonym.name.len() + text(&synonym.value)
+        });
+        size_of::<DescribeConfigsResourceResult>()
+            + config.name.len()
+            + text(&config.value)
+            + text(&config.documentation)
+            + synonyms.sum::<usize>()
+    });
+    size_of::<DescribeConfigsResult>()
+        + result.resource_name.len()
+        + text(&result.error_message)
+        + configs.sum::<usize>()
 }
 
 /// How much is told of each setting.
@@ -285,10 +314,13 @@ pub(super) async fn alter(
     request: alter_configs::AlterConfigsRequest,
 ) -> alter_configs::AlterConfigsResponse {
     let mut responses = Vec::with_capacity(request.resources.len());
+    let mut audit = call.audit(CONFIGS_CHANGED).unless(request.validate_only);
     for resource in request.resources {
         let (resource_type, resource_name) =
             (resource.resource_type, resource.resource_name.clone());
-        let done = replace(&call.broker, resource, request.validate_only).await;
+        let change = replace(&call.broker, resource, request.validate_only);
+        let done = audit.attempt(Name(&resource_name), change).await;
+        let done = done.map(|changes| audit_changes(&mut audit, &changes));
         let (error_code, error_message) = told(done.err());
         responses.push(alter_configs::AlterConfigsResourceResponse {
             error_code,
@@ -307,7 +339,7 @@ async fn replace(
     broker: &Arc<Broker>,
     resource: alter_configs::AlterConfigsResource,
     validate_only: bool,
-) -> Result<(), Refusal> {
+) -> Result<Vec<ConfigChange>, Refusal> {
     check_alterable(resource.resource_type, &resource.resource_name)?;
     let mut configs = BTreeMap::new();
     for config in resource.configs {
@@ -325,10 +357,13 @@ pub(super) async fn alter_incrementally(
     request: incremental_alter_configs::IncrementalAlterConfigsRequest,
 ) -> incremental_alter_configs::IncrementalAlterConfigsResponse {
     let mut responses = Vec::with_capacity(request.resources.len());
+    let mut audit = call.audit(CONFIGS_CHANGED).unless(request.validate_only);
     for resource in request.resources {
         let (resource_type, resource_name) =
             (resource.resource_type, resource.resource_name.clone());
-        let done = edit(&call.broker, resource, request.validate_only).await;
+        let change = edit(&call.broker, resource, request.validate_only);
+        let done = audit.attempt(Name(&resource_name), change).await;
+        let done = done.map(|changes| audit_changes(&mut audit, &changes));
         let (error_code, error_message) = told(done.err());
         responses.push(incremental_alter_configs::AlterConfigsResourceResponse {
             error_code,
@@ -347,7 +382,7 @@ async fn edit(
     broker: &Arc<Broker>,
     resource: incremental_alter_configs::AlterConfigsResource,
     validate_only: bool,
-) -> Result<(), Refusal> {
+) -> Result<Vec<ConfigChange>, Refusal> {
     check_alterable(resource.resource_type, &resource.resource_name)?;
     let edits = resource
         .configs
@@ -356,6 +391,21 @@ async fn edit(
         .collect::<Result<Vec<_>, _>>()?;
     let name = resource.resource_name;
     Ok(broker.edit_configs(name, edits, validate_only).await?)
+}
+
+/// Says in the audit log what became of the settings of the resource that was listed last.
+fn audit_changes(audit: &mut Audit, changes: &[ConfigChange]) {
+    if changes.is_empty() {
+        return audit.withdraw();
+    }
+    for change in changes {
+        let side = |value: &Option<String>| match value {
+            Some(value) => Name(value).to_string(),
+            None => "default".to_owned(),
+        };
+        let (before, after) = (side(&change.before), side(&change.after));
+        audit.amend(format_args!("{}={before}→{after}", change.name));
+    }
 }
 
 fn edit_of(config: incremental_alter_configs::AlterableConfig) -> Result<ConfigEdit, Refusal> {

@@ -15,12 +15,24 @@ const UP_TO_HIGH_WATERMARK: i64 = -1;
 
 pub(super) async fn handle(call: Call, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
+    let mut audit = call.audit("records deleted");
     for asked in request.topics {
         let topic = lookup::topic_by_name(&call.broker, &asked.name);
         let mut partitions = Vec::with_capacity(asked.partitions.len());
         for each in &asked.partitions {
             let low_watermark = match lookup::partition(&topic, each.partition_index) {
-                Ok(partition) => delete(partition, each.offset).await,
+                Ok(partition) => {
+                    let (name, before) = (partition.to_string(), partition.offsets().log_start);
+                    let deleted = audit.attempt(name, delete(partition, each.offset)).await;
+                    match deleted {
+                        Ok(start) if start > before => {
+                            audit.amend(format_args!("log start {before}→{start}"));
+                        }
+                        Ok(_) => audit.withdraw(),
+                        Err(_) => {}
+                    }
+                    deleted
+                }
                 Err(code) => Err(code),
             };
             partitions.push(result(each, low_watermark));

@@ -94,6 +94,8 @@ pub(super) fn of_group_result(answer: &Result<(), GroupError>) -> ErrorCode {
 pub(super) fn of_topic_change(error: &TopicError) -> ErrorCode {
     match error {
         TopicError::InvalidName(_) => ErrorCode::INVALID_TOPIC_EXCEPTION,
+        // Kafka's own answer to the creation of __cluster_metadata.
+        TopicError::Internal(_) => ErrorCode::INVALID_REQUEST,
         TopicError::AlreadyExists(_) => ErrorCode::TOPIC_ALREADY_EXISTS,
         TopicError::Unknown(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
         TopicError::InvalidPartitions(_) => ErrorCode::INVALID_PARTITIONS,

@@ -5,8 +5,9 @@
 
 use bytes::Bytes;
 
+use super::audit::Name;
 use super::refusal::{Refusal, told};
-use super::repetition::once_each;
+use super::repetition::{answer_each, once_each};
 use super::{Call, error, operations};
 use crate::broker::NODE_ID;
 use crate::coordinator::group::{
@@ -53,6 +54,9 @@ const LEAVE_BATCHED_FROM: i16 = 3;
 /// DescribeGroups says of a group that does not exist that it does not, instead of calling it dead.
 const DESCRIBE_NOT_FOUND_FROM: i16 = 6;
 
+/// What Kafka calls the absence of an error.
+const NO_ERROR: &str = "NONE";
+
 const KEY_TYPE_GROUP: i8 = 0;
 const KEY_TYPE_TRANSACTION: i8 = 1;
 
@@ -82,18 +86,30 @@ pub(super) async fn find_coordinator(
         }
     };
     if call.version >= FIND_COORDINATOR_BATCHED_FROM {
+        let size = |found: &Coordinator| {
+            let message = found.error_message.as_ref().map_or(0, String::len);
+            size_of::<Coordinator>() + found.key.len() + found.host.len() + message
+        };
         return FindCoordinatorResponse {
-            coordinators: once_each(request.coordinator_keys, String::clone)
-                .into_iter()
-                .map(find)
-                .collect(),
+            coordinators: answer_each(
+                request.coordinator_keys,
+                String::clone,
+                |key| find(key.clone()),
+                size,
+                |key| no_coordinator(key, Refusal::new(ErrorCode::INVALID_REQUEST, "")),
+            ),
             ..FindCoordinatorResponse::default()
         };
     }
     let found = find(request.key);
+    let error_message = match found.error_code {
+        // As Kafka says it, and clients test it. From version 4 on Kafka leaves the text of a success empty.
+        ErrorCode::NONE => Some(NO_ERROR.to_owned()),
+        _ => found.error_message,
+    };
     FindCoordinatorResponse {
         error_code: found.error_code,
-        error_message: found.error_message,
+        error_message,
         node_id: found.node_id,
         host: found.host,
         port: found.port,
@@ -250,6 +266,7 @@ pub(super) async fn leave(call: Call, request: LeaveGroupRequest) -> LeaveGroupR
             };
         }
     };
+    audit_removal(&call, &request.group_id, &leaving, &answers);
     if call.version < LEAVE_BATCHED_FROM {
         return LeaveGroupResponse {
             error_code: answers
@@ -269,6 +286,25 @@ pub(super) async fn leave(call: Call, request: LeaveGroupRequest) -> LeaveGroupR
             })
             .collect(),
         ..LeaveGroupResponse::default()
+    }
+}
+
+/// A member that leaves gives its own id; an operator who removes a static member knows only the instance.
+fn audit_removal(
+    call: &Call,
+    group_id: &str,
+    leaving: &[LeavingMember],
+    answers: &[Result<(), GroupError>],
+) {
+    let mut removed = leaving
+        .iter()
+        .zip(answers)
+        .filter(|(member, answer)| member.member_id.is_empty() && answer.is_ok())
+        .filter_map(|(member, _)| member.group_instance_id.as_deref())
+        .peekable();
+    if removed.peek().is_some() {
+        let mut audit = call.audit("members removed").of_group(group_id);
+        removed.for_each(|instance| audit.list(Name(instance)));
     }
 }
 
@@ -302,21 +338,28 @@ pub(super) async fn describe(call: Call, request: DescribeGroupsRequest) -> Desc
     } else {
         operations::NOT_REQUESTED
     };
-    let groups = once_each(request.groups, String::clone)
-        .into_iter()
-        .map(|group_id| match call.broker.groups.describe(&group_id) {
-            Some(group) => DescribedGroup {
-                authorized_operations,
-                ..described(group)
-            },
-            None => DescribedGroup {
-                authorized_operations,
-                ..not_found(group_id, call.version)
-            },
-        })
-        .collect();
+    let describe = |group_id: &String| match call.broker.groups.describe(group_id) {
+        Some(group) => DescribedGroup {
+            authorized_operations,
+            ..described(group)
+        },
+        None => DescribedGroup {
+            authorized_operations,
+            ..not_found(group_id.clone(), call.version)
+        },
+    };
     DescribeGroupsResponse {
-        groups,
+        groups: answer_each(
+            request.groups,
+            String::clone,
+            describe,
+            size_of_description,
+            |group_id| DescribedGroup {
+                error_code: ErrorCode::INVALID_REQUEST,
+                group_id,
+                ..DescribedGroup::default()
+            },
+        ),
         ..DescribeGroupsResponse::default()
     }
 }
@@ -343,6 +386,22 @@ fn described(group: GroupDescription) -> DescribedGroup {
     }
 }
 
+fn size_of_description(group: &DescribedGroup) -> usize {
+    let members = group.members.iter().map(|member| {
+        size_of::<DescribedGroupMember>()
+            + member.member_id.len()
+            + member.group_instance_id.as_ref().map_or(0, String::len)
+            + member.client_id.len()
+            + member.client_host.len()
+            + member.member_metadata.len()
+            + member.member_assignment.len()
+    });
+    size_of::<DescribedGroup>()
+        + group.group_id.len()
+        + group.error_message.as_ref().map_or(0, String::len)
+        + members.sum::<usize>()
+}
+
 fn not_found(group_id: String, version: i16) -> DescribedGroup {
     let (error_code, error_message) = told((version >= DESCRIBE_NOT_FOUND_FROM).then(|| {
         let code = ErrorCode::GROUP_ID_NOT_FOUND;
@@ -359,8 +418,11 @@ fn not_found(group_id: String, version: i16) -> DescribedGroup {
 
 pub(super) async fn delete(call: Call, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
     let mut results = Vec::new();
+    let mut audit = call.audit("groups deleted");
+    // Kafka, too, answers once for each name here.
     for group_id in once_each(request.groups_names, String::clone) {
-        let deleted = call.broker.groups.delete_group(&group_id).await;
+        let deletion = call.broker.groups.delete_group(&group_id);
+        let deleted = audit.attempt(Name(&group_id), deletion).await;
         results.push(DeletableGroupResult {
             error_code: error::of_group_result(&deleted),
             group_id,

@@ -7,8 +7,10 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use super::audit::Audit;
+use super::topics::{TOPICS_CREATED, creation};
 use super::{Call, error, operations};
-use crate::broker::{Broker, NODE_ID, NewTopic, TopicError, check_name};
+use crate::broker::{Broker, NODE_ID, NewTopic, TopicError, check_name, is_internal};
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
@@ -18,9 +20,6 @@ use crate::storage::Topic;
 
 /// The first version that asks for topics by id. Versions 10 and 11 only answer with ids.
 const ASK_BY_ID_FROM: i16 = 12;
-
-/// Topics in which Kafka keeps its own state; consumers hide them from pattern subscriptions.
-const INTERNAL: [&str; 2] = ["__consumer_offsets", "__transaction_state"];
 
 pub(super) async fn handle(call: Call, request: MetadataRequest) -> MetadataResponse {
     let with_operations = request.include_topic_authorized_operations;
@@ -35,9 +34,10 @@ pub(super) async fn handle(call: Call, request: MetadataRequest) -> MetadataResp
             // Once each: naming a topic a million times shall not make a response a million times its size.
             let mut described = Vec::new();
             let mut seen = HashSet::new();
+            let mut audit = None;
             for topic in topics {
                 if seen.insert((&topic.name, topic.topic_id)) {
-                    described.push(answer(&call, &request, topic).await);
+                    described.push(answer(&call, &request, topic, &mut audit).await);
                 }
             }
             described
@@ -73,6 +73,7 @@ async fn answer(
     call: &Call,
     request: &MetadataRequest,
     asked: &MetadataRequestTopic,
+    audit: &mut Option<Audit>,
 ) -> MetadataResponseTopic {
     let with_operations = request.include_topic_authorized_operations;
     let by_id = !asked.topic_id.is_nil();
@@ -92,7 +93,7 @@ async fn answer(
             ..refuse(asked, ErrorCode::INVALID_REQUEST)
         };
     };
-    match find_or_create(call, name, request.allow_auto_topic_creation).await {
+    match find_or_create(call, name, request.allow_auto_topic_creation, audit).await {
         Ok(topic) => describe(&topic, with_operations),
         Err(refusal) => refuse(asked, error::of_topic_change(&refusal)),
     }
@@ -102,10 +103,16 @@ async fn find_or_create(
     call: &Call,
     name: &str,
     client_allows_creation: bool,
+    audit: &mut Option<Audit>,
 ) -> Result<Arc<Topic>, TopicError> {
     let broker = &call.broker;
     if let Some(topic) = broker.topics.get(name) {
         return Ok(topic);
+    }
+    if is_internal(name) {
+        // An empty topic of that name would leave a client that reads Kafka's state blind without a word.
+        call.log_missing_internal_topic(name);
+        return Err(TopicError::Unknown(name.to_owned()));
     }
     if !(client_allows_creation && broker.config.auto_create_topics) {
         // A name that no topic can have is said to be invalid even where nothing would be created.
@@ -117,7 +124,9 @@ async fn find_or_create(
         partitions: broker.config.default_partitions,
         configs: BTreeMap::new(),
     };
-    match broker.create_topic(new).await {
+    let audit = audit.get_or_insert_with(|| call.audit(TOPICS_CREATED));
+    let what = creation(&new);
+    match audit.attempt(what, broker.create_topic(new)).await {
         Err(TopicError::AlreadyExists(name)) => existing(broker, name),
         outcome => outcome,
     }
@@ -133,7 +142,7 @@ fn refuse(asked: &MetadataRequestTopic, error_code: ErrorCode) -> MetadataRespon
         error_code,
         name: asked.name.clone(),
         topic_id: asked.topic_id,
-        is_internal: false,
+        is_internal: asked.name.as_deref().is_some_and(is_internal),
         ..MetadataResponseTopic::default()
     }
 }
@@ -143,7 +152,8 @@ fn describe(topic: &Topic, with_operations: bool) -> MetadataResponseTopic {
     MetadataResponseTopic {
         name: Some(topic.name().to_string()),
         topic_id: topic.id(),
-        is_internal: INTERNAL.contains(&&**topic.name()),
+        // Consumers hide these from pattern subscriptions.
+        is_internal: is_internal(topic.name()),
         partitions: (0..)
             .zip(partitions.iter())
             .map(|(index, partition)| MetadataResponsePartition {

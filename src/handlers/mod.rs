@@ -6,6 +6,7 @@
 //! the order in which a connection's requests arrived, since the connection polls each once before it reads the next.
 
 mod api_versions;
+mod audit;
 mod cluster;
 mod configs;
 mod delete_records;
@@ -34,7 +35,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::{self, BoxFuture};
 
-use crate::broker::Broker;
+use crate::broker::{Broker, CONSUMER_OFFSETS};
 use crate::metrics::TopicCounters;
 use crate::protocol::kafka::{
     ApiKey, DecodeError, Request, RequestHeader, ResponseFrame, Wire, decode_request,
@@ -141,6 +142,7 @@ pub struct Api {
 struct Call {
     broker: Arc<Broker>,
     context: RequestContext,
+    api: ApiKey,
     version: i16,
     correlation_id: i32,
     client_id: Option<String>,
@@ -159,6 +161,30 @@ impl Call {
                 "refused a transactional producer: this server does not offer transactions"
             );
         }
+    }
+
+    /// Logs once a minute for each address that an internal topic of Kafka was asked for, and what to use instead.
+    fn log_missing_internal_topic(&self, topic: &str) {
+        let (quiet, peer) = (&self.broker.missing_internal_topics, self.context.peer);
+        let now = self.broker.clock.monotonic();
+        let Some(silenced) = quiet.may_say((peer.ip(), topic.to_owned()), now) else {
+            return;
+        };
+        let instead = match topic {
+            CONSUMER_OFFSETS => {
+                "OffsetFetch (scrapeMode adminApi of kminion), or streamline_consumer_lag and \
+                 streamline_consumer_group_committed_offset of /metrics"
+            }
+            _ => "none",
+        };
+        tracing::warn!(
+            topic,
+            instead,
+            %peer,
+            client_id = self.client_id.as_deref(),
+            silenced,
+            "internal Kafka topic requested, which this server does not have"
+        );
     }
 }
 
@@ -290,6 +316,7 @@ pub fn dispatch(
     let call = Call {
         broker: Arc::clone(broker),
         context,
+        api: api.key,
         version: header.api_version,
         correlation_id: header.correlation_id,
         client_id: header.client_id,

@@ -1,6 +1,10 @@
 //! Committed offsets: OffsetCommit, OffsetFetch, OffsetDelete.
 
-use super::repetition::{merged, once_each};
+use std::collections::{HashMap, HashSet};
+use std::fmt::{self, Display};
+
+use super::audit::{Audit, Change, Name};
+use super::repetition::Repetitions;
 use super::{Call, error};
 use crate::broker::Broker;
 use crate::catalog::CommittedOffset;
@@ -15,8 +19,8 @@ use crate::protocol::messages::offset_delete::{
     OffsetDeleteResponseTopic,
 };
 use crate::protocol::messages::offset_fetch::{
-    OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics, OffsetFetchResponse,
-    OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
+    OffsetFetchRequest, OffsetFetchRequestTopics, OffsetFetchResponse, OffsetFetchResponseGroup,
+    OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
 };
 
 /// Clients understand that a group does not exist; earlier ones are told that their generation is not current.
@@ -29,7 +33,7 @@ const DEFAULT_RETENTION: i64 = -1;
 
 pub(super) async fn commit(call: Call, request: OffsetCommitRequest) -> OffsetCommitResponse {
     let commit = CommitOffsets {
-        group_id: request.group_id,
+        group_id: request.group_id.clone(),
         member: MemberIdentity {
             member_id: request.member_id,
             group_instance_id: request.group_instance_id,
@@ -38,7 +42,13 @@ pub(super) async fn commit(call: Call, request: OffsetCommitRequest) -> OffsetCo
         retention_ms: Some(request.retention_time_ms).filter(|ms| *ms != DEFAULT_RETENTION),
         offsets: offsets_to_commit(&request.topics),
     };
-    let answers = match call.broker.groups.commit_offsets(commit).await {
+    let audited = (commit.member.generation < 0)
+        .then(|| AuditedCommit::begin(&call, &request.group_id, &request.topics));
+    let committed = call.broker.groups.commit_offsets(commit).await;
+    if let Some(audited) = audited {
+        audited.end(&call, committed.as_deref().unwrap_or_default());
+    }
+    let answers = match committed {
         Ok(answers) => answers.iter().map(error::of_group_result).collect(),
         Err(refusal) => {
             let error_code = match refusal {
@@ -52,6 +62,104 @@ pub(super) async fn commit(call: Call, request: OffsetCommitRequest) -> OffsetCo
         }
     };
     committed_response(request.topics, answers)
+}
+
+/// An offset before and after a change; `None` where there is none.
+struct OffsetMove<'a> {
+    topic: &'a str,
+    partition: i32,
+    from: Option<i64>,
+    to: Option<i64>,
+}
+
+impl<'a> OffsetMove<'a> {
+    /// From what is committed now.
+    fn of(
+        call: &Call,
+        group_id: &str,
+        topic: &'a str,
+        partition: i32,
+        to: Option<i64>,
+    ) -> OffsetMove<'a> {
+        let committed = call
+            .broker
+            .groups
+            .committed_offset(group_id, topic, partition);
+        OffsetMove {
+            topic,
+            partition,
+            from: committed.map(|it| it.offset),
+            to,
+        }
+    }
+}
+
+impl Display for OffsetMove<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let change = Change(self.from, self.to);
+        write!(f, "{}-{} {change}", Name(self.topic), self.partition)
+    }
+}
+
+/// The audit of a commit that no member of the group makes: of an operator's tool that sets offsets, or of a consumer
+/// without group management.
+///
+/// The two cannot be told apart in every case. The commits of such a consumer only go forward, in a group that never had
+/// members; of these one line a minute is enough.
+struct AuditedCommit<'a> {
+    audit: Audit,
+    group_id: &'a str,
+    moves: Vec<OffsetMove<'a>>,
+    is_progress: bool,
+}
+
+impl<'a> AuditedCommit<'a> {
+    fn begin(call: &Call, group_id: &'a str, topics: &'a [OffsetCommitRequestTopic]) -> Self {
+        let moves: Vec<_> = topics
+            .iter()
+            .flat_map(|topic| topic.partitions.iter().map(move |it| (&*topic.name, it)))
+            .map(|(topic, it)| {
+                let to = Some(it.committed_offset);
+                OffsetMove::of(call, group_id, topic, it.partition_index, to)
+            })
+            .collect();
+        let had_members = call
+            .broker
+            .groups
+            .describe(group_id)
+            .is_some_and(|group| !group.protocol_type.is_empty());
+        let is_progress = !had_members && moves.iter().all(|it| it.from <= it.to);
+        let mut audit = call.audit("offsets set").of_group(group_id);
+        if !is_progress {
+            moves.iter().for_each(|it| audit.list(it));
+        }
+        Self {
+            audit,
+            group_id,
+            moves,
+            is_progress,
+        }
+    }
+
+    /// Lists what was changed. `answers` has none if the commit was refused as a whole.
+    fn end(mut self, call: &Call, answers: &[Result<(), GroupError>]) {
+        self.audit.clear();
+        let mut changed = self
+            .moves
+            .iter()
+            .zip(answers)
+            .filter(|(it, answer)| answer.is_ok() && it.from != it.to)
+            .peekable();
+        if self.is_progress && changed.peek().is_some() {
+            let consumer = (self.group_id.to_owned(), call.context.peer.ip());
+            let now = call.broker.clock.monotonic();
+            match call.broker.logged_commits.may_say(consumer, now) {
+                Some(silenced) => self.audit.after_silence(silenced),
+                None => return,
+            }
+        }
+        changed.for_each(|(it, _)| self.audit.list(it));
+    }
 }
 
 fn offsets_to_commit(topics: &[OffsetCommitRequestTopic]) -> Vec<OffsetToCommit> {
@@ -97,82 +205,117 @@ fn committed_response(
 }
 
 pub(super) async fn fetch(call: Call, request: OffsetFetchRequest) -> OffsetFetchResponse {
+    let mut fetcher = Fetcher::new(&call.broker);
     if call.version >= FETCH_BATCHED_FROM {
-        let groups = each_group_once(request.groups)
-            .into_iter()
-            .map(|group| OffsetFetchResponseGroup {
-                topics: fetch_of_group(&call.broker, &group.group_id, group.topics),
-                group_id: group.group_id,
-                ..OffsetFetchResponseGroup::default()
-            })
-            .collect();
+        let groups = request.groups.into_iter().map(|asked| {
+            let (topics, error_code) = told(fetcher.of_group(&asked.group_id, asked.topics));
+            OffsetFetchResponseGroup {
+                group_id: asked.group_id,
+                topics,
+                error_code,
+            }
+        });
         return OffsetFetchResponse {
-            groups,
+            groups: groups.collect(),
             ..OffsetFetchResponse::default()
         };
     }
+    let (topics, error_code) = told(fetcher.of_group(&request.group_id, request.topics));
     OffsetFetchResponse {
-        topics: fetch_of_group(&call.broker, &request.group_id, request.topics),
+        topics,
+        error_code,
         ..OffsetFetchResponse::default()
     }
 }
 
-/// Each group once, with all that is asked of it.
-fn each_group_once(asked: Vec<OffsetFetchRequestGroup>) -> Vec<OffsetFetchRequestGroup> {
-    merged(
-        asked,
-        |group| group.group_id.clone(),
-        |known, group| {
-            // Asking for all of it once is asking for all.
-            known.topics = known
-                .topics
-                .take()
-                .zip(group.topics)
-                .map(|(mut topics, more)| {
-                    topics.extend(more);
-                    topics
-                });
-        },
-    )
-}
+type FetchedTopics = Vec<OffsetFetchResponseTopics>;
 
-/// Each topic once, with each of its partitions once.
-fn each_partition_once(asked: Vec<OffsetFetchRequestTopics>) -> Vec<OffsetFetchRequestTopics> {
-    let mut topics = merged(
-        asked,
-        |topic| topic.name.clone(),
-        |known, topic| known.partition_indexes.extend(topic.partition_indexes),
-    );
-    for topic in &mut topics {
-        topic.partition_indexes = once_each(std::mem::take(&mut topic.partition_indexes), |it| *it);
+fn told(fetched: Result<FetchedTopics, ErrorCode>) -> (FetchedTopics, ErrorCode) {
+    match fetched {
+        Ok(topics) => (topics, ErrorCode::NONE),
+        Err(refusal) => (Vec::new(), refusal),
     }
-    topics
 }
 
-/// The group's offsets for what is wanted, or all. Where there is none the answer is −1, also for groups, topics and
-/// partitions that do not exist.
-fn fetch_of_group(
-    broker: &Broker,
-    group_id: &str,
-    wanted: Option<Vec<OffsetFetchRequestTopics>>,
-) -> Vec<OffsetFetchResponseTopics> {
-    let Some(wanted) = wanted else {
-        return all_of_group(broker, group_id);
-    };
-    each_partition_once(wanted)
-        .into_iter()
-        .map(|topic| OffsetFetchResponseTopics {
-            partitions: topic
-                .partition_indexes
-                .iter()
-                .map(|&index| {
-                    let groups = &broker.groups;
-                    fetched(index, groups.committed_offset(group_id, &topic.name, index))
+/// What one request has asked for so far, by group.
+struct Fetcher<'a> {
+    broker: &'a Broker,
+    repetitions: Repetitions,
+    /// Groups of which everything was asked.
+    whole: HashSet<String>,
+    /// Partitions that were named, by topic.
+    named: HashMap<String, HashMap<String, HashSet<i32>>>,
+}
+
+impl<'a> Fetcher<'a> {
+    fn new(broker: &'a Broker) -> Self {
+        Self {
+            broker,
+            repetitions: Repetitions::default(),
+            whole: HashSet::new(),
+            named: HashMap::new(),
+        }
+    }
+
+    /// Answers one entry: all offsets of the group, or those of the topics that it names.
+    fn of_group(
+        &mut self,
+        group_id: &str,
+        wanted: Option<Vec<OffsetFetchRequestTopics>>,
+    ) -> Result<FetchedTopics, ErrorCode> {
+        let Some(wanted) = wanted else {
+            let all = || all_of_group(self.broker, group_id);
+            if self.whole.insert(group_id.to_owned()) {
+                return Ok(all());
+            }
+            let repeated = self.repetitions.repeat(all, size_of_topics);
+            return repeated.ok_or(ErrorCode::INVALID_REQUEST);
+        };
+        let topics = wanted
+            .into_iter()
+            .map(|topic| self.of_topic(group_id, topic));
+        Ok(topics.collect())
+    }
+
+    /// Answers with −1 where there is no offset, also for groups, topics and partitions that do not exist.
+    fn of_topic(
+        &mut self,
+        group_id: &str,
+        topic: OffsetFetchRequestTopics,
+    ) -> OffsetFetchResponseTopics {
+        let named = self.named.entry(group_id.to_owned()).or_default();
+        let named = named.entry(topic.name.clone()).or_default();
+        let partitions = topic.partition_indexes.iter().map(|&index| {
+            let groups = &self.broker.groups;
+            let committed = groups.committed_offset(group_id, &topic.name, index);
+            // All else of an answer is hardly larger than the index that asks for it.
+            let metadata_bytes = committed.as_ref().map_or(0, |it| it.metadata.len());
+            if named.insert(index) || metadata_bytes == 0 {
+                return fetched(index, committed);
+            }
+            self.repetitions
+                .repeat(|| fetched(index, committed), |_| metadata_bytes)
+                .unwrap_or_else(|| OffsetFetchResponsePartitions {
+                    error_code: ErrorCode::INVALID_REQUEST,
+                    ..fetched(index, None)
                 })
-                .collect(),
+        });
+        OffsetFetchResponseTopics {
+            partitions: partitions.collect(),
             name: topic.name,
-        })
-        .collect()
+        }
+    }
+}
+
+fn size_of_topics(topics: &FetchedTopics) -> usize {
+    let size = |topic: &OffsetFetchResponseTopics| {
+        let partitions = topic.partitions.iter().map(|partition| {
+            let metadata = partition.metadata.as_ref().map_or(0, String::len);
+            size_of::<OffsetFetchResponsePartitions>() + metadata
+        });
+        size_of::<OffsetFetchResponseTopics>() + topic.name.len() + partitions.sum::<usize>()
+    };
+    topics.iter().map(size).sum()
 }
 
 fn all_of_group(broker: &Broker, group_id: &str) -> Vec<OffsetFetchResponseTopics> {
@@ -213,21 +356,30 @@ fn fetched(
 }
 
 pub(super) async fn delete(call: Call, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
-    let partitions = request
+    let group_id = &request.group_id;
+    let moves: Vec<_> = request
         .topics
         .iter()
-        .flat_map(|topic| {
-            topic
-                .partitions
-                .iter()
-                .map(|partition| (topic.name.clone(), partition.partition_index))
-        })
+        .flat_map(|topic| topic.partitions.iter().map(move |it| (&*topic.name, it)))
+        .map(|(topic, it)| OffsetMove::of(&call, group_id, topic, it.partition_index, None))
         .collect();
+    let partitions = moves
+        .iter()
+        .map(|it| (it.topic.to_owned(), it.partition))
+        .collect();
+    let mut audit = call.audit("offsets deleted").of_group(group_id);
+    moves.iter().for_each(|it| audit.list(it));
     let deleted = call
         .broker
         .groups
-        .delete_offsets(&request.group_id, partitions)
+        .delete_offsets(group_id, partitions)
         .await;
+    audit.clear();
+    for (it, answer) in moves.iter().zip(deleted.as_deref().unwrap_or_default()) {
+        if answer.is_ok() && it.from.is_some() {
+            audit.list(it);
+        }
+    }
     let answers = match deleted {
         Ok(answers) => answers,
         Err(refusal) => {

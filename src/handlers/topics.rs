@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::audit::{Audit, Change, Name};
 use super::refusal::{Refusal, told};
 use super::repetition::once_each;
 use super::{Call, configs};
@@ -25,6 +26,9 @@ use crate::protocol::messages::delete_topics::{
 };
 use crate::storage::Topic;
 
+/// How the audit log calls the creation of topics.
+pub(super) const TOPICS_CREATED: &str = "topics created";
+
 /// Stands for a default that the server knows.
 const UNSAID: i32 = -1;
 
@@ -41,6 +45,7 @@ pub(super) async fn create(call: Call, request: CreateTopicsRequest) -> CreateTo
     }
     let repeated = repeated(request.topics.iter().map(|topic| topic.name.as_str()));
     let mut topics = Vec::with_capacity(request.topics.len());
+    let mut audit = call.audit(TOPICS_CREATED).unless(request.validate_only);
     // The names that are refused for being repeated are answered once each.
     let mut answered = HashSet::new();
     for asked in request.topics {
@@ -50,7 +55,7 @@ pub(super) async fn create(call: Call, request: CreateTopicsRequest) -> CreateTo
         }
         let name = asked.name.clone();
         let created = if !repeated.contains(&name) {
-            create_one(&call.broker, asked, request.validate_only).await
+            create_one(&call.broker, asked, request.validate_only, &mut audit).await
         } else if answered.insert(name.clone()) {
             Err(named_twice(&name))
         } else {
@@ -93,6 +98,7 @@ async fn create_one(
     broker: &Arc<Broker>,
     asked: CreatableTopic,
     validate_only: bool,
+    audit: &mut Audit,
 ) -> Result<CreatableTopicResult, Refusal> {
     let partitions = partitions_of(&asked, broker.config.default_partitions)?;
     let new = NewTopic {
@@ -112,12 +118,22 @@ async fn create_one(
     if validate_only {
         config = broker.check_new_topic(&new)?;
     } else {
-        let topic = broker.create_topic(new).await?;
+        let what = creation(&new);
+        let topic = audit.attempt(what, broker.create_topic(new)).await?;
         result.topic_id = topic.id();
         config = TopicConfig::clone(&topic.config());
     }
     result.configs = Some(configs::created(&config, &overrides, broker));
     Ok(result)
+}
+
+/// A topic's creation as the audit log lists it.
+pub(super) fn creation(new: &NewTopic) -> String {
+    let mut what = format!("{} partitions={}", Name(&new.name), new.partitions);
+    for (name, value) in &new.configs {
+        what.push_str(&format!(" {}={}", Name(name), Name(value)));
+    }
+    what
 }
 
 /// How many partitions are asked for, by number or by assignments, all of which can only be to this node.
@@ -192,8 +208,9 @@ pub(super) async fn delete(call: Call, request: DeleteTopicsRequest) -> DeleteTo
     // Once each: a refusal is much longer than an empty name, of which a request can have millions.
     let asked = once_each(asked, |each| (each.name.clone(), each.topic_id));
     let mut responses = Vec::with_capacity(asked.len());
+    let mut audit = call.audit("topics deleted");
     for each in asked {
-        responses.push(delete_one(&call.broker, each).await);
+        responses.push(delete_one(&call.broker, each, &mut audit).await);
     }
     DeleteTopicsResponse {
         responses,
@@ -201,7 +218,11 @@ pub(super) async fn delete(call: Call, request: DeleteTopicsRequest) -> DeleteTo
     }
 }
 
-async fn delete_one(broker: &Arc<Broker>, asked: DeleteTopicState) -> DeletableTopicResult {
+async fn delete_one(
+    broker: &Arc<Broker>,
+    asked: DeleteTopicState,
+    audit: &mut Audit,
+) -> DeletableTopicResult {
     let mut result = DeletableTopicResult {
         name: asked.name.clone(),
         topic_id: asked.topic_id,
@@ -211,7 +232,9 @@ async fn delete_one(broker: &Arc<Broker>, asked: DeleteTopicState) -> DeletableT
         Ok(topic) => {
             result.name = Some(topic.name().to_string());
             result.topic_id = topic.id();
-            broker.delete_topic(topic).await.map_err(Refusal::from)
+            let what = format!("{} id={}", topic.name(), topic.id());
+            let deletion = audit.attempt(what, broker.delete_topic(topic));
+            deletion.await.map_err(Refusal::from)
         }
         Err(refusal) => Err(refusal),
     };
@@ -248,11 +271,12 @@ pub(super) async fn create_partitions(
 ) -> CreatePartitionsResponse {
     let repeated = repeated(request.topics.iter().map(|topic| topic.name.as_str()));
     let mut results = Vec::with_capacity(request.topics.len());
+    let mut audit = call.audit("partitions added").unless(request.validate_only);
     let mut answered = HashSet::new();
     for asked in request.topics {
         let name = asked.name.clone();
         let done = if !repeated.contains(&name) {
-            add_partitions(&call.broker, asked, request.validate_only).await
+            add_partitions(&call.broker, asked, request.validate_only, &mut audit).await
         } else if answered.insert(name.clone()) {
             Err(named_twice(&name))
         } else {
@@ -275,6 +299,7 @@ async fn add_partitions(
     broker: &Arc<Broker>,
     asked: CreatePartitionsTopic,
     validate_only: bool,
+    audit: &mut Audit,
 ) -> Result<(), Refusal> {
     let current = broker.check_new_partitions(&asked.name, asked.count)?;
     if let Some(assignments) = &asked.assignments {
@@ -291,7 +316,11 @@ async fn add_partitions(
     if validate_only {
         return Ok(());
     }
-    Ok(broker.add_partitions(asked.name, asked.count).await?)
+    let what = asked.name.clone();
+    let adding = broker.add_partitions(asked.name, asked.count);
+    let before = audit.attempt(Name(&what), adding).await?;
+    audit.amend(Change(Some(before), Some(asked.count)));
+    Ok(())
 }
 
 /// Names that a request holds more than once. Which of the entries was meant is not for us to guess.

@@ -172,7 +172,9 @@ catalog! {
         CONSUMER_GROUPS_TOTAL: Gauge "streamline_consumer_groups_total" []
             "Active groups: those with members";
         CONSUMER_LAG: Gauge "streamline_consumer_lag" ["group", "topic", "partition"]
-            "Consumer lag: records between the committed offset and the end of the log; absent without a commit";
+            "Consumer lag: records that the group has yet to read, from its committed offset or the log start, whichever is higher, to the log end; absent without a commit";
+        CONSUMER_LOST_RECORDS: Gauge "streamline_consumer_lost_records" ["group", "topic", "partition"]
+            "Records deleted before the group committed an offset past them: log start minus committed offset, at least 0";
         CONSUMER_GROUPS_BY_STATE: Gauge "streamline_consumer_groups_by_state" ["state"]
             "Groups by the state they are in";
         CONSUMER_GROUP_MEMBERS: Gauge "streamline_consumer_group_members" ["group"]

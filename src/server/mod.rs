@@ -315,7 +315,7 @@ async fn open_broker(
 /// Has the metrics and the health check ask the broker's components.
 fn watch_broker(broker: &Arc<Broker>, metrics: &PrometheusHandle, health: &Health) {
     let metrics = metrics.metrics();
-    metrics.register(Arc::clone(&broker.groups) as _);
+    metrics.register(Arc::new(Arc::downgrade(broker)));
     metrics.register(Arc::clone(&broker.waiting_fetches) as _);
     let broker = Arc::clone(broker);
     health.watch_storage(move || {

@@ -47,5 +47,6 @@ pub use partition::{
     Acks, AppendOptions, Appended, Fetched, Offsets, Partition, PartitionSnapshot,
     TimestampedOffset, Watch,
 };
+pub use stats::ScrapedOffsets;
 pub use topic::{Topic, TopicInfo, TopicSpec};
 pub use topics::{StorageOptions, Topics};

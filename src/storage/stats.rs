@@ -3,11 +3,43 @@
 //! Read from the live partitions when asked; nothing is pushed, so a deleted topic's series are gone at the next scrape
 //! and an idle partition costs nothing. Takes no append lock.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::partition::Offsets;
 use super::topics::Topics;
-use crate::metrics::{Collector, Counter, LabelValue, Samples, catalog};
+use crate::metrics::{Counter, LabelValue, Samples, catalog};
+
+/// The offsets of every log as one scrape shows them.
+///
+/// Each log is read once per scrape. A collector that relates other offsets to those of a log takes them from here, so
+/// that all numbers of one exposition agree.
+#[derive(Debug, Default)]
+pub struct ScrapedOffsets {
+    /// Sorted by topic; by partition within it.
+    topics: Vec<(Arc<str>, Vec<Offsets>)>,
+}
+
+impl ScrapedOffsets {
+    /// Returns the offsets of a topic's partitions, by number; none if the scrape shows no such topic.
+    pub fn of_topic(&self, name: &str) -> &[Offsets] {
+        match self
+            .topics
+            .binary_search_by(|(topic, _)| (**topic).cmp(name))
+        {
+            Ok(place) => &self.topics[place].1,
+            Err(_) => &[],
+        }
+    }
+}
+
+impl FromIterator<(Arc<str>, Vec<Offsets>)> for ScrapedOffsets {
+    fn from_iter<I: IntoIterator<Item = (Arc<str>, Vec<Offsets>)>>(topics: I) -> Self {
+        let mut topics: Vec<_> = topics.into_iter().collect();
+        topics.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+        Self { topics }
+    }
+}
 
 /// What is counted while it happens, all of it off the hot path.
 pub(super) struct StorageCounters {
@@ -57,8 +89,9 @@ impl StorageCounters {
     }
 }
 
-impl Collector for Topics {
-    fn collect(&self, out: &mut Samples) {
+impl Topics {
+    /// Writes the samples of every log and returns the offsets among them.
+    pub fn collect(&self, out: &mut Samples) -> ScrapedOffsets {
         self.counters().collect(out);
         let topics = self.list();
         out.family(&catalog::TOPICS_TOTAL)
@@ -67,8 +100,10 @@ impl Collector for Topics {
             out.family(&catalog::PARTITIONS_TOTAL)
                 .sample(&[("topic", topic.name())], topic.partition_count() as u64);
         }
-        for topic in &topics {
-            for partition in topic.partitions().iter() {
+        let scraped = topics.iter().map(|topic| {
+            let partitions = topic.partitions();
+            let mut offsets = Vec::with_capacity(partitions.len());
+            for partition in partitions.iter() {
                 let number = partition.number();
                 let labels: [(&str, &dyn LabelValue); 2] =
                     [("topic", topic.name()), ("partition", &number)];
@@ -85,7 +120,10 @@ impl Collector for Topics {
                     .sample(&labels, snapshot.offsets.high_watermark);
                 out.family(&catalog::SEGMENTS_TOTAL)
                     .sample(&labels, snapshot.segments as u64);
+                offsets.push(snapshot.offsets);
             }
-        }
+            (Arc::clone(topic.name()), offsets)
+        });
+        scraped.collect()
     }
 }

@@ -17,7 +17,7 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::config::{Durability, TopicConfig};
 use crate::fs::{Fault, Faults, Fs, Op};
-use crate::metrics::{Format, Metrics, PrometheusHandle};
+use crate::metrics::{Collector, Format, Metrics, PrometheusHandle, Samples};
 use crate::record::{BatchBuilder, Compression, DecompressLimit, RecordBatch, Records};
 
 const NOW_MS: i64 = 1_700_000_000_000;
@@ -136,7 +136,15 @@ fn open(
         ..StorageOptions::new(dir.path(), durability)
     };
     let clock: Arc<dyn crate::clock::Clock> = clock.clone();
-    Topics::open(options, specs, clock, Arc::clone(metrics))
+    let topics = Topics::open(options, specs, clock, Arc::clone(metrics))?;
+    metrics.register(Arc::new(Arc::downgrade(&topics)));
+    Ok(topics)
+}
+
+impl Collector for Topics {
+    fn collect(&self, out: &mut Samples) {
+        Topics::collect(self, out);
+    }
 }
 
 const ACKS_LEADER: AppendOptions = AppendOptions { acks: Acks::Leader };

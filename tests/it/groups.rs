@@ -273,11 +273,16 @@ fn the_coordinator_is_found_in_every_version() {
             for (coordinator, key) in found.coordinators.iter().zip(["g", "h"]) {
                 assert_eq!(coordinator.key, key);
                 assert_eq!(coordinator.error_code, ErrorCode::NONE);
+                assert_eq!(coordinator.error_message.as_deref(), Some(""));
                 assert_eq!((coordinator.node_id, coordinator.port), (1, port));
                 assert_eq!(coordinator.host, "127.0.0.1");
             }
         } else {
             assert_eq!(found.error_code, ErrorCode::NONE);
+            if version >= 1 {
+                // Clients' own tests ask for the text that Kafka gives.
+                assert_eq!(found.error_message.as_deref(), Some("NONE"));
+            }
             assert_eq!((found.node_id, found.port), (1, port));
             assert_eq!(found.host, "127.0.0.1");
         }

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod audit;
 mod cli;
 mod configs;
 mod configuration;
@@ -13,6 +14,7 @@ mod fetch;
 mod groups;
 mod health;
 mod hostile;
+mod lag;
 mod list_offsets;
 mod metadata;
 mod produce;

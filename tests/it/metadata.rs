@@ -3,6 +3,7 @@
 use streamline::handlers::{APIS, Api};
 use streamline::protocol::kafka::{ApiKey, ErrorCode, Request, decode_response};
 use streamline::protocol::messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
+use streamline::protocol::messages::create_topics::CreateTopicsRequest;
 use streamline::protocol::messages::describe_cluster::DescribeClusterRequest;
 use streamline::protocol::messages::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseTopic,
@@ -10,7 +11,7 @@ use streamline::protocol::messages::metadata::{
 use streamline::protocol::messages::sasl_handshake::SaslHandshakeRequest;
 use uuid::Uuid;
 
-use crate::kafka::{create, create_with};
+use crate::kafka::{CREATE_TOPICS, creatable, create};
 use crate::support::{Client, Server};
 
 const METADATA: i16 = 13;
@@ -396,10 +397,59 @@ fn software_names_that_would_spoil_a_log_are_refused() {
 }
 
 #[test]
-fn kafkas_internal_topics_are_marked() {
+fn kafkas_internal_topics_are_not_created_and_whoever_asks_is_named_in_the_log() {
     let server = Server::start();
     let mut client: Client = server.connect();
-    create_with(&mut client, "__consumer_offsets", 1, &[]);
-    let response = client.call(METADATA, &named(&["__consumer_offsets"]));
-    assert!(response.topics[0].is_internal);
+    let internal = [
+        "__consumer_offsets",
+        "__transaction_state",
+        "__share_group_state",
+        "__cluster_metadata",
+    ];
+    for _ in 0..2 {
+        let request = MetadataRequest {
+            allow_auto_topic_creation: true,
+            ..named(&internal)
+        };
+        let response = client.call(METADATA, &request);
+        assert_eq!(response.topics.len(), internal.len());
+        for topic in &response.topics {
+            let unknown = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+            assert_eq!((topic.error_code, topic.is_internal), (unknown, true));
+        }
+        for validate_only in [true, false] {
+            let topics = internal.map(|name| creatable(name, 1, &[]));
+            let request = CreateTopicsRequest {
+                topics: topics.into(),
+                validate_only,
+                ..CreateTopicsRequest::default()
+            };
+            for refused in client.call(CREATE_TOPICS, &request).topics {
+                assert_eq!(refused.error_code, ErrorCode::INVALID_REQUEST);
+                let message = refused.error_message.unwrap();
+                assert!(message.contains("internal"), "{message}");
+            }
+        }
+    }
+    let all = MetadataRequest {
+        topics: None,
+        ..MetadataRequest::default()
+    };
+    assert!(client.call(METADATA, &all).topics.is_empty());
+    let log = server.log();
+    let lines: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("internal Kafka topic requested"))
+        .collect();
+    assert_eq!(lines.len(), internal.len(), "once a minute: {log}");
+    let line = lines[0];
+    for part in [
+        r#"topic="__consumer_offsets""#,
+        r#"client_id="test""#,
+        "peer=127.0.0.1:",
+        "OffsetFetch",
+        "/metrics",
+    ] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
 }

@@ -1,17 +1,18 @@
-//! Requests that name the same thing over and over, or more things than anybody has: what they cost is bounded by what
-//! there is.
+//! Requests that name the same thing over and over, or more things than anybody has: each entry is answered as by Kafka,
+//! and what repetitions cost is bounded.
 
 use std::iter::repeat_n;
 use std::time::Instant;
 
 use crate::kafka::{batch, create, fetch_request, only, produce, values_of};
-use crate::support::{PATIENCE, Server};
-use streamline::protocol::kafka::ErrorCode;
+use crate::support::{Client, PATIENCE, Server};
+use streamline::protocol::kafka::{ErrorCode, Wire as _};
 use streamline::protocol::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
 use streamline::protocol::messages::delete_topics::DeleteTopicsRequest;
 use streamline::protocol::messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource,
 };
+use streamline::protocol::messages::describe_groups::DescribeGroupsRequest;
 use streamline::protocol::messages::fetch::{FetchRequest, FetchTopic};
 use streamline::protocol::messages::find_coordinator::FindCoordinatorRequest;
 use streamline::protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
@@ -20,10 +21,11 @@ use streamline::protocol::messages::offset_commit::{
 };
 use streamline::protocol::messages::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics,
+    OffsetFetchResponseTopics,
 };
 
 #[test]
-fn a_topic_that_is_named_many_times_is_answered_once() {
+fn a_topic_that_is_named_many_times_is_described_once() {
     let server = Server::start();
     let mut client = server.connect();
     create(&mut client, "wide", 100);
@@ -41,32 +43,51 @@ fn a_topic_that_is_named_many_times_is_answered_once() {
     );
     assert_eq!(metadata.topics.len(), 1);
     assert_eq!(metadata.topics[0].partitions.len(), 100);
-    let resource = DescribeConfigsResource {
-        resource_type: 2,
-        resource_name: "wide".to_owned(),
-        configuration_keys: None,
-    };
-    let configs = client.call(
-        4,
-        &DescribeConfigsRequest {
-            resources: vec![resource; 20_000],
-            ..DescribeConfigsRequest::default()
-        },
-    );
-    assert_eq!(configs.results.len(), 1);
     let grown_kib = server.resident_kib().saturating_sub(before_kib);
     assert!(grown_kib < 16 * 1024, "grew by {grown_kib} KiB");
 }
 
 #[test]
-fn a_committed_offset_that_is_asked_for_many_times_is_answered_once() {
+fn a_resource_that_is_named_many_times_is_described_each_time_within_a_bound() {
     let server = Server::start();
     let mut client = server.connect();
-    create(&mut client, "annotated", 2);
+    create(&mut client, "wide", 1);
+    let before_kib = server.resident_kib();
+    let resource = DescribeConfigsResource {
+        resource_type: 2,
+        resource_name: "wide".to_owned(),
+        configuration_keys: None,
+    };
+    let mut describe = |times: usize| {
+        let request = DescribeConfigsRequest {
+            resources: vec![resource.clone(); times],
+            ..DescribeConfigsRequest::default()
+        };
+        client.call(4, &request).results
+    };
+    let twice = describe(2);
+    assert_eq!(twice.len(), 2);
+    assert!(!twice[0].configs.is_empty());
+    assert_eq!(twice[0], twice[1]);
+    let many = describe(20_000);
+    let answered = many.iter().take_while(|it| **it == twice[0]).count();
+    assert!((10..10_000).contains(&answered), "{answered}");
+    let refused = &many[answered..];
+    assert_eq!(answered + refused.len(), 20_000);
+    assert!(refused.iter().all(|it| {
+        let named = it.resource_type == 2 && it.resource_name == "wide";
+        named && it.error_code == ErrorCode::INVALID_REQUEST && it.configs.is_empty()
+    }));
+    let grown_kib = server.resident_kib().saturating_sub(before_kib);
+    assert!(grown_kib < 16 * 1024, "grew by {grown_kib} KiB");
+}
+
+/// Commits offset 7 of the first two partitions of a topic, with as long a metadata as is allowed.
+fn commit_annotated(client: &mut Client, group: &str) {
     let committed = client.call(
         8,
         &OffsetCommitRequest {
-            group_id: "g".to_owned(),
+            group_id: group.to_owned(),
             generation_id_or_member_epoch: -1,
             topics: vec![OffsetCommitRequestTopic {
                 name: "annotated".to_owned(),
@@ -86,71 +107,148 @@ fn a_committed_offset_that_is_asked_for_many_times_is_answered_once() {
         committed.topics[0].partitions[1].error_code,
         ErrorCode::NONE
     );
-    let before_kib = server.resident_kib();
-    let topic = |partition_indexes| OffsetFetchRequestTopics {
-        name: "annotated".to_owned(),
-        partition_indexes,
-    };
-    let named = [topic(vec![0; 100]), topic([1, 0, 5].repeat(100))];
-    let many = || repeat_n(named.clone(), 100).flatten().collect::<Vec<_>>();
-    let fetched = client.call(
-        7,
-        &OffsetFetchRequest {
-            group_id: "g".to_owned(),
-            topics: Some(many()),
-            ..OffsetFetchRequest::default()
-        },
-    );
-    let [answered] = &fetched.topics[..] else {
-        panic!("one topic was asked for, {} answered", fetched.topics.len());
-    };
-    let offsets = |partitions: &[(i32, i64)]| partitions.to_vec();
-    let told = answered.partitions.iter();
-    let told: Vec<_> = told
-        .map(|each| (each.partition_index, each.committed_offset))
-        .collect();
-    assert_eq!(told, offsets(&[(0, 7), (1, 7), (5, -1)]));
+}
 
+fn annotated(partition_indexes: &[i32]) -> OffsetFetchRequestTopics {
+    OffsetFetchRequestTopics {
+        name: "annotated".to_owned(),
+        partition_indexes: partition_indexes.to_vec(),
+    }
+}
+
+/// Partition and offset of each answer.
+fn offsets_of(topics: &[OffsetFetchResponseTopics]) -> Vec<Vec<(i32, i64)>> {
+    let offsets = |topic: &OffsetFetchResponseTopics| {
+        let partitions = topic.partitions.iter();
+        partitions
+            .map(|each| (each.partition_index, each.committed_offset))
+            .collect()
+    };
+    topics.iter().map(offsets).collect()
+}
+
+#[test]
+fn each_group_topic_and_partition_of_an_offset_fetch_is_answered_in_order() {
+    let server = Server::start();
+    let mut client = server.connect();
+    create(&mut client, "annotated", 2);
+    commit_annotated(&mut client, "g");
     let group = |group_id: &str, topics| OffsetFetchRequestGroup {
         group_id: group_id.to_owned(),
         topics,
         ..OffsetFetchRequestGroup::default()
     };
     let groups = [
-        group("g", Some(many())),
-        group("absent", Some(vec![topic(vec![1])])),
-        group("absent", Some(vec![topic(vec![0])])),
+        group("g", Some(vec![annotated(&[1]), annotated(&[0, 1, 1, 5])])),
+        group("absent", Some(vec![annotated(&[1])])),
         group("g", None),
+        group("g", Some(vec![annotated(&[0])])),
+        group("g", None),
+        group("absent", None),
+        group("absent", Some(Vec::new())),
     ];
-    let fetched = client.call(
-        8,
-        &OffsetFetchRequest {
-            groups: repeat_n(groups, 10).flatten().collect(),
-            ..OffsetFetchRequest::default()
-        },
-    );
-    let told: Vec<_> = fetched
-        .groups
-        .iter()
-        .map(|group| {
-            let partitions = group.topics.iter().flat_map(|topic| &topic.partitions);
-            let partitions: Vec<_> = partitions
-                .map(|each| (each.partition_index, each.committed_offset))
-                .collect();
-            (group.group_id.as_str(), partitions)
-        })
-        .collect();
+    let all = vec![vec![(0, 7), (1, 7)]];
     let expected = [
-        ("g", offsets(&[(0, 7), (1, 7)])),
-        ("absent", offsets(&[(1, -1), (0, -1)])),
+        (
+            "g",
+            vec![vec![(1, 7)], vec![(0, 7), (1, 7), (1, 7), (5, -1)]],
+        ),
+        ("absent", vec![vec![(1, -1)]]),
+        ("g", all.clone()),
+        ("g", vec![vec![(0, 7)]]),
+        ("g", all),
+        ("absent", vec![]),
+        ("absent", vec![]),
     ];
-    assert_eq!(told, expected);
-    let grown_kib = server.resident_kib().saturating_sub(before_kib);
-    assert!(grown_kib < 32 * 1024, "grew by {grown_kib} KiB");
+    for version in [8, 9] {
+        let fetched = client.call(
+            version,
+            &OffsetFetchRequest {
+                groups: groups.to_vec(),
+                ..OffsetFetchRequest::default()
+            },
+        );
+        let told = fetched.groups.iter();
+        let told: Vec<_> = told
+            .map(|group| (group.group_id.as_str(), offsets_of(&group.topics)))
+            .collect();
+        assert_eq!(told, expected, "version {version}");
+        assert!(!fetched.has_error(), "version {version}");
+    }
+    for version in 1..=7 {
+        let fetched = client.call(
+            version,
+            &OffsetFetchRequest {
+                group_id: "g".to_owned(),
+                topics: groups[0].topics.clone(),
+                ..OffsetFetchRequest::default()
+            },
+        );
+        assert_eq!(
+            offsets_of(&fetched.topics),
+            expected[0].1,
+            "version {version}"
+        );
+    }
 }
 
 #[test]
-fn names_without_end_are_answered_once_each() {
+fn what_offset_fetches_repeat_is_bounded() {
+    let server = Server::start();
+    let mut client = server.connect();
+    create(&mut client, "annotated", 2);
+    commit_annotated(&mut client, "g");
+    let before_kib = server.resident_kib();
+    // 400 MB, if all of it were told.
+    let many = annotated(&[0, 5].repeat(50_000));
+    let fetched = client.call(
+        7,
+        &OffsetFetchRequest {
+            group_id: "g".to_owned(),
+            topics: Some(vec![many.clone()]),
+            ..OffsetFetchRequest::default()
+        },
+    );
+    let partitions = &fetched.topics[0].partitions;
+    assert_eq!(partitions.len(), 100_000);
+    let (annotated, absent): (Vec<_>, Vec<_>) =
+        partitions.iter().partition(|it| it.partition_index == 0);
+    assert!(absent.iter().all(|it| it.error_code == ErrorCode::NONE));
+    let told = annotated.iter().take_while(|it| it.committed_offset == 7);
+    let told = told.count();
+    assert!((100..1_000).contains(&told), "{told}");
+    let refused = (ErrorCode::INVALID_REQUEST, -1);
+    assert!(
+        annotated[told..]
+            .iter()
+            .all(|it| (it.error_code, it.committed_offset) == refused)
+    );
+
+    let whole = OffsetFetchRequestGroup {
+        group_id: "g".to_owned(),
+        topics: None,
+        ..OffsetFetchRequestGroup::default()
+    };
+    let fetched = client.call(
+        9,
+        &OffsetFetchRequest {
+            groups: vec![whole; 50_000],
+            ..OffsetFetchRequest::default()
+        },
+    );
+    assert_eq!(fetched.groups.len(), 50_000);
+    let told = fetched.groups.iter().take_while(|it| !it.topics.is_empty());
+    let told = told.count();
+    assert!((50..1_000).contains(&told), "{told}");
+    assert!(fetched.groups[told..].iter().all(|it| {
+        it.group_id == "g" && it.error_code == ErrorCode::INVALID_REQUEST && it.topics.is_empty()
+    }));
+    let grown_kib = server.resident_kib().saturating_sub(before_kib);
+    assert!(grown_kib < 48 * 1024, "grew by {grown_kib} KiB");
+}
+
+#[test]
+fn names_without_end_are_deleted_once_and_looked_for_each_time_within_a_bound() {
     let server = Server::start();
     let mut client = server.connect();
     let names = |count: usize| vec![String::new(); count];
@@ -162,7 +260,10 @@ fn names_without_end_are_answered_once_each() {
         },
     );
     assert_eq!(deleted.responses.len(), 1);
-    for key_type in [0, 1] {
+    for (key_type, first) in [
+        (0, ErrorCode::NONE),
+        (1, ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
+    ] {
         let found = client.call(
             4,
             &FindCoordinatorRequest {
@@ -171,23 +272,41 @@ fn names_without_end_are_answered_once_each() {
                 ..FindCoordinatorRequest::default()
             },
         );
-        assert_eq!(found.coordinators.len(), 1);
+        let codes: Vec<_> = found.coordinators.iter().map(|it| it.error_code).collect();
+        assert_eq!(codes.len(), 50_000);
+        assert_eq!(codes[..100], [first; 100]);
+        assert_eq!(codes.last(), Some(&ErrorCode::INVALID_REQUEST));
     }
-    let found = client.call(
-        4,
-        &FindCoordinatorRequest {
-            key_type: 1,
-            coordinator_keys: vec!["one".to_owned(), "two".to_owned()],
-            ..FindCoordinatorRequest::default()
-        },
-    );
-    assert_eq!(found.coordinators.len(), 2);
     let log = server.log();
     assert_eq!(
         log.matches("refused a transactional producer").count(),
         1,
         "{log}"
     );
+}
+
+#[test]
+fn a_group_that_is_named_many_times_is_described_each_time_within_a_bound() {
+    let server = Server::start();
+    let mut client = server.connect();
+    create(&mut client, "annotated", 2);
+    commit_annotated(&mut client, "g");
+    let mut describe = |times: usize| {
+        let request = DescribeGroupsRequest {
+            groups: vec!["g".to_owned(); times],
+            ..DescribeGroupsRequest::default()
+        };
+        client.call(5, &request).groups
+    };
+    let twice = describe(2);
+    assert_eq!(twice.len(), 2);
+    assert_eq!(twice[0].group_state, "Empty");
+    assert_eq!(twice[0], twice[1]);
+    let many = describe(50_000);
+    assert_eq!(many.len(), 50_000);
+    let refused = many.last().unwrap();
+    assert_eq!(refused.error_code, ErrorCode::INVALID_REQUEST);
+    assert_eq!(refused.group_id, "g");
 }
 
 #[test]

@@ -1,16 +1,62 @@
 //! The groups as a scrape sees them.
 //!
-//! Lag is one snapshot per partition because of the order of reading: the committed offset first, then the end of the
-//! log, which only grows. What is deleted meanwhile has no end of log and is left out.
+//! Lag relates what a group has committed to the ends of a log. Committed offsets are copied first, then the logs are
+//! read: a log's end only grows, so that no group seems to be ahead of it. All samples of the scrape are made of these
+//! two copies. A partition that was deleted meanwhile is left out.
 
 use std::collections::BTreeMap;
 
-use super::{GroupState, Groups};
-use crate::catalog::GroupOffsets;
-use crate::metrics::{Collector, Label, Samples, catalog};
+use super::{GroupState, Groups, Lag};
+use crate::metrics::{Label, Samples, catalog};
+use crate::storage::ScrapedOffsets;
 
-impl Collector for Groups {
-    fn collect(&self, out: &mut Samples) {
+/// The committed offsets of all groups, copied for one scrape.
+pub struct AllCommitted(Vec<OfGroup>);
+
+struct OfGroup {
+    group: String,
+    topics: Vec<OfTopic>,
+}
+
+struct OfTopic {
+    topic: String,
+    /// Partitions with their offsets.
+    committed: Vec<(i32, i64)>,
+}
+
+impl Groups {
+    /// Copies the committed offsets of all groups.
+    pub fn all_committed(&self) -> AllCommitted {
+        let groups = self.catalog.groups_with_offsets().into_iter();
+        let copied = groups.filter_map(|group| {
+            let offsets = self.catalog.offsets(&group)?;
+            let topics = offsets
+                .read()
+                .iter()
+                .map(|(topic, partitions)| OfTopic {
+                    topic: topic.clone(),
+                    committed: partitions
+                        .iter()
+                        .map(|(partition, committed)| (*partition, committed.offset))
+                        .collect(),
+                })
+                .collect();
+            Some(OfGroup { group, topics })
+        });
+        AllCommitted(copied.collect())
+    }
+
+    /// Writes the samples of all groups. `committed` was copied before `logs` were read.
+    pub fn collect(&self, committed: &AllCommitted, logs: &ScrapedOffsets, out: &mut Samples) {
+        self.collect_members(out);
+        for of_group in &committed.0 {
+            for of_topic in &of_group.topics {
+                collect_lag(&of_group.group, of_topic, logs, out);
+            }
+        }
+    }
+
+    fn collect_members(&self, out: &mut Samples) {
         let mut active = 0_u64;
         let mut by_state: BTreeMap<GroupState, u64> =
             GroupState::LIVE.iter().map(|state| (*state, 0)).collect();
@@ -41,32 +87,26 @@ impl Collector for Groups {
             out.family(&catalog::CONSUMER_GROUP_REBALANCES_TOTAL)
                 .sample(&[("group", &group)], rebalances);
         }
-        for group in self.catalog.groups_with_offsets() {
-            if let Some(offsets) = self.catalog.offsets(&group) {
-                self.collect_offsets(&group, &offsets.read(), out);
-            }
-        }
     }
 }
 
-impl Groups {
-    fn collect_offsets(&self, group: &str, offsets: &GroupOffsets, out: &mut Samples) {
-        for (topic, partitions) in offsets {
-            for (partition, committed) in partitions {
-                let Some(log_end) = self.logs.log_end_offset(topic, *partition) else {
-                    continue;
-                };
-                let labels: [Label<'_>; 3] = [
-                    ("group", &group),
-                    ("topic", topic),
-                    ("partition", partition),
-                ];
-                // A client may commit any offset, also one behind the end.
-                let lag = log_end.saturating_sub(committed.offset).max(0);
-                out.family(&catalog::CONSUMER_LAG).sample(&labels, lag);
-                out.family(&catalog::CONSUMER_GROUP_COMMITTED_OFFSET)
-                    .sample(&labels, committed.offset);
-            }
-        }
+fn collect_lag(group: &String, of_topic: &OfTopic, logs: &ScrapedOffsets, out: &mut Samples) {
+    let logs = logs.of_topic(&of_topic.topic);
+    for (partition, committed) in &of_topic.committed {
+        let Some(log) = usize::try_from(*partition).ok().and_then(|it| logs.get(it)) else {
+            continue;
+        };
+        let labels: [Label<'_>; 3] = [
+            ("group", group),
+            ("topic", &of_topic.topic),
+            ("partition", partition),
+        ];
+        let lag = Lag::of(*committed, log.log_start, log.log_end);
+        out.family(&catalog::CONSUMER_LAG)
+            .sample(&labels, lag.records);
+        out.family(&catalog::CONSUMER_LOST_RECORDS)
+            .sample(&labels, lag.lost);
+        out.family(&catalog::CONSUMER_GROUP_COMMITTED_OFFSET)
+            .sample(&labels, *committed);
     }
 }

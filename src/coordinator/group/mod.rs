@@ -14,6 +14,7 @@
 mod admin;
 mod collector;
 mod error;
+mod lag;
 mod member;
 mod offsets;
 mod request;
@@ -34,6 +35,7 @@ use crate::config::Config;
 use crate::storage::Topics;
 
 pub use error::GroupError;
+pub use lag::Lag;
 pub use request::{
     CommitOffsets, GroupDescription, GroupListing, GroupState, JoinGroup, JoinedGroup,
     LeavingMember, MemberIdentity, OffsetToCommit, SyncGroup, SyncedGroup,
@@ -46,15 +48,15 @@ use timers::Timers;
 const MEMBER_NAME_BYTES_MAX: usize = 255;
 
 /// What the coordinator needs to know of the logs.
-pub trait LogEnds: Send + Sync {
-    /// The offset that the partition's next record will get; `None` when there is no such partition.
-    fn log_end_offset(&self, topic: &str, partition: i32) -> Option<i64>;
+pub trait Logs: Send + Sync {
+    /// Returns whether there is such a partition.
+    fn has_partition(&self, topic: &str, partition: i32) -> bool;
 }
 
-impl LogEnds for Topics {
-    fn log_end_offset(&self, topic: &str, partition: i32) -> Option<i64> {
-        let partition = self.get(topic)?.partition(partition)?;
-        Some(partition.offsets().log_end)
+impl Logs for Topics {
+    fn has_partition(&self, topic: &str, partition: i32) -> bool {
+        self.get(topic)
+            .is_some_and(|topic| topic.partition(partition).is_some())
     }
 }
 
@@ -89,7 +91,7 @@ impl From<&Config> for GroupSettings {
 pub struct Groups {
     me: Weak<Groups>,
     catalog: Arc<Catalog>,
-    logs: Arc<dyn LogEnds>,
+    logs: Arc<dyn Logs>,
     clock: Arc<dyn Clock>,
     settings: GroupSettings,
     groups: RwLock<HashMap<String, Arc<Mutex<Seat>>>>,
@@ -130,7 +132,7 @@ impl Groups {
     /// rebalances to time out.
     pub fn open(
         catalog: Arc<Catalog>,
-        logs: Arc<dyn LogEnds>,
+        logs: Arc<dyn Logs>,
         settings: GroupSettings,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, catalog::Error> {

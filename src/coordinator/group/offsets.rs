@@ -107,7 +107,7 @@ impl Groups {
                 let answers: Vec<_> = partitions
                     .iter()
                     .map(|(topic, partition)| {
-                        if self.logs.log_end_offset(topic, *partition).is_none() {
+                        if !self.logs.has_partition(topic, *partition) {
                             Err(GroupError::UnknownTopicOrPartition)
                         } else if seat.group.is_subscribed_to(topic) {
                             Err(GroupError::GroupSubscribedToTopic)
@@ -199,11 +199,7 @@ impl Groups {
     }
 
     fn check_commit(&self, offset: &OffsetToCommit) -> Result<(), GroupError> {
-        if self
-            .logs
-            .log_end_offset(&offset.topic, offset.partition)
-            .is_none()
-        {
+        if !self.logs.has_partition(&offset.topic, offset.partition) {
             Err(GroupError::UnknownTopicOrPartition)
         } else if offset.metadata.len() > self.settings.offset_metadata_max_bytes {
             Err(GroupError::OffsetMetadataTooLarge)

@@ -10,14 +10,40 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::catalog::TopicRow;
 use crate::clock::ManualClock;
+use crate::metrics::{Collector, Samples};
+use crate::storage::{Offsets, ScrapedOffsets};
 
 /// Logs that end where the test says.
 #[derive(Default)]
 struct Ends(Mutex<BTreeMap<(String, i32), i64>>);
 
-impl LogEnds for Ends {
-    fn log_end_offset(&self, topic: &str, partition: i32) -> Option<i64> {
-        self.0.lock().get(&(topic.to_owned(), partition)).copied()
+impl Logs for Ends {
+    fn has_partition(&self, topic: &str, partition: i32) -> bool {
+        self.0.lock().contains_key(&(topic.to_owned(), partition))
+    }
+}
+
+/// What the broker does at a scrape.
+struct Scrape {
+    groups: Arc<Groups>,
+    ends: Arc<Ends>,
+}
+
+impl Collector for Scrape {
+    fn collect(&self, out: &mut Samples) {
+        let committed = self.groups.all_committed();
+        let mut logs: BTreeMap<Arc<str>, Vec<Offsets>> = BTreeMap::new();
+        for ((topic, _), end) in &*self.ends.0.lock() {
+            let of_topic = logs.entry(Arc::from(topic.as_str())).or_default();
+            of_topic.push(Offsets {
+                log_start: 0,
+                last_stable: *end,
+                high_watermark: *end,
+                log_end: *end,
+            });
+        }
+        let logs = ScrapedOffsets::from_iter(logs);
+        self.groups.collect(&committed, &logs, out);
     }
 }
 
@@ -62,7 +88,7 @@ impl Server {
         let catalog = Catalog::open(path).unwrap();
         let groups = Groups::open(
             Arc::clone(&catalog),
-            Arc::clone(&ends) as Arc<dyn LogEnds>,
+            Arc::clone(&ends) as Arc<dyn Logs>,
             settings,
             Arc::clone(&clock) as Arc<dyn Clock>,
         )
@@ -156,7 +182,10 @@ impl Server {
 
     fn scrape(&self) -> String {
         let metrics = crate::metrics::Metrics::new(true);
-        metrics.register(Arc::clone(&self.groups) as Arc<dyn crate::metrics::Collector>);
+        metrics.register(Arc::new(Scrape {
+            groups: Arc::clone(&self.groups),
+            ends: Arc::clone(&self.ends),
+        }));
         let handle = crate::metrics::PrometheusHandle::new(metrics);
         handle.render(crate::metrics::Format::Text)
     }
@@ -712,6 +741,7 @@ async fn the_scrape_shows_groups_and_their_lag() {
         r#"streamline_consumer_lag{group="g",topic="t",partition="0"} 60"#,
         r#"streamline_consumer_lag{group="g",topic="t",partition="1"} 0"#,
         r#"streamline_consumer_lag{group="simple",topic="t",partition="0"} 0"#,
+        r#"streamline_consumer_lost_records{group="g",topic="t",partition="0"} 0"#,
         r#"streamline_consumer_groups_by_state{state="Empty"} 1"#,
         r#"streamline_consumer_groups_by_state{state="Stable"} 1"#,
         r#"streamline_consumer_group_members{group="g"} 1"#,

@@ -74,8 +74,6 @@ impl Topics {
             &adopted,
         )?;
         topics.settle_adopted(&adopted)?;
-        let collector = Arc::new(Arc::downgrade(&topics));
-        topics.environment.metrics.register(collector);
         Ok(topics)
     }
 
