@@ -198,11 +198,14 @@ fn compatibility_document() -> String {
     }
     out.push_str(DIFFERENCES);
     for definition in TOPIC_CONFIGS {
+        let default = match definition.default {
+            "" => "empty".to_owned(),
+            default => format!("`{default}`"),
+        };
         writeln!(
             out,
-            "| `{}` | `{}` | {} | {} |",
+            "| `{}` | {default} | {} | {} |",
             definition.name,
-            definition.default,
             definition.kind.allowed(),
             definition.doc
         )
