@@ -8,7 +8,8 @@ use std::path::Path;
 use streamline::config::TOPIC_CONFIGS;
 use streamline::handlers::{APIS, Api};
 use streamline::metrics::catalog::{
-    self, ConnectionRejection, HttpRejection, Kind, LabelValues, Metric, RequestRejection,
+    self, ConnectionRejection, HttpRejection, Kind, LabelValues, Metric, ProduceRefusal,
+    RequestRejection,
 };
 use streamline::metrics::{COUNT, LATENCY, SIZE};
 use streamline::protocol::kafka::ApiKey;
@@ -93,6 +94,7 @@ fn metrics_document() -> String {
     values::<ConnectionRejection>(&catalog::CONNECTIONS_REJECTED_TOTAL, &mut out);
     values::<RequestRejection>(&catalog::REQUESTS_REJECTED_TOTAL, &mut out);
     values::<HttpRejection>(&catalog::HTTP_REJECTED_TOTAL, &mut out);
+    values::<ProduceRefusal>(&catalog::PRODUCE_REFUSED_TOTAL, &mut out);
     out.push_str("\n## Buckets\n\n");
     let shown: Vec<_> = LATENCY
         .bounds

@@ -301,11 +301,7 @@ impl Connection {
                 self.refuse(RequestRejection::Unsupported, reason);
             }
             CloseReason::Malformed { .. } => self.refuse(RequestRejection::Malformed, reason),
-            CloseReason::UnacknowledgedProduceFailed { .. } => {
-                let refusals = &self.shared.refusals;
-                refusals.unacknowledged(self.context.peer, reason);
-                self.take_no_more(Ended::Refused);
-            }
+            CloseReason::UnacknowledgedProduceFailed => self.take_no_more(Ended::Refused),
             CloseReason::Unencodable { .. } => {
                 tracing::error!(peer = %self.context.peer, "connection closed: {reason}");
                 self.take_no_more(Ended::Refused);

@@ -9,14 +9,11 @@ use crate::clock::Clock;
 use crate::metrics::catalog::LabelValues;
 use crate::metrics::{ConnectionRejection, HttpRejection, Metrics, RequestRejection};
 
-/// What the log calls a failed produce whose sender awaits no answer.
-const UNACKNOWLEDGED: &str = "unacknowledged_produce";
-
 /// Counts and logs refusals.
 pub struct Refusals {
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
-    /// By reason and address.
+    /// By reason, or another protocol's name, and address.
     quiet: Quiet<(&'static str, IpAddr)>,
 }
 
@@ -42,13 +39,6 @@ impl Refusals {
         self.metrics.requests_rejected.get(reason).inc();
         if let Some(silenced) = self.may_log(reason.as_str(), peer) {
             tracing::warn!(%peer, reason = reason.as_str(), silenced, "connection closed: {what}");
-        }
-    }
-
-    /// A produce with acks=0 that failed, which closing the connection tells its sender. Counted as the request it is.
-    pub fn unacknowledged(&self, peer: SocketAddr, what: &dyn Display) {
-        if let Some(silenced) = self.may_log(UNACKNOWLEDGED, peer) {
-            tracing::warn!(%peer, reason = UNACKNOWLEDGED, silenced, "connection closed: {what}");
         }
     }
 

@@ -16,6 +16,7 @@ mod hostile;
 mod list_offsets;
 mod metadata;
 mod produce;
+mod produce_refusals;
 mod producer_ids;
 mod repetition;
 mod shutdown;
