@@ -394,6 +394,12 @@ impl Connection {
                     let reason = match error {
                         FrameError::Tls => RequestRejection::Tls,
                         FrameError::Http => RequestRejection::Http,
+                        FrameError::Foreign(name) => {
+                            let refusals = &self.shared.refusals;
+                            refusals.other_protocol(name, self.context.peer, &error);
+                            self.take_no_more(Ended::Refused);
+                            return true;
+                        }
                         FrameError::Length { .. } => RequestRejection::FrameLength,
                     };
                     self.refuse(reason, &error);

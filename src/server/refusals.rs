@@ -42,6 +42,15 @@ impl Refusals {
         }
     }
 
+    /// A connection that began in another protocol, which is named. Each protocol is logged by itself.
+    pub fn other_protocol(&self, name: &'static str, peer: SocketAddr, what: &dyn Display) {
+        let reason = RequestRejection::OtherProtocol;
+        self.metrics.requests_rejected.get(reason).inc();
+        if let Some(silenced) = self.may_log(name, peer) {
+            tracing::warn!(%peer, reason = reason.as_str(), silenced, "connection closed: {what}");
+        }
+    }
+
     /// A connection or request that was refused on the HTTP port.
     pub fn http(&self, reason: HttpRejection, peer: SocketAddr, what: &dyn Display) {
         self.metrics.http_rejected.get(reason).inc();
