@@ -3,6 +3,7 @@
 //! A [`Broker`] owns no logic of its own beyond keeping catalog and storage in step ([`topics`]); everything else is a
 //! component that handlers reach through it. It knows nothing of requests or error codes.
 
+mod produce_refusals;
 mod quiet;
 mod scrape;
 mod topics;
@@ -22,7 +23,8 @@ use crate::coordinator::group::{GroupSettings, Groups, Logs};
 use crate::metrics::Metrics;
 use crate::storage::{self, Opening, StorageOptions, Topics};
 
-pub use quiet::Quiet;
+pub use produce_refusals::{ProduceRefusals, RefusedBatches};
+pub use quiet::{Quiet, shortened};
 use topics::Survey;
 pub use topics::{
     CONSUMER_OFFSETS, ConfigChange, ConfigEdit, ConfigOperation, NewTopic, TopicError, check_name,
@@ -57,7 +59,9 @@ pub struct Broker {
     pub catalog: Arc<Catalog>,
     pub groups: Arc<Groups>,
     pub clock: Arc<dyn Clock>,
+    pub metrics: Arc<Metrics>,
     pub waiting_fetches: Arc<WaitingFetches>,
+    pub produce_refusals: ProduceRefusals,
     /// Who was lately told that there are no transactions, by address.
     pub refused_transactions: Quiet<IpAddr>,
     /// Who was lately told that there is no SASL, by address.
@@ -66,6 +70,8 @@ pub struct Broker {
     pub missing_internal_topics: Quiet<(IpAddr, String)>,
     /// Consumers without group management whose commits were lately logged, by group and address.
     pub logged_commits: Quiet<(String, IpAddr)>,
+    /// Whose software was lately refused for its name, by address.
+    pub refused_software: Quiet<IpAddr>,
     overrides: RwLock<Overrides>,
     /// Held by whoever changes the set of topics or a topic's configs, so that such changes happen one after another
     /// and catalog and storage see them in the same order.
@@ -99,9 +105,11 @@ impl Broker {
             adopted: survey.adopted(),
             ..StorageOptions::new(&config.data_dir, config.durability)
         };
+        let produce_refusals = ProduceRefusals::new(Arc::clone(&metrics), Arc::clone(&clock));
+        let metrics_of_logs = Arc::clone(&metrics);
         let clock_of_logs = Arc::clone(&clock);
         let (topics, survey, largest_producer_id) = blocking(move || {
-            let topics = Topics::open(storage, specs, clock_of_logs, metrics)?;
+            let topics = Topics::open(storage, specs, clock_of_logs, metrics_of_logs)?;
             let largest = survey.largest_adopted_producer_id(&topics)?;
             Ok((topics, survey, largest))
         })
@@ -121,11 +129,14 @@ impl Broker {
                 catalog,
                 groups,
                 clock,
+                metrics,
                 waiting_fetches: Arc::default(),
+                produce_refusals,
                 refused_transactions: Quiet::default(),
                 refused_authentications: Quiet::default(),
                 missing_internal_topics: Quiet::default(),
                 logged_commits: Quiet::default(),
+                refused_software: Quiet::default(),
                 overrides: RwLock::new(overrides),
                 topic_changes: tokio::sync::Mutex::default(),
                 waiting: watch::Sender::default(),

@@ -8,7 +8,8 @@ use std::path::Path;
 use streamline::config::TOPIC_CONFIGS;
 use streamline::handlers::{APIS, Api};
 use streamline::metrics::catalog::{
-    self, ConnectionRejection, HttpRejection, Kind, LabelValues, Metric, RequestRejection,
+    self, ConnectionRejection, HttpRejection, Kind, LabelValues, Metric, ProduceRefusal,
+    RequestRejection,
 };
 use streamline::metrics::{COUNT, LATENCY, SIZE};
 use streamline::protocol::kafka::ApiKey;
@@ -93,6 +94,7 @@ fn metrics_document() -> String {
     values::<ConnectionRejection>(&catalog::CONNECTIONS_REJECTED_TOTAL, &mut out);
     values::<RequestRejection>(&catalog::REQUESTS_REJECTED_TOTAL, &mut out);
     values::<HttpRejection>(&catalog::HTTP_REJECTED_TOTAL, &mut out);
+    values::<ProduceRefusal>(&catalog::PRODUCE_REFUSED_TOTAL, &mut out);
     out.push_str("\n## Buckets\n\n");
     let shown: Vec<_> = LATENCY
         .bounds
@@ -178,10 +180,43 @@ const DIFFERENCES: &str = "
   others exceed 1 MiB; entries beyond are refused with `INVALID_REQUEST`.
 - A request of an API or version that is not served closes the connection, as in Kafka; ApiVersions alone answers with the
   versions there are (KIP-511).
+- A refused batch is answered with the start of the log wherever the partition exists, and with a message; Kafka leaves
+  both out for some errors. Records that break the format are named one by one like those with bad timestamps.
+- There is no topic `__consumer_offsets`: committed offsets are in the server's catalog. Tools that ask for them
+  (OffsetFetch, `Admin.listConsumerGroupOffsets`, kafka-consumer-groups) work. Tools that read that topic find nothing:
+  Burrow, kminion with `scrapeMode: offsetsTopic`, kafka-console-consumer with the offsets formatter. Set kminion to
+  `scrapeMode: adminApi`, or use the server's own metric `streamline_consumer_lag`.
+
+## What needs compaction
+
+Topics with `cleanup.policy=compact` cannot be created yet, and some programs create their internal topics so. Most of
+them take a topic that exists already: create it before the first start, with the right number of partitions and with an
+empty `cleanup.policy`, which keeps its records for ever:
+
+```
+streamline topics create connect-configs --partitions 1 --config cleanup.policy=
+```
+
+Such a topic holds the same records as a compacted one, and all their older versions as well. It grows with every
+change and is read from its start when the program starts, so it suits what changes seldom. `cleanup.policy=delete`
+would lose what has not changed for a week. The table was tried with the programs of Kafka 4.2; of the schema registries
+it says what their source does.
+
+| Program | Without preparation | What to do |
+|---|---|---|
+| Kafka Connect, standalone | works: it keeps its offsets in a file | |
+| Kafka Connect, distributed | does not start: `Unable to create topic(s)` | create `config.storage.topic` (1 partition), `offset.storage.topic` and `status.storage.topic` first |
+| MirrorMaker 2 (`connect-mirror-maker`) to this server | does not start | create `mm2-configs.A.internal` (1 partition), `mm2-offsets.A.internal` (25), `mm2-status.A.internal` (5), `A.checkpoints.internal` (1) and `heartbeats` (1) first, where `A` is the source's alias. Topics, their settings and groups' offsets are then mirrored; topics that are compacted at the source are not: name the others in `topics`, or create `A.name` like the internal ones |
+| Kafka Streams without state, or with `withLoggingDisabled()` | works; state that is not logged is lost with the process | |
+| Kafka Streams with logged stores | fails at the first changelog | create each `<application.id>-<store>-changelog` first, with as many partitions as the store's input; for a windowed store `cleanup.policy=delete` with a `retention.ms` beyond its window is enough |
+| Kafka Streams with `exactly_once_v2`, Connect with exactly-once sources | fail: there are no transactions | `at_least_once` |
+| Karapace | goes on trying to create `_schemas` | create `_schemas` (1 partition) first; it does not look at the policy of a topic that exists |
+| Confluent Schema Registry | does not start: it insists on `compact` | create `_schemas` (1 partition) first, and set `kafkastore.topic.skip.validation=true` |
 
 ## Settings of topics
 
-By Kafka's names, for CreateTopics, AlterConfigs and IncrementalAlterConfigs.
+By Kafka's names, for CreateTopics, AlterConfigs and IncrementalAlterConfigs. A LIST may be empty, and repetitions in it are
+dropped. Deleting a setting that is not set or not known does nothing.
 
 | Setting | Default | Allowed | Meaning |
 |---|---|---|---|
@@ -204,11 +239,14 @@ fn compatibility_document() -> String {
     }
     out.push_str(DIFFERENCES);
     for definition in TOPIC_CONFIGS {
+        let default = match definition.default {
+            "" => "empty".to_owned(),
+            default => format!("`{default}`"),
+        };
         writeln!(
             out,
-            "| `{}` | `{}` | {} | {} |",
+            "| `{}` | {default} | {} | {} |",
             definition.name,
-            definition.default,
             definition.kind.allowed(),
             definition.doc
         )

@@ -8,8 +8,17 @@ use parking_lot::Mutex;
 
 /// The same is said once in this time.
 const QUIET: Duration = Duration::from_secs(60);
-/// Things remembered at most. Beyond, all are forgotten and may be said again.
+/// Things remembered at most, and so said at most in that time: clients that go by ever new names flood the log no more
+/// than others.
 const REMEMBERED_MAX: usize = 1024;
+
+/// Bytes of a name from the wire that a log line repeats. Some may be as long as a request.
+const NAME_BYTES_MAX: usize = 256;
+
+/// As much of a name from the wire as belongs into a log line.
+pub fn shortened(name: &str) -> &str {
+    &name[..name.floor_char_boundary(NAME_BYTES_MAX)]
+}
 
 /// What was said lately, and of what nothing was said since.
 pub struct Quiet<K> {
@@ -34,25 +43,33 @@ impl<K> Default for Quiet<K> {
 impl<K: Eq + Hash> Quiet<K> {
     /// Whether to say `what` at `now`, and if so how often it was not said before.
     pub fn may_say(&self, what: K, now: Duration) -> Option<u64> {
+        self.may_say_of(what, now, 1)
+    }
+
+    /// The same for what has happened `count` times at once: if it is said, then of one of them.
+    pub fn may_say_of(&self, what: K, now: Duration, count: u64) -> Option<u64> {
         let mut said = self.said.lock();
         if let Some(last) = said.get_mut(&what) {
             if now.saturating_sub(last.at) < QUIET {
-                last.silenced += 1;
+                last.silenced += count;
                 return None;
             }
             let silenced = last.silenced;
             *last = Said {
                 at: now,
-                silenced: 0,
+                silenced: count.saturating_sub(1),
             };
             return Some(silenced);
         }
         if said.len() >= REMEMBERED_MAX {
-            said.clear();
+            said.retain(|_, each| now.saturating_sub(each.at) < QUIET);
+            if said.len() >= REMEMBERED_MAX {
+                return None;
+            }
         }
         let first = Said {
             at: now,
-            silenced: 0,
+            silenced: count.saturating_sub(1),
         };
         said.insert(what, first);
         Some(0)
@@ -72,9 +89,23 @@ mod tests {
         assert_eq!(quiet.may_say(("tls", 2), start), Some(0));
         assert_eq!(quiet.may_say(("http", 1), start), Some(0));
         assert_eq!(quiet.may_say(("tls", 1), start + QUIET), Some(1));
-        for address in 0..10_000 {
-            quiet.may_say(("tls", address), start);
-        }
+        let said = (10..10_000).filter(|address| {
+            let said = quiet.may_say(("tls", *address), start + QUIET);
+            said.is_some()
+        });
+        assert!(said.count() < REMEMBERED_MAX);
         assert!(quiet.said.lock().len() <= REMEMBERED_MAX);
+        assert_eq!(quiet.may_say(("tls", 1), start + QUIET), None);
+        assert_eq!(quiet.may_say(("new", 1), start + 2 * QUIET), Some(0));
+    }
+
+    #[test]
+    fn of_many_at_once_one_is_said_and_the_others_are_counted() {
+        let quiet = Quiet::default();
+        let start = Duration::ZERO;
+        assert_eq!(quiet.may_say_of("refused", start, 5), Some(0));
+        assert_eq!(quiet.may_say_of("refused", start, 3), None);
+        assert_eq!(quiet.may_say_of("refused", start + QUIET, 2), Some(7));
+        assert_eq!(quiet.may_say_of("refused", start + 2 * QUIET, 1), Some(1));
     }
 }

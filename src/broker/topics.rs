@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::{Broker, OpenError, Overrides};
 use crate::catalog::{self, Catalog, TopicRow};
-use crate::config::{ConfigError, ConfigType, TopicConfig, TopicConfigDef};
+use crate::config::{ConfigError, ConfigType, TopicConfig};
 use crate::storage::{self, Topic, TopicSpec};
 
 /// The longest name a topic may have; with the partition's number it has to fit a directory's name.
@@ -199,7 +199,8 @@ impl Broker {
         validate_only: bool,
     ) -> Result<Vec<ConfigChange>, TopicError> {
         self.change(move |broker| async move {
-            let configs = edited(&broker.topic_overrides(&name), edits)?;
+            let defaults = &broker.config.topic_defaults;
+            let configs = edited(&broker.topic_overrides(&name), edits, defaults)?;
             broker.set_configs_now(name, configs, validate_only).await
         })
         .await
@@ -240,12 +241,13 @@ impl Broker {
 
     async fn create_now(self: Arc<Self>, new: NewTopic) -> Result<Arc<Topic>, TopicError> {
         let config = self.check_new_topic(&new)?;
+        let configs = TopicConfig::canonical(&new.configs)?;
         let id = Uuid::new_v4();
         let row = TopicRow {
             name: new.name.clone(),
             id,
             partitions: new.partitions,
-            configs: new.configs.clone(),
+            configs: configs.clone(),
         };
         match self.catalog.create_topic(row.clone()).await {
             Err(catalog::Error::TopicExists(_)) => {
@@ -263,7 +265,7 @@ impl Broker {
         };
         match self.on_disk(move |topics| topics.create(spec)).await {
             Ok(topic) => {
-                let overrides = Arc::new(new.configs);
+                let overrides = Arc::new(configs);
                 self.overrides.write().insert(new.name.clone(), overrides);
                 debug!(
                     topic = new.name,
@@ -334,6 +336,7 @@ impl Broker {
         if validate_only {
             return Ok(Vec::new());
         }
+        let configs = TopicConfig::canonical(&configs)?;
         let changes = changes(&self.topic_overrides(&name), &configs);
         self.catalog
             .set_topic_configs(&name, configs.clone())
@@ -528,6 +531,7 @@ fn collides(one: &str, other: &str) -> bool {
 fn edited(
     configs: &BTreeMap<String, String>,
     edits: Vec<ConfigEdit>,
+    defaults: &TopicConfig,
 ) -> Result<BTreeMap<String, String>, TopicError> {
     let mut configs = configs.clone();
     for ConfigEdit { name, operation } in edits {
@@ -535,21 +539,23 @@ fn edited(
             ConfigOperation::Set(value) => {
                 configs.insert(name, value);
             }
+            // Kafka takes any name here: MirrorMaker 2 deletes whatever the source topic has by default.
             ConfigOperation::Delete => {
-                known_config(&name)?;
                 configs.remove(&name);
             }
             ConfigOperation::Append(value) => {
-                let mut items = list_items(&configs, &name)?;
-                for item in value.split(',').map(str::trim) {
-                    if !items.iter().any(|each| each == item) {
-                        items.push(item.to_owned());
+                let mut items = list_items(&configs, &name, defaults)?;
+                if !value.trim().is_empty() {
+                    for item in value.split(',').map(str::trim) {
+                        if !items.iter().any(|each| each == item) {
+                            items.push(item.to_owned());
+                        }
                     }
                 }
                 configs.insert(name, items.join(","));
             }
             ConfigOperation::Subtract(value) => {
-                let mut items = list_items(&configs, &name)?;
+                let mut items = list_items(&configs, &name, defaults)?;
                 items.retain(|each| value.split(',').all(|item| item.trim() != each));
                 configs.insert(name, items.join(","));
             }
@@ -576,25 +582,28 @@ fn changes(
 }
 
 /// The items of a setting that is a list, as set or by default.
-fn list_items(configs: &BTreeMap<String, String>, name: &str) -> Result<Vec<String>, TopicError> {
-    let definition = known_config(name)?;
+fn list_items(
+    configs: &BTreeMap<String, String>,
+    name: &str,
+    defaults: &TopicConfig,
+) -> Result<Vec<String>, TopicError> {
+    let definition = TopicConfig::definition(name)
+        .ok_or_else(|| TopicError::InvalidConfig(format!("there is no topic setting {name}")))?;
     if definition.config_type != ConfigType::List {
         return Err(TopicError::InvalidConfig(format!(
             "{name} is not a list: nothing can be appended to it or taken out of it"
         )));
     }
-    let value = configs.get(name).map_or(definition.default, String::as_str);
+    let value = match configs.get(name) {
+        Some(value) => value.clone(),
+        None => definition.value(defaults),
+    };
     Ok(value
         .split(',')
         .map(str::trim)
         .filter(|item| !item.is_empty())
         .map(str::to_owned)
         .collect())
-}
-
-fn known_config(name: &str) -> Result<&'static TopicConfigDef, TopicError> {
-    TopicConfig::definition(name)
-        .ok_or_else(|| TopicError::InvalidConfig(format!("there is no topic setting {name}")))
 }
 
 #[cfg(test)]
@@ -642,6 +651,7 @@ mod tests {
                 edit("retention.ms", ConfigOperation::Delete),
                 edit("retention.bytes", ConfigOperation::Set("5".into())),
             ],
+            &TopicConfig::default(),
         );
         assert_eq!(
             after.unwrap(),
@@ -667,39 +677,63 @@ mod tests {
         assert_eq!(changes(&before, &before), []);
     }
 
-    #[test]
-    fn list_edits_start_from_the_default_and_do_not_repeat() {
-        let appended = edited(
-            &configs(&[]),
-            vec![edit(
-                "cleanup.policy",
-                ConfigOperation::Append("delete,compact".into()),
-            )],
-        )
-        .unwrap();
-        assert_eq!(appended["cleanup.policy"], "delete,compact");
-        let subtracted = edited(
-            &appended,
-            vec![edit(
-                "cleanup.policy",
-                ConfigOperation::Subtract("compact".into()),
-            )],
-        );
-        assert_eq!(subtracted.unwrap()["cleanup.policy"], "delete");
+    fn edited_alone(
+        before: &BTreeMap<String, String>,
+        name: &str,
+        operation: ConfigOperation,
+    ) -> Result<BTreeMap<String, String>, TopicError> {
+        edited(before, vec![edit(name, operation)], &TopicConfig::default())
     }
 
     #[test]
-    fn only_lists_can_be_appended_to_and_only_known_settings_deleted() {
-        for wrong in [
-            edit("retention.ms", ConfigOperation::Append("1".into())),
-            edit("retention.ms", ConfigOperation::Subtract("1".into())),
-            edit("retention.msec", ConfigOperation::Delete),
+    fn list_edits_start_from_the_default_and_do_not_repeat() {
+        let after = |before: &BTreeMap<String, String>, operation| {
+            edited_alone(before, "cleanup.policy", operation).unwrap()
+        };
+        let appended = after(
+            &configs(&[]),
+            ConfigOperation::Append("delete,compact".into()),
+        );
+        assert_eq!(appended["cleanup.policy"], "delete,compact");
+        let subtracted = after(&appended, ConfigOperation::Subtract("compact".into()));
+        assert_eq!(subtracted["cleanup.policy"], "delete");
+        let emptied = after(&subtracted, ConfigOperation::Subtract("delete".into()));
+        assert_eq!(emptied["cleanup.policy"], "");
+        let unchanged = after(&emptied, ConfigOperation::Append(String::new()));
+        assert_eq!(unchanged["cleanup.policy"], "");
+    }
+
+    #[test]
+    fn list_edits_start_from_the_servers_default() {
+        let keeping = TopicConfig::default()
+            .apply(&configs(&[("cleanup.policy", "")]))
+            .unwrap();
+        let append = edit("cleanup.policy", ConfigOperation::Append(String::new()));
+        let after = edited(&configs(&[]), vec![append], &keeping).unwrap();
+        assert_eq!(after["cleanup.policy"], "");
+    }
+
+    #[test]
+    fn only_lists_can_be_appended_to() {
+        for (name, operation) in [
+            ("retention.ms", ConfigOperation::Append("1".into())),
+            ("retention.ms", ConfigOperation::Subtract("1".into())),
+            ("retention.msec", ConfigOperation::Append("1".into())),
         ] {
-            let refused = edited(&configs(&[]), vec![wrong.clone()]);
+            let refused = edited_alone(&configs(&[]), name, operation);
             assert!(
                 matches!(refused, Err(TopicError::InvalidConfig(_))),
-                "{wrong:?}"
+                "{name}"
             );
+        }
+    }
+
+    #[test]
+    fn deleting_what_is_not_set_or_not_known_changes_nothing() {
+        let before = configs(&[("segment.bytes", "1024")]);
+        for name in ["retention.ms", "no.such.setting"] {
+            let after = edited_alone(&before, name, ConfigOperation::Delete);
+            assert_eq!(after.unwrap(), before, "{name}");
         }
     }
 }

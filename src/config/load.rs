@@ -352,7 +352,7 @@ mod tests {
             format!("{path}:3: durability = \"disk\" is not allowed; allowed: acks, os"),
             format!("{path}:4: max_connections = \"1.5\" is not allowed; allowed: a whole number from 1 to 2^31-1"),
             "environment STREAMLINE_LOG_FORMAT: log_format = \"xml\" is not allowed; allowed: text, json".to_string(),
-            "flag --log-cleanup-policy: log_cleanup_policy = \"compact\" is not allowed; allowed: delete (compaction is not available)".to_string(),
+            "flag --log-cleanup-policy: log_cleanup_policy = \"compact\" is not allowed; allowed: a list of delete, or an empty one (compaction is not available, segments are deleted whole by age or size)".to_string(),
         ] {
             assert!(found.contains(&expected), "{expected} in {found:#?}");
         }

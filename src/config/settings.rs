@@ -6,7 +6,7 @@
 
 use std::sync::LazyLock;
 
-use super::topic::{TOPIC_CONFIGS, TopicConfigDef};
+use super::topic::{ServerDefault, TOPIC_CONFIGS, TopicConfigDef};
 use super::value::{Kind, Value};
 use super::{Config, Durability, LogFormat};
 
@@ -82,14 +82,19 @@ pub fn settings() -> &'static [Setting] {
             help: declared.help,
             target: Target::Server(declared.set),
         });
-        let topics = TOPIC_CONFIGS.iter().map(|definition| Setting {
-            name: definition.server_name.replace('.', "_"),
-            kafka_name: None,
-            group: Group::TopicDefaults,
-            kind: definition.kind,
-            default: definition.default,
-            help: definition.doc,
-            target: Target::TopicDefault(definition),
+        let topics = TOPIC_CONFIGS.iter().filter_map(|definition| {
+            let ServerDefault::Setting(name) = definition.server else {
+                return None;
+            };
+            Some(Setting {
+                name: name.replace('.', "_"),
+                kafka_name: None,
+                group: Group::TopicDefaults,
+                kind: definition.kind,
+                default: definition.default,
+                help: definition.doc,
+                target: Target::TopicDefault(definition),
+            })
         });
         let mut all: Vec<Setting> = server.chain(topics).collect();
         all.sort_by_key(|setting| setting.group);

@@ -2,7 +2,8 @@
 //!
 //! [`TOPIC_CONFIGS`] declares each once: its name, the server-wide setting that gives its default, type, allowed
 //! values, default and meaning. The server's settings, DescribeConfigs, AlterConfigs and the documentation all read
-//! that table. A setting that asks for something absent (compaction, a second replica) is refused here with a reason.
+//! that table. It has every topic setting of Kafka: one that can have no effect here (compaction, a second replica) is
+//! accepted with the value that says so, and refused with any other, with a reason.
 
 use std::collections::BTreeMap;
 
@@ -44,11 +45,15 @@ pub struct TopicConfig {
     pub segment_ms: i64,
 }
 
-/// What happens to old records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CleanupPolicy {
+/// What happens to old records. Without a policy they are kept for ever (KIP-1161).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CleanupPolicy {
     /// Whole segments are deleted by age or size.
-    Delete,
+    pub delete: bool,
+}
+
+impl CleanupPolicy {
+    const DELETE: &'static str = "delete";
 }
 
 /// How batches are compressed on disk.
@@ -113,7 +118,29 @@ pub enum ConfigType {
     String,
     Int,
     Long,
+    Double,
     List,
+}
+
+/// The server-wide default of a topic setting, by Kafka's name, such as `log.retention.ms`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerDefault {
+    /// A setting of this server.
+    Setting(&'static str),
+    /// A setting of Kafka's broker only: the topic setting has one value here.
+    Fixed(&'static str),
+    /// Kafka's broker has no such setting either.
+    Absent,
+}
+
+impl ServerDefault {
+    /// Kafka's name.
+    pub fn name(self) -> Option<&'static str> {
+        match self {
+            ServerDefault::Setting(name) | ServerDefault::Fixed(name) => Some(name),
+            ServerDefault::Absent => None,
+        }
+    }
 }
 
 /// One topic setting.
@@ -121,8 +148,7 @@ pub enum ConfigType {
 pub struct TopicConfigDef {
     /// Kafka's name, such as `retention.ms`.
     pub name: &'static str,
-    /// Kafka's name of the server-wide default, such as `log.retention.ms`.
-    pub server_name: &'static str,
+    pub server: ServerDefault,
     pub config_type: ConfigType,
     pub kind: Kind,
     /// The default when neither server nor topic says otherwise.
@@ -167,21 +193,67 @@ const POSITIVE_MS: Kind = Kind::Int {
 /// The smallest segment: a roll per few records is slow but correct, and lets tests roll often.
 const SEGMENT_BYTES_MIN: i64 = 256;
 
+const NO_COMPACTION: &str =
+    "compaction is not available, segments are deleted whole by age or size";
+const NO_TIERS: &str = "tiered storage is not available, every segment is on the local disk";
+const ONE_REPLICA: &str = "every partition has one replica";
+
+/// A setting of Kafka that has one possible value here.
+macro_rules! fixed {
+    ($name:literal, $server:expr, $config_type:ident, $value:literal, $why:expr, $doc:literal) => {
+        TopicConfigDef {
+            name: $name,
+            server: $server,
+            config_type: ConfigType::$config_type,
+            kind: match ConfigType::$config_type {
+                ConfigType::List => Kind::List(&[], $why),
+                _ => Kind::Only($value, $why),
+            },
+            default: $value,
+            doc: $doc,
+            set: |_, _| (),
+            get: |_| $value.to_string(),
+        }
+    };
+}
+
 /// Every setting a topic has, by name.
 pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
     TopicConfigDef {
         name: "cleanup.policy",
-        server_name: "log.cleanup.policy",
+        server: ServerDefault::Setting("log.cleanup.policy"),
         config_type: ConfigType::List,
-        kind: Kind::Only("delete", "compaction is not available"),
-        default: "delete",
-        doc: "What happens to old records: whole segments are deleted by age or size.",
-        set: |config, _| config.cleanup_policy = CleanupPolicy::Delete,
-        get: |_| "delete".to_string(),
+        kind: Kind::List(&[CleanupPolicy::DELETE], NO_COMPACTION),
+        default: CleanupPolicy::DELETE,
+        doc: "What happens to old records: whole segments are deleted by age or size, or, with an empty list, they are kept for ever.",
+        set: |config, value| {
+            let delete = value.items().any(|item| item == CleanupPolicy::DELETE);
+            config.cleanup_policy = CleanupPolicy { delete };
+        },
+        get: |config| match config.cleanup_policy.delete {
+            true => CleanupPolicy::DELETE.to_string(),
+            false => String::new(),
+        },
     },
+    fixed!(
+        "compression.gzip.level",
+        ServerDefault::Fixed("compression.gzip.level"),
+        Int,
+        "-1",
+        "gzip always compresses at its default level, 6",
+        "The level at which batches are recompressed with compression.type = gzip."
+    ),
+    fixed!(
+        "compression.lz4.level",
+        ServerDefault::Fixed("compression.lz4.level"),
+        Int,
+        "9",
+        "lz4 has one level here, its fast one",
+        "The level at which batches are recompressed with compression.type = lz4."
+    ),
     TopicConfigDef {
         name: "compression.type",
-        server_name: "compression.type",
+        server: ServerDefault::Setting("compression.type"),
         config_type: ConfigType::String,
         kind: Kind::Choice(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]),
         default: "producer",
@@ -189,9 +261,33 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         set: |config, value| config.compression_type = CompressionType::from_name(value.text()),
         get: |config| config.compression_type.name().to_string(),
     },
+    fixed!(
+        "compression.zstd.level",
+        ServerDefault::Fixed("compression.zstd.level"),
+        Int,
+        "3",
+        "zstd always compresses at level 3",
+        "The level at which batches are recompressed with compression.type = zstd."
+    ),
+    fixed!(
+        "delete.retention.ms",
+        ServerDefault::Fixed("log.cleaner.delete.retention.ms"),
+        Long,
+        "86400000",
+        NO_COMPACTION,
+        "How long compaction keeps tombstones. Without compaction it has no effect."
+    ),
+    fixed!(
+        "errors.deadletterqueue.group.enable",
+        ServerDefault::Absent,
+        Boolean,
+        "false",
+        "share groups are not available, so no topic is a dead-letter queue",
+        "Whether share groups may use the topic as a dead-letter queue. There are no share groups."
+    ),
     TopicConfigDef {
         name: "file.delete.delay.ms",
-        server_name: "log.segment.delete.delay.ms",
+        server: ServerDefault::Setting("log.segment.delete.delay.ms"),
         config_type: ConfigType::Long,
         kind: MS,
         default: "60000",
@@ -201,7 +297,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
     },
     TopicConfigDef {
         name: "flush.messages",
-        server_name: "log.flush.interval.messages",
+        server: ServerDefault::Setting("log.flush.interval.messages"),
         config_type: ConfigType::Long,
         kind: POSITIVE_MS,
         default: "9223372036854775807",
@@ -211,7 +307,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
     },
     TopicConfigDef {
         name: "flush.ms",
-        server_name: "log.flush.interval.ms",
+        server: ServerDefault::Setting("log.flush.interval.ms"),
         config_type: ConfigType::Long,
         kind: MS,
         default: "1000",
@@ -219,9 +315,17 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         set: |config, value| config.flush_ms = value.int(),
         get: |config| config.flush_ms.to_string(),
     },
+    fixed!(
+        "follower.replication.throttled.replicas",
+        ServerDefault::Absent,
+        List,
+        "",
+        "nothing is replicated, so nothing can be throttled",
+        "Replicas whose replication is throttled on the follower's side. There is no replication."
+    ),
     TopicConfigDef {
         name: "index.interval.bytes",
-        server_name: "log.index.interval.bytes",
+        server: ServerDefault::Setting("log.index.interval.bytes"),
         config_type: ConfigType::Int,
         kind: Kind::Int {
             min: 0,
@@ -232,9 +336,49 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         set: |config, value| config.index_interval_bytes = value.int() as i32,
         get: |config| config.index_interval_bytes.to_string(),
     },
+    fixed!(
+        "leader.replication.throttled.replicas",
+        ServerDefault::Absent,
+        List,
+        "",
+        "nothing is replicated, so nothing can be throttled",
+        "Replicas whose replication is throttled on the leader's side. There is no replication."
+    ),
+    fixed!(
+        "local.retention.bytes",
+        ServerDefault::Fixed("log.local.retention.bytes"),
+        Long,
+        "-2",
+        NO_TIERS,
+        "How much of a tiered topic stays on the local disk. -2 is what retention.bytes says."
+    ),
+    fixed!(
+        "local.retention.ms",
+        ServerDefault::Fixed("log.local.retention.ms"),
+        Long,
+        "-2",
+        NO_TIERS,
+        "How long records of a tiered topic stay on the local disk. -2 is what retention.ms says."
+    ),
+    fixed!(
+        "max.compaction.lag.ms",
+        ServerDefault::Fixed("log.cleaner.max.compaction.lag.ms"),
+        Long,
+        "9223372036854775807",
+        NO_COMPACTION,
+        "How long a record may stay uncompacted. Without compaction it has no effect."
+    ),
+    fixed!(
+        "max.decompressed.message.bytes",
+        ServerDefault::Fixed("max.decompressed.message.bytes"),
+        Int,
+        "2147483639",
+        "single records have no limit of their own, a batch's records may decompress to 134217728 bytes",
+        "The largest record accepted, decompressed. The default sets no limit; all records of a batch together may decompress to 128 MiB."
+    ),
     TopicConfigDef {
         name: "max.message.bytes",
-        server_name: "message.max.bytes",
+        server: ServerDefault::Setting("message.max.bytes"),
         config_type: ConfigType::Int,
         kind: Kind::Int {
             min: 0,
@@ -247,7 +391,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
     },
     TopicConfigDef {
         name: "message.timestamp.after.max.ms",
-        server_name: "log.message.timestamp.after.max.ms",
+        server: ServerDefault::Setting("log.message.timestamp.after.max.ms"),
         config_type: ConfigType::Long,
         kind: MS,
         default: "3600000",
@@ -257,7 +401,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
     },
     TopicConfigDef {
         name: "message.timestamp.before.max.ms",
-        server_name: "log.message.timestamp.before.max.ms",
+        server: ServerDefault::Setting("log.message.timestamp.before.max.ms"),
         config_type: ConfigType::Long,
         kind: MS,
         default: "9223372036854775807",
@@ -267,7 +411,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
     },
     TopicConfigDef {
         name: "message.timestamp.type",
-        server_name: "log.message.timestamp.type",
+        server: ServerDefault::Setting("log.message.timestamp.type"),
         config_type: ConfigType::String,
         kind: Kind::Choice(&["CreateTime", "LogAppendTime"]),
         default: "CreateTime",
@@ -280,19 +424,83 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         },
         get: |config| config.message_timestamp_type.name().to_string(),
     },
+    fixed!(
+        "min.cleanable.dirty.ratio",
+        ServerDefault::Fixed("log.cleaner.min.cleanable.ratio"),
+        Double,
+        "0.5",
+        NO_COMPACTION,
+        "The part of a log that has to be uncompacted for compaction to begin. Without compaction it has no effect."
+    ),
+    fixed!(
+        "min.compaction.lag.ms",
+        ServerDefault::Fixed("log.cleaner.min.compaction.lag.ms"),
+        Long,
+        "0",
+        NO_COMPACTION,
+        "How long a record stays uncompacted at least. Without compaction it has no effect."
+    ),
     TopicConfigDef {
         name: "min.insync.replicas",
-        server_name: "min.insync.replicas",
+        server: ServerDefault::Setting("min.insync.replicas"),
         config_type: ConfigType::Int,
-        kind: Kind::Only("1", "every partition has one replica"),
+        kind: Kind::Only("1", ONE_REPLICA),
         default: "1",
         doc: "How many replicas must have a record before acks=all is answered. There is one.",
         set: |config, _| config.min_insync_replicas = 1,
         get: |config| config.min_insync_replicas.to_string(),
     },
+    fixed!(
+        "preallocate",
+        ServerDefault::Fixed("log.preallocate"),
+        Boolean,
+        "false",
+        "segments are not preallocated, their files grow with what is written",
+        "Whether a segment's file gets its full size when it is created."
+    ),
+    fixed!(
+        "remote.copy.lag.bytes",
+        ServerDefault::Fixed("log.remote.copy.lag.bytes"),
+        Long,
+        "-1",
+        NO_TIERS,
+        "How much newer data delays a segment's copy to remote storage. There is no remote storage."
+    ),
+    fixed!(
+        "remote.copy.lag.ms",
+        ServerDefault::Fixed("log.remote.copy.lag.ms"),
+        Long,
+        "0",
+        NO_TIERS,
+        "How long a segment's copy to remote storage is delayed. There is no remote storage."
+    ),
+    fixed!(
+        "remote.log.copy.disable",
+        ServerDefault::Absent,
+        Boolean,
+        "false",
+        NO_TIERS,
+        "Whether a tiered topic gets no further segments in remote storage. There is no remote storage."
+    ),
+    fixed!(
+        "remote.log.delete.on.disable",
+        ServerDefault::Absent,
+        Boolean,
+        "false",
+        NO_TIERS,
+        "Whether a topic's remote segments are deleted when tiering ends. There is no remote storage."
+    ),
+    fixed!(
+        "remote.storage.enable",
+        ServerDefault::Absent,
+        Boolean,
+        "false",
+        NO_TIERS,
+        "Whether the topic is tiered. There is no remote storage."
+    ),
     TopicConfigDef {
         name: "retention.bytes",
-        server_name: "log.retention.bytes",
+        server: ServerDefault::Setting("log.retention.bytes"),
         config_type: ConfigType::Long,
         kind: Kind::Int {
             min: -1,
@@ -305,7 +513,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
     },
     TopicConfigDef {
         name: "retention.ms",
-        server_name: "log.retention.ms",
+        server: ServerDefault::Setting("log.retention.ms"),
         config_type: ConfigType::Long,
         kind: Kind::Int {
             min: -1,
@@ -318,7 +526,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
     },
     TopicConfigDef {
         name: "segment.bytes",
-        server_name: "log.segment.bytes",
+        server: ServerDefault::Setting("log.segment.bytes"),
         config_type: ConfigType::Int,
         kind: Kind::Int {
             min: SEGMENT_BYTES_MIN,
@@ -331,7 +539,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
     },
     TopicConfigDef {
         name: "segment.index.bytes",
-        server_name: "log.index.size.max.bytes",
+        server: ServerDefault::Setting("log.index.size.max.bytes"),
         config_type: ConfigType::Int,
         kind: Kind::Int {
             min: 12,
@@ -344,7 +552,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
     },
     TopicConfigDef {
         name: "segment.jitter.ms",
-        server_name: "log.roll.jitter.ms",
+        server: ServerDefault::Setting("log.roll.jitter.ms"),
         config_type: ConfigType::Long,
         kind: MS,
         default: "0",
@@ -354,7 +562,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
     },
     TopicConfigDef {
         name: "segment.ms",
-        server_name: "log.roll.ms",
+        server: ServerDefault::Setting("log.roll.ms"),
         config_type: ConfigType::Long,
         kind: POSITIVE_MS,
         default: "604800000",
@@ -362,30 +570,29 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         set: |config, value| config.segment_ms = value.int(),
         get: |config| config.segment_ms.to_string(),
     },
+    fixed!(
+        "unclean.leader.election.enable",
+        ServerDefault::Fixed("unclean.leader.election.enable"),
+        Boolean,
+        "false",
+        "every partition has one replica, so there is no other leader to elect",
+        "Whether a replica that lags may become the leader. There is one replica."
+    ),
 ];
 
-/// Kafka's topic settings that ask for something absent: the start of the name, and why it is refused.
-const ABSENT: &[(&str, &str)] = &[
-    ("delete.retention.ms", "compaction is not available"),
-    ("min.cleanable.dirty.ratio", "compaction is not available"),
-    ("min.compaction.lag.ms", "compaction is not available"),
-    ("max.compaction.lag.ms", "compaction is not available"),
-    ("remote.", "tiered storage is not available"),
-    ("local.retention.", "tiered storage is not available"),
-    ("follower.replication.", "every partition has one replica"),
-    ("leader.replication.", "every partition has one replica"),
+/// Topic settings that Kafka had before 4.0, and why they are refused.
+const REMOVED: &[(&str, &str)] = &[
     (
-        "unclean.leader.election.enable",
-        "every partition has one replica",
+        "message.downconversion.enable",
+        "only message format 2 exists since Kafka 4",
     ),
-    ("preallocate", "segments are not preallocated"),
     (
         "message.format.version",
         "only message format 2 exists since Kafka 4",
     ),
     (
-        "message.downconversion.enable",
-        "only message format 2 exists since Kafka 4",
+        "message.timestamp.difference.max.ms",
+        "Kafka 4 has message.timestamp.before.max.ms and message.timestamp.after.max.ms instead",
     ),
 ];
 
@@ -407,10 +614,26 @@ impl TopicConfig {
         }
         Ok(config)
     }
+
+    /// `overrides` as Kafka keeps and shows them: without blanks around values, lists without repetitions. Fails like
+    /// [`TopicConfig::apply`].
+    pub fn canonical(
+        overrides: &BTreeMap<String, String>,
+    ) -> Result<BTreeMap<String, String>, ConfigError> {
+        let mut scratch = TopicConfig::default();
+        let mut canonical = BTreeMap::new();
+        for (name, text) in overrides {
+            let definition = Self::definition(name).ok_or_else(|| unknown(name))?;
+            let value = definition.parse(text, name, Origin::Topic)?;
+            definition.set(&mut scratch, &value);
+            canonical.insert(name.clone(), definition.value(&scratch));
+        }
+        Ok(canonical)
+    }
 }
 
 fn unknown(name: &str) -> ConfigError {
-    match ABSENT.iter().find(|(start, _)| name.starts_with(start)) {
+    match REMOVED.iter().find(|(removed, _)| *removed == name) {
         Some((_, reason)) => ConfigError::Absent {
             origin: Origin::Topic,
             name: name.to_string(),
@@ -429,7 +652,7 @@ impl Default for TopicConfig {
     fn default() -> Self {
         // The values here are placeholders for the loop below, which sets every field: a test holds that.
         let mut config = TopicConfig {
-            cleanup_policy: CleanupPolicy::Delete,
+            cleanup_policy: CleanupPolicy::default(),
             compression_type: CompressionType::Producer,
             file_delete_delay_ms: 0,
             flush_messages: 0,
@@ -536,6 +759,123 @@ mod tests {
                 .contains("tiered storage is not available"),
             "{remote}"
         );
+        let removed = TopicConfig::default()
+            .apply(&overrides(&[("message.format.version", "3.0")]))
+            .expect_err("gone since Kafka 4");
+        assert!(removed.to_string().contains("format 2"), "{removed}");
+    }
+
+    /// The topic settings that Kafka 4.4's DescribeConfigs shows, with their types and defaults.
+    const KAFKA_4_4: &[(&str, ConfigType, &str)] = {
+        use ConfigType::*;
+        &[
+            ("cleanup.policy", List, "delete"),
+            ("compression.gzip.level", Int, "-1"),
+            ("compression.lz4.level", Int, "9"),
+            ("compression.type", String, "producer"),
+            ("compression.zstd.level", Int, "3"),
+            ("delete.retention.ms", Long, "86400000"),
+            ("errors.deadletterqueue.group.enable", Boolean, "false"),
+            ("file.delete.delay.ms", Long, "60000"),
+            ("flush.messages", Long, "9223372036854775807"),
+            ("flush.ms", Long, "9223372036854775807"),
+            ("follower.replication.throttled.replicas", List, ""),
+            ("index.interval.bytes", Int, "4096"),
+            ("leader.replication.throttled.replicas", List, ""),
+            ("local.retention.bytes", Long, "-2"),
+            ("local.retention.ms", Long, "-2"),
+            ("max.compaction.lag.ms", Long, "9223372036854775807"),
+            ("max.decompressed.message.bytes", Int, "2147483639"),
+            ("max.message.bytes", Int, "1048588"),
+            ("message.timestamp.after.max.ms", Long, "3600000"),
+            (
+                "message.timestamp.before.max.ms",
+                Long,
+                "9223372036854775807",
+            ),
+            ("message.timestamp.type", String, "CreateTime"),
+            ("min.cleanable.dirty.ratio", Double, "0.5"),
+            ("min.compaction.lag.ms", Long, "0"),
+            ("min.insync.replicas", Int, "1"),
+            ("preallocate", Boolean, "false"),
+            ("remote.copy.lag.bytes", Long, "-1"),
+            ("remote.copy.lag.ms", Long, "0"),
+            ("remote.log.copy.disable", Boolean, "false"),
+            ("remote.log.delete.on.disable", Boolean, "false"),
+            ("remote.storage.enable", Boolean, "false"),
+            ("retention.bytes", Long, "-1"),
+            ("retention.ms", Long, "604800000"),
+            ("segment.bytes", Int, "1073741824"),
+            ("segment.index.bytes", Int, "10485760"),
+            ("segment.jitter.ms", Long, "0"),
+            ("segment.ms", Long, "604800000"),
+            ("unclean.leader.election.enable", Boolean, "false"),
+        ]
+    };
+
+    #[test]
+    fn every_topic_setting_of_kafka_is_there_and_takes_kafkas_default() {
+        let names: Vec<&str> = TOPIC_CONFIGS.iter().map(|each| each.name).collect();
+        let kafkas: Vec<&str> = KAFKA_4_4.iter().map(|(name, ..)| *name).collect();
+        assert_eq!(names, kafkas);
+        for (definition, (name, config_type, default)) in TOPIC_CONFIGS.iter().zip(KAFKA_4_4) {
+            assert_eq!(definition.config_type, *config_type, "{name}");
+            let config = TopicConfig::default()
+                .apply(&overrides(&[(name, default)]))
+                .unwrap();
+            assert_eq!(definition.value(&config), *default, "{name}");
+            // Records are flushed sooner than with Kafka.
+            if *name != "flush.ms" {
+                assert_eq!(definition.default, *default, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_setting_without_effect_takes_no_other_value_and_says_why() {
+        let fixed = TOPIC_CONFIGS
+            .iter()
+            .filter(|each| !matches!(each.server, ServerDefault::Setting(_)));
+        let mut count = 0;
+        for definition in fixed {
+            count += 1;
+            for other in ["true", "17", "*"] {
+                let refused = TopicConfig::default()
+                    .apply(&overrides(&[(definition.name, other)]))
+                    .unwrap_err()
+                    .to_string();
+                assert!(refused.contains(definition.name), "{refused}");
+                assert!(refused.ends_with(')'), "a reason in {refused}");
+            }
+        }
+        assert_eq!(count, 20);
+    }
+
+    #[test]
+    fn an_empty_cleanup_policy_deletes_nothing() {
+        let policy = |text| {
+            let config = TopicConfig::default().apply(&overrides(&[("cleanup.policy", text)]));
+            config.unwrap().cleanup_policy
+        };
+        assert!(policy("delete,delete").delete);
+        assert!(!policy("").delete);
+    }
+
+    #[test]
+    fn values_are_kept_as_kafka_keeps_them() {
+        let given = overrides(&[
+            ("cleanup.policy", "delete, delete"),
+            ("min.cleanable.dirty.ratio", "0.50"),
+            ("preallocate", "False"),
+            ("retention.ms", " 77 "),
+        ]);
+        let kept = overrides(&[
+            ("cleanup.policy", "delete"),
+            ("min.cleanable.dirty.ratio", "0.5"),
+            ("preallocate", "false"),
+            ("retention.ms", "77"),
+        ]);
+        assert_eq!(TopicConfig::canonical(&given).unwrap(), kept);
     }
 
     #[test]

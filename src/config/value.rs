@@ -15,8 +15,11 @@ pub enum Kind {
     Int { min: i64, max: i64 },
     /// One of a few words.
     Choice(&'static [&'static str]),
-    /// Only one word is allowed, because what the others ask for is absent. The second text says why.
+    /// Only one value is allowed, because what the others ask for is absent. The second text says why.
     Only(&'static str, &'static str),
+    /// Any of a few words with commas between them, or none; repetitions are dropped. The second text says why there are
+    /// no other words.
+    List(&'static [&'static str], &'static str),
     /// Where to listen: `host:port`, `[v6]:port`, or `:port` for every address.
     Listen,
     /// Where clients are told to connect: `host:port` with a port other than 0.
@@ -55,6 +58,11 @@ impl Value {
             Value::Text(text) => text,
             _ => "",
         }
+    }
+
+    /// The items of a list.
+    pub(super) fn items(&self) -> impl Iterator<Item = &str> {
+        self.text().split(',').filter(|item| !item.is_empty())
     }
 
     pub(super) fn path(&self) -> PathBuf {
@@ -120,7 +128,10 @@ impl Kind {
                 .iter()
                 .find(|word| word.eq_ignore_ascii_case(text))
                 .map(|word| Value::Text((*word).to_string())),
-            Kind::Only(word, _) => (*word == text).then(|| Value::Text(text.to_string())),
+            Kind::Only(value, _) => {
+                is_same_value(value, text).then(|| Value::Text((*value).to_string()))
+            }
+            Kind::List(words, _) => list(words, text).map(Value::Text),
             Kind::Listen => {
                 let (host, port) = split_host_port(text)?;
                 let host = match host {
@@ -156,7 +167,11 @@ impl Kind {
                 format!("a whole number from {low} to {high}")
             }
             Kind::Choice(words) => words.join(", "),
-            Kind::Only(word, reason) => format!("{word} ({reason})"),
+            Kind::Only(value, reason) => format!("{value} ({reason})"),
+            Kind::List([], reason) => format!("an empty list ({reason})"),
+            Kind::List(words, reason) => {
+                format!("a list of {}, or an empty one ({reason})", words.join(", "))
+            }
             Kind::Listen => {
                 "host:port, [ipv6]:port, or :port for every address; port 0 lets the system choose"
                     .to_string()
@@ -169,6 +184,33 @@ impl Kind {
             ),
         }
     }
+}
+
+/// Whether both are the same number, or the same word as Kafka reads one (`False`).
+fn is_same_value(allowed: &str, text: &str) -> bool {
+    match (allowed.parse::<f64>(), text.parse::<f64>()) {
+        // Whole numbers have one spelling: Kafka takes no 1.0 for one of them.
+        (Ok(_), Ok(_)) if !allowed.contains('.') => allowed.parse::<i64>() == text.parse::<i64>(),
+        (Ok(allowed), Ok(number)) => allowed == number,
+        _ => allowed.eq_ignore_ascii_case(text),
+    }
+}
+
+/// The items of a list, each once in the order of their first mention, with commas between them. `None` if one is not
+/// among `words`.
+fn list(words: &[&str], text: &str) -> Option<String> {
+    let mut items: Vec<&str> = Vec::new();
+    if !text.is_empty() {
+        for item in text.split(',').map(str::trim) {
+            if !words.contains(&item) {
+                return None;
+            }
+            if !items.contains(&item) {
+                items.push(item);
+            }
+        }
+    }
+    Some(items.join(","))
 }
 
 /// Bounds as people write them: the extremes of a type by their power of two.
@@ -279,6 +321,53 @@ mod tests {
         assert_eq!(kind.parse("10"), Some(Value::Int(10)));
         for text in ["-2", "11", "", "1.0", "ten", "99999999999999999999"] {
             assert_eq!(kind.parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn lists_drop_blanks_and_repetitions_and_may_be_empty() {
+        let kind = Kind::List(&["delete", "keep"], "nothing else");
+        for (text, items) in [
+            ("", ""),
+            (" ", ""),
+            ("delete", "delete"),
+            (" keep , delete,keep ", "keep,delete"),
+        ] {
+            assert_eq!(
+                kind.parse(text),
+                Some(Value::Text(items.into())),
+                "{text:?}"
+            );
+        }
+        // Kafka 4.4: "values must not be empty", and words are told apart by case.
+        for text in [",", "delete,", "delete,,keep", "DELETE", "other"] {
+            assert_eq!(kind.parse(text), None, "{text:?}");
+        }
+        assert!(Kind::List(&[], "").parse("").is_some());
+        assert!(Kind::List(&[], "").parse("*").is_none());
+    }
+
+    #[test]
+    fn the_only_value_may_be_spelled_as_kafka_reads_it() {
+        let parse = |allowed, text| Kind::Only(allowed, "").parse(text);
+        for (allowed, text) in [
+            ("false", "FALSE"),
+            ("0.5", " 0.50 "),
+            ("0.5", "5e-1"),
+            ("-2", "-2"),
+            ("1", "+1"),
+        ] {
+            let value = Some(Value::Text(allowed.into()));
+            assert_eq!(parse(allowed, text), value, "{text}");
+        }
+        for (allowed, text) in [
+            ("false", "true"),
+            ("0.5", "0.6"),
+            ("1", "1.0"),
+            ("-2", "2"),
+            ("1", ""),
+        ] {
+            assert_eq!(parse(allowed, text), None, "{text}");
         }
     }
 

@@ -4,6 +4,9 @@
 //! (KIP-511), since a client cannot know them before it has asked.
 
 use super::{APIS, Answer, Api, Call, Reply, encode};
+use crate::broker::shortened;
+use crate::metrics::RequestRejection;
+use crate::metrics::catalog::LabelValues;
 use crate::protocol::kafka::{ApiKey, ErrorCode};
 use crate::protocol::messages::api_versions::{
     ApiVersion, ApiVersionsRequest, ApiVersionsResponse,
@@ -18,6 +21,7 @@ pub(super) async fn handle(call: Call, request: ApiVersionsRequest) -> ApiVersio
         &request.client_software_version,
     ];
     if call.version >= CLIENT_SOFTWARE_FROM && !named.into_iter().all(|name| is_valid(name)) {
+        note_refused(&call, &request);
         return ApiVersionsResponse {
             error_code: ErrorCode::INVALID_REQUEST,
             ..ApiVersionsResponse::default()
@@ -33,6 +37,26 @@ pub(super) async fn handle(call: Call, request: ApiVersionsRequest) -> ApiVersio
     ApiVersionsResponse {
         api_keys: advertised(APIS),
         ..ApiVersionsResponse::default()
+    }
+}
+
+/// Counts a client whose software was refused, and says so once in a while for each address.
+fn note_refused(call: &Call, request: &ApiVersionsRequest) {
+    let reason = RequestRejection::ClientSoftware;
+    let (broker, peer) = (&call.broker, call.context.peer);
+    broker.metrics.requests_rejected.get(reason).inc();
+    let now = broker.clock.monotonic();
+    if let Some(silenced) = broker.refused_software.may_say(peer.ip(), now) {
+        tracing::warn!(
+            %peer,
+            reason = reason.as_str(),
+            client_id = call.client_id.as_deref().map(shortened),
+            software = shortened(&request.client_software_name),
+            version = shortened(&request.client_software_version),
+            silenced,
+            "ApiVersions refused: name and version of a client's software need letters, digits, '-' and '.', the latter \
+             two not at either end"
+        );
     }
 }
 

@@ -3,7 +3,7 @@
 //! Topics' settings can be read and changed. The server's own are shown as they are in force, read-only: they come from
 //! its file, environment and flags. What a setting is (type, default, meaning) is declared in `config`, once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::Call;
@@ -140,7 +140,7 @@ fn describe_topic(
                 name: definition.name.to_owned(),
                 value: Some(definition.value(&config)),
                 read_only: false,
-                config_source: sources[0].source,
+                config_source: source_in_force(&sources),
                 is_sensitive: false,
                 config_type: type_number(definition.config_type),
                 documentation: detail.documentation.then(|| definition.doc.to_owned()),
@@ -150,7 +150,8 @@ fn describe_topic(
     Ok(described.collect())
 }
 
-/// Every place that gives a topic's setting a value, the one in force first. Never empty: the last is the default.
+/// Every place that gives a topic's setting a value, the one in force first, the default last. Empty, as in Kafka, for a
+/// setting that has no server-wide default and is not set.
 fn sources(
     definition: &TopicConfigDef,
     overrides: &BTreeMap<String, String>,
@@ -164,20 +165,28 @@ fn sources(
             source: SET_FOR_TOPIC,
         });
     }
+    let Some(server_name) = definition.server.name() else {
+        return sources;
+    };
     let server_wide = broker
         .settings
         .iter()
-        .find(|each| is_spelled(&each.setting.name, definition.server_name));
+        .find(|each| is_spelled(&each.setting.name, server_name));
     if let Some(setting) = server_wide {
-        sources.extend(server_sources(setting, definition.server_name));
+        sources.extend(server_sources(setting, server_name));
     } else {
         sources.push(DescribeConfigsSynonym {
-            name: definition.server_name.to_owned(),
+            name: server_name.to_owned(),
             value: Some(definition.default.to_owned()),
             source: BY_DEFAULT,
         });
     }
     sources
+}
+
+/// Kafka's number for where the value in force comes from.
+fn source_in_force(sources: &[DescribeConfigsSynonym]) -> i8 {
+    sources.first().map_or(BY_DEFAULT, |each| each.source)
 }
 
 fn server_sources(setting: &Effective, name: &str) -> Vec<DescribeConfigsSynonym> {
@@ -273,6 +282,7 @@ fn type_number(config_type: ConfigType) -> i8 {
         ConfigType::String => 2,
         ConfigType::Int => 3,
         ConfigType::Long => 5,
+        ConfigType::Double => 6,
         ConfigType::List => 7,
     }
 }
@@ -282,6 +292,7 @@ fn kind_number(kind: Kind) -> i8 {
         Kind::Switch => ConfigType::Boolean,
         Kind::Int { max, .. } if max <= i64::from(i32::MAX) => ConfigType::Int,
         Kind::Int { .. } => ConfigType::Long,
+        Kind::List(..) => ConfigType::List,
         Kind::Choice(_)
         | Kind::Only(..)
         | Kind::Listen
@@ -303,7 +314,7 @@ pub(super) fn created(
             name: definition.name.to_owned(),
             value: Some(definition.value(config)),
             read_only: false,
-            config_source: sources(definition, overrides, broker)[0].source,
+            config_source: source_in_force(&sources(definition, overrides, broker)),
             is_sensitive: false,
         })
         .collect()
@@ -341,6 +352,7 @@ async fn replace(
     validate_only: bool,
 ) -> Result<Vec<ConfigChange>, Refusal> {
     check_alterable(resource.resource_type, &resource.resource_name)?;
+    check_named_once(resource.configs.iter().map(|each| &each.name))?;
     let mut configs = BTreeMap::new();
     for config in resource.configs {
         // Kafka takes null for "back to the default", which is what leaving it out means here.
@@ -384,6 +396,7 @@ async fn edit(
     validate_only: bool,
 ) -> Result<Vec<ConfigChange>, Refusal> {
     check_alterable(resource.resource_type, &resource.resource_name)?;
+    check_named_once(resource.configs.iter().map(|each| &each.name))?;
     let edits = resource
         .configs
         .into_iter()
@@ -425,6 +438,17 @@ fn edit_of(config: incremental_alter_configs::AlterableConfig) -> Result<ConfigE
         }
     };
     Ok(ConfigEdit { name, operation })
+}
+
+/// Refuses a request that names a setting twice, as Kafka does: which one counts would be a guess.
+fn check_named_once<'a>(names: impl Iterator<Item = &'a String>) -> Result<(), Refusal> {
+    let mut seen = HashSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            return Err(invalid_request(format!("{name} is named twice")));
+        }
+    }
+    Ok(())
 }
 
 fn check_alterable(resource_type: i8, resource_name: &str) -> Result<(), Refusal> {

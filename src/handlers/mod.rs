@@ -35,7 +35,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::{self, BoxFuture};
 
-use crate::broker::{Broker, CONSUMER_OFFSETS};
+use crate::broker::{Broker, CONSUMER_OFFSETS, shortened};
 use crate::metrics::TopicCounters;
 use crate::protocol::kafka::{
     ApiKey, DecodeError, Request, RequestHeader, ResponseFrame, Wire, decode_request,
@@ -78,8 +78,8 @@ pub enum CloseReason {
         version: i16,
         error: DecodeError,
     },
-    /// A produce with acks=0 failed, and closing is the only way to say so.
-    UnacknowledgedProduceFailed { reason: String },
+    /// A produce with acks=0 failed, and closing is the only way to say so. Its handler has logged why.
+    UnacknowledgedProduceFailed,
     /// The response does not fit the protocol. A bug, or a size beyond what a length can say.
     Unencodable {
         api: ApiKey,
@@ -100,9 +100,7 @@ impl fmt::Display for CloseReason {
                 version,
                 error,
             } => write!(f, "{} version {version} is malformed: {error}", api.name()),
-            CloseReason::UnacknowledgedProduceFailed { reason } => {
-                write!(f, "a produce with acks=0 failed: {reason}")
-            }
+            CloseReason::UnacknowledgedProduceFailed => f.write_str("a produce with acks=0 failed"),
             CloseReason::Unencodable {
                 api,
                 version,
@@ -155,8 +153,8 @@ impl Call {
         if let Some(silenced) = quiet.may_say(peer.ip(), self.broker.clock.monotonic()) {
             tracing::info!(
                 %peer,
-                client_id = self.client_id.as_deref(),
-                transactional_id,
+                client_id = self.client_id.as_deref().map(shortened),
+                transactional_id = shortened(transactional_id),
                 silenced,
                 "refused a transactional producer: this server does not offer transactions"
             );

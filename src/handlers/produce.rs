@@ -3,8 +3,12 @@
 //! Every partition of the request stands for itself: one that refuses its batch does not keep the others from taking
 //! theirs. All appends happen before the handler first waits, hence in the order of a connection's requests; what is
 //! waited for afterwards is the disk alone, as acks=all promises or the topic's `flush.messages` asks. acks=0 gets no
-//! response: if anything was refused the connection closes, which is how such a producer learns of it.
+//! response: if anything was refused the connection closes, which is how such a producer learns of it. Whatever is refused
+//! is counted by reason and logged, here and nowhere else.
 
+mod refused_batch;
+
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +17,13 @@ use futures_util::future::join_all;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::{Instant, timeout_at};
 
+use refused_batch::{RecordErrors, RefusedBatch};
+
 use super::refusal::Refusal;
 use super::{Answer, Call, CloseReason, lookup};
+use crate::broker::RefusedBatches;
 use crate::config::CompressionType;
+use crate::metrics::ProduceRefusal;
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::produce::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
@@ -62,26 +70,36 @@ struct Written {
 /// What became of one partition of the request.
 struct Outcome {
     index: i32,
-    result: Result<Written, Refusal>,
+    result: Result<Written, RefusedBatch>,
 }
+
+impl Outcome {
+    fn refused(&self) -> Option<&RefusedBatch> {
+        self.result.as_ref().err()
+    }
+}
+
+/// The partitions of one topic of the request.
+type TopicOutcomes = (TopicProduceData, Vec<Outcome>);
 
 pub(super) async fn handle(call: Call, request: ProduceRequest) -> Answer<ProduceResponse> {
     let acks = check_request(&request);
     let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
     let mut work = Work::default();
+    let mut errors = RecordErrors::of_request(call.version, request.acks != 0);
     let mut topics = Vec::with_capacity(request.topic_data.len());
     for mut data in request.topic_data {
         let partitions = std::mem::take(&mut data.partition_data);
-        let outcomes = append_all(&call, &data, partitions, &acks, &mut work);
+        let outcomes = append_all(&call, &data, partitions, &acks, &mut work, &mut errors);
         topics.push((data, outcomes));
     }
     match acks {
-        Ok(Acks::None) => return unacknowledged(topics.iter().flat_map(|(_, outcomes)| outcomes)),
         Ok(acks)
-            if topics
-                .iter()
-                .flat_map(|(_, outcomes)| outcomes)
-                .any(|outcome| awaits_disk(outcome, acks)) =>
+            if acks != Acks::None
+                && topics
+                    .iter()
+                    .flat_map(|(_, outcomes)| outcomes)
+                    .any(|outcome| awaits_disk(outcome, acks)) =>
         {
             let deadline = Instant::now() + timeout.max(FLUSH_MIN);
             let outcomes = topics.iter_mut().flat_map(|(_, outcomes)| outcomes);
@@ -89,6 +107,17 @@ pub(super) async fn handle(call: Call, request: ProduceRequest) -> Answer<Produc
             join_all(waiting.map(|outcome| keep_promise(outcome, deadline))).await;
         }
         Ok(_) | Err(_) => {}
+    }
+    let is_refused = refused_of(&topics).next().is_some();
+    if is_refused {
+        note_refused(&call, request.acks, &topics);
+    }
+    if request.acks == 0 {
+        return Answer {
+            response: None,
+            bytes_out: Vec::new(),
+            close: is_refused.then_some(CloseReason::UnacknowledgedProduceFailed),
+        };
     }
     Answer::from(ProduceResponse {
         responses: topics
@@ -100,15 +129,16 @@ pub(super) async fn handle(call: Call, request: ProduceRequest) -> Answer<Produc
 }
 
 /// What the request promises its sender, or why none of it can be taken.
-fn check_request(request: &ProduceRequest) -> Result<Acks, Refusal> {
+fn check_request(request: &ProduceRequest) -> Result<Acks, RefusedBatch> {
     if request.transactional_id.is_some() {
-        return Err(Refusal::transactional());
+        return Err(RefusedBatch::transactional());
     }
     match request.acks {
         0 => Ok(Acks::None),
         1 => Ok(Acks::Leader),
         -1 => Ok(Acks::All),
-        other => Err(Refusal::new(
+        other => Err(RefusedBatch::new(
+            ProduceRefusal::InvalidAcks,
             ErrorCode::INVALID_REQUIRED_ACKS,
             format!("acks must be -1 (all), 0 or 1, not {other}"),
         )),
@@ -119,8 +149,9 @@ fn append_all(
     call: &Call,
     data: &TopicProduceData,
     partitions: Vec<PartitionProduceData>,
-    acks: &Result<Acks, Refusal>,
+    acks: &Result<Acks, RefusedBatch>,
     work: &mut Work,
+    errors: &mut RecordErrors,
 ) -> Vec<Outcome> {
     let by_id = call.version >= TOPIC_IDS_FROM;
     let topic = lookup::topic(&call.broker, by_id, &data.name, data.topic_id);
@@ -134,7 +165,7 @@ fn append_all(
             index: partition.index,
             result: match acks {
                 Ok(acks) => beside_others(recompresses || work.is_long(), || {
-                    append(&topic, partition, *acks, call.version)
+                    append(&topic, partition, *acks, call.version, errors)
                 }),
                 Err(refusal) => Err(refusal.clone()),
             },
@@ -156,20 +187,42 @@ fn append(
     data: PartitionProduceData,
     acks: Acks,
     version: i16,
-) -> Result<Written, Refusal> {
-    let partition = lookup::partition(topic, data.index)
-        .map_err(|code| Refusal::new(code, "this server does not have this partition"))?;
-    let batches = parse(data.records, version)?;
-    let appended = partition.append(batches, AppendOptions { acks })?;
-    Ok(Written {
-        partition,
-        appended,
-    })
+    errors: &mut RecordErrors,
+) -> Result<Written, RefusedBatch> {
+    let partition = lookup::partition(topic, data.index).map_err(|code| {
+        let message = "this server does not have this partition";
+        RefusedBatch::new(ProduceRefusal::UnknownTopic, code, message)
+    })?;
+    let appended = parse(data.records, version).and_then(|batches| {
+        let appended = partition.append(batches, AppendOptions { acks });
+        appended.map_err(|failure| RefusedBatch::by_storage(failure, errors))
+    });
+    match appended {
+        Ok(appended) => Ok(Written {
+            partition,
+            appended,
+        }),
+        Err(refused) => Err(refused_by(&partition, refused)),
+    }
+}
+
+/// Adds what the partition's producers may want to know when a batch is refused.
+fn refused_by(partition: &Partition, refused: RefusedBatch) -> RefusedBatch {
+    RefusedBatch {
+        log_start_offset: partition.offsets().log_start,
+        ..refused
+    }
 }
 
 /// The one batch that a partition of a request holds, as Kafka demands since message format 2.
-fn parse(records: Option<Bytes>, version: i16) -> Result<Vec<RecordBatch>, Refusal> {
-    let invalid = |message: &str| Refusal::new(ErrorCode::INVALID_RECORD, message);
+fn parse(records: Option<Bytes>, version: i16) -> Result<Vec<RecordBatch>, RefusedBatch> {
+    let invalid = |message: &str| {
+        RefusedBatch::new(
+            ProduceRefusal::InvalidRecord,
+            ErrorCode::INVALID_RECORD,
+            message,
+        )
+    };
     let batches = RecordBatch::split(records.unwrap_or_default())?;
     let [batch] = batches.as_slice() else {
         let count = batches.len();
@@ -182,10 +235,11 @@ fn parse(records: Option<Bytes>, version: i16) -> Result<Vec<RecordBatch>, Refus
         return Err(invalid("control records are not for clients to write"));
     }
     if attributes.is_transactional() {
-        return Err(Refusal::transactional());
+        return Err(RefusedBatch::transactional());
     }
     if version < ZSTD_FROM && batch.compression() == Compression::Zstd {
-        return Err(Refusal::new(
+        return Err(RefusedBatch::new(
+            ProduceRefusal::Compression,
             ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
             format!("zstd needs Produce version {ZSTD_FROM} or later"),
         ));
@@ -209,27 +263,64 @@ async fn keep_promise(outcome: &mut Outcome, deadline: Instant) {
         return;
     };
     let durable = partition.wait_durable(appended.last_offset + 1);
-    let refusal = match timeout_at(deadline, durable).await {
+    let refused = match timeout_at(deadline, durable).await {
         Ok(Ok(())) => return,
-        Ok(Err(error)) => Refusal::from(error),
-        Err(_) => Refusal::new(
+        Ok(Err(failure)) => RefusedBatch::from(failure),
+        Err(_) => RefusedBatch::new(
+            ProduceRefusal::FlushTimeout,
             ErrorCode::REQUEST_TIMED_OUT,
             "the records are written, but the disk did not confirm it in time",
         ),
     };
-    outcome.result = Err(refusal);
+    outcome.result = Err(refused_by(partition, refused));
 }
 
-fn unacknowledged<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> Answer<ProduceResponse> {
-    let refusal = outcomes
-        .into_iter()
-        .find_map(|outcome| outcome.result.as_ref().err());
-    Answer {
-        response: None,
-        bytes_out: Vec::new(),
-        close: refusal.map(|refusal| CloseReason::UnacknowledgedProduceFailed {
-            reason: format!("{}: {}", refusal.code.name(), refusal.message),
-        }),
+/// Every batch that was refused, with where it was to go.
+fn refused_of(
+    topics: &[TopicOutcomes],
+) -> impl Iterator<Item = (&TopicProduceData, i32, &RefusedBatch)> {
+    topics.iter().flat_map(|(data, outcomes)| {
+        outcomes
+            .iter()
+            .filter_map(move |outcome| Some((data, outcome.index, outcome.refused()?)))
+    })
+}
+
+/// Counts and logs what was refused, once for each reason.
+fn note_refused(call: &Call, acks: i16, topics: &[TopicOutcomes]) {
+    let mut noted: Vec<(u64, &TopicProduceData, i32, &RefusedBatch)> = Vec::new();
+    for (data, partition, refused) in refused_of(topics) {
+        match noted
+            .iter_mut()
+            .find(|(.., first)| first.reason == refused.reason)
+        {
+            Some((count, ..)) => *count += 1,
+            None => noted.push((1, data, partition, refused)),
+        }
+    }
+    for (count, data, partition, refused) in noted {
+        let Refusal { code, message } = &refused.refusal;
+        call.broker.produce_refusals.note(RefusedBatches {
+            reason: refused.reason,
+            count,
+            client_id: call.client_id.as_deref(),
+            peer: call.context.peer,
+            acks,
+            topic: &name_of(call, data),
+            partition,
+            message: &format!("{}: {message}", code.name()),
+        });
+    }
+}
+
+/// The name of a topic of the request, or the id of one that does not exist.
+fn name_of<'a>(call: &Call, data: &'a TopicProduceData) -> Cow<'a, str> {
+    if call.version < TOPIC_IDS_FROM {
+        return Cow::Borrowed(&data.name);
+    }
+    match call.broker.topics.get_by_id(data.topic_id) {
+        Some(topic) => Cow::Owned(topic.name().to_string()),
+        None => Cow::Owned(data.topic_id.to_string()),
     }
 }
 
@@ -253,10 +344,17 @@ fn partition_response(outcome: Outcome) -> PartitionProduceResponse {
             log_start_offset: appended.log_start_offset,
             ..response
         },
-        Err(Refusal { code, message }) => PartitionProduceResponse {
-            error_code: code,
+        Err(RefusedBatch {
+            refusal,
+            log_start_offset,
+            record_errors,
+            ..
+        }) => PartitionProduceResponse {
+            error_code: refusal.code,
             base_offset: -1,
-            error_message: Some(message),
+            log_start_offset,
+            record_errors,
+            error_message: Some(refusal.message),
             ..response
         },
     }
@@ -377,6 +475,9 @@ mod tests {
             assert_eq!(timed_out.error_code, ErrorCode::REQUEST_TIMED_OUT);
             assert_eq!(timed_out.base_offset, -1);
             assert!(timed_out.error_message.unwrap().contains("disk"));
+            assert_eq!(timed_out.log_start_offset, 0);
+            let refused = &broker.metrics.produce_refused;
+            assert_eq!(refused.get(ProduceRefusal::FlushTimeout).value(), 1);
             let partition = broker.topics.get("orders").unwrap().partition(0).unwrap();
             assert_eq!(
                 partition.offsets().high_watermark,

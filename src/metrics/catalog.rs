@@ -102,7 +102,7 @@ catalog! {
         CONNECTION_PANICS_TOTAL: Counter "streamline_connection_panics_total" []
             "Connections that a bug of the server ended; its log says which";
         REQUESTS_REJECTED_TOTAL: Counter "streamline_requests_rejected_total" ["reason"]
-            "Requests that were refused by closing their connection";
+            "Requests that were refused as a whole; all but those for client_software close their connection";
         HTTP_REJECTED_TOTAL: Counter "streamline_http_rejected_total" ["reason"]
             "Connections and requests refused on the HTTP port";
     }
@@ -123,6 +123,8 @@ catalog! {
             "Times that a connection was not read because requests held all memory";
         CONNECTIONS_WAITING_FOR_MEMORY: Gauge "streamline_connections_waiting_for_memory" []
             "Connections that are not read at the moment because requests hold all memory";
+        PRODUCE_REFUSED_TOTAL: Counter "streamline_produce_refused_total" ["reason"]
+            "Batches of Produce requests that were answered with an error; a request has one for each partition it names";
         RESPONSES_WAITING_BYTES: Gauge "streamline_responses_waiting_bytes" []
             "Bytes of responses that wait in memory for clients to take them";
         FETCHES_WAITING: Gauge "streamline_fetches_waiting" []
@@ -212,7 +214,7 @@ pub trait LabelValues: Copy + 'static {
 macro_rules! label_values {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $value:literal,)* }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum $name { $($(#[$variant_doc])* $variant,)* }
 
         impl LabelValues for $name {
@@ -246,12 +248,16 @@ label_values! {
         Tls = "tls",
         /// The first bytes were an HTTP request.
         Http = "http",
+        /// The first bytes were those of another protocol.
+        OtherProtocol = "other_protocol",
         /// The frame's length was negative, too small for a header, or above the limit.
         FrameLength = "frame_length",
         /// Header or body could not be decoded.
         Malformed = "malformed",
         /// The API key or its version is not served.
         Unsupported = "unsupported",
+        /// The client's software has a name or version that Kafka does not allow; it is answered, and may go on.
+        ClientSoftware = "client_software",
         /// The frame did not arrive in time.
         Timeout = "timeout",
         /// The client did not take a response in time.
@@ -260,6 +266,40 @@ label_values! {
         RequestMemory = "request_memory",
         /// The memory for responses that wait was used up, and this client's were among the largest.
         ResponseMemory = "response_memory",
+    }
+}
+
+label_values! {
+    /// The `reason` of `streamline_produce_refused_total`.
+    ProduceRefusal {
+        /// Records have timestamps outside the range that the topic takes.
+        Timestamp = "timestamp",
+        /// The batch breaks a rule of the format, or is not for clients to write.
+        InvalidRecord = "invalid_record",
+        /// The batch was damaged on its way: its checksum or its length is wrong.
+        Corrupt = "corrupt",
+        /// The batch is larger than the topic takes, or decompresses to more than the server takes.
+        TooLarge = "too_large",
+        /// The codec is not for this version of the request, or cannot read the bytes.
+        Compression = "compression",
+        /// The request or the batch belongs to a transaction.
+        Transactional = "transactional",
+        /// The topic or partition does not exist.
+        UnknownTopic = "unknown_topic",
+        /// `acks` is none of -1, 0 and 1.
+        InvalidAcks = "invalid_acks",
+        /// An idempotent producer left out a sequence.
+        OutOfOrderSequence = "out_of_order_sequence",
+        /// A newer epoch of the idempotent producer is known.
+        ProducerEpoch = "producer_epoch",
+        /// There is no room left on the disk.
+        DiskFull = "disk_full",
+        /// The disk failed, or the partition takes no more records since it did.
+        Storage = "storage",
+        /// The records are written, but the disk did not confirm it in time.
+        FlushTimeout = "flush_timeout",
+        /// The server is going down.
+        Closing = "closing",
     }
 }
 

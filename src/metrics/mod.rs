@@ -29,7 +29,7 @@ use std::time::Duration;
 use parking_lot::RwLock;
 
 pub use api_keys::api_key_name;
-pub use catalog::{ConnectionRejection, HttpRejection, RequestRejection};
+pub use catalog::{ConnectionRejection, HttpRejection, ProduceRefusal, RequestRejection};
 pub use collectors::Collector;
 pub use exposition::{Family, Format, Label, LabelValue, Samples, Value};
 pub use histogram::{COUNT, Histogram, HistogramSnapshot, LATENCY, SIZE};
@@ -44,6 +44,7 @@ pub struct Metrics {
     pub connections_rejected: LabelledCounters<ConnectionRejection>,
     pub requests_rejected: LabelledCounters<RequestRejection>,
     pub http_rejected: LabelledCounters<HttpRejection>,
+    pub produce_refused: LabelledCounters<ProduceRefusal>,
     /// Connections ended by a bug of ours.
     pub connection_panics: Counter,
     pub log_flush_duration: Histogram,
@@ -67,6 +68,7 @@ impl Metrics {
             connections_rejected: LabelledCounters::new(enabled),
             requests_rejected: LabelledCounters::new(enabled),
             http_rejected: LabelledCounters::new(enabled),
+            produce_refused: LabelledCounters::new(enabled),
             connection_panics: Counter::new(enabled),
             log_flush_duration: Histogram::new(enabled, &LATENCY),
             log_flush_failures: Counter::new(enabled),
@@ -141,6 +143,10 @@ impl Metrics {
         }
         for (reason, counter) in self.http_rejected.iter() {
             out.family(&catalog::HTTP_REJECTED_TOTAL)
+                .sample(&[("reason", &reason)], counter.value());
+        }
+        for (reason, counter) in self.produce_refused.iter() {
+            out.family(&catalog::PRODUCE_REFUSED_TOTAL)
                 .sample(&[("reason", &reason)], counter.value());
         }
         out.family(&catalog::LOG_FLUSH_DURATION_SECONDS)

@@ -395,6 +395,17 @@ impl RecordBatch {
         }
     }
 
+    /// Hands the index within the batch and the timestamp of every record to `visit`. Streams like
+    /// [`validate_records`](Self::validate_records), which is to be called first.
+    pub fn visit_timestamps(
+        &self,
+        limit: DecompressLimit,
+        visit: impl FnMut(usize, i64),
+    ) -> Result<()> {
+        let source = Decompressor::new(self.compression(), self.payload(), limit)?;
+        iter::visit_timestamps(&self.header, source, visit)
+    }
+
     /// The same records compressed by `codec`; everything else in the header stays as it is.
     ///
     /// Streams from codec to codec, so that only the result is held in memory.

@@ -74,6 +74,22 @@ impl Iterator for RecordIter {
     }
 }
 
+/// Hands the index and timestamp of every record to `visit`, in a batch whose records have been validated.
+pub(super) fn visit_timestamps(
+    header: &BatchHeader,
+    decompressor: Decompressor<'_>,
+    mut visit: impl FnMut(usize, i64),
+) -> Result<()> {
+    let mut walk = Walk::new(*header);
+    let mut source = StreamSource::new(decompressor);
+    let mut index = 0;
+    while let Some(record) = walk.step(&mut source, |_, _| ())? {
+        visit(index, record.timestamp_ms);
+        index += 1;
+    }
+    Ok(())
+}
+
 pub(super) fn validate_slice(header: &BatchHeader, payload: &[u8]) -> Result<RecordsSummary> {
     validate(header, RefSource { bytes: payload })
 }

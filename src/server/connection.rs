@@ -291,11 +291,7 @@ impl Connection {
                 self.refuse(RequestRejection::Unsupported, reason);
             }
             CloseReason::Malformed { .. } => self.refuse(RequestRejection::Malformed, reason),
-            CloseReason::UnacknowledgedProduceFailed { .. } => {
-                let refusals = &self.shared.refusals;
-                refusals.unacknowledged(self.context.peer, reason);
-                self.take_no_more(Ended::Refused);
-            }
+            CloseReason::UnacknowledgedProduceFailed => self.take_no_more(Ended::Refused),
             CloseReason::Unencodable { .. } => {
                 tracing::error!(peer = %self.context.peer, "connection closed: {reason}");
                 self.take_no_more(Ended::Refused);
@@ -381,6 +377,12 @@ impl Connection {
                     let reason = match error {
                         FrameError::Tls => RequestRejection::Tls,
                         FrameError::Http => RequestRejection::Http,
+                        FrameError::Foreign(name) => {
+                            let refusals = &self.shared.refusals;
+                            refusals.other_protocol(name, self.context.peer, &error);
+                            self.take_no_more(Ended::Refused);
+                            return true;
+                        }
                         FrameError::Length { .. } => RequestRejection::FrameLength,
                     };
                     self.refuse(reason, &error);

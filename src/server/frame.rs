@@ -7,6 +7,8 @@ use std::fmt;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use super::foreign;
+
 /// Bytes of the length that stands before every frame.
 pub const PREFIX: usize = 4;
 /// API key, version and correlation id: no request is shorter.
@@ -26,8 +28,38 @@ pub enum FrameError {
     Tls,
     /// An HTTP request.
     Http,
+    /// The beginning of another protocol, which is named.
+    Foreign(&'static str),
     /// A length that no request can have.
-    Length { length: i32, max: usize },
+    Length {
+        length: i32,
+        max: usize,
+        start: Excerpt,
+    },
+}
+
+/// The first bytes of what arrived, for people to see what it was. They are few, since they may be anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Excerpt {
+    bytes: [u8; Self::LEN_MAX],
+    len: usize,
+}
+
+impl Excerpt {
+    const LEN_MAX: usize = 16;
+
+    fn of(arrived: &[u8]) -> Self {
+        let len = arrived.len().min(Self::LEN_MAX);
+        let mut bytes = [0; Self::LEN_MAX];
+        bytes[..len].copy_from_slice(&arrived[..len]);
+        Excerpt { bytes, len }
+    }
+}
+
+impl fmt::Display for Excerpt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.bytes[..self.len].escape_ascii())
+    }
 }
 
 impl fmt::Display for FrameError {
@@ -39,9 +71,13 @@ impl fmt::Display for FrameError {
             FrameError::Http => f.write_str(
                 "an HTTP request arrived; this port speaks Kafka, HTTP is served at http_addr",
             ),
-            FrameError::Length { length, max } => write!(
+            FrameError::Foreign(name) => {
+                write!(f, "{name} arrived; this port speaks Kafka")
+            }
+            FrameError::Length { length, max, start } => write!(
                 f,
-                "a frame length of {length} arrived; allowed: {FRAME_MIN} to {max} (socket_request_max_bytes)"
+                "a frame length of {length} arrived, in the bytes {start}; allowed: {FRAME_MIN} to {max} \
+                 (socket_request_max_bytes)"
             ),
         }
     }
@@ -148,10 +184,16 @@ impl FrameReader {
         if (self.first || !fits) && is_http(&prefix) {
             return Err(FrameError::Http);
         }
+        if (self.first || !fits)
+            && let Some(name) = foreign::recognise(&self.buffer)
+        {
+            return Err(FrameError::Foreign(name));
+        }
         if !fits {
             return Err(FrameError::Length {
                 length,
                 max: self.frame_bytes_max,
+                start: Excerpt::of(&self.buffer),
             });
         }
         Ok(length as usize)
@@ -252,9 +294,46 @@ mod tests {
             reader.push(&length.to_be_bytes());
             assert_eq!(
                 reader.next_frame(),
-                Err(FrameError::Length { length, max: 1024 })
+                Err(FrameError::Length {
+                    length,
+                    max: 1024,
+                    start: Excerpt::of(&length.to_be_bytes()),
+                })
             );
         }
+    }
+
+    #[test]
+    fn what_cannot_be_a_frame_is_named_or_shown_in_part() {
+        let said = |bytes: &[u8]| {
+            let mut reader = FrameReader::new(100 << 20);
+            reader.push(bytes);
+            reader.next_frame().unwrap_err().to_string()
+        };
+        assert_eq!(
+            said(b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n"),
+            "an SSH banner arrived; this port speaks Kafka"
+        );
+        assert_eq!(
+            said(b"hello\n\xff, who is there?"),
+            "a frame length of 1751477356 arrived, in the bytes \"hello\\n\\xff, who is \"; \
+             allowed: 8 to 104857600 (socket_request_max_bytes)"
+        );
+    }
+
+    #[test]
+    fn another_protocol_is_named_even_where_it_would_be_the_start_of_a_frame() {
+        let mut reader = FrameReader::new(1024);
+        reader.push(b"\0\0\0\x08\x04\xd2");
+        assert_eq!(reader.next_frame(), Ok(None));
+        reader.push(b"\x16\x2f");
+        assert!(matches!(reader.next_frame(), Err(FrameError::Foreign(_))));
+        // Within a connection of Kafka's the same bytes are a request.
+        let mut reader = FrameReader::new(1024);
+        reader.push(&framed(b"\0\x12\0\0\0\0\0\0"));
+        reader.push(&framed(b"\x04\xd2\x16\x2f1234"));
+        assert!(reader.next_frame().unwrap().is_some());
+        assert!(reader.next_frame().unwrap().is_some());
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod background;
 mod connection;
 mod connections;
 mod data_dir;
+mod foreign;
 pub mod frame;
 mod http;
 mod incoming;

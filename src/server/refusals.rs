@@ -9,14 +9,11 @@ use crate::clock::Clock;
 use crate::metrics::catalog::LabelValues;
 use crate::metrics::{ConnectionRejection, HttpRejection, Metrics, RequestRejection};
 
-/// What the log calls a failed produce whose sender awaits no answer.
-const UNACKNOWLEDGED: &str = "unacknowledged_produce";
-
 /// Counts and logs refusals.
 pub struct Refusals {
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
-    /// By reason and address.
+    /// By reason, or another protocol's name, and address.
     quiet: Quiet<(&'static str, IpAddr)>,
 }
 
@@ -45,10 +42,12 @@ impl Refusals {
         }
     }
 
-    /// A produce with acks=0 that failed, which closing the connection tells its sender. Counted as the request it is.
-    pub fn unacknowledged(&self, peer: SocketAddr, what: &dyn Display) {
-        if let Some(silenced) = self.may_log(UNACKNOWLEDGED, peer) {
-            tracing::warn!(%peer, reason = UNACKNOWLEDGED, silenced, "connection closed: {what}");
+    /// A connection that began in another protocol, which is named. Each protocol is logged by itself.
+    pub fn other_protocol(&self, name: &'static str, peer: SocketAddr, what: &dyn Display) {
+        let reason = RequestRejection::OtherProtocol;
+        self.metrics.requests_rejected.get(reason).inc();
+        if let Some(silenced) = self.may_log(name, peer) {
+            tracing::warn!(%peer, reason = reason.as_str(), silenced, "connection closed: {what}");
         }
     }
 

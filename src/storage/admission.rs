@@ -2,9 +2,14 @@
 //!
 //! Everything here is done before the append lock is taken.
 
-use super::error::Error;
+use std::sync::Arc;
+
+use super::error::{Error, TimestampsOutOfRange};
 use crate::config::{CompressionType, TimestampType, TopicConfig};
-use crate::record::{Compression, DecompressLimit, RecordBatch};
+use crate::record::{Compression, DecompressLimit, RecordBatch, RecordsSummary};
+
+/// The timestamp of a record that has none.
+const NO_TIMESTAMP: i64 = -1;
 
 /// Batches as they will be stored, offsets and leader epoch aside.
 #[derive(Debug)]
@@ -33,8 +38,10 @@ pub(super) fn admit(
         batch.check_readable_by_kafka()?;
         let summary = batch.validate_records(DecompressLimit::default())?;
         if !stamps {
-            check_time(summary.min_timestamp, config, now_ms)?;
-            check_time(summary.max_timestamp, config, now_ms)?;
+            let range = TimeRange::of(config, now_ms);
+            if !range.covers(summary) {
+                range.check_each(batch)?;
+            }
             if summary.max_timestamp != batch.header().max_timestamp {
                 *batch = batch.with_max_timestamp(summary.max_timestamp);
             }
@@ -66,17 +73,59 @@ fn check_size(batch: &RecordBatch, config: &TopicConfig) -> Result<(), Error> {
     }
 }
 
-/// A record without a timestamp (−1) is let through, as Kafka does.
-fn check_time(timestamp_ms: i64, config: &TopicConfig, now_ms: i64) -> Result<(), Error> {
-    let min_ms = now_ms.saturating_sub(config.message_timestamp_before_max_ms);
-    let max_ms = now_ms.saturating_add(config.message_timestamp_after_max_ms);
-    match timestamp_ms == -1 || (min_ms..=max_ms).contains(&timestamp_ms) {
-        true => Ok(()),
-        false => Err(Error::TimestampOutOfBounds {
-            timestamp_ms,
-            min_ms,
-            max_ms,
-        }),
+/// The timestamps that a topic takes, for records that have one.
+struct TimeRange {
+    min_ms: i64,
+    max_ms: i64,
+    now_ms: i64,
+}
+
+impl TimeRange {
+    fn of(config: &TopicConfig, now_ms: i64) -> Self {
+        TimeRange {
+            min_ms: now_ms.saturating_sub(config.message_timestamp_before_max_ms),
+            max_ms: now_ms.saturating_add(config.message_timestamp_after_max_ms),
+            now_ms,
+        }
+    }
+
+    /// Whether the summary alone proves that all records may be taken.
+    fn covers(&self, summary: RecordsSummary) -> bool {
+        let is_min_known = summary.min_timestamp != NO_TIMESTAMP || self.min_ms <= 0;
+        is_min_known && self.takes(summary.min_timestamp) && self.takes(summary.max_timestamp)
+    }
+
+    /// A record without a timestamp is let through, as Kafka does.
+    fn takes(&self, timestamp_ms: i64) -> bool {
+        timestamp_ms == NO_TIMESTAMP || (self.min_ms..=self.max_ms).contains(&timestamp_ms)
+    }
+
+    /// Looks at every record, so that the producer can be told which ones are wrong.
+    fn check_each(&self, batch: &RecordBatch) -> Result<(), Error> {
+        let mut count = 0;
+        let mut listed = Vec::new();
+        batch.visit_timestamps(DecompressLimit::default(), |index, timestamp_ms| {
+            if !self.takes(timestamp_ms) {
+                count += 1;
+                if listed.len() < TimestampsOutOfRange::LISTED_MAX {
+                    listed.push((index, timestamp_ms));
+                }
+            }
+        })?;
+        let Some((index, timestamp_ms)) = listed.first().copied() else {
+            return Ok(());
+        };
+        Err(Error::TimestampsOutOfRange(Arc::new(
+            TimestampsOutOfRange {
+                count,
+                index,
+                timestamp_ms,
+                listed,
+                min_ms: self.min_ms,
+                max_ms: self.max_ms,
+                now_ms: self.now_ms,
+            },
+        )))
     }
 }
 
@@ -145,12 +194,76 @@ mod tests {
         for timestamp_ms in [NOW_MS - 1_001, NOW_MS + 996] {
             assert!(matches!(
                 admit_one(batch(timestamp_ms), &config),
-                Err(Error::TimestampOutOfBounds { .. })
+                Err(Error::TimestampsOutOfRange(_))
             ));
         }
         let mut builder = BatchBuilder::new(Compression::None);
         builder.push(-1, None, None, &[]);
         admit_one(builder.build().unwrap(), &config).unwrap();
+    }
+
+    fn out_of_range(
+        codec: Compression,
+        timestamps: &[i64],
+        config: &TopicConfig,
+    ) -> Option<Arc<TimestampsOutOfRange>> {
+        let mut builder = BatchBuilder::new(codec);
+        for timestamp_ms in timestamps {
+            builder.push(*timestamp_ms, None, None, &[]);
+        }
+        match admit_one(builder.build().unwrap(), config) {
+            Ok(_) => None,
+            Err(Error::TimestampsOutOfRange(found)) => Some(found),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn every_record_with_a_timestamp_out_of_range_is_listed() {
+        let config = TopicConfig {
+            message_timestamp_before_max_ms: 1_000,
+            ..TopicConfig::default()
+        };
+        let micros = NOW_MS * 1000;
+        // The one without a timestamp hides none of the others.
+        let timestamps = [NOW_MS, -1, NOW_MS - 5_000, NOW_MS - 1_000, micros];
+        for codec in Compression::ALL {
+            let found = out_of_range(codec, &timestamps, &config).unwrap();
+            assert_eq!(found.listed, [(2, NOW_MS - 5_000), (4, micros)], "{codec}");
+            assert_eq!((found.count, found.index), (2, 2));
+        }
+        let hidden = out_of_range(Compression::None, &[-1, NOW_MS - 5_000, NOW_MS], &config);
+        assert_eq!(hidden.unwrap().listed, [(1, NOW_MS - 5_000)]);
+        assert_eq!(
+            out_of_range(Compression::None, &[-1, NOW_MS], &config),
+            None
+        );
+    }
+
+    #[test]
+    fn not_all_of_too_many_records_are_listed() {
+        let timestamps = vec![NOW_MS * 1000; TimestampsOutOfRange::LISTED_MAX + 7];
+        let found = out_of_range(Compression::Zstd, &timestamps, &TopicConfig::default()).unwrap();
+        assert_eq!(found.listed.len(), TimestampsOutOfRange::LISTED_MAX);
+        assert_eq!(found.count, TimestampsOutOfRange::LISTED_MAX + 7);
+    }
+
+    #[test]
+    fn the_unit_of_a_timestamp_is_guessed() {
+        let config = TopicConfig {
+            message_timestamp_before_max_ms: 1_000,
+            ..TopicConfig::default()
+        };
+        let said = |timestamp_ms| {
+            out_of_range(Compression::None, &[timestamp_ms], &config)
+                .unwrap()
+                .to_string()
+        };
+        assert!(said(NOW_MS / 1000).contains("seems to be in seconds"));
+        assert!(said(NOW_MS * 1000).contains("seems to be in microseconds"));
+        assert!(said(NOW_MS * 1_000_000).contains("seems to be in nanoseconds"));
+        assert!(!said(NOW_MS - 2_000).contains("seems"));
+        assert!(!said(i64::MAX).contains("seems"));
     }
 
     #[test]

@@ -28,12 +28,8 @@ pub enum Error {
     },
     #[error("a batch of {size} bytes exceeds the limit of {limit}")]
     BatchTooLarge { size: usize, limit: usize },
-    #[error("timestamp {timestamp_ms} lies outside {min_ms}..={max_ms}")]
-    TimestampOutOfBounds {
-        timestamp_ms: i64,
-        min_ms: i64,
-        max_ms: i64,
-    },
+    #[error(transparent)]
+    TimestampsOutOfRange(Arc<TimestampsOutOfRange>),
     #[error("control batches and transactional batches are not accepted here")]
     NotAClientBatch,
     #[error(transparent)]
@@ -83,6 +79,55 @@ pub enum Error {
     Deleted,
     #[error("the log was closed")]
     Closed,
+}
+
+/// Records of one batch whose timestamps lie outside the range that the topic takes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "timestamps out of range in {count} of the batch's records, the first is record {index}: {}{}",
+    self.describe(self.timestamp_ms),
+    self.unit_hint()
+)]
+pub struct TimestampsOutOfRange {
+    /// How many they are.
+    pub count: usize,
+    /// The first one's index within the batch.
+    pub index: usize,
+    /// The first one's timestamp.
+    pub timestamp_ms: i64,
+    /// Indexes and timestamps of them all, up to [`Self::LISTED_MAX`].
+    pub listed: Vec<(usize, i64)>,
+    pub min_ms: i64,
+    pub max_ms: i64,
+    pub now_ms: i64,
+}
+
+impl TimestampsOutOfRange {
+    /// Records listed at most. A batch may have millions.
+    pub const LISTED_MAX: usize = 10_000;
+
+    /// Says of one of the timestamps what is wrong with it.
+    pub fn describe(&self, timestamp_ms: i64) -> String {
+        format!(
+            "timestamp {timestamp_ms} should be within [{}, {}]",
+            self.min_ms, self.max_ms
+        )
+    }
+
+    /// Names the unit that the first timestamp seems to have, if it is not Kafka's.
+    fn unit_hint(&self) -> String {
+        let is_recent = |ms: i64| (self.now_ms / 2..=self.max_ms).contains(&ms);
+        let unit = if is_recent(self.timestamp_ms.saturating_mul(1000)) {
+            "seconds"
+        } else if is_recent(self.timestamp_ms / 1000) {
+            "microseconds"
+        } else if is_recent(self.timestamp_ms / 1_000_000) {
+            "nanoseconds"
+        } else {
+            return String::new();
+        };
+        format!("; it seems to be in {unit}, Kafka's are milliseconds")
+    }
 }
 
 impl Error {

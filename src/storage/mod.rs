@@ -41,7 +41,7 @@ mod topic;
 mod topics;
 
 pub use data_dir::FoundTopic;
-pub use error::Error;
+pub use error::{Error, TimestampsOutOfRange};
 pub use parallel::Opening;
 pub use partition::{
     Acks, AppendOptions, Appended, Fetched, Offsets, Partition, PartitionSnapshot,

@@ -9,7 +9,7 @@ use super::error::Error;
 use super::segment::Segment;
 use crate::config::TopicConfig;
 
-/// How many segments at the front have to go, of a log that ends at `log_end`.
+/// How many segments at the front have to go, of a log that ends at `log_end`. None without `cleanup.policy=delete`.
 pub(super) fn expired(
     segments: &[Arc<Segment>],
     high_watermark: i64,
@@ -17,6 +17,9 @@ pub(super) fn expired(
     config: &TopicConfig,
     now_ms: i64,
 ) -> Result<usize, Error> {
+    if !config.cleanup_policy.delete {
+        return Ok(0);
+    }
     let by_time = expired_by_time(segments, config.retention_ms, now_ms)?;
     let count = by_time.max(exceeding(segments, config.retention_bytes));
     let ends = segments.iter().skip(1).map(|next| next.base_offset);

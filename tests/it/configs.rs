@@ -12,8 +12,8 @@ use streamline::protocol::messages::incremental_alter_configs::{
 };
 use streamline::record::Compression;
 
-use crate::kafka::{batch_in, batches_of, create, create_with, fetch, produce};
-use crate::support::{Client, Server};
+use crate::kafka::{batch, batch_in, batches_of, create, create_with, fetch, produce};
+use crate::support::{Client, Server, until};
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
@@ -28,6 +28,7 @@ const OF_SERVER: i8 = 4;
 const DEFAULT: i8 = 5;
 
 const BOOLEAN: i8 = 1;
+const DOUBLE: i8 = 6;
 
 fn describe(
     client: &mut Client,
@@ -236,6 +237,10 @@ fn every_version_of_alter_configs_replaces_everything_that_was_set() {
         assert_eq!(code, ErrorCode::INVALID_CONFIG);
         assert!(message.unwrap().contains("segment.ms"));
         assert_eq!(value(&mut client, &name, "segment.ms"), "3000");
+        let twice = [("segment.ms", Some("1")), ("segment.ms", Some("2"))];
+        let (code, _) = alter(&mut client, version, topic, &twice, false);
+        assert_eq!(code, ErrorCode::INVALID_REQUEST);
+        assert_eq!(value(&mut client, &name, "segment.ms"), "3000");
     }
 }
 
@@ -321,7 +326,7 @@ fn edits_that_cannot_be_are_refused_as_a_whole() {
             "compaction",
         ),
         (
-            &[("cleanup.policy", SUBTRACT, Some("delete"))],
+            &[("cleanup.policy", SET, Some("delete,"))],
             ErrorCode::INVALID_CONFIG,
             "cleanup.policy",
         ),
@@ -331,14 +336,32 @@ fn edits_that_cannot_be_are_refused_as_a_whole() {
             "list",
         ),
         (
-            &[("nothing", DELETE, None)],
+            &[("nothing", APPEND, Some("1"))],
             ErrorCode::INVALID_CONFIG,
             "nothing",
+        ),
+        (
+            &[("nothing", SUBTRACT, Some("1"))],
+            ErrorCode::INVALID_CONFIG,
+            "nothing",
+        ),
+        (
+            &[("preallocate", SET, Some("true"))],
+            ErrorCode::INVALID_CONFIG,
+            "segments are not preallocated",
         ),
         (
             &[("retention.ms", SET, None)],
             ErrorCode::INVALID_REQUEST,
             "retention.ms",
+        ),
+        (
+            &[
+                ("retention.ms", SET, Some("1")),
+                ("retention.ms", DELETE, None),
+            ],
+            ErrorCode::INVALID_REQUEST,
+            "twice",
         ),
         (
             &[("retention.ms", 9, Some("1"))],
@@ -358,6 +381,167 @@ fn edits_that_cannot_be_are_refused_as_a_whole() {
     let set = [("retention.ms", SET, Some("1"))];
     let (code, _) = edit(&mut client, 1, (TOPIC, "missing"), &set, false);
     assert_eq!(code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+}
+
+#[test]
+fn deleting_a_setting_that_is_not_set_or_not_known_does_nothing() {
+    let server = Server::start();
+    let mut client = server.connect();
+    create(&mut client, "mirrored", 1);
+    // MirrorMaker 2 deletes what the source topic has by default, known here or not. Kafka 4.4 answers NONE.
+    let edits = [
+        ("retention.ms", DELETE, None),
+        ("no.such.setting", DELETE, None),
+        ("message.format.version", DELETE, Some("3.0")),
+        ("segment.ms", SET, Some("5000")),
+    ];
+    let done = edit(&mut client, 1, (TOPIC, "mirrored"), &edits, false);
+    assert_eq!(done, (ErrorCode::NONE, None));
+    assert_eq!(value(&mut client, "mirrored", "segment.ms"), "5000");
+    assert_eq!(value(&mut client, "mirrored", "retention.ms"), "604800000");
+}
+
+/// Operation and value on a LIST setting, and what DescribeConfigs shows afterwards, as Kafka 4.4 answers them.
+const LIST_EDITS: &[(i8, Option<&str>, &str)] = &[
+    (SET, Some(""), ""),
+    (SET, Some("delete,delete"), "delete"),
+    (SET, Some(" "), ""),
+    (SET, Some("delete, delete"), "delete"),
+    (SUBTRACT, Some("delete"), ""),
+    (SUBTRACT, Some("delete"), ""),
+    (APPEND, Some(""), ""),
+    (APPEND, Some("delete,delete"), "delete"),
+    (APPEND, Some("delete"), "delete"),
+    (SUBTRACT, Some("nothing"), "delete"),
+    (SUBTRACT, Some("delete,delete"), ""),
+    (DELETE, None, "delete"),
+    (SUBTRACT, Some("delete"), ""),
+];
+
+#[test]
+fn lists_may_be_empty_and_drop_repetitions() {
+    let server = Server::start();
+    let mut client = server.connect();
+    create(&mut client, "listed", 1);
+    for (operation, given, expected) in LIST_EDITS {
+        let edits = [("cleanup.policy", *operation, *given)];
+        let done = edit(&mut client, 1, (TOPIC, "listed"), &edits, false);
+        assert_eq!(done, (ErrorCode::NONE, None), "{edits:?}");
+        let described = describe(&mut client, 4, TOPIC, "listed", Some(&["cleanup.policy"]));
+        let config = &described.configs[0];
+        assert_eq!(config.value.as_deref(), Some(*expected), "{edits:?}");
+        let default = ("log.cleanup.policy", "delete", DEFAULT);
+        match operation {
+            &DELETE => assert_eq!(sources(config), [default]),
+            _ => assert_eq!(
+                sources(config),
+                [("cleanup.policy", *expected, OF_TOPIC), default]
+            ),
+        }
+    }
+    for name in [
+        "follower.replication.throttled.replicas",
+        "leader.replication.throttled.replicas",
+    ] {
+        for (operation, given) in [(SET, ""), (APPEND, ""), (SUBTRACT, "0:1"), (SUBTRACT, "")] {
+            let edits = [(name, operation, Some(given))];
+            let done = edit(&mut client, 1, (TOPIC, "listed"), &edits, false);
+            assert_eq!(done, (ErrorCode::NONE, None), "{edits:?}");
+            assert_eq!(value(&mut client, "listed", name), "");
+        }
+        let edits = [(name, APPEND, Some("0:1"))];
+        let (code, message) = edit(&mut client, 1, (TOPIC, "listed"), &edits, false);
+        assert_eq!(code, ErrorCode::INVALID_CONFIG);
+        assert!(message.unwrap().contains("nothing is replicated"));
+    }
+    for (name, given, shown) in [
+        ("made-empty", "", ""),
+        ("made-twice", "delete,delete", "delete"),
+    ] {
+        create_with(&mut client, name, 1, &[("cleanup.policy", given)]);
+        assert_eq!(value(&mut client, name, "cleanup.policy"), shown);
+    }
+}
+
+#[test]
+fn every_setting_takes_the_value_it_has_by_every_way_of_setting_it() {
+    let server = Server::start();
+    let mut client = server.connect();
+    let defaults: Vec<(&str, &str)> = TOPIC_CONFIGS
+        .iter()
+        .map(|each| (each.name, each.default))
+        .collect();
+    create_with(&mut client, "explicit", 1, &defaults);
+    let replaced: Vec<_> = defaults
+        .iter()
+        .map(|(name, value)| (*name, Some(*value)))
+        .collect();
+    let done = alter(&mut client, 2, (TOPIC, "explicit"), &replaced, false);
+    assert_eq!(done, (ErrorCode::NONE, None));
+    for (name, default) in &defaults {
+        let edits = [(*name, SET, Some(*default))];
+        let done = edit(&mut client, 1, (TOPIC, "explicit"), &edits, false);
+        assert_eq!(done, (ErrorCode::NONE, None), "{name}");
+    }
+    let described = describe(&mut client, 4, TOPIC, "explicit", None);
+    for (config, (name, default)) in described.configs.iter().zip(&defaults) {
+        assert_eq!(config.name, *name);
+        assert_eq!(config.value.as_deref(), Some(*default), "{name}");
+        assert_eq!(config.config_source, OF_TOPIC, "{name}");
+        assert_eq!(sources(config)[0], (*name, *default, OF_TOPIC));
+    }
+    let ratio = described
+        .configs
+        .iter()
+        .find(|each| each.name == "min.cleanable.dirty.ratio");
+    assert_eq!(ratio.unwrap().config_type, DOUBLE);
+}
+
+fn log_start(server: &Server, topic: &str) -> f64 {
+    let labels = [("topic", topic), ("partition", "0")];
+    let start = server
+        .metrics()
+        .value("streamline_log_start_offset", &labels);
+    start.expect("the topic exists")
+}
+
+#[test]
+fn an_empty_cleanup_policy_keeps_records_for_ever_and_over_a_restart() {
+    let mut server = Server::with(&["--log-retention-check-interval-ms", "50"]);
+    let expiring = [
+        ("cleanup.policy", ""),
+        ("retention.ms", "1"),
+        ("retention.bytes", "0"),
+        ("segment.bytes", "256"),
+    ];
+    let mut client = server.connect();
+    let kept = create_with(&mut client, "kept", 1, &expiring);
+    let gone = create_with(&mut client, "gone", 1, &expiring[1..]);
+    for expired in [5.0, 10.0] {
+        for _ in 0..5 {
+            produce(&mut client, &kept, 0, &batch(&["old"]));
+        }
+        for _ in 0..5 {
+            produce(&mut client, &gone, 0, &batch(&["old"]));
+        }
+        // Partitions are looked at in turn: when the younger records have gone, the older ones would have, too.
+        until("the other topic's records expire", || {
+            log_start(&server, "gone") == expired
+        });
+        assert_eq!(log_start(&server, "kept"), 0.0);
+        server.kill9();
+        server.restart();
+        client = server.connect();
+        assert_eq!(value(&mut client, "kept", "cleanup.policy"), "");
+    }
+    let kept_from_0 = fetch(&mut client, &kept, 0, 0);
+    assert_eq!(batches_of(&kept_from_0)[0].header().base_offset, 0);
+    assert_eq!(kept_from_0.high_watermark, 10);
+    let edits = [("cleanup.policy", DELETE, None)];
+    edit(&mut client, 1, (TOPIC, "kept"), &edits, false);
+    until("records expire once there is a policy again", || {
+        log_start(&server, "kept") == 10.0
+    });
 }
 
 #[test]

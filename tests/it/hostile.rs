@@ -54,7 +54,7 @@ fn frame(api_key: i16, version: i16, body: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn tls_and_http_on_the_kafka_port_are_said_so() {
+fn other_protocols_on_the_kafka_port_are_named() {
     let server = Server::start();
     let hello = b"\x16\x03\x01\x00\xf1\x01\x00\x00\xed\x03\x03 and so on";
     for (bytes, reason, words) in [
@@ -69,6 +69,21 @@ fn tls_and_http_on_the_kafka_port_are_said_so() {
             "http",
             "an HTTP request arrived",
         ),
+        (
+            b"SSH-2.0-OpenSSH_9.2p1\r\n",
+            "other_protocol",
+            "an SSH banner arrived; this port speaks Kafka",
+        ),
+        (
+            b"\0\0\0\x08\x04\xd2\x16\x2f",
+            "other_protocol",
+            "a PostgreSQL client's first message arrived; this port speaks Kafka",
+        ),
+        (
+            b"hello, is anybody there?",
+            "frame_length",
+            r#"in the bytes "hello, is anybod"; allowed"#,
+        ),
     ] {
         let mut client = server.connect();
         client.send_raw(bytes).unwrap();
@@ -81,6 +96,7 @@ fn tls_and_http_on_the_kafka_port_are_said_so() {
     }
     // The second of its kind from the same address is counted, but not logged again.
     rejected(&server, "http", 2.0);
+    rejected(&server, "other_protocol", 2.0);
     assert_eq!(server.log().matches("an HTTP request arrived").count(), 1);
     lives_on(&server);
 }

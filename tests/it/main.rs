@@ -18,6 +18,7 @@ mod lag;
 mod list_offsets;
 mod metadata;
 mod produce;
+mod produce_refusals;
 mod producer_ids;
 mod repetition;
 mod shutdown;

@@ -394,6 +394,27 @@ fn software_names_that_would_spoil_a_log_are_refused() {
             );
         }
     }
+    let refused = [("reason", "client_software")];
+    let counted = server
+        .metrics()
+        .value("streamline_requests_rejected_total", &refused);
+    assert_eq!(counted, Some(10.0));
+    // The connection goes on, as in Kafka, and the log says once who it was and what was wrong.
+    let accepted = client.call(4, &introduced("a-b.c", "1"));
+    assert_eq!(accepted.error_code, ErrorCode::NONE);
+    let log = server.log();
+    let mut said = log
+        .lines()
+        .filter(|line| line.contains("ApiVersions refused"));
+    let line = said.next().unwrap();
+    for words in [
+        "peer=127.0.0.1:",
+        r#"reason="client_software""#,
+        r#"client_id="test" software="" version="1" silenced=0"#,
+    ] {
+        assert!(line.contains(words), "{words} in {line}");
+    }
+    assert_eq!(said.next(), None);
 }
 
 #[test]

@@ -418,6 +418,7 @@ async fn what_is_no_kafka_request_closes_the_connection_by_reason() {
     for (bytes, reason) in [
         (&b"\x16\x03\x01\x02\x00\x01"[..], RequestRejection::Tls),
         (b"GET / HTTP/1.1\r\n\r\n", RequestRejection::Http),
+        (b"SSH-2.0-x\r\n", RequestRejection::OtherProtocol),
         (b"\xff\xff\xff\xff", RequestRejection::FrameLength),
         (b"\x00\x00\x00\x02ab", RequestRejection::FrameLength),
         (

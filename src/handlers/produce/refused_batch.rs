@@ -1,0 +1,208 @@
+//! A batch that Produce refuses: what its producer, the log and the metrics are told of it.
+
+use crate::handlers::refusal::Refusal;
+use crate::metrics::ProduceRefusal;
+use crate::protocol::kafka::ErrorCode;
+use crate::protocol::messages::produce::BatchIndexAndErrorMessage;
+use crate::storage::TimestampsOutOfRange;
+use crate::{record, storage};
+
+/// The first version whose responses say which records are wrong (KIP-467).
+const RECORD_ERRORS_FROM: i16 = 8;
+
+/// Why one batch was refused.
+#[derive(Debug, Clone)]
+pub(super) struct RefusedBatch {
+    pub(super) reason: ProduceRefusal,
+    pub(super) refusal: Refusal,
+    /// −1 unless the partition is known.
+    pub(super) log_start_offset: i64,
+    /// The records that are wrong, where single ones are.
+    pub(super) record_errors: Vec<BatchIndexAndErrorMessage>,
+}
+
+/// How many wrong records the response to a request may still name. A few bytes of compressed records could make it name
+/// millions.
+#[derive(Debug)]
+pub(super) struct RecordErrors {
+    left: usize,
+}
+
+impl RecordErrors {
+    /// Of a request whose response, if there is one, has this version.
+    pub(super) fn of_request(version: i16, is_answered: bool) -> Self {
+        let named = version >= RECORD_ERRORS_FROM && is_answered;
+        RecordErrors {
+            left: if named {
+                TimestampsOutOfRange::LISTED_MAX
+            } else {
+                0
+            },
+        }
+    }
+
+    fn named(
+        &mut self,
+        records: impl Iterator<Item = (usize, String)>,
+    ) -> Vec<BatchIndexAndErrorMessage> {
+        let named: Vec<_> = records
+            .take(self.left)
+            .map(|(index, message)| BatchIndexAndErrorMessage {
+                // A batch counts its records with 31 bits.
+                batch_index: index as i32,
+                batch_index_error_message: Some(message),
+            })
+            .collect();
+        self.left -= named.len();
+        named
+    }
+}
+
+impl RefusedBatch {
+    pub(super) fn new(reason: ProduceRefusal, code: ErrorCode, message: impl Into<String>) -> Self {
+        RefusedBatch::from_refusal(reason, Refusal::new(code, message))
+    }
+
+    pub(super) fn transactional() -> Self {
+        RefusedBatch::from_refusal(ProduceRefusal::Transactional, Refusal::transactional())
+    }
+
+    fn from_refusal(reason: ProduceRefusal, refusal: Refusal) -> Self {
+        RefusedBatch {
+            reason,
+            refusal,
+            log_start_offset: -1,
+            record_errors: Vec::new(),
+        }
+    }
+
+    /// What storage said against the batch, with the records that are to blame.
+    pub(super) fn by_storage(failure: storage::Error, errors: &mut RecordErrors) -> Self {
+        let record_errors = match &failure {
+            storage::Error::TimestampsOutOfRange(found) => {
+                let listed = found.listed.iter();
+                errors.named(
+                    listed.map(|(index, timestamp_ms)| (*index, found.describe(*timestamp_ms))),
+                )
+            }
+            storage::Error::InvalidBatch(invalid) => match &**invalid {
+                record::Error::InvalidRecord { index, reason } => {
+                    errors.named([(*index, (*reason).to_owned())].into_iter())
+                }
+                _ => Vec::new(),
+            },
+            _ => Vec::new(),
+        };
+        RefusedBatch {
+            record_errors,
+            ..RefusedBatch::from(failure)
+        }
+    }
+}
+
+impl From<storage::Error> for RefusedBatch {
+    fn from(failure: storage::Error) -> Self {
+        RefusedBatch::from_refusal(reason_of_storage(&failure), Refusal::from(failure))
+    }
+}
+
+impl From<record::Error> for RefusedBatch {
+    fn from(invalid: record::Error) -> Self {
+        RefusedBatch::from_refusal(reason_of_record(&invalid), Refusal::from(invalid))
+    }
+}
+
+fn reason_of_storage(failure: &storage::Error) -> ProduceRefusal {
+    use storage::Error;
+    match failure {
+        Error::UnknownTopic { .. } | Error::Deleted => ProduceRefusal::UnknownTopic,
+        Error::BatchTooLarge { .. } => ProduceRefusal::TooLarge,
+        Error::TimestampsOutOfRange(_) => ProduceRefusal::Timestamp,
+        Error::NotAClientBatch => ProduceRefusal::InvalidRecord,
+        Error::InvalidBatch(invalid) => reason_of_record(invalid),
+        Error::OutOfOrderSequence { .. } => ProduceRefusal::OutOfOrderSequence,
+        Error::ProducerFenced { .. } => ProduceRefusal::ProducerEpoch,
+        Error::DiskFull { .. } => ProduceRefusal::DiskFull,
+        Error::Io { .. } | Error::Corrupt { .. } | Error::Poisoned { .. } => {
+            ProduceRefusal::Storage
+        }
+        // No append fails so.
+        Error::TopicExists { .. }
+        | Error::InvalidPartitionCount { .. }
+        | Error::OffsetOutOfRange { .. } => ProduceRefusal::Storage,
+        Error::Closed => ProduceRefusal::Closing,
+    }
+}
+
+fn reason_of_record(invalid: &record::Error) -> ProduceRefusal {
+    use record::Error;
+    match invalid {
+        Error::Truncated { .. }
+        | Error::TrailingBytes { .. }
+        | Error::InvalidLength(_)
+        | Error::Crc { .. } => ProduceRefusal::Corrupt,
+        Error::UnsupportedMagic(_)
+        | Error::UnknownAttributes(_)
+        | Error::InvalidCount { .. }
+        | Error::InvalidRecord { .. }
+        | Error::Empty => ProduceRefusal::InvalidRecord,
+        Error::Codec { .. } => ProduceRefusal::Compression,
+        Error::DecompressedTooLarge { .. } | Error::TooLarge => ProduceRefusal::TooLarge,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn what_storage_cannot_do_is_told_apart_from_what_the_producer_did_wrong() {
+        let path = || PathBuf::from("orders-0");
+        let poisoned = storage::Error::Poisoned {
+            topic: "orders".to_owned(),
+            partition: 0,
+            reason: "its disk failed".to_owned(),
+        };
+        let full = storage::Error::DiskFull {
+            action: "append to",
+            path: path(),
+        };
+        let corrupt = storage::Error::Corrupt {
+            path: path(),
+            position: 0,
+            reason: "unreadable".to_owned(),
+        };
+        for (failure, code, reason) in [
+            (
+                full,
+                ErrorCode::KAFKA_STORAGE_ERROR,
+                ProduceRefusal::DiskFull,
+            ),
+            (
+                poisoned,
+                ErrorCode::KAFKA_STORAGE_ERROR,
+                ProduceRefusal::Storage,
+            ),
+            (
+                corrupt,
+                ErrorCode::KAFKA_STORAGE_ERROR,
+                ProduceRefusal::Storage,
+            ),
+            (
+                storage::Error::Deleted,
+                ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                ProduceRefusal::UnknownTopic,
+            ),
+            (
+                storage::Error::Closed,
+                ErrorCode::NOT_LEADER_OR_FOLLOWER,
+                ProduceRefusal::Closing,
+            ),
+        ] {
+            let refused = RefusedBatch::from(failure);
+            assert_eq!((refused.refusal.code, refused.reason), (code, reason));
+        }
+    }
+}
