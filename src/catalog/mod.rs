@@ -5,6 +5,9 @@
 //! survive loss of power, and a thousand changes cost few more syncs than one. Reads from the file happen at start; what
 //! is read while serving (committed offsets) is kept in memory by that same thread, in commit order.
 //!
+//! The database is opened for this process alone, which keeps the index of the write-ahead log in memory instead of in a
+//! mapped file: where a file system never writes in place, a full disk would end the process when it writes to that.
+//!
 //! The catalog knows nothing of the log's files, of protocols or of who is asking; it stores what it is told, except that
 //! an offset belongs to a topic and goes with it, in the same transaction.
 
@@ -36,8 +39,11 @@ use offsets::OffsetsInMemory;
 use producer_ids::ClaimedIds;
 use writer::Writer;
 
-/// How long to wait for another process (a backup, an operator's shell) that holds the database's lock.
+/// How long to wait for another process (an operator's shell) that holds the database's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// SQLite's way to files that other processes cannot open meanwhile.
+const VFS: &str = "unix-excl";
 
 /// The catalog of one server. Every `async` method queues its change in the order of the calls, before it first
 /// waits, and returns when the change is on disk; dropping the future does not take the change back.
@@ -54,7 +60,7 @@ impl Catalog {
     /// Opens the catalog's file, creating or migrating it as needed. Blocks.
     pub fn open(path: impl AsRef<Path>) -> Result<Arc<Self>, Error> {
         let path = path.as_ref();
-        let mut db = Connection::open(path)?;
+        let mut db = Connection::open_with_flags_and_vfs(path, OpenFlags::default(), VFS)?;
         db.busy_timeout(BUSY_TIMEOUT)?;
         db.set_prepared_statement_cache_capacity(64);
         db.pragma_update(None, "foreign_keys", true)?;
@@ -300,9 +306,11 @@ impl Catalog {
     }
 
     fn reader(&self) -> Result<Connection, Error> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let db = Connection::open_with_flags(&self.path, flags)?;
+        // Opened for reading only, it would give up the lock that keeps other processes out.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags_and_vfs(&self.path, flags, VFS)?;
         db.busy_timeout(BUSY_TIMEOUT)?;
+        db.pragma_update(None, "query_only", true)?;
         Ok(db)
     }
 }

@@ -34,6 +34,11 @@ fn offset(catalog: &Catalog, group: &str, topic: &str, partition: i32) -> Option
     Some(offsets.get(topic)?.get(&partition)?.offset)
 }
 
+/// The catalog's file as SQLite sees it.
+fn sqlite(path: PathBuf) -> rusqlite::Result<Connection> {
+    Connection::open_with_flags_and_vfs(path, OpenFlags::default(), VFS)
+}
+
 struct Home {
     dir: tempfile::TempDir,
 }
@@ -318,7 +323,7 @@ fn a_catalog_in_a_missing_directory_is_not_created() {
 async fn a_catalog_written_by_a_later_release_is_refused() {
     let home = Home::new();
     drop(home.open());
-    let db = Connection::open(home.path()).unwrap();
+    let db = sqlite(home.path()).unwrap();
     db.execute("UPDATE schema_version SET version = version + 1", [])
         .unwrap();
     drop(db);
@@ -370,7 +375,7 @@ async fn a_catalog_locked_by_someone_else_is_called_busy() {
     let catalog = home.open();
     let impatient = |db: &Connection| Ok(db.busy_timeout(Duration::from_millis(1))?);
     catalog.writer.write(impatient, |()| {}).await.unwrap();
-    let other = Connection::open(home.path()).unwrap();
+    let other = sqlite(home.path()).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let refused = catalog.create_topic(topic("a", 1)).await;
     assert!(matches!(refused, Err(Error::Busy(_))), "{refused:?}");
@@ -379,10 +384,20 @@ async fn a_catalog_locked_by_someone_else_is_called_busy() {
 }
 
 #[tokio::test]
+async fn the_index_of_the_write_ahead_log_lies_in_no_file() {
+    let home = Home::new();
+    let catalog = home.open();
+    catalog.create_topic(topic("a", 1)).await.unwrap();
+    assert_eq!(catalog.topics().unwrap().len(), 1);
+    assert!(home.path().with_extension("db-wal").exists());
+    assert!(!home.path().with_extension("db-shm").exists());
+}
+
+#[tokio::test]
 async fn ids_that_are_no_ids_are_called_damage() {
     let home = Home::new();
     let catalog = home.open();
-    let db = Connection::open(home.path()).unwrap();
+    let db = sqlite(home.path()).unwrap();
     db.execute(
         "INSERT INTO topics (name, id, partitions) VALUES (?1, ?2, 1)",
         params!["a", "not-a-uuid"],
