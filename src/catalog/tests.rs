@@ -55,7 +55,7 @@ impl Home {
     }
 
     fn open(&self) -> Arc<Catalog> {
-        Catalog::open(self.path()).unwrap()
+        Catalog::open(self.path(), Reserve::none()).unwrap()
     }
 }
 
@@ -309,14 +309,20 @@ async fn a_torn_write_ahead_log_loses_only_what_was_torn() {
 async fn a_file_that_is_no_catalog_is_called_damaged() {
     let home = Home::new();
     std::fs::write(home.path(), vec![0x5a; 8192]).unwrap();
-    assert!(matches!(Catalog::open(home.path()), Err(Error::Corrupt(_))));
+    assert!(matches!(
+        Catalog::open(home.path(), Reserve::none()),
+        Err(Error::Corrupt(_))
+    ));
 }
 
 #[test]
 fn a_catalog_in_a_missing_directory_is_not_created() {
     let home = Home::new();
     let nowhere = home.dir.path().join("missing").join("catalog.db");
-    assert!(matches!(Catalog::open(nowhere), Err(Error::Io(_))));
+    assert!(matches!(
+        Catalog::open(nowhere, Reserve::none()),
+        Err(Error::Io(_))
+    ));
 }
 
 #[tokio::test]
@@ -328,7 +334,7 @@ async fn a_catalog_written_by_a_later_release_is_refused() {
         .unwrap();
     drop(db);
     assert!(matches!(
-        Catalog::open(home.path()),
+        Catalog::open(home.path(), Reserve::none()),
         Err(Error::NewerSchema { .. })
     ));
 }
@@ -384,13 +390,21 @@ async fn a_catalog_locked_by_someone_else_is_called_busy() {
 }
 
 #[tokio::test]
-async fn the_index_of_the_write_ahead_log_lies_in_no_file() {
+async fn the_write_ahead_log_is_written_over_and_over_and_its_index_lies_in_no_file() {
     let home = Home::new();
-    let catalog = home.open();
+    let reserve = Reserve::open(&crate::fs::Fs::new(), home.dir.path(), 65_536);
+    let catalog = Catalog::open(home.path(), reserve).unwrap();
     catalog.create_topic(topic("a", 1)).await.unwrap();
-    assert_eq!(catalog.topics().unwrap().len(), 1);
-    assert!(home.path().with_extension("db-wal").exists());
+    for offset in 0..300 {
+        let commits = vec![commit("a", 0, offset, offset)];
+        catalog.commit_offsets("g", commits).await.unwrap();
+    }
+    let wal = home.path().with_extension("db-wal");
+    let wal_bytes = std::fs::metadata(wal).unwrap().len();
+    // Each page has a header, and a transaction is not cut in two.
+    assert!(wal_bytes < 2 * WAL_PAGES_MIN * PAGE_BYTES, "{wal_bytes}");
     assert!(!home.path().with_extension("db-shm").exists());
+    assert_eq!(offset(&catalog, "g", "a", 0), Some(299));
 }
 
 #[tokio::test]

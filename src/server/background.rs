@@ -15,6 +15,9 @@ use crate::storage::Topics;
 /// How often the log is asked whether records have waited for the disk as long as `flush.ms` allows.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How often the log looks how full the disk is.
+const SPACE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The loops; they end when this is dropped.
 pub struct Background {
     _tasks: JoinSet<()>,
@@ -42,6 +45,8 @@ impl Background {
             Topics::awaits_flush,
             Topics::flush_due,
         ));
+        let watch = Topics::watch_space;
+        tasks.spawn(on_disk(SPACE_INTERVAL, &broker.topics, |_| true, watch));
         Background { _tasks: tasks }
     }
 }

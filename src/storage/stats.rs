@@ -60,6 +60,7 @@ impl StorageCounters {
 impl Collector for Topics {
     fn collect(&self, out: &mut Samples) {
         self.counters().collect(out);
+        self.space().collect(out);
         let topics = self.list();
         out.family(&catalog::TOPICS_TOTAL)
             .sample(&[], topics.len() as u64);
