@@ -20,6 +20,7 @@ use crate::catalog::{self, Catalog};
 use crate::clock::Clock;
 use crate::config::{Config, Effective, Loaded};
 use crate::coordinator::group::{GroupSettings, Groups, Logs};
+use crate::fs::{Fs, Reserve};
 use crate::metrics::Metrics;
 use crate::storage::{self, Opening, StorageOptions, Topics};
 
@@ -57,6 +58,7 @@ pub struct Broker {
     pub settings: Vec<Effective>,
     pub topics: Arc<Topics>,
     pub catalog: Arc<Catalog>,
+    pub reserve: Arc<Reserve>,
     pub groups: Arc<Groups>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
@@ -92,15 +94,18 @@ impl Broker {
             effective: settings,
         } = settings;
         let data_dir = config.data_dir.clone();
-        let (catalog, survey) = blocking(move || {
-            let catalog = Catalog::open(data_dir.join(CATALOG_FILE))?;
+        let reserve_bytes = config.disk_reserve_bytes;
+        let (reserve, catalog, survey) = blocking(move || {
+            let reserve = Reserve::open(&Fs::new(), &data_dir, reserve_bytes);
+            let catalog = Catalog::open(data_dir.join(CATALOG_FILE), Arc::clone(&reserve))?;
             let survey = Survey::take(&catalog, &data_dir)?;
-            Ok((catalog, survey))
+            Ok((reserve, catalog, survey))
         })
         .await?;
         let (overrides, specs) = survey.topics(&config.topic_defaults)?;
         let storage = StorageOptions {
             producer_id_expiration_ms: config.producer_id_expiration_ms,
+            reserve: Arc::clone(&reserve),
             opening,
             adopted: survey.adopted(),
             ..StorageOptions::new(&config.data_dir, config.durability)
@@ -127,6 +132,7 @@ impl Broker {
                 settings,
                 topics,
                 catalog,
+                reserve,
                 groups,
                 clock,
                 metrics,

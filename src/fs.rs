@@ -8,21 +8,60 @@
 
 mod disk;
 mod faults;
+mod reserve;
 
 use std::fmt;
 use std::fs;
 use std::io::{self, IoSlice};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
 pub use self::disk::Disk;
 use self::disk::Node;
 pub use self::faults::{Fault, Faults, Op};
+pub use self::reserve::Reserve;
 
 /// The most slices one vectored write may carry (`IOV_MAX` on Linux).
 const SLICES_MAX: usize = 1024;
+
+/// With fewer files left to be created than this, next to nothing can be written.
+const FILES_MIN: u64 = 16;
+
+/// The unit of `st_blocks`, whatever the file system's own blocks are.
+const STAT_BLOCK_BYTES: u64 = 512;
+
+/// How much is written at a time to fill a file.
+const FILL_BYTES: usize = 64 * 1024;
+
+/// True for the error of a disk that is full, as opposed to one that fails.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+/// Size and free space of a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that an ordinary process may still write.
+    pub available_bytes: u64,
+    pub total_bytes: u64,
+    /// Files that may still be created, where the file system has a fixed number of them.
+    pub available_files: Option<u64>,
+}
+
+impl Space {
+    /// Whether files can no longer be created, which makes a disk as full as a lack of bytes.
+    pub fn lacks_files(&self) -> bool {
+        self.available_files.is_some_and(|files| files < FILES_MIN)
+    }
+}
 
 /// A way to the file system.
 #[derive(Clone, Debug, Default)]
@@ -109,7 +148,9 @@ impl Fs {
 
     pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.check(Op::Rename, from)?;
+        let replaced = self.room_of(to);
         fs::rename(from, to)?;
+        self.give_back(replaced);
         self.note(|disk| disk.renamed(from, to));
         Ok(())
     }
@@ -117,7 +158,9 @@ impl Fs {
     /// Removes a file. One that is not there counts as removed.
     pub fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.check(Op::Remove, path)?;
+        let removed = self.room_of(path);
         absent_is_fine(fs::remove_file(path))?;
+        self.give_back(removed);
         self.note(|disk| disk.removed(path));
         Ok(())
     }
@@ -125,7 +168,9 @@ impl Fs {
     /// Removes a directory and all in it. One that is not there counts as removed.
     pub fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
         self.check(Op::Remove, path)?;
+        let removed = self.room_of(path);
         absent_is_fine(fs::remove_dir_all(path))?;
+        self.give_back(removed);
         self.note(|disk| disk.removed(path));
         Ok(())
     }
@@ -150,21 +195,50 @@ impl Fs {
         }
     }
 
-    /// Bytes that an ordinary process may still write to the file system that holds `path`.
-    pub fn available_bytes(&self, path: &Path) -> io::Result<u64> {
+    /// Size and free space of the file system that holds `path`.
+    pub fn space(&self, path: &Path) -> io::Result<Space> {
+        let stat = rustix::fs::statvfs(path)?;
+        let mut space = Space {
+            available_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+            total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
+            available_files: (stat.f_files > 0).then_some(stat.f_favail),
+        };
         if let Some(double) = &self.double
             && let Some(left) = double.faults.space_left()
         {
-            return Ok(left);
+            space.available_bytes = left;
         }
-        let stat = rustix::fs::statvfs(path)?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        Ok(space)
+    }
+
+    /// Bytes that the file system has set aside for a file, which may be fewer than its length; `None` if there is no
+    /// such file.
+    pub fn allocated_bytes(&self, path: &Path) -> io::Result<Option<u64>> {
+        match fs::metadata(path) {
+            Ok(metadata) => Ok(Some(metadata.blocks() * STAT_BLOCK_BYTES)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn check(&self, op: Op, path: &Path) -> io::Result<()> {
         match &self.double {
             None => Ok(()),
             Some(double) => double.check(op, path),
+        }
+    }
+
+    /// Bytes that a removal of `path` would give back to a disk of limited size.
+    fn room_of(&self, path: &Path) -> u64 {
+        match &self.double {
+            Some(double) if double.faults.gives_back() => bytes_below(path),
+            _ => 0,
+        }
+    }
+
+    fn give_back(&self, bytes: u64) {
+        if let Some(double) = &self.double {
+            double.faults.give_back(bytes);
         }
     }
 
@@ -198,6 +272,17 @@ impl Double {
             disk.check(op)?;
         }
         self.faults.check(op, path)
+    }
+}
+
+/// Length of a file, or of all files in a directory; 0 if there is neither.
+fn bytes_below(path: &Path) -> u64 {
+    match fs::read_dir(path) {
+        Ok(entries) => entries
+            .flatten()
+            .map(|entry| bytes_below(&entry.path()))
+            .sum(),
+        Err(_) => fs::metadata(path).map_or(0, |metadata| metadata.len()),
     }
 }
 
@@ -297,9 +382,63 @@ impl File {
         Ok(())
     }
 
+    /// Has the file system set space aside for a file of `size` bytes, and gives the file that size. Where the file
+    /// system cannot do that, the space is taken by writing it.
+    pub fn allocate(&self, size: u64) -> io::Result<()> {
+        match self.set_aside(size) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => self.fill(size),
+            other => other,
+        }
+    }
+
+    fn set_aside(&self, size: u64) -> io::Result<()> {
+        self.check(Op::Allocate)?;
+        if let Some(watched) = &self.watched {
+            let more = size.saturating_sub(self.size()?);
+            watched.double.faults.take_space(more)?;
+        }
+        loop {
+            match rustix::fs::fallocate(&*self.file, FallocateFlags::empty(), 0, size) {
+                Err(Errno::INTR) => {}
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                    return Err(io::ErrorKind::Unsupported.into());
+                }
+                other => break other?,
+            }
+        }
+        if let Some((disk, node)) = self.watched.as_ref().and_then(|watched| watched.node()) {
+            disk.resized(node, size);
+        }
+        Ok(())
+    }
+
+    /// Writes bytes that do not compress, so that file systems which compress set aside as much as was written.
+    fn fill(&self, size: u64) -> io::Result<()> {
+        let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mut piece = vec![0; FILL_BYTES];
+        let mut position = 0;
+        while position < size {
+            for word in piece.chunks_exact_mut(8) {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                word.copy_from_slice(&state.to_le_bytes());
+            }
+            let len = (size - position).min(FILL_BYTES as u64) as usize;
+            self.write_all_at(&piece[..len], position)?;
+            position += len as u64;
+        }
+        // A file system that allocates late says only now that there is no space.
+        self.sync_data()
+    }
+
     /// Cuts or extends the file to `size` bytes.
     pub fn set_size(&self, size: u64) -> io::Result<()> {
         self.check(Op::SetSize)?;
+        if let Some(watched) = &self.watched {
+            let cut = self.size()?.saturating_sub(size);
+            watched.double.faults.give_back(cut);
+        }
         self.file.set_len(size)?;
         if let Some((disk, node)) = self.watched.as_ref().and_then(|watched| watched.node()) {
             disk.resized(node, size);
@@ -369,10 +508,51 @@ mod tests {
         let error = file.write_all_at(b"abcdefgh", 0).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         assert_eq!(file.size().unwrap(), 4);
-        assert_eq!(fs.available_bytes(dir.path()).unwrap(), 0);
+        assert_eq!(fs.space(dir.path()).unwrap().available_bytes, 0);
         faults.heal();
         file.write_all_at(b"abcdefgh", 0).unwrap();
         assert_eq!(file.size().unwrap(), 8);
+    }
+
+    #[test]
+    fn a_disk_of_limited_size_has_room_again_for_what_was_removed_cut_off_or_replaced() {
+        let (dir, faults, fs) = faulty();
+        let [a, b] = ["a", "b"].map(|name| dir.path().join(name));
+        faults.limit_disk(10);
+        let free = || fs.space(dir.path()).unwrap().available_bytes;
+        fs.create(&a).unwrap().write_all_at(b"abcdef", 0).unwrap();
+        fs.create(&b).unwrap().write_all_at(b"abcd", 0).unwrap();
+        assert_eq!(free(), 0);
+        fs.open(&a).unwrap().set_size(5).unwrap();
+        assert_eq!(free(), 1);
+        fs.rename(&b, &a).unwrap();
+        assert_eq!(free(), 6);
+        fs.remove_file(&a).unwrap();
+        assert_eq!(free(), 10);
+    }
+
+    #[test]
+    fn space_is_set_aside_with_and_without_the_file_systems_help() {
+        let (dir, faults, fs) = faulty();
+        let path = dir.path().join("aside");
+        const SIZE: u64 = 100_000;
+        let unsupported = Fault::Error(io::ErrorKind::Unsupported);
+        for helps in [true, false] {
+            if !helps {
+                faults.plan(Op::Allocate, "aside", unsupported, 2);
+            }
+            let file = fs.create(&path).unwrap();
+            file.allocate(SIZE).unwrap();
+            assert_eq!(file.size().unwrap(), SIZE);
+            assert!(fs.allocated_bytes(&path).unwrap().unwrap() >= SIZE);
+            fs.remove_file(&path).unwrap();
+            assert_eq!(fs.allocated_bytes(&path).unwrap(), None);
+            faults.limit_disk(SIZE - 1);
+            let error = fs.create(&path).unwrap().allocate(SIZE).unwrap_err();
+            assert!(is_full(&error), "{error}");
+            fs.remove_file(&path).unwrap();
+            faults.heal();
+        }
     }
 
     #[test]

@@ -108,6 +108,8 @@ impl TopicError {
     fn is_fault(&self) -> bool {
         match self {
             TopicError::Catalog(error) => error.is_fault(),
+            // Logged once a minute by those who refuse it, and clients ask again and again.
+            TopicError::Storage(storage::Error::DiskFull { .. }) => false,
             TopicError::Storage(_) | TopicError::Interrupted => true,
             TopicError::InvalidName(_)
             | TopicError::Internal(_)
@@ -242,6 +244,7 @@ impl Broker {
     async fn create_now(self: Arc<Self>, new: NewTopic) -> Result<Arc<Topic>, TopicError> {
         let config = self.check_new_topic(&new)?;
         let configs = TopicConfig::canonical(&new.configs)?;
+        self.topics.admit_growth()?;
         let id = Uuid::new_v4();
         let row = TopicRow {
             name: new.name.clone(),
@@ -310,6 +313,7 @@ impl Broker {
         total: i32,
     ) -> Result<i32, TopicError> {
         let before = self.check_new_partitions(&name, total)?;
+        self.topics.admit_growth()?;
         self.catalog.set_partitions(&name, total).await?;
         let owned = name.clone();
         let added = self

@@ -5,6 +5,9 @@
 //! survive loss of power, and a thousand changes cost few more syncs than one. Reads from the file happen at start; what
 //! is read while serving (committed offsets) is kept in memory by that same thread, in commit order.
 //!
+//! The database is opened for this process alone, which keeps the index of the write-ahead log in memory instead of in a
+//! mapped file: where a file system never writes in place, a full disk would end the process when it writes to that.
+//!
 //! The catalog knows nothing of the log's files, of protocols or of who is asking; it stores what it is told, except that
 //! an offset belongs to a topic and goes with it, in the same transaction.
 
@@ -36,8 +39,26 @@ use offsets::OffsetsInMemory;
 use producer_ids::ClaimedIds;
 use writer::Writer;
 
-/// How long to wait for another process (a backup, an operator's shell) that holds the database's lock.
+use crate::fs::Reserve;
+
+/// How long to wait for another process (an operator's shell) that holds the database's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// SQLite's way to files that other processes cannot open meanwhile.
+const VFS: &str = "unix-excl";
+
+/// Pages in the write-ahead log after which they are moved to the database and the log is written from its beginning
+/// again: SQLite's default, and no more than a share of the disk's reserve, into which the log grows on a full disk.
+const WAL_PAGES_MAX: u64 = 1000;
+const WAL_PAGES_MIN: u64 = 32;
+const WAL_SHARE_OF_RESERVE: u64 = 4;
+
+/// The size of a new database's pages, which is SQLite's own default.
+const PAGE_BYTES: u64 = 4096;
+
+/// A transaction can make the write-ahead log longer than it should be; what exceeds so many times its pages is cut off
+/// afterwards.
+const WAL_EXCESS: u64 = 4;
 
 /// The catalog of one server. Every `async` method queues its change in the order of the calls, before it first
 /// waits, and returns when the change is on disk; dropping the future does not take the change back.
@@ -51,22 +72,26 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// Opens the catalog's file, creating or migrating it as needed. Blocks.
-    pub fn open(path: impl AsRef<Path>) -> Result<Arc<Self>, Error> {
+    /// Opens the catalog's file, creating or migrating it as needed. On a full disk, then and later, it takes what it
+    /// needs from the reserve. Blocks.
+    pub fn open(path: impl AsRef<Path>, reserve: Arc<Reserve>) -> Result<Arc<Self>, Error> {
         let path = path.as_ref();
-        let mut db = Connection::open(path)?;
-        db.busy_timeout(BUSY_TIMEOUT)?;
-        db.set_prepared_statement_cache_capacity(64);
-        db.pragma_update(None, "foreign_keys", true)?;
-        db.pragma_update(None, "journal_mode", "WAL")?;
-        db.pragma_update(None, "synchronous", "FULL")?;
-        schema::migrate(&mut db, &path.display().to_string())?;
-        let cluster_id = cluster_id::load_or_create(&db)?;
-        let offsets = Arc::new(OffsetsInMemory::load(&db)?);
+        let is_full = |error: &Error| match error {
+            Error::DiskFull(_) => true,
+            // A file that cannot be made is not said to be so for lack of space.
+            Error::Io(_) => reserve.is_disk_exhausted(),
+            _ => false,
+        };
+        let (db, cluster_id, offsets) = reserve.spend(is_full, || {
+            let db = connect(path, reserve.size_bytes())?;
+            let cluster_id = cluster_id::load_or_create(&db)?;
+            let offsets = OffsetsInMemory::load(&db)?;
+            Ok::<_, Error>((db, cluster_id, Arc::new(offsets)))
+        })?;
         Ok(Arc::new(Self {
             path: path.to_owned(),
             cluster_id,
-            writer: Writer::start(db)?,
+            writer: Writer::start(db, reserve)?,
             offsets,
             claimed_producer_ids: Arc::default(),
             probing: Arc::default(),
@@ -300,11 +325,32 @@ impl Catalog {
     }
 
     fn reader(&self) -> Result<Connection, Error> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let db = Connection::open_with_flags(&self.path, flags)?;
+        // Opened for reading only, it would give up the lock that keeps other processes out.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags_and_vfs(&self.path, flags, VFS)?;
         db.busy_timeout(BUSY_TIMEOUT)?;
+        db.pragma_update(None, "query_only", true)?;
         Ok(db)
     }
+}
+
+/// Opens the database for writing and brings its schema up to date.
+fn connect(path: &Path, reserve_bytes: u64) -> Result<Connection, Error> {
+    let mut db = Connection::open_with_flags_and_vfs(path, OpenFlags::default(), VFS)?;
+    db.busy_timeout(BUSY_TIMEOUT)?;
+    db.set_prepared_statement_cache_capacity(64);
+    db.pragma_update(None, "foreign_keys", true)?;
+    db.pragma_update(None, "journal_mode", "WAL")?;
+    db.pragma_update(None, "synchronous", "FULL")?;
+    let wal_pages = match reserve_bytes {
+        0 => WAL_PAGES_MAX,
+        bytes => (bytes / WAL_SHARE_OF_RESERVE / PAGE_BYTES).clamp(WAL_PAGES_MIN, WAL_PAGES_MAX),
+    };
+    let wal_bytes_max = WAL_EXCESS * wal_pages * PAGE_BYTES;
+    db.pragma_update(None, "wal_autocheckpoint", wal_pages as i64)?;
+    db.pragma_update(None, "journal_size_limit", wal_bytes_max as i64)?;
+    schema::migrate(&mut db, &path.display().to_string())?;
+    Ok(db)
 }
 
 impl std::fmt::Debug for Catalog {

@@ -34,6 +34,11 @@ fn offset(catalog: &Catalog, group: &str, topic: &str, partition: i32) -> Option
     Some(offsets.get(topic)?.get(&partition)?.offset)
 }
 
+/// The catalog's file as SQLite sees it.
+fn sqlite(path: PathBuf) -> rusqlite::Result<Connection> {
+    Connection::open_with_flags_and_vfs(path, OpenFlags::default(), VFS)
+}
+
 struct Home {
     dir: tempfile::TempDir,
 }
@@ -50,7 +55,7 @@ impl Home {
     }
 
     fn open(&self) -> Arc<Catalog> {
-        Catalog::open(self.path()).unwrap()
+        Catalog::open(self.path(), Reserve::none()).unwrap()
     }
 }
 
@@ -304,26 +309,32 @@ async fn a_torn_write_ahead_log_loses_only_what_was_torn() {
 async fn a_file_that_is_no_catalog_is_called_damaged() {
     let home = Home::new();
     std::fs::write(home.path(), vec![0x5a; 8192]).unwrap();
-    assert!(matches!(Catalog::open(home.path()), Err(Error::Corrupt(_))));
+    assert!(matches!(
+        Catalog::open(home.path(), Reserve::none()),
+        Err(Error::Corrupt(_))
+    ));
 }
 
 #[test]
 fn a_catalog_in_a_missing_directory_is_not_created() {
     let home = Home::new();
     let nowhere = home.dir.path().join("missing").join("catalog.db");
-    assert!(matches!(Catalog::open(nowhere), Err(Error::Io(_))));
+    assert!(matches!(
+        Catalog::open(nowhere, Reserve::none()),
+        Err(Error::Io(_))
+    ));
 }
 
 #[tokio::test]
 async fn a_catalog_written_by_a_later_release_is_refused() {
     let home = Home::new();
     drop(home.open());
-    let db = Connection::open(home.path()).unwrap();
+    let db = sqlite(home.path()).unwrap();
     db.execute("UPDATE schema_version SET version = version + 1", [])
         .unwrap();
     drop(db);
     assert!(matches!(
-        Catalog::open(home.path()),
+        Catalog::open(home.path(), Reserve::none()),
         Err(Error::NewerSchema { .. })
     ));
 }
@@ -370,7 +381,7 @@ async fn a_catalog_locked_by_someone_else_is_called_busy() {
     let catalog = home.open();
     let impatient = |db: &Connection| Ok(db.busy_timeout(Duration::from_millis(1))?);
     catalog.writer.write(impatient, |()| {}).await.unwrap();
-    let other = Connection::open(home.path()).unwrap();
+    let other = sqlite(home.path()).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let refused = catalog.create_topic(topic("a", 1)).await;
     assert!(matches!(refused, Err(Error::Busy(_))), "{refused:?}");
@@ -379,10 +390,28 @@ async fn a_catalog_locked_by_someone_else_is_called_busy() {
 }
 
 #[tokio::test]
+async fn the_write_ahead_log_is_written_over_and_over_and_its_index_lies_in_no_file() {
+    let home = Home::new();
+    let reserve = Reserve::open(&crate::fs::Fs::new(), home.dir.path(), 65_536);
+    let catalog = Catalog::open(home.path(), reserve).unwrap();
+    catalog.create_topic(topic("a", 1)).await.unwrap();
+    for offset in 0..300 {
+        let commits = vec![commit("a", 0, offset, offset)];
+        catalog.commit_offsets("g", commits).await.unwrap();
+    }
+    let wal = home.path().with_extension("db-wal");
+    let wal_bytes = std::fs::metadata(wal).unwrap().len();
+    // Each page has a header, and a transaction is not cut in two.
+    assert!(wal_bytes < 2 * WAL_PAGES_MIN * PAGE_BYTES, "{wal_bytes}");
+    assert!(!home.path().with_extension("db-shm").exists());
+    assert_eq!(offset(&catalog, "g", "a", 0), Some(299));
+}
+
+#[tokio::test]
 async fn ids_that_are_no_ids_are_called_damage() {
     let home = Home::new();
     let catalog = home.open();
-    let db = Connection::open(home.path()).unwrap();
+    let db = sqlite(home.path()).unwrap();
     db.execute(
         "INSERT INTO topics (name, id, partitions) VALUES (?1, ?2, 1)",
         params!["a", "not-a-uuid"],

@@ -2,7 +2,8 @@
 //!
 //! Whatever is queued when a transaction starts shares that transaction and its one sync to disk. Each operation runs
 //! in a savepoint of its own, so that one that is refused takes nothing of the others with it. A caller hears of success
-//! only after the commit. What an operation leaves in memory (`applied`) is done by this thread after the commit and in
+//! only after the commit. A transaction that finds the disk full is run again from its start with the disk's reserve
+//! released. What an operation leaves in memory (`applied`) is done by this thread after the commit and in
 //! commit order, so that memory never shows what the disk could still lose, nor two commits in the wrong order.
 
 use std::sync::Arc;
@@ -14,13 +15,14 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::error::Error;
+use crate::fs::Reserve;
 
 /// The most operations that share a transaction: bounds how long the first of them waits for the last.
 const OPERATIONS_PER_COMMIT: usize = 512;
 
 /// One queued operation.
 trait Operation: Send {
-    /// Runs inside the transaction; its changes must be undone when it fails.
+    /// Runs inside the transaction; its changes must be undone when it fails. Runs again if the transaction does.
     fn run(&mut self, db: &Connection) -> Result<(), Error>;
 
     /// Tells the caller, once it is known whether the transaction holds.
@@ -28,7 +30,7 @@ trait Operation: Send {
 }
 
 struct Write<T, R, A> {
-    run: Option<R>,
+    run: R,
     applied: A,
     outcome: Option<Result<T, Error>>,
     reply: oneshot::Sender<Result<T, Error>>,
@@ -37,12 +39,11 @@ struct Write<T, R, A> {
 impl<T, R, A> Operation for Write<T, R, A>
 where
     T: Send,
-    R: FnOnce(&Connection) -> Result<T, Error> + Send,
+    R: FnMut(&Connection) -> Result<T, Error> + Send,
     A: FnOnce(&T) + Send,
 {
     fn run(&mut self, db: &Connection) -> Result<(), Error> {
-        let run = self.run.take().ok_or(Error::Closed)?;
-        let outcome = run(db);
+        let outcome = (self.run)(db);
         let ran = outcome.as_ref().map(|_| ()).map_err(Error::clone);
         self.outcome = Some(outcome);
         ran
@@ -71,14 +72,14 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(db: Connection) -> Result<Self, Error> {
+    pub(super) fn start(db: Connection, reserve: Arc<Reserve>) -> Result<Self, Error> {
         let (queue, operations) = channel();
         let fault = Arc::new(Mutex::new(None));
         let thread = std::thread::Builder::new()
             .name("catalog".to_owned())
             .spawn({
                 let fault = Arc::clone(&fault);
-                move || write_until_closed(&db, &operations, &fault)
+                move || write_until_closed(&db, &operations, &fault, &reserve)
             })
             .map_err(|error| Error::Io(format!("cannot start the catalog's thread: {error}")))?;
         Ok(Self {
@@ -97,14 +98,14 @@ impl Writer {
     ) -> impl Future<Output = Result<T, Error>> + Send + use<T, R, A>
     where
         T: Send + 'static,
-        R: FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+        R: FnMut(&Connection) -> Result<T, Error> + Send + 'static,
         A: FnOnce(&T) + Send + 'static,
     {
         let (reply, outcome) = oneshot::channel();
         if let Some(queue) = self.queue.lock().as_ref() {
             // When the thread is gone the operation is dropped, and its reply with it.
             let _ = queue.send(Box::new(Write {
-                run: Some(run),
+                run,
                 applied,
                 outcome: None,
                 reply,
@@ -149,6 +150,7 @@ fn write_until_closed(
     db: &Connection,
     operations: &Receiver<Box<dyn Operation>>,
     fault: &Mutex<Option<Error>>,
+    reserve: &Reserve,
 ) {
     while let Ok(first) = operations.recv() {
         let mut batch: Vec<_> = std::iter::once(first)
@@ -156,7 +158,12 @@ fn write_until_closed(
             .take(OPERATIONS_PER_COMMIT)
             .collect();
         let mut met = None;
-        let committed = commit_together(db, &mut batch, &mut met);
+        let is_full = |error: &Error| matches!(error, Error::DiskFull(_));
+        let committed = reserve.spend(is_full, || {
+            met = None;
+            let can_run_again = reserve.held_bytes() > 0;
+            commit_together(db, &mut batch, &mut met, can_run_again)
+        });
         report_change(fault, committed.as_ref().err().or(met.as_ref()));
         for operation in batch {
             operation.finish(committed.clone());
@@ -164,13 +171,15 @@ fn write_until_closed(
     }
 }
 
-/// Runs the operations in one transaction. `met` is a fault that one of them met without losing the transaction.
+/// Runs the operations in one transaction. `met` is a fault that one of them met without losing the transaction; a full
+/// disk loses it if it `can_run_again`.
 fn commit_together(
     db: &Connection,
     batch: &mut [Box<dyn Operation>],
     met: &mut Option<Error>,
+    can_run_again: bool,
 ) -> Result<(), Error> {
-    let committed = run_all(db, batch, met);
+    let committed = run_all(db, batch, met, can_run_again);
     if committed.is_err() && !db.is_autocommit() {
         // The transaction is lost either way; what matters is that the next one can begin.
         if let Err(error) = db.execute_batch("ROLLBACK") {
@@ -184,12 +193,14 @@ fn run_all(
     db: &Connection,
     batch: &mut [Box<dyn Operation>],
     met: &mut Option<Error>,
+    can_run_again: bool,
 ) -> Result<(), Error> {
     statement(db, "BEGIN IMMEDIATE")?;
     for operation in batch {
         statement(db, "SAVEPOINT operation")?;
         if let Err(error) = operation.run(db) {
-            if db.is_autocommit() {
+            let runs_again = can_run_again && matches!(error, Error::DiskFull(_));
+            if runs_again || db.is_autocommit() {
                 // A full or failing disk can end the transaction from within, for all that took part in it.
                 return Err(error);
             }
@@ -230,10 +241,10 @@ mod tests {
         let db = Connection::open(dir.path().join("t.db")).unwrap();
         db.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (n INTEGER PRIMARY KEY)")
             .unwrap();
-        (dir, Writer::start(db).unwrap())
+        (dir, Writer::start(db, Reserve::none()).unwrap())
     }
 
-    fn insert(n: i64) -> impl FnOnce(&Connection) -> Result<i64, Error> + Send + 'static {
+    fn insert(n: i64) -> impl Fn(&Connection) -> Result<i64, Error> + Send + 'static {
         move |db| {
             db.execute("INSERT INTO t (n) VALUES (?1)", [n])?;
             Ok(n)
@@ -299,7 +310,7 @@ mod tests {
         let rest: Vec<_> = (1..100).map(|n| writer.write(insert(n), |_| {})).collect();
         let last = writer.write(
             move |_| {
-                let other = Connection::open(path)?;
+                let other = Connection::open(&path)?;
                 Ok(other.query_row("SELECT count(*) FROM t", [], |row| row.get(0))?)
             },
             |_: &i64| {},
@@ -362,6 +373,43 @@ mod tests {
         limit(100_000).await.unwrap();
         writer.write(insert(1), |_| {}).await.unwrap();
         assert_eq!(writer.fault(), None);
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_finds_the_disk_full_runs_again_with_the_reserve_released() {
+        let dir = tempfile::tempdir().unwrap();
+        let reserve = Reserve::open(&crate::fs::Fs::new(), dir.path(), 65_536);
+        let db = Connection::open(dir.path().join("t.db")).unwrap();
+        db.execute_batch("CREATE TABLE t (n INTEGER PRIMARY KEY)")
+            .unwrap();
+        let writer = Writer::start(db, Arc::clone(&reserve)).unwrap();
+        let (first, open) = held_open(&writer);
+        let [before, after] = [1, 3].map(|n| writer.write(insert(n), |_| {}));
+        let is_full = Arc::clone(&reserve);
+        let full = writer.write(
+            move |db| {
+                insert(2)(db)?;
+                match is_full.held_bytes() {
+                    0 => Ok(()),
+                    _ => Err(Error::DiskFull("no page left".to_owned())),
+                }
+            },
+            |()| {},
+        );
+        open.send(()).unwrap();
+        first.await.unwrap();
+        before.await.unwrap();
+        full.await.unwrap();
+        after.await.unwrap();
+        assert!(reserve.is_released());
+        assert_eq!(writer.fault(), None);
+        let count = |db: &Connection| {
+            Ok(db.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0))?)
+        };
+        assert_eq!(writer.write(count, |_| {}).await, Ok(4));
+        // With nothing left to release, it fails as before.
+        let full = writer.write(|_| Err::<(), _>(Error::DiskFull(String::new())), |()| {});
+        assert!(matches!(full.await, Err(Error::DiskFull(_))));
     }
 
     #[tokio::test]

@@ -30,6 +30,8 @@ pub struct Config {
     pub advertised_addr: Option<Endpoint>,
     pub http_addr: ListenAddr,
     pub data_dir: PathBuf,
+    /// 0: no reserve.
+    pub disk_reserve_bytes: u64,
     pub durability: Durability,
     /// A level, or `target=level` pairs; valid for `tracing_subscriber::filter::Targets`.
     pub log_level: String,
@@ -116,6 +118,7 @@ impl Config {
             advertised_addr: None,
             http_addr: nowhere,
             data_dir: PathBuf::new(),
+            disk_reserve_bytes: 0,
             durability: Durability::Acks,
             log_level: String::new(),
             log_format: LogFormat::Text,

@@ -174,6 +174,18 @@ static SERVER: &[Declared] = &[
         set: |config, value| config.data_dir = value.path(),
     },
     Declared {
+        name: "disk_reserve_bytes",
+        kafka_name: None,
+        group: Group::Server,
+        kind: Kind::Int {
+            min: 0,
+            max: 1 << 40,
+        },
+        default: "16777216",
+        help: "Disk space that records cannot take, so that groups and deletion go on when the disk is full; at most a sixteenth of the file system. 0: none.",
+        set: |config, value| config.disk_reserve_bytes = value.int() as u64,
+    },
+    Declared {
         name: "durability",
         kafka_name: None,
         group: Group::Server,

@@ -18,6 +18,7 @@ pub enum Op {
     Read,
     Write,
     SetSize,
+    Allocate,
     SyncData,
     SyncDir,
 }
@@ -45,6 +46,8 @@ pub struct Faults {
 struct Plan {
     rules: Vec<Rule>,
     space_left: Option<u64>,
+    /// What is removed makes room again.
+    gives_back: bool,
     calls: Vec<(Op, PathBuf)>,
     /// How often a plan was dropped.
     heals: u64,
@@ -75,7 +78,16 @@ impl Faults {
 
     /// From now on only `bytes` more fit; what exceeds them fails as on a full disk, after writing what fits.
     pub fn limit_space(&self, bytes: u64) {
-        self.plan.lock().space_left = Some(bytes);
+        let mut plan = self.plan.lock();
+        plan.space_left = Some(bytes);
+        plan.gives_back = false;
+    }
+
+    /// The same, and what is removed, cut off or replaced makes room again.
+    pub fn limit_disk(&self, bytes: u64) {
+        let mut plan = self.plan.lock();
+        plan.space_left = Some(bytes);
+        plan.gives_back = true;
     }
 
     /// Drops every rule and limit; what hangs goes on.
@@ -83,6 +95,7 @@ impl Faults {
         let mut plan = self.plan.lock();
         plan.rules.clear();
         plan.space_left = None;
+        plan.gives_back = false;
         plan.heals += 1;
         self.healed.notify_all();
     }
@@ -98,6 +111,31 @@ impl Faults {
 
     pub(super) fn space_left(&self) -> Option<u64> {
         self.plan.lock().space_left
+    }
+
+    pub(super) fn gives_back(&self) -> bool {
+        self.plan.lock().gives_back
+    }
+
+    pub(super) fn give_back(&self, bytes: u64) {
+        let mut plan = self.plan.lock();
+        if plan.gives_back
+            && let Some(left) = &mut plan.space_left
+        {
+            *left += bytes;
+        }
+    }
+
+    /// Takes so much of what is left, or nothing.
+    pub(super) fn take_space(&self, bytes: u64) -> io::Result<()> {
+        match &mut self.plan.lock().space_left {
+            Some(left) if *left < bytes => Err(io::ErrorKind::StorageFull.into()),
+            Some(left) => {
+                *left -= bytes;
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     pub(super) fn check(&self, op: Op, path: &Path) -> io::Result<()> {

@@ -21,6 +21,7 @@ pub(super) fn of_storage(error: &storage::Error) -> ErrorCode {
         Error::OutOfOrderSequence { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
         Error::ProducerFenced { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,
         Error::DiskFull { .. }
+        | Error::NoSpace { .. }
         | Error::Io { .. }
         | Error::Corrupt { .. }
         | Error::Poisoned { .. } => ErrorCode::KAFKA_STORAGE_ERROR,

@@ -157,6 +157,14 @@ catalog! {
             "Earliest offset that can be read";
         LOG_HIGH_WATERMARK: Gauge "streamline_log_high_watermark" ["topic", "partition"]
             "Offset up to which consumers can read";
+        DISK_AVAILABLE_BYTES: Gauge "streamline_disk_available_bytes" []
+            "Free bytes of the file system that holds the data directory, as of the last second";
+        DISK_SIZE_BYTES: Gauge "streamline_disk_size_bytes" []
+            "Size of the file system that holds the data directory";
+        DISK_RESERVE_BYTES: Gauge "streamline_disk_reserve_bytes" []
+            "Bytes of the disk reserve that are held; absent if disk_reserve_bytes is 0";
+        DISK_FULL: Gauge "streamline_disk_full" []
+            "Whether records are refused because the disk is full: 1, or 0";
         LOG_DAMAGED_RANGES_TOTAL: Counter "streamline_log_damaged_ranges_total" []
             "Damaged ranges of the log that were found, set aside and not served";
         RECOVERY_DURATION_SECONDS: Gauge "streamline_recovery_duration_seconds" []

@@ -18,6 +18,8 @@ const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 const SHORTAGE_INTERVAL: Duration = Duration::from_millis(100);
 /// Waiting fetches are answered at one in so many looks: their clients ask again at once.
 const LOOKS_PER_ANSWER: u32 = 5;
+/// How often the log looks how full the disk is.
+const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The loops; they end when this is dropped.
 pub struct Background {
@@ -46,6 +48,8 @@ impl Background {
             Topics::awaits_flush,
             Topics::flush_due,
         ));
+        let watch = Topics::watch_space;
+        tasks.spawn(on_disk(SPACE_INTERVAL, &broker.topics, |_| true, watch));
         Background { _tasks: tasks }
     }
 }

@@ -1,10 +1,13 @@
 //! The data directory as a whole: made if absent, and one server's alone.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+
+use crate::fs::is_full;
 
 /// Kafka locks its directories by a file of the same name.
 const LOCK_FILE: &str = ".lock";
@@ -65,10 +68,13 @@ impl DataDir {
             }
             Err(error) => return Err(failed("it cannot be locked")(error.into())),
         }
-        lock.set_len(0)
-            .and_then(|()| lock.rewind())
-            .and_then(|()| writeln!(lock, "{}", std::process::id()))
-            .map_err(failed("it cannot be written to"))?;
+        match name_holder(&lock) {
+            // Not worth a start that fails on a full disk.
+            Err(error) if is_full(&error) => {
+                tracing::warn!(path = %path.display(), "disk full, lock file names no process");
+            }
+            other => other.map_err(failed("it cannot be written to"))?,
+        }
         Ok(DataDir { path, _lock: lock })
     }
 
@@ -81,6 +87,19 @@ impl DataDir {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Writes the process id over the last holder's, in the space that has: what is cut off first may be taken by others.
+fn name_holder(lock: &File) -> io::Result<()> {
+    let holder = format!("{}\n", std::process::id());
+    let written = lock.write_all_at(holder.as_bytes(), 0);
+    let len = match &written {
+        Ok(()) => holder.len() as u64,
+        // Nobody, rather than the last one.
+        Err(_) => 0,
+    };
+    lock.set_len(len)?;
+    written
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::broker::{Broker, NODE_ID, OpenError};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Loaded};
+use crate::fs;
 use crate::handlers;
 use crate::metrics::{PrometheusHandle, init_metrics_with};
 use crate::storage::{self, Opening};
@@ -196,8 +197,9 @@ impl Server {
             data_dir: data_dir.path().to_path_buf(),
         };
         health.set_phase(Phase::Serving);
-        run_file
-            .write(data_dir.path())
+        broker
+            .reserve
+            .spend(fs::is_full, || run_file.write(data_dir.path()))
             .map_err(|source| StartError::Io {
                 doing: "run.json cannot be written",
                 source,
@@ -266,6 +268,8 @@ impl Running {
         let closing = tokio::task::spawn_blocking(move || {
             let closed = broker.topics.close();
             broker.catalog.close();
+            // What the end of the catalog's log has freed is for the next start.
+            broker.reserve.leave();
             closed
         });
         let closed = closing.await.map_err(|_| StartError::Panicked)?;

@@ -9,9 +9,10 @@
 //!   log-start-offset-checkpoint         where logs start that start within a segment
 //!   .kafka_cleanshutdown                there after a clean shutdown only
 //!   .streamline-boot                    the boot of the machine during which the logs were written
+//!   .streamline-reserve                 space that is given up when the disk is full
 //! ```
 //!
-//! All but the last are Kafka's, by name and content.
+//! All but the last two are Kafka's, by name and content.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ use uuid::Uuid;
 use super::checkpoint::{self, Offsets};
 use super::error::{Error, IoContext};
 use super::topics::Topics;
-use crate::fs::Fs;
+use crate::fs::{Fs, Reserve};
 
 pub(super) const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 pub(super) const LOG_STARTS: &str = "log-start-offset-checkpoint";
@@ -97,7 +98,7 @@ pub(super) struct LastRun {
 
 impl LastRun {
     /// Reads what was left, and takes the marker away: from now on a shutdown is not clean until it says so.
-    pub fn read(fs: &Fs, data_dir: &Path) -> Result<Self, Error> {
+    pub fn read(fs: &Fs, reserve: &Reserve, data_dir: &Path) -> Result<Self, Error> {
         let marker = data_dir.join(CLEAN_SHUTDOWN);
         let clean = marker.exists();
         if clean {
@@ -113,8 +114,8 @@ impl LastRun {
         }
         let same_boot = !boot_now.is_empty() && boot_now == boot_then;
         if !same_boot {
-            fs.write_atomically(&boot, &boot_now)
-                .during("write", &boot)?;
+            let write = || fs.write_atomically(&boot, &boot_now).during("write", &boot);
+            reserve.spend(Error::is_disk_full, write)?;
         }
         let read = |name| checkpoint::read_offsets(fs, &data_dir.join(name));
         Ok(Self {

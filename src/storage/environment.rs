@@ -11,6 +11,7 @@ use super::checkpoint::{self, Offsets};
 use super::error::Error;
 use super::health::Health;
 use super::partition::Partition;
+use super::space::Space;
 use super::stats::StorageCounters;
 use crate::clock::Clock;
 use crate::config::Durability;
@@ -25,6 +26,7 @@ pub(super) struct Environment {
     pub producer_id_expiration_ms: i64,
     pub log_starts: LogStarts,
     pub health: Health,
+    pub space: Space,
     pub counters: StorageCounters,
     pub data_dir: PathBuf,
     /// Partitions with data that the disk may lack.
@@ -38,6 +40,11 @@ impl Environment {
         if partition.enqueue() {
             self.unsynced.lock().push(Arc::downgrade(partition));
         }
+    }
+
+    /// Runs work that has to go on when the disk is full: it may take the space of the reserve.
+    pub fn spending<T>(&self, work: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+        self.space.reserve().spend(Error::is_disk_full, work)
     }
 
     pub fn note_damage(&self, ranges: u64) {
@@ -79,13 +86,15 @@ impl LogStarts {
         offsets.keys().map(|(topic, _)| topic.clone()).collect()
     }
 
+    /// Drops what is noted of a topic; after an error it is still noted.
     pub fn forget(&self, fs: &Fs, topic: &str) -> Result<(), Error> {
         let mut offsets = self.offsets.lock();
-        let before = offsets.len();
-        offsets.retain(|(name, _), _| name != topic);
-        match offsets.len() == before {
-            true => Ok(()),
-            false => checkpoint::write_offsets(fs, &self.path, &offsets),
+        let mut changed = offsets.clone();
+        changed.retain(|(name, _), _| name != topic);
+        if changed.len() < offsets.len() {
+            checkpoint::write_offsets(fs, &self.path, &changed)?;
+            *offsets = changed;
         }
+        Ok(())
     }
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::fs::is_full;
 use crate::record;
 
 /// Why an operation on a log failed.
@@ -53,8 +54,19 @@ pub enum Error {
     },
 
     // The disk has failed; the log is as it was before the call.
-    #[error("disk full while trying to {action} {}", path.display())]
-    DiskFull { action: &'static str, path: PathBuf },
+    /// Records or topics are refused, since the disk has no space for them.
+    #[error(
+        "the disk that holds {} is full: {shortage}; delete topics or records, or add space",
+        data_dir.display()
+    )]
+    DiskFull {
+        data_dir: PathBuf,
+        /// Such as "100 bytes are free, 5000 are needed".
+        shortage: String,
+    },
+    /// A single operation found the disk full.
+    #[error("no space left on the disk to {action} {}", path.display())]
+    NoSpace { action: &'static str, path: PathBuf },
     #[error("could not {action} {}: {source}", path.display())]
     Io {
         action: &'static str,
@@ -133,12 +145,8 @@ impl TimestampsOutOfRange {
 impl Error {
     /// Wraps what the file system said about an attempt to `action` the file at `path`.
     pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
-        let full = matches!(
-            source.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-        );
-        if full {
-            Error::DiskFull {
+        if is_full(&source) {
+            Error::NoSpace {
                 action,
                 path: path.to_path_buf(),
             }
@@ -157,6 +165,11 @@ impl Error {
             position,
             reason: reason.into(),
         }
+    }
+
+    /// Whether the disk was full, as opposed to failing.
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Error::DiskFull { .. } | Error::NoSpace { .. })
     }
 
     /// Whether a file was looked for and is not there.

@@ -10,7 +10,8 @@
 //! * `recovery` opens logs and puts those in order that were not closed cleanly, `inspection` finds and takes out damage,
 //!   `retention` says what may go, `durability` keeps the books of what is written, on disk and visible,
 //!   `producer_state` recognises retries, `checkpoint` reads and writes Kafka's small text files, `admission` says what
-//!   may be appended, `health` probes the disk, `stats` is what a scrape shows.
+//!   may be appended, `space` refuses records while the disk is full, `health` probes the disk, `stats` is what a scrape
+//!   shows.
 //!
 //! What holds everywhere: what readers see is a prefix of the log and whole batches; nothing that is damaged is served;
 //! a failed append leaves no trace; what a disk has promised is never given up for what it has not.
@@ -34,6 +35,7 @@ mod recovery;
 mod retention;
 mod scan;
 mod segment;
+mod space;
 mod stats;
 #[cfg(test)]
 mod tests;

@@ -223,13 +223,11 @@ impl Partition {
         let written = match self.write(&mut writer, batches, &config) {
             Ok(written) => written,
             Err(failure) => {
-                self.environment
-                    .health
-                    .note_write_failure(&failure, wire_bytes);
                 if self.log.is_broken(&writer.log) {
                     self.poison(&failure);
                 }
-                return Err(failure);
+                let now = self.environment.clock.monotonic();
+                return Err(self.environment.space.refuse(failure, wire_bytes, now));
             }
         };
         let mut base_offset = written.base_offset;
@@ -269,7 +267,7 @@ impl Partition {
         self.records_total
             .fetch_add(records as u64, Ordering::Relaxed);
         self.topic.counters.add_bytes_in(wire_bytes as u64);
-        self.environment.health.note_write_success(wire_bytes);
+        self.environment.space.note_written(wire_bytes);
         if was_clean {
             self.environment.note_unsynced(self);
         }
@@ -294,8 +292,10 @@ impl Partition {
     ) -> Result<Written, Error> {
         let leader_epoch = self.epochs()?.current();
         if self.log.is_roll_due(&mut writer.log, batches, config)? {
+            self.environment.space.admit()?;
             self.roll(writer)?;
         }
+        self.environment.space.admit()?;
         self.log
             .append(&mut writer.log, batches, leader_epoch, config)
     }
@@ -394,14 +394,17 @@ impl Partition {
         let offset = writer.log.next_offset;
         let untouched = matches!(&writer.producers, Producers::Snapshot(path)
             if path.as_ref().is_none_or(|path| *path == file_path(&self.log.dir, offset, "snapshot")));
-        if !untouched {
-            self.write_snapshot(&mut writer, offset)?;
-        }
-        let active = self.log.active();
-        if active.has_index() && active.size() > 0 {
-            active.close_index()?;
-            active.sync_index()?;
-        }
+        self.environment.spending(|| {
+            if !untouched {
+                self.write_snapshot(&mut writer, offset)?;
+            }
+            let active = self.log.active();
+            if active.has_index() && active.size() > 0 {
+                active.close_index()?;
+                active.sync_index()?;
+            }
+            Ok(())
+        })?;
         self.tail.lock().fail(Error::Closed);
         Ok(offset)
     }

@@ -93,6 +93,7 @@ impl Topics {
     /// Writes the samples of every log and returns the offsets among them.
     pub fn collect(&self, out: &mut Samples) -> ScrapedOffsets {
         self.counters().collect(out);
+        self.space().collect(out);
         let topics = self.list();
         out.family(&catalog::TOPICS_TOTAL)
             .sample(&[], topics.len() as u64);

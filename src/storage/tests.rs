@@ -2,6 +2,7 @@
 
 mod damage;
 mod faults;
+mod full_disk;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -16,7 +17,7 @@ use uuid::Uuid;
 use super::*;
 use crate::clock::ManualClock;
 use crate::config::{Durability, TopicConfig};
-use crate::fs::{Fault, Faults, Fs, Op};
+use crate::fs::{Fault, Faults, Fs, Op, Reserve};
 use crate::metrics::{Collector, Format, Metrics, PrometheusHandle, Samples};
 use crate::record::{BatchBuilder, Compression, DecompressLimit, RecordBatch, Records};
 
@@ -29,6 +30,7 @@ struct Fixture {
     metrics: Arc<Metrics>,
     faults: Arc<Faults>,
     durability: Durability,
+    reserve_bytes: u64,
     spec: TopicSpec,
     topics: Arc<Topics>,
 }
@@ -39,6 +41,10 @@ impl Fixture {
     }
 
     fn with_durability(durability: Durability, settings: &[(&str, &str)]) -> Self {
+        Self::with_reserve(0, durability, settings)
+    }
+
+    fn with_reserve(reserve_bytes: u64, durability: Durability, settings: &[(&str, &str)]) -> Self {
         let dir = scratch();
         let clock = ManualClock::at_ms(NOW_MS);
         let metrics = Metrics::new(true);
@@ -54,12 +60,22 @@ impl Fixture {
             config: TopicConfig::default().apply(&overrides).unwrap(),
         };
         let mut fixture = Self {
-            topics: open(&dir, &clock, &metrics, &faults, durability, vec![]).unwrap(),
+            topics: open(
+                &dir,
+                &clock,
+                &metrics,
+                &faults,
+                durability,
+                reserve_bytes,
+                vec![],
+            )
+            .unwrap(),
             dir,
             clock,
             metrics,
             faults,
             durability,
+            reserve_bytes,
             spec,
         };
         fixture.topics.create(fixture.spec.clone()).unwrap();
@@ -83,6 +99,7 @@ impl Fixture {
             &self.metrics,
             &self.faults,
             self.durability,
+            self.reserve_bytes,
             vec![self.spec.clone()],
         )
         .unwrap();
@@ -129,10 +146,13 @@ fn open(
     metrics: &Arc<Metrics>,
     faults: &Arc<Faults>,
     durability: Durability,
+    reserve_bytes: u64,
     specs: Vec<TopicSpec>,
 ) -> Result<Arc<Topics>, Error> {
+    let fs = Fs::with_faults(Arc::clone(faults));
     let options = StorageOptions {
-        fs: Fs::with_faults(Arc::clone(faults)),
+        reserve: Reserve::open(&fs, dir.path(), reserve_bytes),
+        fs,
         ..StorageOptions::new(dir.path(), durability)
     };
     let clock: Arc<dyn crate::clock::Clock> = clock.clone();

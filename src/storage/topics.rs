@@ -18,10 +18,11 @@ use super::error::{Error, IoContext};
 use super::parallel::{Opening, in_parallel};
 use super::partition::Partition;
 use super::recovery::Before;
+use super::space::Space;
 use super::stats::StorageCounters;
 use super::topic::{Topic, TopicInfo, TopicSpec};
 use crate::config::{Durability, TopicConfig};
-use crate::fs::Fs;
+use crate::fs::{Fs, Reserve};
 
 /// How logs are kept.
 #[derive(Debug, Clone)]
@@ -31,6 +32,8 @@ pub struct StorageOptions {
     /// A producer that was silent for this long is forgotten.
     pub producer_id_expiration_ms: i64,
     pub fs: Fs,
+    /// Space for what has to go on when the disk is full.
+    pub reserve: Arc<Reserve>,
     /// Told how far opening has come.
     pub opening: Arc<Opening>,
     /// Topics whose logs somebody else wrote and nobody has opened here before.
@@ -38,13 +41,14 @@ pub struct StorageOptions {
 }
 
 impl StorageOptions {
-    /// With Kafka's expiration of producers, on the machine's file system.
+    /// With Kafka's expiration of producers, on the machine's file system, without a reserve.
     pub fn new(data_dir: impl Into<PathBuf>, durability: Durability) -> Self {
         Self {
             data_dir: data_dir.into(),
             durability,
             producer_id_expiration_ms: 24 * 60 * 60 * 1000,
             fs: Fs::new(),
+            reserve: Reserve::none(),
             opening: Arc::default(),
             adopted: HashSet::new(),
         }
@@ -104,6 +108,7 @@ impl Topics {
         if self.get(&spec.name).is_some() {
             return Err(Error::TopicExists { topic: spec.name });
         }
+        self.admit_growth()?;
         let info = self.info(&spec);
         let made = self.create_partitions(&info, 0, spec.partitions);
         let partitions = match made {
@@ -137,7 +142,7 @@ impl Topics {
             let number = from + place as i32;
             Ok(self.open_partition(info, number, new)?.0)
         });
-        if made.is_err() {
+        made.map_err(|refused| {
             for number in from..to {
                 let dir = self
                     .environment
@@ -147,8 +152,20 @@ impl Topics {
                     warn!(dir = %dir.display(), %error, "a half-made log stays behind");
                 }
             }
-        }
-        made
+            self.environment.space.refuse(refused, 0, self.now())
+        })
+    }
+
+    /// An error if the disk is too full for more topics or partitions. Those do not get the space of the reserve.
+    pub fn admit_growth(&self) -> Result<(), Error> {
+        let space = &self.environment.space;
+        space
+            .admit()
+            .map_err(|full| space.refuse(full, 0, self.now()))
+    }
+
+    fn now(&self) -> Duration {
+        self.environment.clock.monotonic()
     }
 
     /// Gives a topic more partitions. Blocks.
@@ -166,6 +183,7 @@ impl Topics {
                 want: total,
             });
         }
+        self.admit_growth()?;
         let added = self.create_partitions(&topic.info, have, total)?;
         let mut partitions = topic.partitions().to_vec();
         partitions.extend(added);
@@ -197,18 +215,31 @@ impl Topics {
         for partition in topic.partitions().iter() {
             let dir = partition.dir();
             let aside = renamed(dir, Uuid::new_v4(), "delete");
-            match fs.rename(dir, &aside) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                other => other.during("rename", dir)?,
-            }
+            // The new name may not fit into what the directory has.
+            self.environment.spending(|| match fs.rename(dir, &aside) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                other => other.during("rename", dir),
+            })?;
             doomed.push(aside);
         }
         self.registry.write().remove(&topic);
         self.environment.metrics.forget_topic(name);
-        self.environment.log_starts.forget(fs, name)?;
-        self.write_recovery_points(&mut changes)?;
+        // Before anything is written: on a full disk this makes the room for it.
         self.remove_in_background(&mut changes, doomed);
-        Ok(())
+        match self.forget_offsets(name, &mut changes) {
+            Err(full) if full.is_disk_full() => {
+                changes.join_removals();
+                self.forget_offsets(name, &mut changes)
+            }
+            other => other,
+        }
+    }
+
+    /// Takes a deleted topic out of the checkpoints, lest a new topic of that name be taken for it.
+    fn forget_offsets(&self, name: &str, changes: &mut Changes) -> Result<(), Error> {
+        let environment = &self.environment;
+        environment.spending(|| environment.log_starts.forget(&environment.fs, name))?;
+        self.write_recovery_points(changes)
     }
 
     fn remove_in_background(&self, changes: &mut Changes, doomed: Vec<PathBuf>) {
@@ -237,11 +268,27 @@ impl Topics {
         &self.environment.counters
     }
 
+    pub(super) fn space(&self) -> &Space {
+        &self.environment.space
+    }
+
     /// Whether records can be written; the error says why not. Touches the disk, at most every few seconds. Blocks.
     pub fn health(&self) -> Result<(), String> {
-        self.environment
+        let environment = &self.environment;
+        environment
             .health
-            .check(self.environment.clock.as_ref())
+            .check(environment.clock.as_ref(), &environment.space)
+    }
+}
+
+impl Changes {
+    /// Waits until the files of deleted topics are gone.
+    fn join_removals(&mut self) {
+        for removal in self.removals.drain(..) {
+            if removal.join().is_err() {
+                error!("a thread that removed deleted logs panicked");
+            }
+        }
     }
 }
 

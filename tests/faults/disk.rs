@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use streamline::fs::Fs;
 use tempfile::TempDir;
 
 /// A file system in memory, of limited size, for as long as this lives.
@@ -40,7 +41,12 @@ impl SmallDisk {
 
     /// Takes away what room there is.
     pub fn occupy_the_rest(&self) {
-        let mut file = File::options().append(true).open(self.ballast()).unwrap();
+        let mut options = File::options();
+        let mut file = options
+            .create(true)
+            .append(true)
+            .open(self.ballast())
+            .unwrap();
         loop {
             match file.write(&[0; 512]) {
                 Ok(_) => {}
@@ -48,6 +54,12 @@ impl SmallDisk {
                 Err(error) => panic!("{error}"),
             }
         }
+    }
+
+    /// What room there is.
+    pub fn available_bytes(&self) -> u64 {
+        let space = Fs::new().space(self.path()).unwrap();
+        space.available_bytes
     }
 
     /// Removes what takes the room away.

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::catalog::TopicRow;
 use crate::clock::ManualClock;
+use crate::fs::Reserve;
 use crate::metrics::{Collector, Samples};
 use crate::storage::{Offsets, ScrapedOffsets};
 
@@ -85,7 +86,7 @@ impl Server {
         settings: GroupSettings,
     ) -> Self {
         let path: PathBuf = dir.path().join("catalog.db");
-        let catalog = Catalog::open(path).unwrap();
+        let catalog = Catalog::open(path, Reserve::none()).unwrap();
         let groups = Groups::open(
             Arc::clone(&catalog),
             Arc::clone(&ends) as Arc<dyn Logs>,
@@ -690,7 +691,7 @@ async fn closing_answers_whoever_still_waits() {
 #[tokio::test]
 async fn sessions_end_without_anyone_touching_the_group() {
     let dir = tempfile::tempdir().unwrap();
-    let catalog = Catalog::open(dir.path().join("catalog.db")).unwrap();
+    let catalog = Catalog::open(dir.path().join("catalog.db"), Reserve::none()).unwrap();
     let groups = Groups::open(
         catalog,
         Arc::new(Ends::default()),

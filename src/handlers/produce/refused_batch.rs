@@ -122,7 +122,7 @@ fn reason_of_storage(failure: &storage::Error) -> ProduceRefusal {
         Error::InvalidBatch(invalid) => reason_of_record(invalid),
         Error::OutOfOrderSequence { .. } => ProduceRefusal::OutOfOrderSequence,
         Error::ProducerFenced { .. } => ProduceRefusal::ProducerEpoch,
-        Error::DiskFull { .. } => ProduceRefusal::DiskFull,
+        Error::DiskFull { .. } | Error::NoSpace { .. } => ProduceRefusal::DiskFull,
         Error::Io { .. } | Error::Corrupt { .. } | Error::Poisoned { .. } => {
             ProduceRefusal::Storage
         }
@@ -166,8 +166,8 @@ mod tests {
             reason: "its disk failed".to_owned(),
         };
         let full = storage::Error::DiskFull {
-            action: "append to",
-            path: path(),
+            data_dir: path(),
+            shortage: "100 bytes are free, 5000 are needed".to_owned(),
         };
         let corrupt = storage::Error::Corrupt {
             path: path(),

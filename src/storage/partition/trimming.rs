@@ -15,8 +15,8 @@ use super::{Partition, PartitionWriter};
 const REPAIRS_MAX: usize = 8;
 
 impl Partition {
-    /// Makes the log start at `before`, and frees the segments that hold nothing else. Returns where it starts now.
-    /// Blocks.
+    /// Makes the log start at `before`, and frees the segments that hold nothing else: all of them, if no record is left.
+    /// Returns where it starts now. Blocks.
     pub fn delete_records(self: &Arc<Self>, before: i64) -> Result<i64, Error> {
         let mut writer = self.writer.lock();
         let log_start = {
@@ -31,20 +31,45 @@ impl Partition {
             }
             tail.log_start.max(before)
         };
-        self.environment.log_starts.set(
-            &self.environment.fs,
-            &self.topic.name,
-            self.number,
-            log_start,
-        )?;
+        match self.note_log_start(log_start) {
+            Err(full) if full.is_disk_full() && self.segments_below(log_start) > 0 => {
+                // Whole segments can go without a note, and make room for it.
+                let count = self.segments_below(log_start);
+                self.remove_front(&mut writer, count)?;
+                self.note_log_start(log_start)?;
+            }
+            other => other?,
+        }
         self.tail.lock().log_start = log_start;
+        if log_start == writer.log.next_offset && self.log.active().size() > 0 {
+            // Or the space of the last segment would not be free before it is full.
+            let rolled = self.environment.spending(|| self.roll(&mut writer));
+            if let Err(error) = rolled {
+                warn!(partition = %self, %error, "the last segment of deleted records keeps its space for now");
+            }
+        }
+        self.remove_front(&mut writer, self.segments_below(log_start))?;
+        Ok(log_start)
+    }
+
+    /// Has the disk know where the log starts.
+    fn note_log_start(&self, log_start: i64) -> Result<(), Error> {
+        let environment = &self.environment;
+        let name = &self.topic.name;
+        let set = || {
+            let log_starts = &environment.log_starts;
+            log_starts.set(&environment.fs, name, self.number, log_start)
+        };
+        environment.spending(set)
+    }
+
+    /// Segments that hold nothing from `log_start` on; never the last one.
+    fn segments_below(&self, log_start: i64) -> usize {
         let segments = self.log.segments();
-        let count = segments
+        segments
             .windows(2)
             .take_while(|pair| pair[1].base_offset <= log_start)
-            .count();
-        self.remove_front(&mut writer, count)?;
-        Ok(log_start)
+            .count()
     }
 
     /// Takes segments off the front of the log and removes their files, with those that an earlier call could not
@@ -85,7 +110,7 @@ impl Partition {
         let log_end = writer.log.next_offset;
         let count = retention::expired(&segments, visible.offset, log_end, &config, now_ms)?;
         if count == segments.len() {
-            self.roll(&mut writer)?;
+            self.environment.spending(|| self.roll(&mut writer))?;
         }
         let bytes = self.remove_front(&mut writer, count)?;
         Ok((count as u64, bytes))

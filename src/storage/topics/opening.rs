@@ -21,6 +21,7 @@ use crate::storage::health::Health;
 use crate::storage::parallel::{Opening, Progress, in_parallel};
 use crate::storage::partition::Partition;
 use crate::storage::recovery::{self, Before, Report};
+use crate::storage::space::Space;
 use crate::storage::stats::StorageCounters;
 use crate::storage::topic::{Topic, TopicInfo, TopicSpec};
 
@@ -37,14 +38,16 @@ impl Topics {
             durability,
             producer_id_expiration_ms,
             fs,
+            reserve,
             opening,
             adopted,
         } = options;
         fs.create_dir_all(&data_dir).during("create", &data_dir)?;
-        let last_run = LastRun::read(&fs, &data_dir)?;
+        let last_run = LastRun::read(&fs, &reserve, &data_dir)?;
         let environment = Arc::new(Environment {
             log_starts: LogStarts::new(data_dir.join(LOG_STARTS), last_run.log_starts),
             health: Health::new(&fs, &data_dir),
+            space: Space::new(&fs, &data_dir, reserve),
             counters: StorageCounters::new(metrics.enabled()),
             fs,
             clock: Arc::clone(&clock),
@@ -116,7 +119,8 @@ impl Topics {
                 recovery_point,
                 log_start: self.environment.log_starts.get(&info.name, number),
             };
-            let opened = self.open_partition(info, number, before)?;
+            let open = || self.open_partition(info, number, before);
+            let opened = self.environment.spending(open)?;
             progress.note(opened.1);
             Ok(opened.0)
         })?;
@@ -168,10 +172,9 @@ impl Topics {
         let is_unknown = |(topic, _): &&(String, i32)| !known.contains(topic.as_str());
         let mut stale: BTreeSet<String> = self.environment.log_starts.topics();
         stale.retain(|topic| !known.contains(topic.as_str()));
+        let environment = &self.environment;
         for topic in stale {
-            self.environment
-                .log_starts
-                .forget(&self.environment.fs, &topic)?;
+            environment.spending(|| environment.log_starts.forget(&environment.fs, &topic))?;
         }
         match recovery_points.keys().any(|key| is_unknown(&key)) {
             true => self.write_recovery_points(&mut self.changes.lock()),

@@ -97,7 +97,14 @@ impl Topics {
             }
         }
         let path = self.environment.data_dir.join(RECOVERY_POINTS);
-        checkpoint::write_offsets(&self.environment.fs, &path, &points)
+        let environment = &self.environment;
+        environment.spending(|| checkpoint::write_offsets(&environment.fs, &path, &points))
+    }
+
+    /// Looks how full the disk is, and gets the reserve back when there is enough space. Blocks.
+    pub fn watch_space(&self) {
+        let environment = &self.environment;
+        environment.space.watch(environment.clock.monotonic());
     }
 
     /// Flushes everything and leaves the directory as a clean shutdown does. Nothing can be appended any more. Blocks.
@@ -120,20 +127,19 @@ impl Topics {
             Ok(())
         });
         debug_assert!(closed.is_ok());
-        for removal in changes.removals.drain(..) {
-            if removal.join().is_err() {
-                error!("a thread that removed deleted logs panicked");
-            }
-        }
+        changes.join_removals();
         self.write_recovery_points(&mut changes)?;
         if let Some(failure) = failure.into_inner() {
             return Err(failure);
         }
         let data_dir = &self.environment.data_dir;
         let marker = data_dir.join(CLEAN_SHUTDOWN);
-        self.environment
-            .fs
-            .write_atomically(&marker, br#"{"version":0,"brokerEpoch":-1}"#)
-            .during("write", &marker)
+        let environment = &self.environment;
+        environment.spending(|| {
+            environment
+                .fs
+                .write_atomically(&marker, br#"{"version":0,"brokerEpoch":-1}"#)
+                .during("write", &marker)
+        })
     }
 }

@@ -1,0 +1,381 @@
+//! Space on the disk: whether records may take any, how much there is, and what the log and `/health` say about it.
+//!
+//! Records are refused while the [`Reserve`] is released, lest they take what the catalog, checkpoints and deletion need.
+//! An append that finds the disk full while the reserve is held is refused by itself: smaller ones may still fit. The
+//! disk counts as full until the reserve is held and there is room for what was refused last. [`Space::watch`], which
+//! runs about once a second, finds that out, so that records are accepted again without a restart.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tracing::{error, info, warn};
+
+use super::error::Error;
+use crate::fs::{self, Fs, Reserve};
+use crate::metrics::{Samples, catalog};
+
+/// After a write met a full disk there has to be room for it and this much more.
+const SPARE_BYTES: u64 = 1 << 20;
+
+/// A full disk is logged when it is found to be full and once in this time while records are refused.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+pub(super) struct Space {
+    fs: Fs,
+    data_dir: PathBuf,
+    reserve: Arc<Reserve>,
+    /// Room that an append did not find; 0 if the last one did.
+    room_missed: AtomicU64,
+    /// As last looked at, so that scrapes do not wait for a disk that hangs.
+    available_bytes: AtomicU64,
+    total_bytes: AtomicU64,
+    full: Mutex<Option<Full>>,
+    /// Whether there is one, for scrapes, which do not wait for a log line to be written.
+    is_full: AtomicBool,
+}
+
+/// A disk that is full at the moment.
+struct Full {
+    since: Duration,
+    logged_at: Duration,
+    /// Refused appends and topics since the last log line.
+    refused: u64,
+    refused_total: u64,
+}
+
+impl Space {
+    pub fn new(fs: &Fs, data_dir: &Path, reserve: Arc<Reserve>) -> Self {
+        let space = Self {
+            fs: fs.clone(),
+            data_dir: data_dir.to_path_buf(),
+            reserve,
+            room_missed: AtomicU64::new(0),
+            available_bytes: AtomicU64::new(0),
+            total_bytes: AtomicU64::new(0),
+            full: Mutex::new(None),
+            is_full: AtomicBool::new(false),
+        };
+        let _ = space.look();
+        space
+    }
+
+    pub fn reserve(&self) -> &Reserve {
+        &self.reserve
+    }
+
+    /// An error while records and new topics have to be refused, whatever their size.
+    pub fn admit(&self) -> Result<(), Error> {
+        match self.reserve.is_released() {
+            false => Ok(()),
+            true => Err(self.disk_full(None)),
+        }
+    }
+
+    /// Says what is short: `failure` is what could not be done, if that is known.
+    fn disk_full(&self, failure: Option<&Error>) -> Error {
+        let needed = self.needed_bytes();
+        let shortage = match self.look() {
+            Ok(space) if space.lacks_files() => "no more files can be created".to_string(),
+            Ok(space) => match failure {
+                // Something else was short, or has been given back since.
+                Some(failure) if space.available_bytes >= needed => failure.to_string(),
+                _ => format!(
+                    "{} bytes are free, {needed} are needed",
+                    space.available_bytes
+                ),
+            },
+            Err(error) => error.to_string(),
+        };
+        Error::DiskFull {
+            data_dir: self.data_dir.clone(),
+            shortage,
+        }
+    }
+
+    /// Free bytes from which on the disk does not count as full.
+    fn needed_bytes(&self) -> u64 {
+        let missed = self.room_missed.load(Ordering::Relaxed);
+        match self.reserve.is_released() {
+            true => self.reserve.restored_from_bytes().max(missed),
+            false => missed,
+        }
+    }
+
+    /// Makes the reason for which an append of so many bytes, or a new topic, is refused out of why it failed.
+    pub fn refuse(&self, failure: Error, bytes: usize, now: Duration) -> Error {
+        let refusal = match failure {
+            Error::NoSpace { .. } => {
+                let room = bytes as u64 + SPARE_BYTES;
+                self.room_missed.fetch_max(room, Ordering::Relaxed);
+                self.disk_full(Some(&failure))
+            }
+            Error::DiskFull { .. } => failure,
+            other => return other,
+        };
+        self.log_refusal(now);
+        refusal
+    }
+
+    /// An append succeeded. A smaller one than that which failed says nothing: it may have fitted beside it.
+    pub fn note_written(&self, bytes: usize) {
+        // The line is shared by all writers, so it is only written when there is something to say.
+        let missed = self.room_missed.load(Ordering::Relaxed);
+        if missed != 0 && bytes as u64 + SPARE_BYTES >= missed {
+            self.room_missed.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn log_refusal(&self, now: Duration) {
+        let mut full = self.full.lock();
+        match &mut *full {
+            None => {
+                let begun = self.begin(now);
+                *full = Some(Full {
+                    refused_total: 1,
+                    ..begun
+                });
+            }
+            Some(full) => {
+                full.refused += 1;
+                full.refused_total += 1;
+                if now.saturating_sub(full.logged_at) >= LOG_INTERVAL {
+                    warn!(
+                        data_dir = %self.data_dir.display(),
+                        available_bytes = self.available_bytes.load(Ordering::Relaxed),
+                        reserve_held_bytes = self.reserve.held_bytes(),
+                        refused = full.refused,
+                        "disk full, still refusing records and new topics"
+                    );
+                    full.logged_at = now;
+                    full.refused = 0;
+                }
+            }
+        }
+    }
+
+    fn begin(&self, now: Duration) -> Full {
+        self.is_full.store(true, Ordering::Relaxed);
+        error!(
+            data_dir = %self.data_dir.display(),
+            available_bytes = self.available_bytes.load(Ordering::Relaxed),
+            reserve_held_bytes = self.reserve.held_bytes(),
+            "disk full, refusing records and new topics until topics or records are deleted or space is added"
+        );
+        Full {
+            since: now,
+            logged_at: now,
+            refused: 0,
+            refused_total: 0,
+        }
+    }
+
+    /// Looks how much space there is, restores the reserve when there is enough, and logs when the disk has become full
+    /// or no longer is. Blocks.
+    pub fn watch(&self, now: Duration) {
+        self.reserve.restore();
+        // What cannot be looked at now is looked at again in a second.
+        let _ = self.look();
+        let mut full = self.full.lock();
+        if full.is_none() && self.reserve.is_released() {
+            *full = Some(self.begin(now));
+        }
+        if let Some(ended) = full.take_if(|_| self.check().is_ok()) {
+            self.is_full.store(false, Ordering::Relaxed);
+            info!(
+                data_dir = %self.data_dir.display(),
+                available_bytes = self.available_bytes.load(Ordering::Relaxed),
+                refused = ended.refused_total,
+                full_ms = now.saturating_sub(ended.since).as_millis() as u64,
+                "disk has space again, accepting records and new topics"
+            );
+        }
+    }
+
+    /// An error that says why records are refused, if they are.
+    pub fn check(&self) -> Result<(), Error> {
+        self.admit()?;
+        let missed = self.room_missed.load(Ordering::Relaxed);
+        if missed == 0 {
+            return Ok(());
+        }
+        let has_room = |space: fs::Space| space.available_bytes >= missed && !space.lacks_files();
+        if !self.look().is_ok_and(has_room) {
+            return Err(self.disk_full(None));
+        }
+        self.room_missed.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Looks how much space there is, and notes it.
+    fn look(&self) -> io::Result<fs::Space> {
+        let space = self.fs.space(&self.data_dir)?;
+        self.available_bytes
+            .store(space.available_bytes, Ordering::Relaxed);
+        self.total_bytes.store(space.total_bytes, Ordering::Relaxed);
+        Ok(space)
+    }
+
+    pub fn collect(&self, out: &mut Samples) {
+        out.family(&catalog::DISK_AVAILABLE_BYTES)
+            .sample(&[], self.available_bytes.load(Ordering::Relaxed));
+        out.family(&catalog::DISK_SIZE_BYTES)
+            .sample(&[], self.total_bytes.load(Ordering::Relaxed));
+        out.family(&catalog::DISK_FULL)
+            .sample(&[], self.is_full.load(Ordering::Relaxed));
+        if self.reserve.size_bytes() > 0 {
+            out.family(&catalog::DISK_RESERVE_BYTES)
+                .sample(&[], self.reserve.held_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::Faults;
+
+    const RESERVE_BYTES: u64 = 65_536;
+
+    struct Fixture {
+        dir: tempfile::TempDir,
+        faults: Arc<Faults>,
+        space: Space,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let faults = Faults::new();
+            let fs = Fs::with_faults(faults.clone());
+            let reserve = Reserve::open(&fs, dir.path(), RESERVE_BYTES);
+            Self {
+                space: Space::new(&fs, dir.path(), reserve),
+                dir,
+                faults,
+            }
+        }
+
+        fn refuse(&self, bytes: usize, at_s: u64) -> Error {
+            let failure = Error::NoSpace {
+                action: "append to",
+                path: self.dir.path().join("00.log"),
+            };
+            let now = Duration::from_secs(at_s);
+            self.space.refuse(failure, bytes, now)
+        }
+
+        /// Has something that must go on meet the full disk.
+        fn release_reserve(&self) {
+            let full = || {
+                Err::<(), _>(Error::NoSpace {
+                    action: "write",
+                    path: self.dir.path().to_path_buf(),
+                })
+            };
+            let reserve = self.space.reserve();
+            reserve.spend(Error::is_disk_full, full).unwrap_err();
+        }
+
+        /// How the disk is said to be full: since when, and refusals not logged yet.
+        fn full(&self) -> Option<(u64, u64)> {
+            let full = self.space.full.lock();
+            full.as_ref()
+                .map(|full| (full.since.as_secs(), full.refused))
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_remembered_until_there_is_room() {
+        let fixture = Fixture::new();
+        let space = &fixture.space;
+        fixture.faults.limit_space(10_000);
+        fixture.refuse(100_000, 0);
+        let reason = space.check().unwrap_err().to_string();
+        assert!(reason.contains("full"), "{reason}");
+        space.note_written(100);
+        space.check().unwrap_err();
+        fixture.faults.limit_space(100_000 + SPARE_BYTES);
+        space.check().unwrap();
+        fixture.faults.limit_space(10_000);
+        space.check().unwrap();
+        fixture.refuse(100_000, 0);
+        space.note_written(100_000);
+        space.check().unwrap();
+    }
+
+    #[test]
+    fn a_refusal_says_what_is_full_and_what_to_do() {
+        let fixture = Fixture::new();
+        fixture.faults.limit_space(77);
+        let dir = fixture.dir.path().display();
+        assert_eq!(
+            fixture.refuse(100, 0).to_string(),
+            format!(
+                "the disk that holds {dir} is full: 77 bytes are free, {} are needed; \
+                 delete topics or records, or add space",
+                100 + SPARE_BYTES
+            )
+        );
+    }
+
+    #[test]
+    fn a_shortage_of_something_else_than_bytes_is_said_as_it_was_met() {
+        let fixture = Fixture::new();
+        let refusal = fixture.refuse(100, 0).to_string();
+        assert!(
+            refusal.contains("no space left on the disk to append to"),
+            "{refusal}"
+        );
+    }
+
+    #[test]
+    fn while_the_reserve_is_released_everything_that_adds_data_is_refused() {
+        let fixture = Fixture::new();
+        let space = &fixture.space;
+        fixture.faults.limit_disk(0);
+        space.admit().unwrap();
+        fixture.release_reserve();
+        assert!(matches!(space.admit(), Err(Error::DiskFull { .. })));
+        let reason = space.check().unwrap_err().to_string();
+        assert!(
+            reason.contains("65536 bytes are free, 81920 are needed"),
+            "{reason}"
+        );
+        space.watch(Duration::ZERO);
+        space.admit().unwrap_err();
+        fixture.faults.heal();
+        space.watch(Duration::ZERO);
+        space.admit().unwrap();
+        space.check().unwrap();
+    }
+
+    #[test]
+    fn a_full_disk_is_logged_when_it_begins_once_a_minute_and_when_it_ends() {
+        let fixture = Fixture::new();
+        fixture.faults.limit_disk(0);
+        fixture.space.watch(Duration::from_secs(1));
+        assert_eq!(fixture.full(), None, "nobody has missed anything");
+        fixture.refuse(10, 7);
+        assert_eq!(fixture.full(), Some((7, 0)));
+        fixture.refuse(10, 8);
+        fixture.refuse(10, 66);
+        assert_eq!(fixture.full(), Some((7, 2)));
+        fixture.refuse(10, 67);
+        assert_eq!(fixture.full(), Some((7, 0)));
+        fixture.space.watch(Duration::from_secs(68));
+        assert_eq!(fixture.full(), Some((7, 0)));
+        fixture.faults.heal();
+        fixture.space.watch(Duration::from_secs(69));
+        assert_eq!(fixture.full(), None);
+
+        // Without a producer it is noticed, too.
+        fixture.release_reserve();
+        fixture.faults.limit_disk(0);
+        fixture.space.watch(Duration::from_secs(70));
+        assert_eq!(fixture.full(), Some((70, 0)));
+    }
+}

@@ -1,0 +1,221 @@
+//! A disk with no byte left: what adds data is refused, what frees space and what has to go on finds some.
+
+use super::*;
+
+const RESERVE_BYTES: u64 = 65_536;
+
+/// A log of several closed segments and a last one, 200 bytes and more each.
+const SEGMENTS: &[(&str, &str)] = &[("segment.bytes", "4000")];
+const VALUE_BYTES: usize = 1_000;
+const RECORDS: usize = 100;
+
+/// A disk without a byte left, and a topic that holds enough for the reserve to be restored without it.
+fn full(reserve_bytes: u64, settings: &[(&str, &str)]) -> Fixture {
+    let fixture = Fixture::with_reserve(reserve_bytes, Durability::Acks, settings);
+    let value = "x".repeat(VALUE_BYTES);
+    for sequence in 0..RECORDS {
+        let batch = idempotent(7, sequence as i32, &value);
+        fixture
+            .partition()
+            .append(vec![batch], ACKS_LEADER)
+            .unwrap();
+    }
+    fixture.faults.limit_disk(0);
+    fixture
+}
+
+impl Fixture {
+    fn refused(&self) -> Error {
+        let batch = batch(&["more"]);
+        let appended = self.partition().append(vec![batch], ACKS_LEADER);
+        appended.unwrap_err()
+    }
+
+    fn metric(&self, name: &str) -> u64 {
+        let text = PrometheusHandle::new(self.metrics.clone()).render(Format::Text);
+        let prefix = format!("{name} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(&prefix));
+        line.unwrap_or_else(|| panic!("{name} in\n{text}"))
+            .parse()
+            .unwrap()
+    }
+
+    fn is_released(&self) -> bool {
+        self.topics.space().reserve().is_released()
+    }
+
+    /// Has another process take what is free.
+    fn occupy(&self) {
+        self.faults.limit_disk(0);
+    }
+
+    /// Records are accepted again, without anything having been opened anew.
+    fn assert_heals(&self) {
+        self.topics.watch_space();
+        assert!(!self.is_released());
+        self.append(&["more"]);
+        self.clock.advance(Duration::from_secs(10));
+        self.topics.health().unwrap();
+    }
+}
+
+#[test]
+fn deleting_all_records_frees_even_the_only_segment_and_records_are_accepted_again() {
+    let mut fixture = full(RESERVE_BYTES, &[]);
+    assert!(matches!(fixture.refused(), Error::DiskFull { .. }));
+    assert!(!fixture.is_released(), "nobody may release it for records");
+    let end = fixture.partition().offsets().log_end;
+    assert_eq!(fixture.partition().delete_records(end).unwrap(), end);
+    assert!(fixture.is_released());
+    assert!(matches!(fixture.refused(), Error::DiskFull { .. }));
+    let reason = fixture.topics.health().unwrap_err();
+    assert!(reason.contains("is full"), "{reason}");
+    assert_eq!(fixture.partition().size_bytes(), 0);
+    fixture.assert_heals();
+    fixture.crash();
+    assert_eq!(fixture.values(), [(end, "more".to_string())]);
+    // A producer is known as before.
+    let again = idempotent(7, RECORDS as i32 - 1, "again");
+    let again = fixture.partition().append(vec![again], ACKS_LEADER);
+    assert!(again.unwrap().duplicate);
+}
+
+#[test]
+fn records_do_not_take_the_space_that_was_released_for_others() {
+    let fixture = full(RESERVE_BYTES, SEGMENTS);
+    fixture.partition().delete_records(1).unwrap();
+    assert!(fixture.is_released());
+    for _ in 0..3 {
+        assert!(matches!(fixture.refused(), Error::DiskFull { .. }));
+    }
+    assert!(matches!(
+        fixture.topics.admit_growth(),
+        Err(Error::DiskFull { .. })
+    ));
+    let spec = TopicSpec {
+        name: "other".to_string(),
+        id: Uuid::new_v4(),
+        ..fixture.spec.clone()
+    };
+    assert!(matches!(
+        fixture.topics.create(spec),
+        Err(Error::DiskFull { .. })
+    ));
+    assert!(matches!(
+        fixture.topics.add_partitions("t", 2),
+        Err(Error::DiskFull { .. })
+    ));
+    assert!(!fixture.dir.path().join("other-0").exists());
+    // The retry of what is in the log takes nothing.
+    let again = idempotent(7, RECORDS as i32 - 1, "again");
+    let again = fixture.partition().append(vec![again], ACKS_LEADER);
+    assert!(again.unwrap().duplicate);
+    assert_eq!(fixture.metric("streamline_disk_reserve_bytes"), 0);
+    fixture.topics.watch_space();
+    let held = fixture.metric("streamline_disk_reserve_bytes");
+    assert!((1..RESERVE_BYTES).contains(&held), "{held}");
+    assert_eq!(fixture.metric("streamline_disk_full"), 1);
+    fixture.faults.heal();
+    fixture.assert_heals();
+    fixture.topics.watch_space();
+    assert_eq!(fixture.metric("streamline_disk_full"), 0);
+    assert_eq!(
+        fixture.metric("streamline_disk_reserve_bytes"),
+        RESERVE_BYTES
+    );
+    let on_disk = Fs::new().space(fixture.dir.path()).unwrap().total_bytes;
+    assert_eq!(fixture.metric("streamline_disk_size_bytes"), on_disk);
+}
+
+#[test]
+fn a_refused_roll_does_not_release_the_reserve() {
+    let fixture = full(RESERVE_BYTES, SEGMENTS);
+    let large = "x".repeat(4_000);
+    for _ in 0..2 {
+        let refused = fixture
+            .partition()
+            .append(vec![batch(&[&large])], ACKS_LEADER);
+        assert!(matches!(refused, Err(Error::DiskFull { .. })));
+    }
+    assert!(!fixture.is_released());
+}
+
+#[test]
+fn a_topic_can_be_deleted() {
+    let fixture = full(RESERVE_BYTES, SEGMENTS);
+    fixture.topics.delete("t").unwrap();
+    fixture.topics.close().unwrap();
+    assert!(!fixture.log_dir().exists());
+    fixture.topics.watch_space();
+    assert!(!fixture.is_released());
+}
+
+#[test]
+fn deletion_of_a_topic_makes_the_room_for_noting_it() {
+    let mut fixture = full(0, SEGMENTS);
+    fixture.topics.delete("t").unwrap();
+    fixture.spec.id = Uuid::new_v4();
+    fixture.topics.create(fixture.spec.clone()).unwrap();
+    fixture.append(&["new"]);
+    fixture.crash();
+    assert_eq!(fixture.values(), expected(&["new"]));
+}
+
+#[test]
+fn deletion_of_whole_segments_makes_the_room_for_noting_it() {
+    let mut fixture = full(0, SEGMENTS);
+    let before = RECORDS as i64 / 2;
+    assert_eq!(fixture.partition().delete_records(before).unwrap(), before);
+    assert_eq!(fixture.values()[0].0, before);
+    fixture.crash();
+    assert_eq!(fixture.values()[0].0, before);
+}
+
+#[test]
+fn retention_frees_the_only_segment() {
+    let fixture = full(RESERVE_BYTES, &[("retention.ms", "1000")]);
+    fixture.topics.retain(NOW_MS + 2_000);
+    assert_eq!(fixture.partition().size_bytes(), 0);
+    fixture.assert_heals();
+}
+
+#[test]
+fn an_orderly_stop_and_a_start_work_without_a_byte_left() {
+    let mut fixture = full(RESERVE_BYTES, SEGMENTS);
+    fixture.restart();
+    assert_eq!(fixture.values().len(), RECORDS);
+    assert!(matches!(fixture.refused(), Error::DiskFull { .. }));
+    fixture.partition().delete_records(RECORDS as i64).unwrap();
+    fixture.assert_heals();
+}
+
+#[test]
+fn a_start_after_a_crash_works_without_a_byte_left() {
+    let mut fixture = full(RESERVE_BYTES, SEGMENTS);
+    for extension in [".index", ".timeindex"] {
+        for index in files(&fixture.log_dir(), extension) {
+            std::fs::remove_file(index).unwrap();
+        }
+    }
+    fixture.crash();
+    assert_eq!(fixture.values().len(), RECORDS);
+    assert!(!files(&fixture.log_dir(), ".index").is_empty());
+    assert!(fixture.is_released());
+    assert!(matches!(fixture.refused(), Error::DiskFull { .. }));
+    fixture.partition().delete_records(RECORDS as i64).unwrap();
+    fixture.assert_heals();
+}
+
+#[test]
+fn another_process_that_takes_all_that_is_free_does_not_get_the_released_space() {
+    let fixture = full(RESERVE_BYTES, SEGMENTS);
+    fixture.partition().delete_records(1).unwrap();
+    for before in 2..5 {
+        assert!(fixture.is_released());
+        fixture.topics.watch_space();
+        fixture.occupy();
+        fixture.partition().delete_records(before).unwrap();
+    }
+    fixture.partition().delete_records(RECORDS as i64).unwrap();
+    fixture.assert_heals();
+}
