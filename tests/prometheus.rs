@@ -253,7 +253,7 @@ fn variable_queries() -> BTreeSet<String> {
         .collect()
 }
 
-/// What an alert compares with its threshold, which a healthy server stays below.
+/// What an alert compares with its threshold, which a healthy server does not reach.
 fn alert_queries(rules: &Value) -> BTreeSet<String> {
     rules["data"]["groups"]
         .as_array()
@@ -262,7 +262,7 @@ fn alert_queries(rules: &Value) -> BTreeSet<String> {
         .flat_map(|group| group["rules"].as_array().unwrap())
         .map(|rule| {
             let expr = rule["query"].as_str().unwrap();
-            let at = expr.rfind(['>', '=']).unwrap_or_else(|| panic!("{expr}"));
+            let at = expr.rfind(['<', '>', '=']).unwrap_or_else(|| panic!("{expr}"));
             expr[..at].trim_end_matches(['=', ' ']).to_string()
         })
         .collect()
