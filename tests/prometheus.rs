@@ -262,7 +262,9 @@ fn alert_queries(rules: &Value) -> BTreeSet<String> {
         .flat_map(|group| group["rules"].as_array().unwrap())
         .map(|rule| {
             let expr = rule["query"].as_str().unwrap();
-            let at = expr.rfind(['<', '>', '=']).unwrap_or_else(|| panic!("{expr}"));
+            let at = expr
+                .rfind(['<', '>', '='])
+                .unwrap_or_else(|| panic!("{expr}"));
             expr[..at].trim_end_matches(['=', ' ']).to_string()
         })
         .collect()

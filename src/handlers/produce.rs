@@ -70,12 +70,12 @@ struct Written {
 /// What became of one partition of the request.
 struct Outcome {
     index: i32,
-    result: Result<Written, RefusedBatch>,
+    result: Result<Written, Box<RefusedBatch>>,
 }
 
 impl Outcome {
     fn refused(&self) -> Option<&RefusedBatch> {
-        self.result.as_ref().err()
+        self.result.as_ref().err().map(Box::as_ref)
     }
 }
 
@@ -129,7 +129,7 @@ pub(super) async fn handle(call: Call, request: ProduceRequest) -> Answer<Produc
 }
 
 /// What the request promises its sender, or why none of it can be taken.
-fn check_request(request: &ProduceRequest) -> Result<Acks, RefusedBatch> {
+fn check_request(request: &ProduceRequest) -> Result<Acks, Box<RefusedBatch>> {
     if request.transactional_id.is_some() {
         return Err(RefusedBatch::transactional());
     }
@@ -149,7 +149,7 @@ fn append_all(
     call: &Call,
     data: &TopicProduceData,
     partitions: Vec<PartitionProduceData>,
-    acks: &Result<Acks, RefusedBatch>,
+    acks: &Result<Acks, Box<RefusedBatch>>,
     work: &mut Work,
     errors: &mut RecordErrors,
 ) -> Vec<Outcome> {
@@ -188,7 +188,7 @@ fn append(
     acks: Acks,
     version: i16,
     errors: &mut RecordErrors,
-) -> Result<Written, RefusedBatch> {
+) -> Result<Written, Box<RefusedBatch>> {
     let partition = lookup::partition(topic, data.index).map_err(|code| {
         let message = "this server does not have this partition";
         RefusedBatch::new(ProduceRefusal::UnknownTopic, code, message)
@@ -207,15 +207,13 @@ fn append(
 }
 
 /// Adds what the partition's producers may want to know when a batch is refused.
-fn refused_by(partition: &Partition, refused: RefusedBatch) -> RefusedBatch {
-    RefusedBatch {
-        log_start_offset: partition.offsets().log_start,
-        ..refused
-    }
+fn refused_by(partition: &Partition, mut refused: Box<RefusedBatch>) -> Box<RefusedBatch> {
+    refused.log_start_offset = partition.offsets().log_start;
+    refused
 }
 
 /// The one batch that a partition of a request holds, as Kafka demands since message format 2.
-fn parse(records: Option<Bytes>, version: i16) -> Result<Vec<RecordBatch>, RefusedBatch> {
+fn parse(records: Option<Bytes>, version: i16) -> Result<Vec<RecordBatch>, Box<RefusedBatch>> {
     let invalid = |message: &str| {
         RefusedBatch::new(
             ProduceRefusal::InvalidRecord,
@@ -265,7 +263,7 @@ async fn keep_promise(outcome: &mut Outcome, deadline: Instant) {
     let durable = partition.wait_durable(appended.last_offset + 1);
     let refused = match timeout_at(deadline, durable).await {
         Ok(Ok(())) => return,
-        Ok(Err(failure)) => RefusedBatch::from(failure),
+        Ok(Err(failure)) => failure.into(),
         Err(_) => RefusedBatch::new(
             ProduceRefusal::FlushTimeout,
             ErrorCode::REQUEST_TIMED_OUT,
@@ -344,17 +342,12 @@ fn partition_response(outcome: Outcome) -> PartitionProduceResponse {
             log_start_offset: appended.log_start_offset,
             ..response
         },
-        Err(RefusedBatch {
-            refusal,
-            log_start_offset,
-            record_errors,
-            ..
-        }) => PartitionProduceResponse {
-            error_code: refusal.code,
+        Err(refused) => PartitionProduceResponse {
+            error_code: refused.refusal.code,
             base_offset: -1,
-            log_start_offset,
-            record_errors,
-            error_message: Some(refusal.message),
+            log_start_offset: refused.log_start_offset,
+            record_errors: refused.record_errors,
+            error_message: Some(refused.refusal.message),
             ..response
         },
     }

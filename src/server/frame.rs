@@ -177,16 +177,17 @@ impl FrameReader {
         let length = i32::from_be_bytes(prefix);
         let fits = usize::try_from(length)
             .is_ok_and(|length| (FRAME_MIN..=self.frame_bytes_max).contains(&length));
-        // A TLS handshake starts 16 03, which as a length may be within a generous limit.
-        if (self.first || !fits) && prefix[0] == 0x16 && prefix[1] == 0x03 {
+        if fits && !self.first {
+            return Ok(length as usize);
+        }
+        // Another protocol's first bytes may be a length within a generous limit.
+        if prefix[0] == 0x16 && prefix[1] == 0x03 {
             return Err(FrameError::Tls);
         }
-        if (self.first || !fits) && is_http(&prefix) {
+        if is_http(&prefix) {
             return Err(FrameError::Http);
         }
-        if (self.first || !fits)
-            && let Some(name) = foreign::recognise(&self.buffer)
-        {
+        if let Some(name) = foreign::recognise(&self.buffer) {
             return Err(FrameError::Foreign(name));
         }
         if !fits {

@@ -10,7 +10,7 @@ use crate::{record, storage};
 /// The first version whose responses say which records are wrong (KIP-467).
 const RECORD_ERRORS_FROM: i16 = 8;
 
-/// Why one batch was refused.
+/// Why one batch was refused. Boxed, since hardly any batch is.
 #[derive(Debug, Clone)]
 pub(super) struct RefusedBatch {
     pub(super) reason: ProduceRefusal,
@@ -59,25 +59,29 @@ impl RecordErrors {
 }
 
 impl RefusedBatch {
-    pub(super) fn new(reason: ProduceRefusal, code: ErrorCode, message: impl Into<String>) -> Self {
+    pub(super) fn new(
+        reason: ProduceRefusal,
+        code: ErrorCode,
+        message: impl Into<String>,
+    ) -> Box<Self> {
         RefusedBatch::from_refusal(reason, Refusal::new(code, message))
     }
 
-    pub(super) fn transactional() -> Self {
+    pub(super) fn transactional() -> Box<Self> {
         RefusedBatch::from_refusal(ProduceRefusal::Transactional, Refusal::transactional())
     }
 
-    fn from_refusal(reason: ProduceRefusal, refusal: Refusal) -> Self {
-        RefusedBatch {
+    fn from_refusal(reason: ProduceRefusal, refusal: Refusal) -> Box<Self> {
+        Box::new(RefusedBatch {
             reason,
             refusal,
             log_start_offset: -1,
             record_errors: Vec::new(),
-        }
+        })
     }
 
     /// What storage said against the batch, with the records that are to blame.
-    pub(super) fn by_storage(failure: storage::Error, errors: &mut RecordErrors) -> Self {
+    pub(super) fn by_storage(failure: storage::Error, errors: &mut RecordErrors) -> Box<Self> {
         let record_errors = match &failure {
             storage::Error::TimestampsOutOfRange(found) => {
                 let listed = found.listed.iter();
@@ -93,20 +97,19 @@ impl RefusedBatch {
             },
             _ => Vec::new(),
         };
-        RefusedBatch {
-            record_errors,
-            ..RefusedBatch::from(failure)
-        }
+        let mut refused = Box::<RefusedBatch>::from(failure);
+        refused.record_errors = record_errors;
+        refused
     }
 }
 
-impl From<storage::Error> for RefusedBatch {
+impl From<storage::Error> for Box<RefusedBatch> {
     fn from(failure: storage::Error) -> Self {
         RefusedBatch::from_refusal(reason_of_storage(&failure), Refusal::from(failure))
     }
 }
 
-impl From<record::Error> for RefusedBatch {
+impl From<record::Error> for Box<RefusedBatch> {
     fn from(invalid: record::Error) -> Self {
         RefusedBatch::from_refusal(reason_of_record(&invalid), Refusal::from(invalid))
     }
@@ -201,7 +204,7 @@ mod tests {
                 ProduceRefusal::Closing,
             ),
         ] {
-            let refused = RefusedBatch::from(failure);
+            let refused = Box::<RefusedBatch>::from(failure);
             assert_eq!((refused.refusal.code, refused.reason), (code, reason));
         }
     }
