@@ -46,6 +46,14 @@ use crate::protocol::messages;
 /// The isolation level of a client that wants no records of open or aborted transactions.
 const READ_COMMITTED: i8 = 1;
 
+/// Returns whether requests of this API may wait for other clients for minutes. Their handlers keep nothing of the request's
+/// bytes by then, so that the memory is free for others.
+pub fn waits_for_other_clients(api_key: i16) -> bool {
+    [ApiKey::JoinGroup, ApiKey::SyncGroup]
+        .iter()
+        .any(|api| *api as i16 == api_key)
+}
+
 /// What a handler may know about the connection a request came by.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestContext {

@@ -46,7 +46,7 @@ use super::refusals::Refusals;
 use super::request::{Counting, RequestGuard, ResponseGuard};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::handlers::{CloseReason, Reply, RequestContext};
+use crate::handlers::{self, CloseReason, Reply, RequestContext};
 use crate::metrics::{Metrics, RequestRejection};
 use crate::protocol::kafka::{LENGTH_BYTES, RequestHeader, decode_request_header};
 
@@ -115,6 +115,17 @@ impl Shared {
     }
 }
 
+/// How a request that has arrived in part gets on.
+#[derive(Debug, Clone, Copy)]
+struct Arriving {
+    /// When the present step of its arrival began.
+    since: Duration,
+    /// Bytes of this step that have arrived.
+    bytes: usize,
+    /// When the server stopped reading the rest: time that is not held against the client.
+    held_up_since: Option<Duration>,
+}
+
 /// One connection, as a future that resolves when it has ended.
 pub struct Connection {
     stream: TcpStream,
@@ -131,11 +142,8 @@ pub struct Connection {
     parked_bytes: Arc<AtomicUsize>,
     /// Bytes of waiting responses that the rest of the server knows of.
     held_bytes: usize,
-    /// What the rest of the server knows of a request that has arrived in part: what it holds, and since when the next
-    /// step of it is awaited.
-    arriving: Option<(usize, Duration)>,
-    /// Bytes read since then.
-    arrived_bytes: usize,
+    /// A request that has arrived in part, if there is one.
+    arriving: Option<Arriving>,
     /// When bytes were last read.
     received_at: Duration,
     /// When the clock was first read in this turn.
@@ -175,7 +183,6 @@ impl Connection {
             parked_bytes: Arc::default(),
             held_bytes: 0,
             arriving: None,
-            arrived_bytes: 0,
             received_at: now,
             turn_began: None,
             now,
@@ -228,13 +235,16 @@ impl Connection {
     }
 
     fn is_busy(&self) -> bool {
-        !self.in_flight.is_empty() || !self.outgoing.is_empty() || self.incoming.is_within_request()
+        !self.in_flight.is_empty()
+            || !self.outgoing.is_empty()
+            || self.incoming.is_within_request()
+            || self.incoming.awaits_memory()
     }
 
     /// Takes no further request; the first reason given stands.
     fn take_no_more(&mut self, ended: Ended) {
         self.ended.get_or_insert(ended);
-        self.incoming.stop_waiting();
+        self.incoming.discard();
     }
 
     /// Moves finished requests, in order, to the responses that wait for the socket.
@@ -336,7 +346,7 @@ impl Connection {
     /// Nothing can be sent any more.
     fn fail(&mut self, error: io::Error) {
         self.outgoing = Outgoing::default();
-        self.incoming.stop_waiting();
+        self.incoming.discard();
         self.ended = Some(Ended::Failed(error));
     }
 
@@ -348,6 +358,12 @@ impl Connection {
                 0 => true,
                 waiting => waiting < WAITING_BYTES_MAX && !self.place.is_memory_short(),
             }
+    }
+
+    /// Returns whether what is in flight keeps further requests from being read.
+    fn has_enough_in_flight(&self) -> bool {
+        self.in_flight.len() >= self.shared.in_flight_max
+            || self.in_flight_bytes >= IN_FLIGHT_BYTES_MAX
     }
 
     /// Bytes of responses that are in memory.
@@ -413,7 +429,9 @@ impl Connection {
                 self.read_clock();
                 self.received_at = self.now;
                 self.progress_bytes += bytes;
-                self.arrived_bytes += bytes;
+                if let Some(arriving) = &mut self.arriving {
+                    arriving.bytes += bytes;
+                }
             }
             Poll::Ready(Err(error)) => self.fail(error),
         }
@@ -424,13 +442,15 @@ impl Connection {
     fn start(&mut self, frame: Bytes, permit: MemoryPermit, cx: &mut Context<'_>) {
         let request = RequestGuard::new(&self.counting, &frame, self.received_at);
         let bytes = permit.bytes();
-        if self.arriving.take().is_some() {
-            self.place.entry.set_arriving(0, self.now);
-        }
+        self.end_arriving();
         self.in_flight_bytes += bytes;
         let mut body = frame;
+        let mut needs_bytes = true;
         let work = match decode_request_header(&mut body) {
-            Ok(header) => Work::Pending((self.shared.dispatch)(self.context, header, body)),
+            Ok(header) => {
+                needs_bytes = !handlers::waits_for_other_clients(header.api_key);
+                Work::Pending((self.shared.dispatch)(self.context, header, body))
+            }
             Err(error) => Work::Done(Some(Outcome::Undecodable(error))),
         };
         let mut in_flight = InFlight {
@@ -462,6 +482,9 @@ impl Connection {
                 });
             }
             Poll::Pending => {
+                if !needs_bytes {
+                    in_flight.permit = MemoryPermit::default();
+                }
                 in_flight.parked = Parked::within(&self.parked_bytes);
                 self.in_flight.push_back(in_flight);
             }
@@ -486,29 +509,51 @@ impl Connection {
         farewell.as_mut().poll(cx).is_ready()
     }
 
-    /// Notes what a request that has arrived in part holds, for as long as its client is to send more of it.
+    /// Notes what a request that has arrived in part holds, and since when the next step of it is awaited.
     fn note_arriving(&mut self) {
+        if self.incoming.is_empty() {
+            self.end_arriving();
+            return;
+        }
+        if !self.may_take_more() {
+            // A grant would not be used before there is room for further requests.
+            self.incoming.stop_waiting();
+        }
         self.incoming.settle(&self.shared.memory);
-        let permit = self.incoming.permit();
-        let bytes = match self.incoming.awaits_memory() {
-            true => 0,
-            false => permit.bytes(),
-        };
+        let holds = self.incoming.permit().bytes();
+        if holds == 0 {
+            self.end_arriving();
+            return;
+        }
+        if self.turn_began.is_none() {
+            self.read_clock();
+        }
+        let now = self.now;
+        let is_held_up = self.incoming.awaits_memory() || self.has_enough_in_flight();
         // The rest of a request that exceeds the budget has to arrive faster, the larger it is.
-        let step = ARRIVAL_STEP.max(permit.overdraft_claimed() / OVERDRAFT_STEPS_MAX);
-        let (noted, mut since) = self.arriving.unwrap_or_default();
-        let is_step_done = bytes > 0 && self.arrived_bytes >= step;
-        if bytes != noted || is_step_done {
-            if self.turn_began.is_none() {
-                self.read_clock();
-            }
-            // Time in which the client could do nothing is not held against it.
-            if is_step_done || noted == 0 {
-                since = self.now;
-                self.arrived_bytes = 0;
-            }
-            self.arriving = Some((bytes, since));
-            self.place.entry.set_arriving(bytes, since);
+        let claimed = self.incoming.permit().overdraft_claimed();
+        let step = ARRIVAL_STEP.max(claimed / OVERDRAFT_STEPS_MAX);
+        let arriving = self.arriving.get_or_insert(Arriving {
+            since: now,
+            bytes: 0,
+            held_up_since: None,
+        });
+        if let Some(held_up_since) = arriving.held_up_since.take() {
+            arriving.since += now.saturating_sub(held_up_since);
+        }
+        if arriving.bytes >= step {
+            arriving.since = now;
+            arriving.bytes = 0;
+        }
+        arriving.held_up_since = is_held_up.then_some(now);
+        let blamed = if is_held_up { 0 } else { holds };
+        self.place.entry.set_arriving(blamed, arriving.since);
+    }
+
+    /// Notes that no request has arrived in part.
+    fn end_arriving(&mut self) {
+        if self.arriving.take().is_some() {
+            self.place.entry.set_arriving(0, self.now);
         }
     }
 

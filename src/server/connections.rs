@@ -135,12 +135,13 @@ impl Entry {
     pub fn set_arriving(&self, bytes: usize, since: Duration) {
         let since = since.as_millis() as u64;
         self.arriving_since.store(since, Ordering::Relaxed);
-        self.arriving_bytes.store(bytes, Ordering::Relaxed);
+        // Who sees these bytes sees since when, too.
+        self.arriving_bytes.store(bytes, Ordering::Release);
     }
 
     /// Returns the bytes that a stalled request holds, and since when it has been stalled.
     fn stalled(&self, now: Duration) -> Option<(usize, Duration)> {
-        let bytes = self.arriving_bytes.load(Ordering::Relaxed);
+        let bytes = self.arriving_bytes.load(Ordering::Acquire);
         let since = Duration::from_millis(self.arriving_since.load(Ordering::Relaxed));
         let is_stalled = bytes > 0 && now.saturating_sub(since) >= ARRIVAL_STEP_MAX;
         is_stalled.then_some((bytes, since))

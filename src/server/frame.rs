@@ -140,6 +140,12 @@ impl FrameReader {
         Ok(Some(frame))
     }
 
+    /// Drops what has arrived. The stream is beyond use then.
+    pub fn clear(&mut self) {
+        self.buffer = BytesMut::new();
+        self.grown = false;
+    }
+
     /// Whether part of a frame has arrived.
     pub fn is_within_frame(&self) -> bool {
         !self.buffer.is_empty()
@@ -242,8 +248,8 @@ impl FrameReader {
         self.missing().min(room)
     }
 
-    /// Where to read the rest of a frame to that memory was taken for, bounded so that nothing of the next one is
-    /// read. `None`: bytes are to be pushed.
+    /// Returns the memory that was taken for the rest of the present frame, bounded so that nothing of the next one is read
+    /// into it. `None`: bytes are to be pushed.
     pub fn rest_of_frame(&mut self) -> Option<impl BufMut + '_> {
         let limit = match self.grown {
             true => self.room_in_frame(),

@@ -44,10 +44,13 @@ pub struct Incoming {
 enum Ahead {
     /// So many of a small request, the last one among them.
     SmallRequest(usize),
-    /// Some of those that a request lacks, which are so many.
-    Part(usize),
-    /// The end of the stream, less than a length, or what is no request. Reading it takes no memory worth asking for.
-    Other,
+    /// All that the socket has is part of a small request, which lacks so many.
+    PartOfSmall(usize),
+    /// The first of those that a large request lacks, which are so many.
+    PartOfLarge(usize),
+    /// The end of the stream, less than a length, or what is no request: so many. Reading them takes no memory worth
+    /// asking for.
+    Other(usize),
 }
 
 impl Incoming {
@@ -69,7 +72,13 @@ impl Incoming {
     pub fn next_request(&mut self, memory: &RequestMemory) -> Option<(Bytes, MemoryPermit)> {
         let frame = self.reader.next_frame().ok()??;
         let bytes = frame.len() + PREFIX;
-        let missing = bytes.saturating_sub(self.permit.bytes());
+        let charged = self.permit.bytes();
+        if charged == 0 {
+            let mut permit = MemoryPermit::default();
+            memory.charge(&mut permit, bytes);
+            return Some((frame, permit));
+        }
+        let missing = bytes.saturating_sub(charged);
         if missing > 0 {
             memory.charge(&mut self.permit, missing);
         }
@@ -79,6 +88,11 @@ impl Incoming {
     /// Returns whether part of a request has arrived.
     pub fn is_within_request(&self) -> bool {
         self.reader.is_within_frame()
+    }
+
+    /// Returns whether nothing has arrived, is charged or is waited for.
+    pub fn is_empty(&self) -> bool {
+        !self.is_within_request() && self.permit.is_empty() && self.awaited.is_none()
     }
 
     /// Returns whether the next bytes wait for memory.
@@ -91,9 +105,16 @@ impl Incoming {
         &self.permit
     }
 
-    /// Gives up waiting for memory.
+    /// Gives up waiting for memory, and a grant that was not used yet.
     pub fn stop_waiting(&mut self) {
         self.awaited = None;
+    }
+
+    /// Drops what has arrived, because no further request is taken.
+    pub fn discard(&mut self) {
+        self.awaited = None;
+        self.reader.clear();
+        self.permit = MemoryPermit::default();
     }
 
     /// Brings the permit in line with what has arrived. Called before the connection waits for anything.
@@ -221,15 +242,16 @@ impl Incoming {
                 }
                 self.poll_acquire(bytes, Class::Small, memory, cx).map(Ok)
             }
-            Ahead::Part(_) if awaited.is_some() => Poll::Pending,
-            Ahead::Part(missing) => {
+            Ahead::PartOfSmall(_) | Ahead::PartOfLarge(_) if awaited.is_some() => Poll::Pending,
+            Ahead::PartOfSmall(missing) | Ahead::PartOfLarge(missing) => {
                 let step = missing.min(GRANT_BYTES);
                 if memory.try_extend(&mut self.permit, step) {
                     return Poll::Ready(Ok(step));
                 }
                 self.poll_acquire(missing, Class::Other, memory, cx).map(Ok)
             }
-            Ahead::Other => Poll::Ready(Ok(SCRATCH_BYTES)),
+            // The end of the stream is found by reading.
+            Ahead::Other(bytes) => Poll::Ready(Ok(bytes.max(1))),
         }
     }
 
@@ -245,7 +267,7 @@ impl Incoming {
             let looked = stream.try_io(Interest::READABLE, || {
                 let (count, ahead) = self.look_ahead(stream)?;
                 match ahead {
-                    Ahead::Part(missing) if missing <= PREFIX + SMALL_REQUEST_BYTES => {
+                    Ahead::PartOfSmall(_) => {
                         part_of_small = Some((count, ahead));
                         // Said to `try_io`, this means: not ready before more arrives.
                         Err(io::ErrorKind::WouldBlock.into())
@@ -276,12 +298,13 @@ impl Incoming {
             let ahead = match self.reader.frame_size(&scratch[..count]) {
                 Ok(Some(size)) if count > 0 => {
                     let missing = size.saturating_sub(self.reader.buffered());
-                    match size <= most && count >= missing {
-                        true => Ahead::SmallRequest(missing),
-                        false => Ahead::Part(missing),
+                    match (size <= most, count >= missing) {
+                        (true, true) => Ahead::SmallRequest(missing),
+                        (true, false) => Ahead::PartOfSmall(missing),
+                        (false, _) => Ahead::PartOfLarge(missing),
                     }
                 }
-                _ => Ahead::Other,
+                _ => Ahead::Other(count),
             };
             Ok((count, ahead))
         })

@@ -1,7 +1,8 @@
 //! The memory that the requests of all connections share.
 //!
-//! Every byte of a request is charged to one budget from its arrival until its handler is done. Charged is what has
-//! arrived, never what a client announces. The budget has two parts:
+//! Every byte of a request is charged to one budget from its arrival until its handler is done, or waits for other clients
+//! without needing the bytes any more. Charged is what has arrived, never what a client announces; memory allocated ahead of
+//! the arrival of large requests has a bound of its own. The budget has two parts:
 //!
 //! - the **pool**, for every request;
 //! - the **reserve**, an eighth of the budget, for requests of at most [`SMALL_REQUEST_BYTES`] that have arrived whole and
@@ -147,6 +148,7 @@ pub struct Acquire {
 }
 
 impl RequestMemory {
+    /// Creates a budget of so many bytes, the reserve included.
     pub fn new(budget_bytes: usize) -> Self {
         let budget_bytes = budget_bytes.min(isize::MAX as usize);
         let reserve_bytes = budget_bytes / 8;
@@ -182,6 +184,7 @@ impl RequestMemory {
         self.budget.shortage.notified().await;
     }
 
+    /// Returns what requests hold and how many connections wait, at this moment.
     pub fn usage(&self) -> Usage {
         let budget = &self.budget;
         let state = budget.state.lock();
@@ -290,9 +293,10 @@ impl Budget {
         }
         let overdraft_max = (self.pool_bytes + self.reserve_bytes) / 8;
         while state.others.waiting > 0 && state.overdraft_claimed < overdraft_max {
-            let next = match state.overdrafts % LONGEST_WAITING_EVERY {
-                0 => state.others.longest_waiting(),
-                _ => state.others.first(),
+            let is_by_turn = !state.overdrafts.is_multiple_of(LONGEST_WAITING_EVERY);
+            let next = match is_by_turn {
+                true => state.others.first(),
+                false => state.others.longest_waiting(),
             };
             let Some((address, place)) = next else {
                 break;
@@ -308,7 +312,9 @@ impl Budget {
             let mut permit = MemoryPermit::default();
             permit.overdraft = Some(Overdraft { claimed, bytes });
             permit.join(self);
-            state.others.next_turn();
+            if is_by_turn {
+                state.others.next_turn();
+            }
             state.others.grant(address, place, permit);
         }
     }
@@ -322,7 +328,7 @@ impl Budget {
         self.publish(&state);
     }
 
-    /// Has `short` say what `state` does. Written only when it changes: every thread reads it.
+    /// Copies `State::is_short` to `short`, which every thread reads: written only when it changes.
     fn publish(&self, state: &State) {
         let is_short = state.is_short();
         if self.short.load(Ordering::Relaxed) != is_short {
@@ -452,8 +458,14 @@ impl Queue {
 }
 
 impl MemoryPermit {
+    /// Returns the bytes that it covers.
     pub fn bytes(&self) -> usize {
         self.from_pool + self.from_reserve + self.overdraft.unwrap_or_default().bytes
+    }
+
+    /// Returns whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.bytes() == 0 && self.room == 0 && self.overdraft.is_none()
     }
 
     /// Bytes by which this permit may exceed the budget; 0 for most.
@@ -537,7 +549,7 @@ impl MemoryPermit {
 
 impl Drop for MemoryPermit {
     fn drop(&mut self) {
-        if self.bytes() == 0 && self.room == 0 && self.overdraft.is_none() {
+        if self.is_empty() {
             return;
         }
         if let Some(budget) = &self.budget {
@@ -554,6 +566,7 @@ impl Drop for MemoryPermit {
 }
 
 impl Acquire {
+    /// Returns for what kind of request memory is awaited.
     pub fn class(&self) -> Class {
         self.class
     }
@@ -577,6 +590,8 @@ impl Drop for Acquire {
         let unclaimed = {
             let mut state = self.budget.state.lock();
             state.queue(self.class).remove(self.address, self.place);
+            // Those behind it may need less.
+            self.budget.grant(&mut state);
             self.budget.publish(&state);
             self.granted.try_recv()
         };

@@ -53,6 +53,13 @@ fn frame(api_key: i16, correlation_id: i32, padding: usize) -> Vec<u8> {
     frame
 }
 
+/// The beginning of a request of 50 MiB.
+fn large_part() -> Vec<u8> {
+    let mut part = (50_i32 << 20).to_be_bytes().to_vec();
+    part.resize(200_000, b'x');
+    part
+}
+
 fn answer(correlation_id: i32) -> Reply {
     large_answer(correlation_id, 0)
 }
@@ -321,8 +328,7 @@ async fn small_requests_are_served_while_parts_of_large_ones_hold_all_memory() {
         ..Config::default()
     })
     .await;
-    let mut part = (50_i32 << 20).to_be_bytes().to_vec();
-    part.resize(200_000, b'x');
+    let part = large_part();
     let crowd = fixture.crowd(20, &part).await;
     fixture
         .until("the crowd waits", |f| f.memory().waiting >= 10)
@@ -391,14 +397,60 @@ async fn parts_of_small_requests_leave_the_reserve_to_whole_ones() {
 }
 
 #[tokio::test]
+async fn requests_behind_one_that_waited_for_memory_are_served() {
+    let mut fixture = start_with(Config {
+        queued_max_request_bytes: 1 << 20,
+        ..Config::default()
+    })
+    .await;
+    let large = frame(METADATA, 1, 66_000);
+    let (part, rest) = large.split_at(64_000);
+    fixture.send(part).await;
+    fixture
+        .until("part of it has arrived", |f| f.memory().bytes == part.len())
+        .await;
+    let crowd = fixture.crowd(20, &large_part()).await;
+    fixture
+        .until("the crowd waits", |f| f.memory().waiting >= 10)
+        .await;
+    let waiting = fixture.memory().waiting;
+    fixture
+        .send(&[rest, &frame(METADATA, 2, 10)].concat())
+        .await;
+    fixture
+        .until("the rest waits or is served", |f| {
+            f.memory().waiting > waiting || f.script.lock().polled == [1, 2]
+        })
+        .await;
+    drop(crowd);
+    assert_eq!(fixture.receive().await, 1);
+    assert_eq!(fixture.receive().await, 2);
+}
+
+#[tokio::test]
+async fn a_request_that_waits_for_other_clients_holds_no_memory() {
+    const JOIN_GROUP: i16 = 11;
+    let mut fixture = start().await;
+    let release = fixture.hold(1);
+    fixture.send(&frame(JOIN_GROUP, 1, 1_000)).await;
+    fixture
+        .until("it is worked on", |f| f.script.lock().polled == [1])
+        .await;
+    fixture
+        .until("its memory is free", |f| f.memory().bytes == 0)
+        .await;
+    release.send(()).unwrap();
+    assert_eq!(fixture.receive().await, 1);
+}
+
+#[tokio::test]
 async fn a_client_that_closes_while_it_waits_for_memory_is_gone() {
     let mut fixture = start_with(Config {
         queued_max_request_bytes: 1 << 20,
         ..Config::default()
     })
     .await;
-    let mut part = (50_i32 << 20).to_be_bytes().to_vec();
-    part.resize(200_000, b'x');
+    let part = large_part();
     let crowd = fixture.crowd(20, &part).await;
     fixture
         .until("the crowd waits", |f| f.memory().waiting >= 10)
