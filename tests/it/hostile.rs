@@ -291,8 +291,9 @@ fn requests_that_never_arrive_whole_do_not_keep_others_from_theirs() {
         let metrics = server.metrics();
         metrics.value("streamline_connections_waiting_for_memory", &[]) > Some(0.0)
     });
+    // Of those that wait for memory, the one that lacks the least comes first.
     let mut large = server.connect();
-    let records = batch(&["x".repeat(900_000).as_str()]);
+    let records = batch(&["x".repeat(300_000).as_str()]);
     let request = produce_request(&topic, 1, &[(0, records.bytes().clone())]);
     large.send(9, &request);
     let rejected = [("reason", "request_memory")];
