@@ -3,8 +3,8 @@
 //! A [`Broker`] owns no logic of its own beyond keeping catalog and storage in step ([`topics`]); everything else is a
 //! component that handlers reach through it. It knows nothing of requests or error codes.
 
+mod log_throttle;
 mod produce_refusals;
-mod quiet;
 mod scrape;
 mod topics;
 mod waiting;
@@ -24,9 +24,9 @@ use crate::fs::{Fs, Reserve};
 use crate::metrics::Metrics;
 use crate::storage::{self, Opening, StorageOptions, Topics};
 
+pub use log_throttle::{LogThrottle, shortened};
 pub use produce_refusals::{ProduceRefusals, RefusedBatches};
-pub use quiet::{Quiet, shortened};
-use topics::Survey;
+use topics::TopicInventory;
 pub use topics::{
     CONSUMER_OFFSETS, ConfigChange, ConfigEdit, ConfigOperation, NewTopic, TopicError, check_name,
     is_internal,
@@ -65,15 +65,15 @@ pub struct Broker {
     pub waiting_fetches: Arc<WaitingFetches>,
     pub produce_refusals: ProduceRefusals,
     /// Who was lately told that there are no transactions, by address.
-    pub refused_transactions: Quiet<IpAddr>,
+    pub refused_transactions: LogThrottle<IpAddr>,
     /// Who was lately told that there is no SASL, by address.
-    pub refused_authentications: Quiet<IpAddr>,
+    pub refused_authentications: LogThrottle<IpAddr>,
     /// Internal topics of Kafka that clients lately asked for in vain, by address and name.
-    pub missing_internal_topics: Quiet<(IpAddr, String)>,
+    pub missing_internal_topics: LogThrottle<(IpAddr, String)>,
     /// Consumers without group management whose commits were lately logged, by group and address.
-    pub logged_commits: Quiet<(String, IpAddr)>,
+    pub logged_commits: LogThrottle<(String, IpAddr)>,
     /// Whose software was lately refused for its name, by address.
-    pub refused_software: Quiet<IpAddr>,
+    pub refused_software: LogThrottle<IpAddr>,
     overrides: RwLock<Overrides>,
     /// Held by whoever changes the set of topics or a topic's configs, so that such changes happen one after another
     /// and catalog and storage see them in the same order.
@@ -95,31 +95,31 @@ impl Broker {
         } = settings;
         let data_dir = config.data_dir.clone();
         let reserve_bytes = config.disk_reserve_bytes;
-        let (reserve, catalog, survey) = blocking(move || {
+        let (reserve, catalog, inventory) = blocking(move || {
             let reserve = Reserve::open(&Fs::new(), &data_dir, reserve_bytes);
             let catalog = Catalog::open(data_dir.join(CATALOG_FILE), Arc::clone(&reserve))?;
-            let survey = Survey::take(&catalog, &data_dir)?;
-            Ok((reserve, catalog, survey))
+            let inventory = TopicInventory::take(&catalog, &data_dir)?;
+            Ok((reserve, catalog, inventory))
         })
         .await?;
-        let (overrides, specs) = survey.topics(&config.topic_defaults)?;
+        let (overrides, specs) = inventory.topics(&config.topic_defaults)?;
         let storage = StorageOptions {
             producer_id_expiration_ms: config.producer_id_expiration_ms,
             reserve: Arc::clone(&reserve),
             opening,
-            adopted: survey.adopted(),
+            adopted: inventory.adopted(),
             ..StorageOptions::new(&config.data_dir, config.durability)
         };
         let produce_refusals = ProduceRefusals::new(Arc::clone(&metrics), Arc::clone(&clock));
         let metrics_of_logs = Arc::clone(&metrics);
         let clock_of_logs = Arc::clone(&clock);
-        let (topics, survey, largest_producer_id) = blocking(move || {
+        let (topics, inventory, largest_producer_id) = blocking(move || {
             let topics = Topics::open(storage, specs, clock_of_logs, metrics_of_logs)?;
-            let largest = survey.largest_adopted_producer_id(&topics)?;
-            Ok((topics, survey, largest))
+            let largest = inventory.largest_adopted_producer_id(&topics)?;
+            Ok((topics, inventory, largest))
         })
         .await?;
-        survey.settle(&catalog, largest_producer_id).await?;
+        inventory.settle(&catalog, largest_producer_id).await?;
         blocking(move || {
             let groups = Groups::open(
                 Arc::clone(&catalog),
@@ -138,11 +138,11 @@ impl Broker {
                 metrics,
                 waiting_fetches: Arc::default(),
                 produce_refusals,
-                refused_transactions: Quiet::default(),
-                refused_authentications: Quiet::default(),
-                missing_internal_topics: Quiet::default(),
-                logged_commits: Quiet::default(),
-                refused_software: Quiet::default(),
+                refused_transactions: LogThrottle::default(),
+                refused_authentications: LogThrottle::default(),
+                missing_internal_topics: LogThrottle::default(),
+                logged_commits: LogThrottle::default(),
+                refused_software: LogThrottle::default(),
                 overrides: RwLock::new(overrides),
                 topic_changes: tokio::sync::Mutex::default(),
                 waiting: watch::Sender::default(),

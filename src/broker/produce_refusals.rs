@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::quiet::{Quiet, shortened};
+use super::log_throttle::{LogThrottle, shortened};
 use crate::clock::Clock;
 use crate::metrics::catalog::LabelValues;
 use crate::metrics::{Metrics, ProduceRefusal};
@@ -14,7 +14,7 @@ pub struct ProduceRefusals {
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     /// By reason, address and client id.
-    quiet: Quiet<(ProduceRefusal, IpAddr, Box<str>)>,
+    quiet: LogThrottle<(ProduceRefusal, IpAddr, Box<str>)>,
 }
 
 /// Batches of one request that are refused for one reason.
@@ -37,7 +37,7 @@ impl ProduceRefusals {
         ProduceRefusals {
             metrics,
             clock,
-            quiet: Quiet::default(),
+            quiet: LogThrottle::default(),
         }
     }
 

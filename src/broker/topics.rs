@@ -387,16 +387,16 @@ impl Broker {
 }
 
 /// What catalog and data directory say at the start, compared.
-pub(super) struct Survey {
+pub(super) struct TopicInventory {
     known: Vec<TopicRow>,
     /// They lie in the data directory without being known, such as those that Kafka wrote.
     adopted: Vec<TopicRow>,
     deleted: HashSet<Uuid>,
 }
 
-impl Survey {
+impl TopicInventory {
     /// Finishes the deletions that a crash interrupted, and finds what there is. Blocks.
-    pub(super) fn take(catalog: &Catalog, data_dir: &Path) -> Result<Survey, OpenError> {
+    pub(super) fn take(catalog: &Catalog, data_dir: &Path) -> Result<TopicInventory, OpenError> {
         let known = catalog.topics()?;
         let deleted = catalog.deleted_topics()?;
         let mut adopted = Vec::new();
@@ -415,7 +415,7 @@ impl Survey {
                 });
             }
         }
-        Ok(Survey {
+        Ok(TopicInventory {
             known,
             adopted,
             deleted,

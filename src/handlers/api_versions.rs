@@ -46,7 +46,7 @@ fn note_refused(call: &Call, request: &ApiVersionsRequest) {
     let (broker, peer) = (&call.broker, call.context.peer);
     broker.metrics.requests_rejected.get(reason).inc();
     let now = broker.clock.monotonic();
-    if let Some(silenced) = broker.refused_software.may_say(peer.ip(), now) {
+    if let Some(silenced) = broker.refused_software.allow(peer.ip(), now) {
         tracing::warn!(
             %peer,
             reason = reason.as_str(),

@@ -158,7 +158,7 @@ impl Call {
     /// Says once in a while for each address that a transactional producer was refused.
     fn log_refused_transaction(&self, transactional_id: &str) {
         let (quiet, peer) = (&self.broker.refused_transactions, self.context.peer);
-        if let Some(silenced) = quiet.may_say(peer.ip(), self.broker.clock.monotonic()) {
+        if let Some(silenced) = quiet.allow(peer.ip(), self.broker.clock.monotonic()) {
             tracing::info!(
                 %peer,
                 client_id = self.client_id.as_deref().map(shortened),
@@ -173,7 +173,7 @@ impl Call {
     fn log_missing_internal_topic(&self, topic: &str) {
         let (quiet, peer) = (&self.broker.missing_internal_topics, self.context.peer);
         let now = self.broker.clock.monotonic();
-        let Some(silenced) = quiet.may_say((peer.ip(), topic.to_owned()), now) else {
+        let Some(silenced) = quiet.allow((peer.ip(), topic.to_owned()), now) else {
             return;
         };
         let instead = match topic {

@@ -153,7 +153,7 @@ impl<'a> AuditedCommit<'a> {
         if self.is_progress && changed.peek().is_some() {
             let consumer = (self.group_id.to_owned(), call.context.peer.ip());
             let now = call.broker.clock.monotonic();
-            match call.broker.logged_commits.may_say(consumer, now) {
+            match call.broker.logged_commits.allow(consumer, now) {
                 Some(silenced) => self.audit.after_silence(silenced),
                 None => return,
             }

@@ -104,7 +104,7 @@ pub(super) async fn handle(call: Call, request: ProduceRequest) -> Answer<Produc
             let deadline = Instant::now() + timeout.max(FLUSH_MIN);
             let outcomes = topics.iter_mut().flat_map(|(_, outcomes)| outcomes);
             let waiting = outcomes.filter(|outcome| awaits_disk(outcome, acks));
-            join_all(waiting.map(|outcome| keep_promise(outcome, deadline))).await;
+            join_all(waiting.map(|outcome| await_flush(outcome, deadline))).await;
         }
         Ok(_) | Err(_) => {}
     }
@@ -164,7 +164,7 @@ fn append_all(
         .map(|partition| Outcome {
             index: partition.index,
             result: match acks {
-                Ok(acks) => beside_others(recompresses || work.is_long(), || {
+                Ok(acks) => block_in_place_if(recompresses || work.is_long(), || {
                     append(&topic, partition, *acks, call.version, errors)
                 }),
                 Err(refusal) => Err(refusal.clone()),
@@ -175,7 +175,7 @@ fn append_all(
 
 /// Does work that takes `long` in a way that lets the runtime give this thread's other tasks to another one. A request
 /// of some hundred KiB may hold batches that decompress to GiBs, and appends have to be done before anything is awaited.
-fn beside_others<T>(long: bool, work: impl FnOnce() -> T) -> T {
+fn block_in_place_if<T>(long: bool, work: impl FnOnce() -> T) -> T {
     match long && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
         true => tokio::task::block_in_place(work),
         false => work(),
@@ -252,7 +252,7 @@ fn awaits_disk(outcome: &Outcome, acks: Acks) -> bool {
 }
 
 /// Waits until what was written survives loss of power, or it is too late to say so.
-async fn keep_promise(outcome: &mut Outcome, deadline: Instant) {
+async fn await_flush(outcome: &mut Outcome, deadline: Instant) {
     let Ok(Written {
         partition,
         appended,

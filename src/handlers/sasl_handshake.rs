@@ -9,7 +9,7 @@ use crate::protocol::messages::sasl_handshake::{SaslHandshakeRequest, SaslHandsh
 
 pub(super) async fn refuse(call: Call, request: SaslHandshakeRequest) -> SaslHandshakeResponse {
     let (quiet, peer) = (&call.broker.refused_authentications, call.context.peer);
-    if let Some(silenced) = quiet.may_say(peer.ip(), call.broker.clock.monotonic()) {
+    if let Some(silenced) = quiet.allow(peer.ip(), call.broker.clock.monotonic()) {
         tracing::info!(
             %peer,
             client_id = call.client_id.as_deref(),

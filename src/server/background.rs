@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::connections::Connections;
 use super::memory::RequestMemory;
+use super::registry::ConnectionRegistry;
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::storage::Topics;
@@ -28,7 +28,7 @@ pub struct Background {
 
 impl Background {
     pub fn start(
-        connections: Arc<Connections>,
+        connections: Arc<ConnectionRegistry>,
         memory: RequestMemory,
         broker: Arc<Broker>,
         clock: Arc<dyn Clock>,
@@ -55,7 +55,7 @@ impl Background {
 }
 
 /// Closes connections whose time is up.
-async fn sweep(connections: Arc<Connections>, clock: Arc<dyn Clock>) {
+async fn sweep(connections: Arc<ConnectionRegistry>, clock: Arc<dyn Clock>) {
     let mut interval = tokio::time::interval(connections.sweep_interval());
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -67,7 +67,7 @@ async fn sweep(connections: Arc<Connections>, clock: Arc<dyn Clock>) {
 /// While connections wait for the memory of requests, closes those whose requests have stalled, and has waiting fetches
 /// answered. A wait that is over at the next look is no shortage.
 async fn relieve_shortages(
-    connections: Arc<Connections>,
+    connections: Arc<ConnectionRegistry>,
     memory: RequestMemory,
     broker: Arc<Broker>,
     clock: Arc<dyn Clock>,

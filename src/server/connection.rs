@@ -9,7 +9,7 @@
 //! - What is in flight is bounded in number and bytes, and counts against a budget of the whole server
 //!   ([`RequestMemory`]). Beyond that nothing is read, and TCP slows the client down.
 //! - Responses that wait in memory are bounded for each connection and, where the socket does not take them, for the whole
-//!   server ([`Place::hold`]).
+//!   server ([`ConnectionSlot::hold`]).
 //! - An idle connection holds no buffer.
 //! - A client that vanishes does not cancel its requests at once: they get a short while to finish, since half of a
 //!   change is worse than an unheard answer.
@@ -35,14 +35,16 @@ use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use ended::Ended;
-use in_flight::{Finished, InFlight, Outcome, Parked, Work};
+use in_flight::{BufferedBytes, Finished, InFlight, Outcome, Work};
 
-use super::connections::{ARRIVAL_STEP, Activity, Ending, OVERDRAFT_STEPS_MAX, Place};
 use super::frame::FrameError;
 use super::incoming::Incoming;
 use super::memory::{MemoryPermit, RequestMemory};
 use super::outgoing::Outgoing;
 use super::refusals::Refusals;
+use super::registry::{
+    ARRIVAL_STEP, Activity, ConnectionSlot, DisconnectReason, OVERDRAFT_STEPS_MAX,
+};
 use super::request::{Counting, RequestGuard, ResponseGuard};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -57,7 +59,7 @@ const WAITING_BYTES_MAX: usize = 4 << 20;
 /// What of them the rest of the server is not told of.
 const WAITING_BYTES_STEP: usize = 4 * 1024;
 /// How long the requests of a client that is gone may take to finish.
-const FAREWELL: Duration = Duration::from_secs(3);
+const LINGER: Duration = Duration::from_secs(3);
 /// Progress that counts against a time-out; less is a trickle that must not keep a connection open.
 const PROGRESS_BYTES_MIN: usize = 4 * 1024;
 /// Rounds of reading, working and writing before other connections get their turn.
@@ -133,13 +135,13 @@ pub struct Connection {
     shared: Arc<Shared>,
     /// The requests' own handle to what counts them, so that connections do not contend for one reference count.
     counting: Arc<Counting>,
-    place: Place,
+    slot: ConnectionSlot,
     incoming: Incoming,
     in_flight: FuturesOrdered<InFlight>,
     in_flight_bytes: usize,
     outgoing: Outgoing<ResponseGuard>,
     /// Bytes of responses in memory whose turn to go out has not come.
-    parked_bytes: Arc<AtomicUsize>,
+    buffered_bytes: Arc<AtomicUsize>,
     /// Bytes of waiting responses that the rest of the server knows of.
     held_bytes: usize,
     /// A request that has arrived in part, if there is one.
@@ -156,7 +158,7 @@ pub struct Connection {
     progress_bytes: usize,
     /// Set once no further request is taken: what remains is to finish and to say this.
     ended: Option<Ended>,
-    farewell: Option<Pin<Box<Sleep>>>,
+    linger: Option<Pin<Box<Sleep>>>,
 }
 
 impl Connection {
@@ -164,7 +166,7 @@ impl Connection {
         stream: TcpStream,
         peer: SocketAddr,
         local: SocketAddr,
-        place: Place,
+        slot: ConnectionSlot,
         shared: Arc<Shared>,
     ) -> Self {
         let counting = Arc::new(Counting {
@@ -175,12 +177,12 @@ impl Connection {
         Connection {
             stream,
             context: RequestContext { peer, local },
-            place,
+            slot,
             incoming: Incoming::new(peer.ip(), shared.frame_bytes_max),
             in_flight: FuturesOrdered::new(),
             in_flight_bytes: 0,
             outgoing: Outgoing::default(),
-            parked_bytes: Arc::default(),
+            buffered_bytes: Arc::default(),
             held_bytes: 0,
             arriving: None,
             received_at: now,
@@ -189,7 +191,7 @@ impl Connection {
             activity: Activity::Idle,
             progress_bytes: 0,
             ended: None,
-            farewell: None,
+            linger: None,
             counting,
             shared,
         }
@@ -197,22 +199,22 @@ impl Connection {
 
     /// Does what the server asked of this connection. `Some` ends it at once.
     fn obey(&mut self) -> Option<Ended> {
-        let ending = self.place.entry.ending()?;
+        let ending = self.slot.entry.ending()?;
         match ending {
-            Ending::Drain => self.take_no_more(Ended::Told(Ending::Drain)),
-            Ending::Idle if self.is_busy() => self.place.entry.is_busy_after_all(),
-            Ending::ReadTimeout => {
+            DisconnectReason::Drain => self.take_no_more(Ended::Told(DisconnectReason::Drain)),
+            DisconnectReason::Idle if self.is_busy() => self.slot.entry.is_busy_after_all(),
+            DisconnectReason::ReadTimeout => {
                 let what =
                     "part of a request arrived and the rest did not within request_read_timeout_ms";
                 self.refuse(RequestRejection::Timeout, &what);
                 return Some(Ended::Told(ending));
             }
-            Ending::WriteTimeout => {
+            DisconnectReason::WriteTimeout => {
                 let what = "no byte of a response was taken within response_write_timeout_ms";
                 self.refuse(RequestRejection::ResponseNotTaken, &what);
                 return Some(Ended::Told(ending));
             }
-            Ending::ResponseMemory => {
+            DisconnectReason::ResponseMemory => {
                 let what = format!(
                     "{} bytes of responses wait to be taken, and queued_max_response_bytes is used up",
                     self.waiting_bytes()
@@ -220,7 +222,7 @@ impl Connection {
                 self.refuse(RequestRejection::ResponseMemory, &what);
                 return Some(Ended::Told(ending));
             }
-            Ending::RequestMemory => {
+            DisconnectReason::RequestMemory => {
                 let what = format!(
                     "a request arrives slowly, {} bytes are kept for it, and others wait because \
                      queued_max_request_bytes is used up",
@@ -229,7 +231,7 @@ impl Connection {
                 self.refuse(RequestRejection::RequestMemory, &what);
                 return Some(Ended::Told(ending));
             }
-            Ending::Idle | Ending::Abort => return Some(Ended::Told(ending)),
+            DisconnectReason::Idle | DisconnectReason::Abort => return Some(Ended::Told(ending)),
         }
         None
     }
@@ -264,10 +266,10 @@ impl Connection {
             outcome,
             mut request,
             bytes,
-            parked,
+            buffered,
         } = finished;
         // From here on it counts as outgoing.
-        drop(parked);
+        drop(buffered);
         self.in_flight_bytes -= bytes;
         self.progress_bytes += PROGRESS_BYTES_MIN;
         let reply = match outcome {
@@ -356,7 +358,7 @@ impl Connection {
             && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX
             && match self.waiting_bytes() {
                 0 => true,
-                waiting => waiting < WAITING_BYTES_MAX && !self.place.is_memory_short(),
+                waiting => waiting < WAITING_BYTES_MAX && !self.slot.is_memory_short(),
             }
     }
 
@@ -368,7 +370,7 @@ impl Connection {
 
     /// Bytes of responses that are in memory.
     fn waiting_bytes(&self) -> usize {
-        self.outgoing.memory_bytes() + self.parked_bytes.load(Ordering::Relaxed)
+        self.outgoing.memory_bytes() + self.buffered_bytes.load(Ordering::Relaxed)
     }
 
     /// Starts the requests that have arrived and reads further ones.
@@ -458,7 +460,7 @@ impl Connection {
             request: Some(request),
             bytes,
             permit,
-            parked: Parked::default(),
+            buffered: BufferedBytes::default(),
         };
         match Pin::new(&mut in_flight).poll(cx) {
             Poll::Ready(finished) if self.in_flight.is_empty() => self.finish(finished),
@@ -471,21 +473,21 @@ impl Connection {
                     // What came after it is not served, though it is announced only in its turn.
                     self.take_no_more(Ended::Refused);
                 }
-                let mut parked = Parked::within(&self.parked_bytes);
-                parked.add(&finished.outcome);
+                let mut buffered = BufferedBytes::within(&self.buffered_bytes);
+                buffered.add(&finished.outcome);
                 self.in_flight.push_back(InFlight {
                     work: Work::Done(Some(finished.outcome)),
                     request: Some(finished.request),
                     bytes: finished.bytes,
                     permit: MemoryPermit::default(),
-                    parked,
+                    buffered,
                 });
             }
             Poll::Pending => {
                 if !needs_bytes {
                     in_flight.permit = MemoryPermit::default();
                 }
-                in_flight.parked = Parked::within(&self.parked_bytes);
+                in_flight.buffered = BufferedBytes::within(&self.buffered_bytes);
                 self.in_flight.push_back(in_flight);
             }
         }
@@ -499,14 +501,14 @@ impl Connection {
         if self.in_flight.is_empty() && self.outgoing.is_empty() {
             return true;
         }
-        if matches!(ended, Ended::Told(Ending::Drain)) {
+        if matches!(ended, Ended::Told(DisconnectReason::Drain)) {
             // The server says when its patience is over.
             return false;
         }
-        let farewell = self
-            .farewell
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(FAREWELL)));
-        farewell.as_mut().poll(cx).is_ready()
+        let linger = self
+            .linger
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
+        linger.as_mut().poll(cx).is_ready()
     }
 
     /// Notes what a request that has arrived in part holds, and since when the next step of it is awaited.
@@ -547,13 +549,13 @@ impl Connection {
         }
         arriving.held_up_since = is_held_up.then_some(now);
         let blamed = if is_held_up { 0 } else { holds };
-        self.place.entry.set_arriving(blamed, arriving.since);
+        self.slot.entry.set_arriving(blamed, arriving.since);
     }
 
     /// Notes that no request has arrived in part.
     fn end_arriving(&mut self) {
         if self.arriving.take().is_some() {
-            self.place.entry.set_arriving(0, self.now);
+            self.slot.entry.set_arriving(0, self.now);
         }
     }
 
@@ -564,7 +566,7 @@ impl Connection {
         let all_taken = waiting == 0 && self.held_bytes > 0;
         if all_taken || waiting.abs_diff(self.held_bytes) >= WAITING_BYTES_STEP {
             self.held_bytes = waiting;
-            self.place.hold(waiting);
+            self.slot.hold(waiting);
         }
         let activity = if !self.outgoing.is_empty() {
             Activity::Writing
@@ -581,7 +583,7 @@ impl Connection {
             if self.turn_began.is_none() {
                 self.read_clock();
             }
-            self.place.entry.set_activity(activity, self.now);
+            self.slot.entry.set_activity(activity, self.now);
         }
     }
 }
@@ -591,7 +593,7 @@ impl Future for Connection {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
         let this = self.get_mut();
-        this.place.entry.register(cx.waker());
+        this.slot.entry.register(cx.waker());
         this.turn_began = None;
         if let Some(ended) = this.obey() {
             return Poll::Ready(ended);

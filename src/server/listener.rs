@@ -13,11 +13,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::connection::{Connection, Shared};
-use super::connections::Connections;
+use super::registry::ConnectionRegistry;
 use crate::config::ListenAddr;
 use crate::metrics::ConnectionRejection;
 
-/// Connections that wait to be accepted. The kernel caps it at net.core.somaxconn.
+/// ConnectionRegistry that wait to be accepted. The kernel caps it at net.core.somaxconn.
 const BACKLOG: i32 = 4096;
 /// When descriptors or memory have run out, accepting again at once would only burn a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -115,7 +115,7 @@ impl ListenerState {
 /// Accepts connections until told to stop; then the port is closed.
 pub async fn accept_until(
     listener: TcpListener,
-    connections: Arc<Connections>,
+    connections: Arc<ConnectionRegistry>,
     shared: Arc<Shared>,
     state: Arc<ListenerState>,
     mut stop: watch::Receiver<bool>,
@@ -155,7 +155,7 @@ pub async fn accept_until(
 fn welcome(
     stream: TcpStream,
     peer: SocketAddr,
-    connections: &Arc<Connections>,
+    connections: &Arc<ConnectionRegistry>,
     shared: &Arc<Shared>,
 ) {
     let peer = canonical(peer);
@@ -170,8 +170,8 @@ fn welcome(
         }
     };
     let now = shared.clock().monotonic();
-    let place = match connections.enter(peer.ip(), now, shared.metrics()) {
-        Ok(place) => place,
+    let slot = match connections.enter(peer.ip(), now, shared.metrics()) {
+        Ok(slot) => slot,
         Err(reason) => {
             let why = match reason {
                 ConnectionRejection::TooMany => "max_connections are open",
@@ -184,7 +184,7 @@ fn welcome(
         }
     };
     tracing::debug!(%peer, "connected");
-    let connection = Connection::new(stream, peer, local, place, Arc::clone(shared));
+    let connection = Connection::new(stream, peer, local, slot, Arc::clone(shared));
     let metrics = Arc::clone(shared.metrics());
     tokio::spawn(async move {
         // A panic is a bug of ours, and this connection's alone.

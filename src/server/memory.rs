@@ -19,7 +19,7 @@
 //! waited for longest, however much it lacks. Memory is bounded by that, and by one read of each thread that was under way
 //! when the budget ran out.
 //!
-//! Connections whose requests stop arriving are not known here: while others wait, `connections.rs` closes them.
+//! Connections whose requests stop arriving are not known here: while others wait, `registry.rs` closes them.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::Future;

@@ -7,7 +7,6 @@
 
 mod background;
 mod connection;
-mod connections;
 mod data_dir;
 mod foreign;
 pub mod frame;
@@ -18,6 +17,7 @@ pub(crate) mod logging;
 mod memory;
 mod outgoing;
 mod refusals;
+mod registry;
 mod request;
 mod run_file;
 mod shutdown;
@@ -43,13 +43,13 @@ use crate::storage::{self, Opening};
 
 use background::Background;
 use connection::Shared;
-use connections::Connections;
 pub use data_dir::DataDir;
 use data_dir::DataDirError;
 use http::health::Phase;
 use http::info::{Addresses, Counts};
 use http::{Facts, Health, HttpServer, HttpState};
 use listener::{BoundPort, ListenerState};
+use registry::ConnectionRegistry;
 pub use run_file::RunFile;
 use shutdown::Signals;
 
@@ -94,7 +94,7 @@ pub struct Running {
     clock: Arc<dyn Clock>,
     health: Arc<Health>,
     http: HttpServer,
-    connections: Arc<Connections>,
+    connections: Arc<ConnectionRegistry>,
     broker: Arc<Broker>,
     accepting: JoinHandle<()>,
     stop_accepting: watch::Sender<bool>,
@@ -148,7 +148,7 @@ impl Server {
         if let Some(descriptors) = descriptors {
             fit_connections(&mut config, descriptors);
         }
-        let connections = Connections::new(&config);
+        let connections = ConnectionRegistry::new(&config);
         metrics.metrics().register(Arc::clone(&connections) as _);
         {
             let mut facts = facts.lock();
@@ -356,7 +356,7 @@ fn announce(run_file: &RunFile, config: &Config, descriptors: Option<u64>, start
 struct KnownFacts {
     addresses: Addresses,
     broker: Option<Arc<Broker>>,
-    connections: Option<Arc<Connections>>,
+    connections: Option<Arc<ConnectionRegistry>>,
 }
 
 impl KnownFacts {

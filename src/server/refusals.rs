@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::broker::Quiet;
+use crate::broker::LogThrottle;
 use crate::clock::Clock;
 use crate::metrics::catalog::LabelValues;
 use crate::metrics::{ConnectionRejection, HttpRejection, Metrics, RequestRejection};
@@ -14,7 +14,7 @@ pub struct Refusals {
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     /// By reason, or another protocol's name, and address.
-    quiet: Quiet<(&'static str, IpAddr)>,
+    quiet: LogThrottle<(&'static str, IpAddr)>,
 }
 
 impl Refusals {
@@ -22,7 +22,7 @@ impl Refusals {
         Refusals {
             metrics,
             clock,
-            quiet: Quiet::default(),
+            quiet: LogThrottle::default(),
         }
     }
 
@@ -62,7 +62,7 @@ impl Refusals {
     /// Whether to log now, and if so how many of the kind were not logged before.
     fn may_log(&self, reason: &'static str, peer: SocketAddr) -> Option<u64> {
         let now = self.clock.monotonic();
-        self.quiet.may_say((reason, peer.ip()), now)
+        self.quiet.allow((reason, peer.ip()), now)
     }
 }
 

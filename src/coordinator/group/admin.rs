@@ -8,14 +8,14 @@ impl Groups {
     /// Every group, by id.
     pub fn list(&self) -> Vec<GroupListing> {
         let mut all: Vec<_> = self
-            .seats()
+            .slots()
             .into_iter()
-            .filter_map(|seat| {
-                let seat = seat.lock();
-                let state = seat.group.state();
+            .filter_map(|slot| {
+                let slot = slot.lock();
+                let state = slot.group.state();
                 (state != GroupState::Dead).then(|| GroupListing {
-                    group_id: seat.group.id().to_owned(),
-                    protocol_type: seat.group.protocol_type().unwrap_or_default().to_owned(),
+                    group_id: slot.group.id().to_owned(),
+                    protocol_type: slot.group.protocol_type().unwrap_or_default().to_owned(),
                     state,
                 })
             })
@@ -26,7 +26,7 @@ impl Groups {
 
     /// The group with its members; `None` when it does not exist.
     pub fn describe(&self, group_id: &str) -> Option<GroupDescription> {
-        self.with_group(group_id, false, |seat, _, _| seat.group.describe())
+        self.with_group(group_id, false, |slot, _, _| slot.group.describe())
     }
 
     /// Deletes a group without members, and its offsets with it.
@@ -43,11 +43,11 @@ impl Groups {
     pub(super) async fn remove_if_abandoned(&self, group_id: &str) {
         let is_unused =
             |group: &Group| group.is_abandoned() && self.catalog.offsets(group_id).is_none();
-        let deleted = self.with_group(group_id, false, |seat, _, _| {
+        let deleted = self.with_group(group_id, false, |slot, _, _| {
             // A commit may be on its way to the catalog; then the catalog keeps the group.
-            let deleted = is_unused(&seat.group)
+            let deleted = is_unused(&slot.group)
                 .then(|| self.catalog.delete_group_without_offsets(group_id))?;
-            Some((seat.group.generation(), deleted))
+            Some((slot.group.generation(), deleted))
         });
         let Some(Some((generation, deleted))) = deleted else {
             return;
@@ -56,9 +56,9 @@ impl Groups {
             tracing::warn!(group = group_id, %error, "cannot remove the group");
             return;
         }
-        self.with_group(group_id, false, |seat, now, _| {
-            if is_unused(&seat.group) && seat.group.generation() == generation {
-                seat.group.kill(now);
+        self.with_group(group_id, false, |slot, now, _| {
+            if is_unused(&slot.group) && slot.group.generation() == generation {
+                slot.group.kill(now);
                 self.groups.write().remove(group_id);
             }
         });
@@ -67,12 +67,12 @@ impl Groups {
     /// Removes a group of which nothing was ever stored and in which nobody is, so that clients which ask for member ids
     /// and never come back leave nothing behind.
     pub(super) fn forget_if_unused(&self, group_id: &str) {
-        self.with_group(group_id, false, |seat, now, _| {
-            if seat.group.is_abandoned()
-                && !seat.group.is_stored()
+        self.with_group(group_id, false, |slot, now, _| {
+            if slot.group.is_abandoned()
+                && !slot.group.is_stored()
                 && self.catalog.offsets(group_id).is_none()
             {
-                seat.group.kill(now);
+                slot.group.kill(now);
                 self.groups.write().remove(group_id);
             }
         });
@@ -84,12 +84,12 @@ impl Groups {
         allowed: impl FnOnce(&Group) -> Result<(), GroupError>,
     ) -> Result<(), GroupError> {
         let (row, deleted) = self
-            .with_group(group_id, false, |seat, now, _| {
-                allowed(&seat.group)?;
-                let row = seat.group.row();
+            .with_group(group_id, false, |slot, now, _| {
+                allowed(&slot.group)?;
+                let row = slot.group.row();
                 // Queued before anyone can make a new group of this name, so that its offsets are not deleted too.
                 let deleted = self.catalog.delete_group(group_id);
-                seat.group.kill(now);
+                slot.group.kill(now);
                 self.groups.write().remove(group_id);
                 Ok::<_, GroupError>((row, deleted))
             })

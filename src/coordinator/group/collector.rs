@@ -61,18 +61,18 @@ impl Groups {
         let mut by_state: BTreeMap<GroupState, u64> =
             GroupState::LIVE.iter().map(|state| (*state, 0)).collect();
         let mut of_members = Vec::new();
-        for seat in self.seats() {
-            let seat = seat.lock();
-            let Some(count) = by_state.get_mut(&seat.group.state()) else {
+        for slot in self.slots() {
+            let slot = slot.lock();
+            let Some(count) = by_state.get_mut(&slot.group.state()) else {
                 continue;
             };
             *count += 1;
-            let members = seat.group.member_count() as u64;
+            let members = slot.group.member_count() as u64;
             active += u64::from(members > 0);
             of_members.push((
-                seat.group.id().to_owned(),
+                slot.group.id().to_owned(),
                 members,
-                seat.group.completed_rebalances(),
+                slot.group.completed_rebalances(),
             ));
         }
         out.family(&catalog::CONSUMER_GROUPS_TOTAL)

@@ -94,12 +94,12 @@ pub struct Groups {
     logs: Arc<dyn Logs>,
     clock: Arc<dyn Clock>,
     settings: GroupSettings,
-    groups: RwLock<HashMap<String, Arc<Mutex<Seat>>>>,
+    groups: RwLock<HashMap<String, Arc<Mutex<GroupSlot>>>>,
     timers: Timers,
 }
 
 /// A group's machine with the requests that wait for it.
-struct Seat {
+struct GroupSlot {
     group: Group,
     waiting: HashMap<Ticket, Waiting>,
     last_ticket: u64,
@@ -110,7 +110,7 @@ enum Waiting {
     Sync(oneshot::Sender<Result<SyncedGroup, GroupError>>),
 }
 
-impl Seat {
+impl GroupSlot {
     fn new(group: Group) -> Self {
         Self {
             group,
@@ -167,7 +167,7 @@ impl Groups {
         let group_id = join.group_id.clone();
         let create = join.member_id.is_empty();
         let (answer, answered) = oneshot::channel();
-        self.with_group(&group_id, create, move |seat, now, effects| {
+        self.with_group(&group_id, create, move |slot, now, effects| {
             tracing::debug!(
                 group = join.group_id,
                 member = join.member_id,
@@ -176,9 +176,9 @@ impl Groups {
                 reason = join.reason,
                 "member joins"
             );
-            let ticket = seat.wait(Waiting::Join(answer));
+            let ticket = slot.wait(Waiting::Join(answer));
             let new_member_id = new_member_id(&join);
-            seat.group.join(join, new_member_id, ticket, now, effects);
+            slot.group.join(join, new_member_id, ticket, now, effects);
         })
         .ok_or(GroupError::UnknownMemberId)?;
         let answer = answered
@@ -195,9 +195,9 @@ impl Groups {
         require_group_id(&sync.group_id)?;
         let group_id = sync.group_id.clone();
         let (answer, answered) = oneshot::channel();
-        self.with_group(&group_id, false, move |seat, now, effects| {
-            let ticket = seat.wait(Waiting::Sync(answer));
-            seat.group.sync(sync, ticket, now, effects);
+        self.with_group(&group_id, false, move |slot, now, effects| {
+            let ticket = slot.wait(Waiting::Sync(answer));
+            slot.group.sync(sync, ticket, now, effects);
         })
         .ok_or(GroupError::UnknownMemberId)?;
         answered
@@ -208,11 +208,11 @@ impl Groups {
     /// Keeps a member's session alive and tells it when to join again.
     pub fn heartbeat(&self, group_id: &str, member: &MemberIdentity) -> Result<(), GroupError> {
         require_group_id(group_id)?;
-        let seat = self.find(group_id).ok_or(GroupError::UnknownMemberId)?;
-        let mut seat = seat.lock();
+        let slot = self.find(group_id).ok_or(GroupError::UnknownMemberId)?;
+        let mut slot = slot.lock();
         // A heartbeat only ever moves a deadline away, so neither effects nor timers can follow from it.
         let now = self.now();
-        seat.group.heartbeat(member, now)
+        slot.group.heartbeat(member, now)
     }
 
     /// Removes members from the group; each has its own answer.
@@ -222,7 +222,7 @@ impl Groups {
         leaving: &[LeavingMember],
     ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
         require_group_id(group_id)?;
-        self.with_group(group_id, false, |seat, now, effects| {
+        self.with_group(group_id, false, |slot, now, effects| {
             for member in leaving {
                 tracing::debug!(
                     group = group_id,
@@ -232,15 +232,15 @@ impl Groups {
                     "member leaves"
                 );
             }
-            seat.group.leave(leaving, now, effects)
+            slot.group.leave(leaving, now, effects)
         })
         .ok_or(GroupError::UnknownMemberId)
     }
 
     /// Answers every request that still waits, for the server to end. Clients come back to whoever serves then.
     pub fn close(&self) {
-        for seat in self.seats() {
-            seat.lock().waiting.clear();
+        for slot in self.slots() {
+            slot.lock().waiting.clear();
         }
     }
 
@@ -249,11 +249,11 @@ impl Groups {
         let mut effects = Effects::new();
         let group_id = row.id.clone();
         let group = Group::restore(row, self.limits(), now, &mut effects);
-        let seat = Arc::new(Mutex::new(Seat::new(group)));
-        let mut inner = seat.lock();
+        let slot = Arc::new(Mutex::new(GroupSlot::new(group)));
+        let mut inner = slot.lock();
         self.groups
             .write()
-            .insert(group_id.clone(), Arc::clone(&seat));
+            .insert(group_id.clone(), Arc::clone(&slot));
         self.settle(&group_id, &mut inner, now, effects);
     }
 
@@ -263,53 +263,53 @@ impl Groups {
         &self,
         group_id: &str,
         create: bool,
-        event: impl FnOnce(&mut Seat, Now, &mut Effects) -> T,
+        event: impl FnOnce(&mut GroupSlot, Now, &mut Effects) -> T,
     ) -> Option<T> {
         loop {
-            let seat = match self.find(group_id) {
-                Some(seat) => seat,
+            let slot = match self.find(group_id) {
+                Some(slot) => slot,
                 None if create => self.find_or_create(group_id),
                 None => return None,
             };
-            let mut seat = seat.lock();
-            if seat.group.state() == GroupState::Dead {
+            let mut slot = slot.lock();
+            if slot.group.state() == GroupState::Dead {
                 // Deleted between look-up and lock; it is no longer to be found, or there is a new one.
                 continue;
             }
             let now = self.now();
             let mut effects = Effects::new();
-            let outcome = event(&mut seat, now, &mut effects);
-            self.settle(group_id, &mut seat, now, effects);
+            let outcome = event(&mut slot, now, &mut effects);
+            self.settle(group_id, &mut slot, now, effects);
             return Some(outcome);
         }
     }
 
-    fn settle(&self, group_id: &str, seat: &mut Seat, now: Now, mut effects: Effects) {
-        if seat
+    fn settle(&self, group_id: &str, slot: &mut GroupSlot, now: Now, mut effects: Effects) {
+        if slot
             .group
             .next_deadline_ms()
             .is_some_and(|at| at <= now.monotonic_ms)
         {
-            seat.group.tick(now, &mut effects);
+            slot.group.tick(now, &mut effects);
         }
         for effect in effects {
-            self.carry_out(group_id, seat, effect);
+            self.carry_out(group_id, slot, effect);
         }
-        if let Some(at_ms) = seat.group.next_deadline_ms() {
+        if let Some(at_ms) = slot.group.next_deadline_ms() {
             self.timers.schedule(group_id, at_ms);
         }
     }
 
-    fn carry_out(&self, group_id: &str, seat: &mut Seat, effect: Effect) {
+    fn carry_out(&self, group_id: &str, slot: &mut GroupSlot, effect: Effect) {
         // A receiver that is gone belongs to a client that is gone; its session will end by itself.
         match effect {
             Effect::AnswerJoin(ticket, answer) => {
-                if let Some(Waiting::Join(waiting)) = seat.waiting.remove(&ticket) {
+                if let Some(Waiting::Join(waiting)) = slot.waiting.remove(&ticket) {
                     let _ = waiting.send(answer);
                 }
             }
             Effect::AnswerSync(ticket, answer) => {
-                if let Some(Waiting::Sync(waiting)) = seat.waiting.remove(&ticket) {
+                if let Some(Waiting::Sync(waiting)) = slot.waiting.remove(&ticket) {
                     let _ = waiting.send(answer);
                 }
             }
@@ -327,28 +327,28 @@ impl Groups {
                 GroupError::CoordinatorNotAvailable
             });
             if let Some(groups) = groups.upgrade() {
-                groups.with_group(&group_id, false, |seat, now, effects| {
-                    seat.group.stored(then, outcome, now, effects);
+                groups.with_group(&group_id, false, |slot, now, effects| {
+                    slot.group.stored(then, outcome, now, effects);
                 });
             }
         });
     }
 
-    fn find(&self, group_id: &str) -> Option<Arc<Mutex<Seat>>> {
+    fn find(&self, group_id: &str) -> Option<Arc<Mutex<GroupSlot>>> {
         self.groups.read().get(group_id).cloned()
     }
 
-    fn find_or_create(&self, group_id: &str) -> Arc<Mutex<Seat>> {
+    fn find_or_create(&self, group_id: &str) -> Arc<Mutex<GroupSlot>> {
         let mut groups = self.groups.write();
-        let seat = groups.entry(group_id.to_owned()).or_insert_with(|| {
+        let slot = groups.entry(group_id.to_owned()).or_insert_with(|| {
             let group = Group::new(group_id.to_owned(), self.limits(), self.now());
-            Arc::new(Mutex::new(Seat::new(group)))
+            Arc::new(Mutex::new(GroupSlot::new(group)))
         });
-        Arc::clone(seat)
+        Arc::clone(slot)
     }
 
     /// Copied, so that no scrape or listing keeps a new group from being made.
-    fn seats(&self) -> Vec<Arc<Mutex<Seat>>> {
+    fn slots(&self) -> Vec<Arc<Mutex<GroupSlot>>> {
         self.groups.read().values().cloned().collect()
     }
 

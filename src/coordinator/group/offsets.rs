@@ -47,8 +47,8 @@ impl Groups {
         // A consumer without a group's management makes its group by committing.
         let create = commit.member.generation < 0 && !accepted.is_empty();
         let stored = self
-            .with_group(&commit.group_id, create, |seat, now, _| {
-                seat.group.begin_commit(&commit.member, now)?;
+            .with_group(&commit.group_id, create, |slot, now, _| {
+                slot.group.begin_commit(&commit.member, now)?;
                 Ok((!accepted.is_empty())
                     .then(|| self.catalog.commit_offsets(&commit.group_id, accepted)))
             })
@@ -100,8 +100,8 @@ impl Groups {
     ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
         require_group_id(group_id)?;
         let (answers, deleted) = self
-            .with_group(group_id, false, |seat, _, _| {
-                if seat.group.member_count() > 0 && !seat.group.is_of_consumers() {
+            .with_group(group_id, false, |slot, _, _| {
+                if slot.group.member_count() > 0 && !slot.group.is_of_consumers() {
                     return Err(GroupError::NonEmptyGroup);
                 }
                 let answers: Vec<_> = partitions
@@ -109,7 +109,7 @@ impl Groups {
                     .map(|(topic, partition)| {
                         if !self.logs.has_partition(topic, *partition) {
                             Err(GroupError::UnknownTopicOrPartition)
-                        } else if seat.group.is_subscribed_to(topic) {
+                        } else if slot.group.is_subscribed_to(topic) {
                             Err(GroupError::GroupSubscribedToTopic)
                         } else {
                             Ok(())
@@ -137,15 +137,15 @@ impl Groups {
         let mut group_ids: BTreeSet<_> = self.groups.read().keys().cloned().collect();
         group_ids.extend(self.catalog.groups_with_offsets());
         for group_id in group_ids {
-            let expired = self.with_group(&group_id, true, |seat, now, _| {
-                let counts_from_empty = match (seat.group.protocol_type(), seat.group.state()) {
-                    (Some(_), GroupState::Empty) => Some(seat.group.state_since_ms()),
-                    (Some(_), GroupState::Stable) if seat.group.knows_subscriptions() => None,
+            let expired = self.with_group(&group_id, true, |slot, now, _| {
+                let counts_from_empty = match (slot.group.protocol_type(), slot.group.state()) {
+                    (Some(_), GroupState::Empty) => Some(slot.group.state_since_ms()),
+                    (Some(_), GroupState::Stable) if slot.group.knows_subscriptions() => None,
                     (None, _) => None,
                     _ => return None,
                 };
                 let expired = self.expired(&group_id, counts_from_empty, now.unix_ms, |topic| {
-                    seat.group.is_subscribed_to(topic)
+                    slot.group.is_subscribed_to(topic)
                 });
                 (!expired.is_empty()).then(|| self.catalog.expire_offsets(&group_id, expired))
             });

@@ -472,8 +472,8 @@ fn answer_superseded_sync(before: Option<Ticket>, effects: &mut Effects) {
 }
 
 #[cfg(test)]
-mod model;
+mod harness;
 #[cfg(test)]
-mod rig;
+mod model;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use super::super::connections::Ending;
+use super::super::registry::DisconnectReason;
 
 /// How a connection ended.
 #[derive(Debug)]
@@ -11,7 +11,7 @@ pub enum Ended {
     /// The client closed it.
     ByClient,
     /// It was told to end.
-    Told(Ending),
+    Told(DisconnectReason),
     /// What the client sent was refused; already logged.
     Refused,
     /// The socket, or a file that was to be sent, failed.
@@ -22,14 +22,16 @@ impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Ended::ByClient => f.write_str("closed by the client"),
-            Ended::Told(Ending::Idle) => f.write_str("idle for too long"),
-            Ended::Told(Ending::ReadTimeout | Ending::RequestMemory) => {
+            Ended::Told(DisconnectReason::Idle) => f.write_str("idle for too long"),
+            Ended::Told(DisconnectReason::ReadTimeout | DisconnectReason::RequestMemory) => {
                 f.write_str("the rest of a request did not come")
             }
-            Ended::Told(Ending::WriteTimeout | Ending::ResponseMemory) => {
+            Ended::Told(DisconnectReason::WriteTimeout | DisconnectReason::ResponseMemory) => {
                 f.write_str("responses were not taken")
             }
-            Ended::Told(Ending::Drain | Ending::Abort) => f.write_str("the server stops"),
+            Ended::Told(DisconnectReason::Drain | DisconnectReason::Abort) => {
+                f.write_str("the server stops")
+            }
             Ended::Refused => f.write_str("refused"),
             Ended::Failed(error) => write!(f, "failed: {error}"),
         }

@@ -28,7 +28,7 @@ pub(super) struct InFlight {
     pub(super) bytes: usize,
     /// Its memory, held until its handler is done.
     pub(super) permit: MemoryPermit,
-    pub(super) parked: Parked,
+    pub(super) buffered: BufferedBytes,
 }
 
 pub(super) enum Work {
@@ -42,22 +42,22 @@ pub(super) struct Finished {
     pub(super) request: RequestGuard,
     /// What it counted for in flight.
     pub(super) bytes: usize,
-    pub(super) parked: Parked,
+    pub(super) buffered: BufferedBytes,
 }
 
 /// The part of a finished response that is in memory, for as long as it is not its turn to go out. Responses behind one
 /// that is long in coming are many.
 #[derive(Default)]
-pub(super) struct Parked {
+pub(super) struct BufferedBytes {
     bytes: usize,
     /// The sum of the connection's; `None` for a response that goes out at once.
     sum: Option<Arc<AtomicUsize>>,
 }
 
-impl Parked {
+impl BufferedBytes {
     /// Nothing yet, to be counted in `sum`.
     pub(super) fn within(sum: &Arc<AtomicUsize>) -> Self {
-        Parked {
+        BufferedBytes {
             bytes: 0,
             sum: Some(Arc::clone(sum)),
         }
@@ -78,7 +78,7 @@ impl Parked {
     }
 }
 
-impl Drop for Parked {
+impl Drop for BufferedBytes {
     fn drop(&mut self) {
         if let Some(sum) = &self.sum {
             sum.store(sum.load(Ordering::Relaxed) - self.bytes, Ordering::Relaxed);
@@ -100,7 +100,7 @@ impl Future for InFlight {
                 .expect("a finished request is not polled again"),
         };
         if let Work::Pending(_) = self.work {
-            self.parked.add(&outcome);
+            self.buffered.add(&outcome);
         }
         // The request's bytes are not needed any more; its response is another matter.
         drop(std::mem::take(&mut self.permit));
@@ -110,7 +110,7 @@ impl Future for InFlight {
             outcome,
             request: request.expect("a request finishes once"),
             bytes,
-            parked: std::mem::take(&mut self.parked),
+            buffered: std::mem::take(&mut self.buffered),
         })
     }
 }

@@ -17,8 +17,8 @@ use super::*;
 use crate::clock::{ManualClock, SystemClock};
 use crate::protocol::kafka::ResponseFrame;
 use crate::record::Records;
-use crate::server::connections::Connections;
 use crate::server::memory::{SMALL_REQUEST_BYTES, Usage};
+use crate::server::registry::ConnectionRegistry;
 
 /// What the scripted handler does with a request, by its correlation id; otherwise it answers at once.
 #[derive(Default)]
@@ -32,7 +32,7 @@ struct Script {
 struct Fixture {
     client: TcpStream,
     metrics: Arc<Metrics>,
-    connections: Arc<Connections>,
+    connections: Arc<ConnectionRegistry>,
     shared: Arc<Shared>,
     script: Arc<Mutex<Script>>,
     ended: JoinHandle<Ended>,
@@ -119,7 +119,7 @@ async fn start_dispatching(
     dispatch: Dispatch,
 ) -> Fixture {
     let metrics = Metrics::new(true);
-    let connections = Connections::new(&config);
+    let connections = ConnectionRegistry::new(&config);
     let shared = Shared::new(&config, dispatch, Arc::clone(&metrics), Arc::clone(&clock));
     let (client, ended) = connect(&connections, &shared).await;
     let sweeper = Arc::clone(&connections);
@@ -141,7 +141,7 @@ async fn start_dispatching(
 
 /// A client, and its connection to the server that `shared` is of.
 async fn connect(
-    connections: &Arc<Connections>,
+    connections: &Arc<ConnectionRegistry>,
     shared: &Arc<Shared>,
 ) -> (TcpStream, JoinHandle<Ended>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -565,7 +565,7 @@ async fn an_idle_connection_is_closed_and_one_with_work_is_not() {
     assert!(fixture.is_closed().await);
     assert!(matches!(
         fixture.ended.await.unwrap(),
-        Ended::Told(Ending::Idle)
+        Ended::Told(DisconnectReason::Idle)
     ));
 }
 
@@ -582,7 +582,7 @@ async fn a_client_that_takes_no_responses_is_given_up() {
     writer.await;
     assert!(matches!(
         fixture.ended.await.unwrap(),
-        Ended::Told(Ending::WriteTimeout)
+        Ended::Told(DisconnectReason::WriteTimeout)
     ));
 }
 

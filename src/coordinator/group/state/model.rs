@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::rig::{Answer, Rig, SESSION_MS, dynamic, fixed, protocols};
+use super::harness::{Answer, Harness, SESSION_MS, dynamic, fixed, protocols};
 use super::*;
 
 const CLIENTS: usize = 5;
@@ -59,7 +59,7 @@ struct Client {
 }
 
 struct World {
-    rig: Rig,
+    harness: Harness,
     limits: Limits,
     clients: Vec<Client>,
     /// Requests that were sent and not answered when last looked, with who sent them.
@@ -76,7 +76,7 @@ impl World {
             max_size: CLIENTS - 1,
         };
         Self {
-            rig: Rig::with(limits),
+            harness: Harness::with(limits),
             limits,
             clients: vec![Client::default(); CLIENTS],
             open: BTreeMap::new(),
@@ -99,11 +99,11 @@ impl World {
             Event::Sync(client) => self.sync(client),
             Event::Heartbeat(client) => {
                 let identity = self.identity(client);
-                let _ = self.rig.heartbeat(&identity);
+                let _ = self.harness.heartbeat(&identity);
             }
             Event::Commit(client) => {
                 let identity = self.identity(client);
-                let _ = self.rig.group.begin_commit(&identity, self.rig.now);
+                let _ = self.harness.group.begin_commit(&identity, self.harness.now);
             }
             Event::Leave(client) => {
                 let leaving = LeavingMember {
@@ -111,19 +111,19 @@ impl World {
                     group_instance_id: instance(client),
                     reason: None,
                 };
-                self.rig.leave(&[leaving]);
+                self.harness.leave(&[leaving]);
             }
             Event::Forget(client) => self.clients[client] = Client::default(),
             Event::Store { fails } => {
-                if !self.rig.stores.is_empty() {
+                if !self.harness.stores.is_empty() {
                     let outcome = match fails {
                         true => Err(GroupError::CoordinatorNotAvailable),
                         false => Ok(()),
                     };
-                    self.rig.stored(outcome);
+                    self.harness.stored(outcome);
                 }
             }
-            Event::Advance(ms) => self.rig.advance(ms),
+            Event::Advance(ms) => self.harness.advance(ms),
             Event::Restart => self.restart(),
         }
         self.hear_answers();
@@ -141,7 +141,7 @@ impl World {
                 None => dynamic(&id),
             }
         };
-        let ticket = self.rig.join(join);
+        let ticket = self.harness.join(join);
         self.open.insert(ticket, client);
         self.clients[client].waiting = Some(ticket);
     }
@@ -155,7 +155,7 @@ impl World {
                 (member.clone(), text.into())
             })
             .collect();
-        let ticket = self.rig.sync_with(SyncGroup {
+        let ticket = self.harness.sync_with(SyncGroup {
             group_id: "g".into(),
             member: self.identity(client),
             protocol_type: None,
@@ -169,14 +169,14 @@ impl World {
     /// The process ends: whoever waits learns nothing, and what was stored is all that is left.
     fn restart(&mut self) {
         self.open.clear();
-        self.rig.stores.clear();
+        self.harness.stores.clear();
         let mut effects = Effects::new();
-        self.rig.group = match self.rig.rows.last() {
-            Some(row) => Group::restore(row.clone(), self.limits, self.rig.now, &mut effects),
-            None => Group::new("g".into(), self.limits, self.rig.now),
+        self.harness.group = match self.harness.rows.last() {
+            Some(row) => Group::restore(row.clone(), self.limits, self.harness.now, &mut effects),
+            None => Group::new("g".into(), self.limits, self.harness.now),
         };
         assert!(effects.is_empty());
-        self.generation = self.rig.group.generation;
+        self.generation = self.harness.group.generation;
         // A generation that was lost before it was assigned may come again with other members.
         let kept = self.generation;
         self.handed_out
@@ -184,7 +184,7 @@ impl World {
     }
 
     fn hear_answers(&mut self) {
-        let answers = std::mem::take(&mut self.rig.answers);
+        let answers = std::mem::take(&mut self.harness.answers);
         for (ticket, answer) in answers {
             let Some(client) = self.open.remove(&ticket) else {
                 panic!("{ticket:?} was answered but not asked, or twice");
@@ -240,7 +240,7 @@ impl World {
     }
 
     fn check(&mut self) {
-        let group = &self.rig.group;
+        let group = &self.harness.group;
         match group.state {
             GroupState::Empty => {
                 assert!(group.members.is_empty());
@@ -304,14 +304,17 @@ impl World {
             }
         }
         if let Some(at_ms) = group.next_deadline_ms() {
-            assert!(at_ms > self.rig.now.monotonic_ms, "what was due is done");
+            assert!(
+                at_ms > self.harness.now.monotonic_ms,
+                "what was due is done"
+            );
         }
     }
 
     /// From here on everyone behaves, and the group has to come to rest with all that fit.
     fn settle(&mut self) {
         for _ in 0..40 {
-            while !self.rig.stores.is_empty() {
+            while !self.harness.stores.is_empty() {
                 self.apply(&Event::Store { fails: false });
             }
             for client in 0..self.limits.max_size {
@@ -322,10 +325,10 @@ impl World {
                     continue;
                 }
                 let identity = self.identity(client);
-                let needs_join = self.rig.heartbeat(&identity).is_err();
+                let needs_join = self.harness.heartbeat(&identity).is_err();
                 if needs_join {
                     if matches!(
-                        self.rig.heartbeat(&identity),
+                        self.harness.heartbeat(&identity),
                         Err(GroupError::FencedInstanceId)
                     ) {
                         self.clients[client] = Client::default();
@@ -340,7 +343,7 @@ impl World {
             }
             self.apply(&Event::Advance(2_500));
         }
-        let group = &self.rig.group;
+        let group = &self.harness.group;
         assert_eq!(group.state, GroupState::Stable, "{group:#?}");
         assert_eq!(group.members.len(), self.limits.max_size, "{group:#?}");
         assert!(self.open.is_empty());

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use super::rig::{REBALANCE_MS, Rig, SESSION_MS, dynamic, fixed, identity, leaving, protocols};
+use super::harness::{
+    Harness, REBALANCE_MS, SESSION_MS, dynamic, fixed, identity, leaving, protocols,
+};
 use super::*;
 use crate::coordinator::group::subscription;
 
@@ -40,31 +42,34 @@ fn nobody() -> MemberIdentity {
 
 #[test]
 fn the_first_member_leads_the_first_generation() {
-    let mut rig = Rig::new();
-    let ticket = rig.join(dynamic(""));
-    let joined = rig.joined(ticket);
+    let mut harness = Harness::new();
+    let ticket = harness.join(dynamic(""));
+    let joined = harness.joined(ticket);
     assert_eq!(joined.generation, 1);
     assert_eq!(joined.leader, joined.member_id);
     assert_eq!(joined.protocol_type.as_deref(), Some("consumer"));
     assert_eq!(joined.protocol_name.as_deref(), Some("range"));
     assert_eq!(joined.members.len(), 1);
-    assert_eq!(rig.group.state(), GroupState::CompletingRebalance);
-    assert!(rig.stores.is_empty(), "nothing to remember yet");
+    assert_eq!(harness.group.state(), GroupState::CompletingRebalance);
+    assert!(harness.stores.is_empty(), "nothing to remember yet");
 }
 
 #[test]
 fn an_empty_group_waits_for_members_to_gather() {
-    let mut rig = Rig::with(limits(3_000, 100));
-    let first = rig.join(dynamic(""));
-    assert_eq!(rig.group.state(), GroupState::PreparingRebalance);
-    rig.advance(2_000);
-    let second = rig.join(dynamic(""));
-    rig.advance(1_000);
-    assert!(rig.waits(first), "someone came, so another round is waited");
-    rig.advance(2_999);
-    assert!(rig.waits(first));
-    rig.advance(1);
-    let (first, second) = (rig.joined(first), rig.joined(second));
+    let mut harness = Harness::with(limits(3_000, 100));
+    let first = harness.join(dynamic(""));
+    assert_eq!(harness.group.state(), GroupState::PreparingRebalance);
+    harness.advance(2_000);
+    let second = harness.join(dynamic(""));
+    harness.advance(1_000);
+    assert!(
+        harness.waits(first),
+        "someone came, so another round is waited"
+    );
+    harness.advance(2_999);
+    assert!(harness.waits(first));
+    harness.advance(1);
+    let (first, second) = (harness.joined(first), harness.joined(second));
     assert_eq!((first.generation, second.generation), (1, 1));
     assert_eq!(first.members.len(), 2);
     assert_eq!(second.leader, first.member_id);
@@ -72,16 +77,16 @@ fn an_empty_group_waits_for_members_to_gather() {
 
 #[test]
 fn gathering_ends_with_the_rebalance_timeout_however_many_come() {
-    let mut rig = Rig::with(limits(3_000, 100));
+    let mut harness = Harness::with(limits(3_000, 100));
     let join = || JoinGroup {
         rebalance_timeout_ms: 8_000,
         ..dynamic("")
     };
-    let first = rig.join(join());
+    let first = harness.join(join());
     let mut elapsed = 0;
-    while rig.waits(first) {
-        rig.join(join());
-        rig.advance(1_000);
+    while harness.waits(first) {
+        harness.join(join());
+        harness.advance(1_000);
         elapsed += 1_000;
         assert!(elapsed <= 8_000, "{elapsed}");
     }
@@ -90,122 +95,128 @@ fn gathering_ends_with_the_rebalance_timeout_however_many_come() {
 
 #[test]
 fn members_that_leave_while_gathering_do_not_end_it() {
-    let mut rig = Rig::with(limits(3_000, 100));
-    let first = rig.join(dynamic(""));
-    let second = rig.join(dynamic(""));
-    rig.leave(&[leaving("member-001")]);
-    assert_eq!(rig.join_error(first), GroupError::UnknownMemberId);
-    assert!(rig.waits(second));
-    rig.leave(&[leaving("member-002")]);
-    assert_eq!(rig.group.state(), GroupState::PreparingRebalance);
-    rig.advance(3_000);
-    rig.advance(3_000);
-    assert_eq!(rig.group.state(), GroupState::Empty);
+    let mut harness = Harness::with(limits(3_000, 100));
+    let first = harness.join(dynamic(""));
+    let second = harness.join(dynamic(""));
+    harness.leave(&[leaving("member-001")]);
+    assert_eq!(harness.join_error(first), GroupError::UnknownMemberId);
+    assert!(harness.waits(second));
+    harness.leave(&[leaving("member-002")]);
+    assert_eq!(harness.group.state(), GroupState::PreparingRebalance);
+    harness.advance(3_000);
+    harness.advance(3_000);
+    assert_eq!(harness.group.state(), GroupState::Empty);
 }
 
 #[test]
 fn a_member_without_id_is_told_to_come_back_with_one() {
-    let mut rig = Rig::new();
+    let mut harness = Harness::new();
     let asking = JoinGroup {
         requires_member_id: true,
         ..dynamic("")
     };
-    let ticket = rig.join(asking.clone());
-    let GroupError::MemberIdRequired { member_id } = rig.join_error(ticket) else {
+    let ticket = harness.join(asking.clone());
+    let GroupError::MemberIdRequired { member_id } = harness.join_error(ticket) else {
         panic!("an id was expected");
     };
-    assert_eq!(rig.group.state(), GroupState::Empty);
-    assert!(!rig.group.is_abandoned());
-    let other_instance = rig.join(fixed("i", &member_id));
-    assert_eq!(rig.join_error(other_instance), GroupError::UnknownMemberId);
-    let ticket = rig.join(JoinGroup {
+    assert_eq!(harness.group.state(), GroupState::Empty);
+    assert!(!harness.group.is_abandoned());
+    let other_instance = harness.join(fixed("i", &member_id));
+    assert_eq!(
+        harness.join_error(other_instance),
+        GroupError::UnknownMemberId
+    );
+    let ticket = harness.join(JoinGroup {
         member_id: member_id.clone(),
         ..asking
     });
-    assert_eq!(rig.joined(ticket).member_id, member_id);
-    assert!(rig.group.pending_joins.is_empty());
+    assert_eq!(harness.joined(ticket).member_id, member_id);
+    assert!(harness.group.pending_joins.is_empty());
 }
 
 #[test]
 fn an_id_that_is_not_used_expires_with_the_session_timeout() {
-    let mut rig = Rig::new();
-    let ticket = rig.join(JoinGroup {
+    let mut harness = Harness::new();
+    let ticket = harness.join(JoinGroup {
         requires_member_id: true,
         ..dynamic("")
     });
     assert!(matches!(
-        rig.join_error(ticket),
+        harness.join_error(ticket),
         GroupError::MemberIdRequired { .. }
     ));
-    rig.advance(SESSION_MS as u64 - 1);
-    assert!(!rig.group.is_abandoned());
-    rig.advance(1);
-    assert!(rig.group.is_abandoned());
-    let late = rig.join(dynamic("member-001"));
-    assert_eq!(rig.join_error(late), GroupError::UnknownMemberId);
+    harness.advance(SESSION_MS as u64 - 1);
+    assert!(!harness.group.is_abandoned());
+    harness.advance(1);
+    assert!(harness.group.is_abandoned());
+    let late = harness.join(dynamic("member-001"));
+    assert_eq!(harness.join_error(late), GroupError::UnknownMemberId);
 }
 
 #[test]
 fn static_members_need_no_second_join() {
-    let mut rig = Rig::new();
-    let ticket = rig.join(JoinGroup {
+    let mut harness = Harness::new();
+    let ticket = harness.join(JoinGroup {
         requires_member_id: true,
         ..fixed("i", "")
     });
-    assert_eq!(rig.joined(ticket).member_id, "i-001");
+    assert_eq!(harness.joined(ticket).member_id, "i-001");
 }
 
 // ---- joining a group that is under way ----
 
 #[test]
 fn a_generation_waits_for_ids_that_were_given_out() {
-    let mut rig = Rig::new();
-    let (members, new) = rig.preparing(1);
-    let pending = rig.join(JoinGroup {
+    let mut harness = Harness::new();
+    let (members, new) = harness.preparing(1);
+    let pending = harness.join(JoinGroup {
         requires_member_id: true,
         ..dynamic("")
     });
-    let GroupError::MemberIdRequired { member_id } = rig.join_error(pending) else {
+    let GroupError::MemberIdRequired { member_id } = harness.join_error(pending) else {
         panic!("an id was expected");
     };
-    let old = rig.join(dynamic(&members[0].member_id));
-    assert!(rig.waits(old) && rig.waits(new));
+    let old = harness.join(dynamic(&members[0].member_id));
+    assert!(harness.waits(old) && harness.waits(new));
     // It decides not to come.
-    assert_eq!(rig.leave(&[leaving(&member_id)]), [Ok(())]);
-    assert_eq!(rig.joined(old).generation, rig.joined(new).generation);
+    assert_eq!(harness.leave(&[leaving(&member_id)]), [Ok(())]);
+    assert_eq!(
+        harness.joined(old).generation,
+        harness.joined(new).generation
+    );
 }
 
 #[test]
 fn a_pending_member_that_leaves_a_stable_group_disturbs_nobody() {
-    let mut rig = Rig::new();
-    rig.stable(1);
-    let pending = rig.join(JoinGroup {
+    let mut harness = Harness::new();
+    harness.stable(1);
+    let pending = harness.join(JoinGroup {
         requires_member_id: true,
         ..dynamic("")
     });
-    let GroupError::MemberIdRequired { member_id } = rig.join_error(pending) else {
+    let GroupError::MemberIdRequired { member_id } = harness.join_error(pending) else {
         panic!("an id was expected");
     };
-    assert_eq!(rig.leave(&[leaving(&member_id)]), [Ok(())]);
-    assert_eq!(rig.group.state(), GroupState::Stable);
+    assert_eq!(harness.leave(&[leaving(&member_id)]), [Ok(())]);
+    assert_eq!(harness.group.state(), GroupState::Stable);
 }
 
 #[test]
 fn a_new_member_makes_the_others_join_again() {
-    let mut rig = Rig::new();
-    let (members, new) = rig.preparing(2);
+    let mut harness = Harness::new();
+    let (members, new) = harness.preparing(2);
     assert_eq!(
-        rig.heartbeat(&members[0]),
+        harness.heartbeat(&members[0]),
         Err(GroupError::RebalanceInProgress)
     );
     let again: Vec<_> = members
         .iter()
-        .map(|member| rig.join(dynamic(&member.member_id)))
+        .map(|member| harness.join(dynamic(&member.member_id)))
         .collect();
     let joined: Vec<_> = again
         .into_iter()
         .chain([new])
-        .map(|ticket| rig.joined(ticket))
+        .map(|ticket| harness.joined(ticket))
         .collect();
     let expected = members[0].generation + 1;
     assert!(joined.iter().all(|joined| joined.generation == expected));
@@ -220,114 +231,120 @@ fn a_new_member_makes_the_others_join_again() {
 
 #[test]
 fn members_that_do_not_join_again_in_time_are_left_behind() {
-    let mut rig = Rig::new();
-    let (members, new) = rig.preparing(2);
-    let second = rig.join(dynamic(&members[1].member_id));
+    let mut harness = Harness::new();
+    let (members, new) = harness.preparing(2);
+    let second = harness.join(dynamic(&members[1].member_id));
     // The leader keeps its session but does not join.
     for _ in 0..REBALANCE_MS / 5_000 {
-        assert!(rig.waits(new));
+        assert!(harness.waits(new));
         assert_eq!(
-            rig.heartbeat(&members[0]),
+            harness.heartbeat(&members[0]),
             Err(GroupError::RebalanceInProgress)
         );
-        rig.advance(5_000);
+        harness.advance(5_000);
     }
-    let (second, new) = (rig.joined(second), rig.joined(new));
+    let (second, new) = (harness.joined(second), harness.joined(new));
     assert_eq!(second.leader, second.member_id);
     assert_eq!(new.leader, second.member_id);
-    assert_eq!(rig.heartbeat(&members[0]), Err(GroupError::UnknownMemberId));
+    assert_eq!(
+        harness.heartbeat(&members[0]),
+        Err(GroupError::UnknownMemberId)
+    );
 }
 
 #[test]
 fn the_answer_to_a_join_that_was_lost_is_given_again() {
-    let mut rig = Rig::new();
-    let members = rig.completing(2);
-    let leader = rig.join(dynamic(&members[0].member_id));
-    let leader = rig.joined(leader);
+    let mut harness = Harness::new();
+    let members = harness.completing(2);
+    let leader = harness.join(dynamic(&members[0].member_id));
+    let leader = harness.joined(leader);
     assert_eq!(leader.generation, members[0].generation);
     assert_eq!(leader.members.len(), 2);
-    let follower = rig.join(dynamic(&members[1].member_id));
-    assert_eq!(rig.joined(follower).members.len(), 0);
-    rig.assign(&members);
-    let follower = rig.join(dynamic(&members[1].member_id));
-    assert_eq!(rig.joined(follower).generation, members[1].generation);
-    assert_eq!(rig.group.state(), GroupState::Stable);
+    let follower = harness.join(dynamic(&members[1].member_id));
+    assert_eq!(harness.joined(follower).members.len(), 0);
+    harness.assign(&members);
+    let follower = harness.join(dynamic(&members[1].member_id));
+    assert_eq!(harness.joined(follower).generation, members[1].generation);
+    assert_eq!(harness.group.state(), GroupState::Stable);
 }
 
 #[test]
 fn a_leader_that_joins_again_asks_for_a_rebalance() {
-    let mut rig = Rig::new();
-    let members = rig.stable(2);
-    let leader = rig.join(dynamic(&members[0].member_id));
-    assert!(rig.waits(leader));
-    assert_eq!(rig.group.state(), GroupState::PreparingRebalance);
+    let mut harness = Harness::new();
+    let members = harness.stable(2);
+    let leader = harness.join(dynamic(&members[0].member_id));
+    assert!(harness.waits(leader));
+    assert_eq!(harness.group.state(), GroupState::PreparingRebalance);
 }
 
 #[test]
 fn a_member_with_new_metadata_asks_for_a_rebalance() {
     for assigned in [false, true] {
-        let mut rig = Rig::new();
-        let members = rig.completing(2);
+        let mut harness = Harness::new();
+        let members = harness.completing(2);
         let mut waiting = None;
         if assigned {
-            rig.assign(&members);
+            harness.assign(&members);
         } else {
-            waiting = Some(rig.sync(&members[1], &[]));
+            waiting = Some(harness.sync(&members[1], &[]));
         }
-        let changed = rig.join(JoinGroup {
+        let changed = harness.join(JoinGroup {
             protocols: protocols(&["range"], &["t", "u"]),
             ..dynamic(&members[0].member_id)
         });
-        assert!(rig.waits(changed));
-        assert_eq!(rig.group.state(), GroupState::PreparingRebalance);
+        assert!(harness.waits(changed));
+        assert_eq!(harness.group.state(), GroupState::PreparingRebalance);
         if let Some(waiting) = waiting {
-            assert_eq!(rig.sync_error(waiting), GroupError::RebalanceInProgress);
+            assert_eq!(harness.sync_error(waiting), GroupError::RebalanceInProgress);
         }
-        let other = rig.join(dynamic(&members[1].member_id));
-        assert_eq!(rig.joined(changed).generation, members[0].generation + 1);
-        rig.joined(other);
-        assert!(rig.group.is_subscribed_to("u"));
+        let other = harness.join(dynamic(&members[1].member_id));
+        assert_eq!(
+            harness.joined(changed).generation,
+            members[0].generation + 1
+        );
+        harness.joined(other);
+        assert!(harness.group.is_subscribed_to("u"));
     }
 }
 
 #[test]
 fn a_join_that_is_repeated_supersedes_the_one_that_waits() {
-    let mut rig = Rig::new();
-    let (members, _new) = rig.preparing(2);
-    let first = rig.join(dynamic(&members[0].member_id));
-    let second = rig.join(dynamic(&members[0].member_id));
-    assert_eq!(rig.join_error(first), GroupError::RebalanceInProgress);
-    assert!(rig.waits(second));
+    let mut harness = Harness::new();
+    let (members, _new) = harness.preparing(2);
+    let first = harness.join(dynamic(&members[0].member_id));
+    let second = harness.join(dynamic(&members[0].member_id));
+    assert_eq!(harness.join_error(first), GroupError::RebalanceInProgress);
+    assert!(harness.waits(second));
 }
 
 #[test]
 fn protocols_must_have_one_in_common_with_all() {
-    let mut rig = Rig::new();
-    let none = |rig: &mut Rig, protocol_type: &str, names: &[&str], member: &str| {
-        let ticket = rig.join(JoinGroup {
+    let mut harness = Harness::new();
+    let none = |harness: &mut Harness, protocol_type: &str, names: &[&str], member: &str| {
+        let ticket = harness.join(JoinGroup {
             protocol_type: protocol_type.into(),
             protocols: protocols(names, &["t"]),
             ..dynamic(member)
         });
         assert_eq!(
-            rig.join_error(ticket),
+            harness.join_error(ticket),
             GroupError::InconsistentGroupProtocol
         );
     };
-    none(&mut rig, "", &["range"], "");
-    none(&mut rig, "consumer", &[], "");
-    let members = rig.stable(2);
-    none(&mut rig, "connect", &["range"], "");
-    none(&mut rig, "consumer", &["sticky"], "");
-    none(&mut rig, "consumer", &["sticky"], &members[1].member_id);
+    none(&mut harness, "", &["range"], "");
+    none(&mut harness, "consumer", &[], "");
+    let members = harness.stable(2);
+    none(&mut harness, "connect", &["range"], "");
+    none(&mut harness, "consumer", &["sticky"], "");
+    none(&mut harness, "consumer", &["sticky"], &members[1].member_id);
     // Also before anyone looks whether the member exists.
-    none(&mut rig, "consumer", &["sticky"], "unknown");
-    assert_eq!(rig.group.state(), GroupState::Stable);
+    none(&mut harness, "consumer", &["sticky"], "unknown");
+    assert_eq!(harness.group.state(), GroupState::Stable);
 }
 
 #[test]
 fn the_protocol_with_most_votes_among_the_common_ones_is_chosen() {
-    let mut rig = Rig::with(limits(3_000, 100));
+    let mut harness = Harness::with(limits(3_000, 100));
     let tickets = [
         &["a", "b", "c"][..],
         &["d", "c", "b", "a"],
@@ -336,282 +353,312 @@ fn the_protocol_with_most_votes_among_the_common_ones_is_chosen() {
         &["c", "a", "b"],
     ]
     .map(|names| {
-        rig.join(JoinGroup {
+        harness.join(JoinGroup {
             protocols: protocols(names, &["t"]),
             ..dynamic("")
         })
     });
-    rig.advance(3_000);
-    rig.advance(3_000);
+    harness.advance(3_000);
+    harness.advance(3_000);
     for ticket in tickets {
-        assert_eq!(rig.joined(ticket).protocol_name.as_deref(), Some("c"));
+        assert_eq!(harness.joined(ticket).protocol_name.as_deref(), Some("c"));
     }
 }
 
 #[test]
 fn a_full_group_takes_no_new_members() {
-    let mut rig = Rig::with(limits(0, 2));
-    let members = rig.stable(2);
-    let third = rig.join(dynamic(""));
-    assert_eq!(rig.join_error(third), GroupError::GroupMaxSizeReached);
-    assert_eq!(rig.group.state(), GroupState::Stable);
+    let mut harness = Harness::with(limits(0, 2));
+    let members = harness.stable(2);
+    let third = harness.join(dynamic(""));
+    assert_eq!(harness.join_error(third), GroupError::GroupMaxSizeReached);
+    assert_eq!(harness.group.state(), GroupState::Stable);
     // Whoever joins again first is in.
-    let leader = rig.join(dynamic(&members[0].member_id));
-    let third = rig.join(dynamic(""));
-    assert!(rig.waits(leader) && rig.waits(third));
-    let second = rig.join(dynamic(&members[1].member_id));
-    assert_eq!(rig.join_error(second), GroupError::GroupMaxSizeReached);
-    assert_eq!(rig.joined(leader).generation, rig.joined(third).generation);
-    assert_eq!(rig.heartbeat(&members[1]), Err(GroupError::UnknownMemberId));
+    let leader = harness.join(dynamic(&members[0].member_id));
+    let third = harness.join(dynamic(""));
+    assert!(harness.waits(leader) && harness.waits(third));
+    let second = harness.join(dynamic(&members[1].member_id));
+    assert_eq!(harness.join_error(second), GroupError::GroupMaxSizeReached);
+    assert_eq!(
+        harness.joined(leader).generation,
+        harness.joined(third).generation
+    );
+    assert_eq!(
+        harness.heartbeat(&members[1]),
+        Err(GroupError::UnknownMemberId)
+    );
 }
 
 // ---- synchronising ----
 
 #[test]
 fn assignments_are_handed_out_once_they_are_stored() {
-    let mut rig = Rig::new();
-    let members = rig.completing(3);
-    let follower = rig.sync(&members[1], &[]);
-    let leader = rig.sync(
+    let mut harness = Harness::new();
+    let members = harness.completing(3);
+    let follower = harness.sync(&members[1], &[]);
+    let leader = harness.sync(
         &members[0],
         &[(&members[0].member_id, "x"), (&members[1].member_id, "y")],
     );
-    assert!(rig.waits(leader) && rig.waits(follower));
-    assert_eq!(rig.group.state(), GroupState::CompletingRebalance);
-    let row = &rig.stores[0].0;
+    assert!(harness.waits(leader) && harness.waits(follower));
+    assert_eq!(harness.group.state(), GroupState::CompletingRebalance);
+    let row = &harness.stores[0].0;
     assert_eq!((row.generation, row.members.len()), (3, 3));
-    rig.stored(Ok(()));
-    assert_eq!(rig.group.state(), GroupState::Stable);
-    assert_eq!(rig.assignment(leader), "x");
-    assert_eq!(rig.assignment(follower), "y");
+    harness.stored(Ok(()));
+    assert_eq!(harness.group.state(), GroupState::Stable);
+    assert_eq!(harness.assignment(leader), "x");
+    assert_eq!(harness.assignment(follower), "y");
     // One who comes late, and was given nothing.
-    let late = rig.sync(&members[2], &[]);
-    assert_eq!(rig.assignment(late), "");
-    assert_eq!(rig.group.completed_rebalances(), 1);
+    let late = harness.sync(&members[2], &[]);
+    assert_eq!(harness.assignment(late), "");
+    assert_eq!(harness.group.completed_rebalances(), 1);
 }
 
 #[test]
 fn an_assignment_that_cannot_be_stored_is_not_handed_out() {
-    let mut rig = Rig::new();
-    let members = rig.completing(1);
-    let leader = rig.sync(&members[0], &[]);
-    rig.stored(Err(GroupError::CoordinatorNotAvailable));
-    assert_eq!(rig.sync_error(leader), GroupError::CoordinatorNotAvailable);
-    assert_eq!(rig.group.state(), GroupState::PreparingRebalance);
-    let again = rig.join(dynamic(&members[0].member_id));
-    assert_eq!(rig.joined(again).generation, members[0].generation + 1);
+    let mut harness = Harness::new();
+    let members = harness.completing(1);
+    let leader = harness.sync(&members[0], &[]);
+    harness.stored(Err(GroupError::CoordinatorNotAvailable));
+    assert_eq!(
+        harness.sync_error(leader),
+        GroupError::CoordinatorNotAvailable
+    );
+    assert_eq!(harness.group.state(), GroupState::PreparingRebalance);
+    let again = harness.join(dynamic(&members[0].member_id));
+    assert_eq!(harness.joined(again).generation, members[0].generation + 1);
 }
 
 #[test]
 fn an_assignment_that_a_rebalance_overtook_is_dropped() {
-    let mut rig = Rig::new();
-    let members = rig.completing(1);
-    let leader = rig.sync(&members[0], &[(&members[0].member_id, "old")]);
-    let new = rig.join(dynamic(""));
-    assert_eq!(rig.sync_error(leader), GroupError::RebalanceInProgress);
-    let again = rig.join(dynamic(&members[0].member_id));
-    let members = [identity(&rig.joined(again)), identity(&rig.joined(new))];
-    rig.stored(Ok(()));
-    assert_eq!(rig.group.state(), GroupState::CompletingRebalance);
-    rig.assign(&members);
+    let mut harness = Harness::new();
+    let members = harness.completing(1);
+    let leader = harness.sync(&members[0], &[(&members[0].member_id, "old")]);
+    let new = harness.join(dynamic(""));
+    assert_eq!(harness.sync_error(leader), GroupError::RebalanceInProgress);
+    let again = harness.join(dynamic(&members[0].member_id));
+    let members = [
+        identity(&harness.joined(again)),
+        identity(&harness.joined(new)),
+    ];
+    harness.stored(Ok(()));
+    assert_eq!(harness.group.state(), GroupState::CompletingRebalance);
+    harness.assign(&members);
 }
 
 #[test]
 fn a_sync_names_member_instance_generation_and_protocol_in_this_order() {
-    let mut rig = Rig::new();
-    let member = rig.completing(1).remove(0);
+    let mut harness = Harness::new();
+    let member = harness.completing(1).remove(0);
     let wrong = MemberIdentity {
         member_id: "unknown".into(),
         group_instance_id: None,
         generation: 99,
     };
-    let sync = |rig: &mut Rig, member: &MemberIdentity, kind: &str, name: &str| {
-        let ticket = rig.sync_with(SyncGroup {
+    let sync = |harness: &mut Harness, member: &MemberIdentity, kind: &str, name: &str| {
+        let ticket = harness.sync_with(SyncGroup {
             group_id: "g".into(),
             member: member.clone(),
             protocol_type: Some(kind.into()),
             protocol_name: Some(name.into()),
             assignments: Vec::new(),
         });
-        rig.sync_error(ticket)
+        harness.sync_error(ticket)
     };
-    let unknown = sync(&mut rig, &wrong, "x", "x");
+    let unknown = sync(&mut harness, &wrong, "x", "x");
     assert_eq!(unknown, GroupError::UnknownMemberId);
     let instance = instance(&generation(&member, 99), "i");
     assert_eq!(
-        sync(&mut rig, &instance, "x", "x"),
+        sync(&mut harness, &instance, "x", "x"),
         GroupError::UnknownMemberId
     );
-    let old = sync(&mut rig, &generation(&member, 99), "x", "x");
+    let old = sync(&mut harness, &generation(&member, 99), "x", "x");
     assert_eq!(old, GroupError::IllegalGeneration);
     for (kind, name) in [("x", "range"), ("consumer", "x")] {
-        let refused = sync(&mut rig, &member, kind, name);
+        let refused = sync(&mut harness, &member, kind, name);
         assert_eq!(refused, GroupError::InconsistentGroupProtocol);
     }
 }
 
 #[test]
 fn members_that_do_not_sync_in_time_are_removed() {
-    let mut rig = Rig::new();
-    let members = rig.completing(2);
-    let follower = rig.sync(&members[1], &[]);
+    let mut harness = Harness::new();
+    let members = harness.completing(2);
+    let follower = harness.sync(&members[1], &[]);
     // The leader sends heartbeats, but no assignment.
     for _ in 0..REBALANCE_MS / 5_000 {
-        assert!(rig.waits(follower));
-        rig.heartbeat(&members[0]).unwrap();
-        rig.advance(5_000);
+        assert!(harness.waits(follower));
+        harness.heartbeat(&members[0]).unwrap();
+        harness.advance(5_000);
     }
-    assert_eq!(rig.sync_error(follower), GroupError::RebalanceInProgress);
-    assert_eq!(rig.heartbeat(&members[0]), Err(GroupError::UnknownMemberId));
-    let again = rig.join(dynamic(&members[1].member_id));
-    let joined = rig.joined(again);
+    assert_eq!(
+        harness.sync_error(follower),
+        GroupError::RebalanceInProgress
+    );
+    assert_eq!(
+        harness.heartbeat(&members[0]),
+        Err(GroupError::UnknownMemberId)
+    );
+    let again = harness.join(dynamic(&members[1].member_id));
+    let joined = harness.joined(again);
     assert_eq!(joined.leader, members[1].member_id);
 }
 
 #[test]
 fn a_follower_that_never_syncs_is_removed_from_a_stable_group() {
-    let mut rig = Rig::new();
-    let members = rig.completing(2);
-    rig.sync(&members[0], &[]);
-    rig.store_all();
-    assert_eq!(rig.group.state(), GroupState::Stable);
+    let mut harness = Harness::new();
+    let members = harness.completing(2);
+    harness.sync(&members[0], &[]);
+    harness.store_all();
+    assert_eq!(harness.group.state(), GroupState::Stable);
     for _ in 0..REBALANCE_MS / 5_000 {
-        assert_eq!(rig.group.state(), GroupState::Stable);
+        assert_eq!(harness.group.state(), GroupState::Stable);
         for member in &members {
-            rig.heartbeat(member).unwrap();
+            harness.heartbeat(member).unwrap();
         }
-        rig.advance(5_000);
+        harness.advance(5_000);
     }
-    assert_eq!(rig.group.state(), GroupState::PreparingRebalance);
-    assert_eq!(rig.heartbeat(&members[1]), Err(GroupError::UnknownMemberId));
+    assert_eq!(harness.group.state(), GroupState::PreparingRebalance);
+    assert_eq!(
+        harness.heartbeat(&members[1]),
+        Err(GroupError::UnknownMemberId)
+    );
 }
 
 #[test]
 fn a_sync_that_is_repeated_supersedes_the_one_that_waits() {
-    let mut rig = Rig::new();
-    let members = rig.completing(2);
-    let first = rig.sync(&members[1], &[]);
-    let second = rig.sync(&members[1], &[]);
-    assert_eq!(rig.sync_error(first), GroupError::RebalanceInProgress);
-    assert!(rig.waits(second));
+    let mut harness = Harness::new();
+    let members = harness.completing(2);
+    let first = harness.sync(&members[1], &[]);
+    let second = harness.sync(&members[1], &[]);
+    assert_eq!(harness.sync_error(first), GroupError::RebalanceInProgress);
+    assert!(harness.waits(second));
 }
 
 #[test]
 fn a_sync_while_members_are_joining_comes_too_early() {
-    let mut rig = Rig::new();
-    let (members, _new) = rig.preparing(1);
-    let early = rig.sync(&members[0], &[]);
-    assert_eq!(rig.sync_error(early), GroupError::RebalanceInProgress);
+    let mut harness = Harness::new();
+    let (members, _new) = harness.preparing(1);
+    let early = harness.sync(&members[0], &[]);
+    assert_eq!(harness.sync_error(early), GroupError::RebalanceInProgress);
 }
 
 // ---- sessions ----
 
 #[test]
 fn heartbeats_are_answered_by_state() {
-    let mut rig = Rig::new();
-    let members = rig.completing(1);
-    assert_eq!(rig.heartbeat(&members[0]), Ok(()));
-    rig.assign(&members);
-    assert_eq!(rig.heartbeat(&members[0]), Ok(()));
+    let mut harness = Harness::new();
+    let members = harness.completing(1);
+    assert_eq!(harness.heartbeat(&members[0]), Ok(()));
+    harness.assign(&members);
+    assert_eq!(harness.heartbeat(&members[0]), Ok(()));
     let old = generation(&members[0], members[0].generation - 1);
-    assert_eq!(rig.heartbeat(&old), Err(GroupError::IllegalGeneration));
-    assert_eq!(rig.heartbeat(&nobody()), Err(GroupError::UnknownMemberId));
-    rig.join(dynamic(""));
+    assert_eq!(harness.heartbeat(&old), Err(GroupError::IllegalGeneration));
     assert_eq!(
-        rig.heartbeat(&members[0]),
+        harness.heartbeat(&nobody()),
+        Err(GroupError::UnknownMemberId)
+    );
+    harness.join(dynamic(""));
+    assert_eq!(
+        harness.heartbeat(&members[0]),
         Err(GroupError::RebalanceInProgress)
     );
-    assert_eq!(rig.heartbeat(&old), Err(GroupError::IllegalGeneration));
+    assert_eq!(harness.heartbeat(&old), Err(GroupError::IllegalGeneration));
 }
 
 #[test]
 fn a_member_that_falls_silent_is_removed_and_the_rest_rebalances() {
-    let mut rig = Rig::new();
-    let members = rig.stable(2);
-    rig.advance(6_000);
-    rig.heartbeat(&members[1]).unwrap();
-    rig.advance(3_999);
-    assert_eq!(rig.group.state(), GroupState::Stable);
-    rig.advance(1);
-    assert_eq!(rig.group.state(), GroupState::PreparingRebalance);
-    assert_eq!(rig.heartbeat(&members[0]), Err(GroupError::UnknownMemberId));
-    let again = rig.join(dynamic(&members[1].member_id));
-    assert_eq!(rig.joined(again).leader, members[1].member_id);
+    let mut harness = Harness::new();
+    let members = harness.stable(2);
+    harness.advance(6_000);
+    harness.heartbeat(&members[1]).unwrap();
+    harness.advance(3_999);
+    assert_eq!(harness.group.state(), GroupState::Stable);
+    harness.advance(1);
+    assert_eq!(harness.group.state(), GroupState::PreparingRebalance);
+    assert_eq!(
+        harness.heartbeat(&members[0]),
+        Err(GroupError::UnknownMemberId)
+    );
+    let again = harness.join(dynamic(&members[1].member_id));
+    assert_eq!(harness.joined(again).leader, members[1].member_id);
 }
 
 #[test]
 fn the_last_member_that_falls_silent_leaves_an_empty_group() {
-    let mut rig = Rig::new();
-    let members = rig.stable(1);
-    rig.advance(SESSION_MS as u64);
-    assert_eq!(rig.group.state(), GroupState::Empty);
-    let (row, then) = rig.stores.last().unwrap();
+    let mut harness = Harness::new();
+    let members = harness.stable(1);
+    harness.advance(SESSION_MS as u64);
+    assert_eq!(harness.group.state(), GroupState::Empty);
+    let (row, then) = harness.stores.last().unwrap();
     assert!(matches!(then, AfterStore::Nothing));
     assert_eq!(row.generation, members[0].generation + 1);
-    assert_eq!(row.state_since_ms, rig.now.unix_ms);
+    assert_eq!(row.state_since_ms, harness.now.unix_ms);
     assert_eq!((row.members.len(), &row.leader), (0, &None));
     assert_eq!(row.protocol_type.as_deref(), Some("consumer"));
 }
 
 #[test]
 fn a_member_whose_join_waits_does_not_expire_once_it_is_established() {
-    let mut rig = Rig::new();
-    let (members, new) = rig.preparing(2);
-    let waiting = rig.join(dynamic(&members[0].member_id));
+    let mut harness = Harness::new();
+    let (members, new) = harness.preparing(2);
+    let waiting = harness.join(dynamic(&members[0].member_id));
     // Longer than its session, shorter than the rebalance; the second member keeps the group waiting.
     for _ in 0..4 {
-        rig.advance(5_000);
-        let _ = rig.heartbeat(&members[1]);
+        harness.advance(5_000);
+        let _ = harness.heartbeat(&members[1]);
     }
-    assert!(rig.waits(waiting) && rig.waits(new));
-    let last = rig.join(dynamic(&members[1].member_id));
+    assert!(harness.waits(waiting) && harness.waits(new));
+    let last = harness.join(dynamic(&members[1].member_id));
     for ticket in [waiting, new, last] {
-        rig.joined(ticket);
+        harness.joined(ticket);
     }
     // From its answer on it has to send heartbeats again.
-    rig.advance(SESSION_MS as u64);
-    assert_eq!(rig.group.member_count(), 0);
+    harness.advance(SESSION_MS as u64);
+    assert_eq!(harness.group.member_count(), 0);
 }
 
 #[test]
 fn a_new_member_whose_first_join_waits_too_long_is_given_up() {
-    let mut rig = Rig::new();
+    let mut harness = Harness::new();
     let join = |id: &str| JoinGroup {
         rebalance_timeout_ms: i32::MAX,
         ..dynamic(id)
     };
-    let first = rig.join(join(""));
-    let member = identity(&rig.joined(first));
-    rig.assign(std::slice::from_ref(&member));
-    let new = rig.join(join(""));
+    let first = harness.join(join(""));
+    let member = identity(&harness.joined(first));
+    harness.assign(std::slice::from_ref(&member));
+    let new = harness.join(join(""));
     let mut waited = 0;
     while waited < NEW_MEMBER_MS {
-        assert!(rig.waits(new));
-        let _ = rig.heartbeat(&member);
-        rig.advance(5_000);
+        assert!(harness.waits(new));
+        let _ = harness.heartbeat(&member);
+        harness.advance(5_000);
         waited += 5_000;
     }
-    assert_eq!(rig.join_error(new), GroupError::UnknownMemberId);
+    assert_eq!(harness.join_error(new), GroupError::UnknownMemberId);
 }
 
 #[test]
 fn a_leader_that_dies_before_it_assigns_is_replaced() {
-    let mut rig = Rig::new();
-    let members = rig.completing(2);
-    let follower = rig.sync(&members[1], &[]);
-    rig.advance(SESSION_MS as u64);
-    assert_eq!(rig.sync_error(follower), GroupError::RebalanceInProgress);
-    let again = rig.join(dynamic(&members[1].member_id));
-    assert_eq!(rig.joined(again).leader, members[1].member_id);
+    let mut harness = Harness::new();
+    let members = harness.completing(2);
+    let follower = harness.sync(&members[1], &[]);
+    harness.advance(SESSION_MS as u64);
+    assert_eq!(
+        harness.sync_error(follower),
+        GroupError::RebalanceInProgress
+    );
+    let again = harness.join(dynamic(&members[1].member_id));
+    assert_eq!(harness.joined(again).leader, members[1].member_id);
 }
 
 // ---- leaving ----
 
 #[test]
 fn each_leaving_member_has_its_own_answer_and_one_rebalance_follows() {
-    let mut rig = Rig::new();
-    let members = rig.stable(3);
-    let answers = rig.leave(&[
+    let mut harness = Harness::new();
+    let members = harness.stable(3);
+    let answers = harness.leave(&[
         leaving(&members[0].member_id),
         leaving("unknown"),
         leaving(&members[2].member_id),
@@ -623,49 +670,49 @@ fn each_leaving_member_has_its_own_answer_and_one_rebalance_follows() {
         answers,
         [Ok(()), unknown.clone(), Ok(()), unknown.clone(), unknown]
     );
-    let again = rig.join(dynamic(&members[1].member_id));
-    let joined = rig.joined(again);
+    let again = harness.join(dynamic(&members[1].member_id));
+    let joined = harness.joined(again);
     assert_eq!(joined.generation, members[1].generation + 1);
     assert_eq!(joined.leader, members[1].member_id);
 }
 
 #[test]
 fn members_that_leave_while_they_wait_are_told() {
-    let mut rig = Rig::new();
-    let (_members, new) = rig.preparing(1);
+    let mut harness = Harness::new();
+    let (_members, new) = harness.preparing(1);
     let new_id = "member-002";
-    assert_eq!(rig.leave(&[leaving(new_id)]), [Ok(())]);
-    assert_eq!(rig.join_error(new), GroupError::UnknownMemberId);
+    assert_eq!(harness.leave(&[leaving(new_id)]), [Ok(())]);
+    assert_eq!(harness.join_error(new), GroupError::UnknownMemberId);
 
-    let mut rig = Rig::new();
-    let members = rig.completing(2);
-    let waiting = rig.sync(&members[1], &[]);
-    rig.leave(&[leaving(&members[1].member_id)]);
-    assert_eq!(rig.sync_error(waiting), GroupError::UnknownMemberId);
+    let mut harness = Harness::new();
+    let members = harness.completing(2);
+    let waiting = harness.sync(&members[1], &[]);
+    harness.leave(&[leaving(&members[1].member_id)]);
+    assert_eq!(harness.sync_error(waiting), GroupError::UnknownMemberId);
 }
 
 #[test]
 fn the_last_one_to_leave_a_rebalance_lets_the_others_go_on() {
-    let mut rig = Rig::new();
-    let (members, new) = rig.preparing(1);
-    assert!(rig.waits(new));
-    rig.leave(&[leaving(&members[0].member_id)]);
-    let joined = rig.joined(new);
+    let mut harness = Harness::new();
+    let (members, new) = harness.preparing(1);
+    assert!(harness.waits(new));
+    harness.leave(&[leaving(&members[0].member_id)]);
+    let joined = harness.joined(new);
     assert_eq!(joined.leader, joined.member_id);
 }
 
 #[test]
 fn an_operator_removes_static_members_by_instance() {
-    let mut rig = Rig::new();
-    let ticket = rig.join(fixed("i", ""));
-    let member = identity(&rig.joined(ticket));
-    rig.assign(&[member]);
+    let mut harness = Harness::new();
+    let ticket = harness.join(fixed("i", ""));
+    let member = identity(&harness.joined(ticket));
+    harness.assign(&[member]);
     let by_instance = |instance: &str, member_id: &str| LeavingMember {
         member_id: member_id.into(),
         group_instance_id: Some(instance.into()),
         reason: None,
     };
-    let answers = rig.leave(&[
+    let answers = harness.leave(&[
         by_instance("other", ""),
         by_instance("i", "someone"),
         by_instance("i", ""),
@@ -678,44 +725,44 @@ fn an_operator_removes_static_members_by_instance() {
             Ok(())
         ]
     );
-    assert_eq!(rig.group.state(), GroupState::Empty);
+    assert_eq!(harness.group.state(), GroupState::Empty);
 }
 
 // ---- static members ----
 
 /// A stable group of the static members `a` (who leads) and `b`.
-fn static_pair(rig: &mut Rig) -> [MemberIdentity; 2] {
-    let a = rig.join(fixed("a", ""));
-    let a = rig.joined(a).member_id;
-    let b = rig.join(fixed("b", ""));
-    let a = rig.join(fixed("a", &a));
-    let pair = [identity(&rig.joined(a)), identity(&rig.joined(b))];
-    rig.assign(&pair);
+fn static_pair(harness: &mut Harness) -> [MemberIdentity; 2] {
+    let a = harness.join(fixed("a", ""));
+    let a = harness.joined(a).member_id;
+    let b = harness.join(fixed("b", ""));
+    let a = harness.join(fixed("a", &a));
+    let pair = [identity(&harness.joined(a)), identity(&harness.joined(b))];
+    harness.assign(&pair);
     pair
 }
 
 #[test]
 fn a_static_member_that_restarts_takes_over_without_a_rebalance() {
-    let mut rig = Rig::new();
-    let [a, b] = static_pair(&mut rig);
-    let back = rig.join(fixed("b", ""));
-    assert!(rig.waits(back), "until its new id is stored");
-    rig.stored(Ok(()));
-    let joined = rig.joined(back);
-    assert_eq!(rig.group.state(), GroupState::Stable);
+    let mut harness = Harness::new();
+    let [a, b] = static_pair(&mut harness);
+    let back = harness.join(fixed("b", ""));
+    assert!(harness.waits(back), "until its new id is stored");
+    harness.stored(Ok(()));
+    let joined = harness.joined(back);
+    assert_eq!(harness.group.state(), GroupState::Stable);
     assert_eq!(joined.generation, b.generation);
     assert_ne!(joined.member_id, b.member_id);
     assert!(!joined.skip_assignment, "only a leader could assign");
     let now = identity(&joined);
-    let synced = rig.sync(&now, &[]);
-    assert_eq!(rig.assignment(synced), b.member_id);
-    assert_eq!(rig.heartbeat(&a), Ok(()));
+    let synced = harness.sync(&now, &[]);
+    assert_eq!(harness.assignment(synced), b.member_id);
+    assert_eq!(harness.heartbeat(&a), Ok(()));
     assert_eq!(
-        rig.heartbeat(&instance(&b, "b")),
+        harness.heartbeat(&instance(&b, "b")),
         Err(GroupError::FencedInstanceId)
     );
-    assert_eq!(rig.heartbeat(&b), Err(GroupError::UnknownMemberId));
-    let stored = &rig.rows.last().unwrap().members;
+    assert_eq!(harness.heartbeat(&b), Err(GroupError::UnknownMemberId));
+    let stored = &harness.rows.last().unwrap().members;
     assert!(
         stored
             .iter()
@@ -726,14 +773,14 @@ fn a_static_member_that_restarts_takes_over_without_a_rebalance() {
 #[test]
 fn a_static_leader_that_restarts_is_told_to_keep_the_assignment() {
     for supports_skipping_assignment in [true, false] {
-        let mut rig = Rig::new();
-        let [a, _b] = static_pair(&mut rig);
-        let back = rig.join(JoinGroup {
+        let mut harness = Harness::new();
+        let [a, _b] = static_pair(&mut harness);
+        let back = harness.join(JoinGroup {
             supports_skipping_assignment,
             ..fixed("a", "")
         });
-        rig.stored(Ok(()));
-        let joined = rig.joined(back);
+        harness.stored(Ok(()));
+        let joined = harness.joined(back);
         if supports_skipping_assignment {
             assert!(joined.skip_assignment);
             assert_eq!(joined.leader, joined.member_id);
@@ -744,132 +791,138 @@ fn a_static_leader_that_restarts_is_told_to_keep_the_assignment() {
             assert_eq!(joined.leader, a.member_id);
             assert!(joined.members.is_empty());
         }
-        let synced = rig.sync(&identity(&joined), &[]);
-        assert_eq!(rig.assignment(synced), a.member_id);
+        let synced = harness.sync(&identity(&joined), &[]);
+        assert_eq!(harness.assignment(synced), a.member_id);
     }
 }
 
 #[test]
 fn a_static_member_that_comes_back_with_other_topics_causes_a_rebalance() {
-    let mut rig = Rig::new();
-    let [a, _b] = static_pair(&mut rig);
-    let back = rig.join(JoinGroup {
+    let mut harness = Harness::new();
+    let [a, _b] = static_pair(&mut harness);
+    let back = harness.join(JoinGroup {
         protocols: protocols(&["range"], &["u"]),
         ..fixed("b", "")
     });
-    assert!(rig.stores.is_empty());
-    assert_eq!(rig.group.state(), GroupState::PreparingRebalance);
-    let leader = rig.join(fixed("a", &a.member_id));
-    assert_eq!(rig.joined(leader).generation, a.generation + 1);
-    rig.joined(back);
+    assert!(harness.stores.is_empty());
+    assert_eq!(harness.group.state(), GroupState::PreparingRebalance);
+    let leader = harness.join(fixed("a", &a.member_id));
+    assert_eq!(harness.joined(leader).generation, a.generation + 1);
+    harness.joined(back);
 }
 
 #[test]
 fn a_static_member_that_comes_back_while_all_join_is_one_of_them() {
-    let mut rig = Rig::new();
-    let [a, _b] = static_pair(&mut rig);
-    let waiting = rig.join(fixed("a", &a.member_id));
-    let back = rig.join(fixed("a", ""));
-    assert_eq!(rig.join_error(waiting), GroupError::FencedInstanceId);
-    let b = rig.join(fixed("b", ""));
-    let (back, b) = (rig.joined(back), rig.joined(b));
+    let mut harness = Harness::new();
+    let [a, _b] = static_pair(&mut harness);
+    let waiting = harness.join(fixed("a", &a.member_id));
+    let back = harness.join(fixed("a", ""));
+    assert_eq!(harness.join_error(waiting), GroupError::FencedInstanceId);
+    let b = harness.join(fixed("b", ""));
+    let (back, b) = (harness.joined(back), harness.joined(b));
     assert_eq!(back.generation, a.generation + 1);
     assert_eq!(b.leader, back.member_id, "leading goes with the instance");
 }
 
 #[test]
 fn a_static_member_that_comes_back_before_the_assignment_causes_a_rebalance() {
-    let mut rig = Rig::new();
-    let a = rig.join(fixed("a", ""));
-    let a = identity(&rig.joined(a));
-    let waiting = rig.sync(&a, &[]);
-    let back = rig.join(fixed("a", ""));
-    assert_eq!(rig.sync_error(waiting), GroupError::FencedInstanceId);
-    assert_eq!(rig.joined(back).generation, a.generation + 1);
-    rig.stored(Ok(()));
-    assert_eq!(rig.group.state(), GroupState::CompletingRebalance);
+    let mut harness = Harness::new();
+    let a = harness.join(fixed("a", ""));
+    let a = identity(&harness.joined(a));
+    let waiting = harness.sync(&a, &[]);
+    let back = harness.join(fixed("a", ""));
+    assert_eq!(harness.sync_error(waiting), GroupError::FencedInstanceId);
+    assert_eq!(harness.joined(back).generation, a.generation + 1);
+    harness.stored(Ok(()));
+    assert_eq!(harness.group.state(), GroupState::CompletingRebalance);
 }
 
 #[test]
 fn a_static_takeover_that_a_rebalance_overtakes_joins_its_generation() {
-    let mut rig = Rig::new();
-    let [a, b] = static_pair(&mut rig);
-    let back = rig.join(fixed("b", ""));
-    let leader = rig.join(fixed("a", &a.member_id));
-    assert_eq!(rig.joined(back).generation, b.generation + 1);
-    rig.joined(leader);
-    rig.stored(Ok(()));
+    let mut harness = Harness::new();
+    let [a, b] = static_pair(&mut harness);
+    let back = harness.join(fixed("b", ""));
+    let leader = harness.join(fixed("a", &a.member_id));
+    assert_eq!(harness.joined(back).generation, b.generation + 1);
+    harness.joined(leader);
+    harness.stored(Ok(()));
 }
 
 #[test]
 fn a_static_takeover_that_cannot_be_stored_is_refused_and_can_be_repeated() {
-    let mut rig = Rig::new();
-    let [_a, b] = static_pair(&mut rig);
-    let back = rig.join(fixed("b", ""));
-    rig.stored(Err(GroupError::CoordinatorNotAvailable));
-    assert_eq!(rig.join_error(back), GroupError::CoordinatorNotAvailable);
-    assert_eq!(rig.group.state(), GroupState::Stable);
-    let back = rig.join(fixed("b", ""));
-    rig.stored(Ok(()));
-    let joined = rig.joined(back);
-    let synced = rig.sync(&identity(&joined), &[]);
-    assert_eq!(rig.assignment(synced), b.member_id);
+    let mut harness = Harness::new();
+    let [_a, b] = static_pair(&mut harness);
+    let back = harness.join(fixed("b", ""));
+    harness.stored(Err(GroupError::CoordinatorNotAvailable));
+    assert_eq!(
+        harness.join_error(back),
+        GroupError::CoordinatorNotAvailable
+    );
+    assert_eq!(harness.group.state(), GroupState::Stable);
+    let back = harness.join(fixed("b", ""));
+    harness.stored(Ok(()));
+    let joined = harness.joined(back);
+    let synced = harness.sync(&identity(&joined), &[]);
+    assert_eq!(harness.assignment(synced), b.member_id);
 }
 
 #[test]
 fn static_members_outlive_a_join_phase_they_miss() {
-    let mut rig = Rig::new();
-    let [a, b] = static_pair(&mut rig);
-    let leader = rig.join(fixed("a", &a.member_id));
+    let mut harness = Harness::new();
+    let [a, b] = static_pair(&mut harness);
+    let leader = harness.join(fixed("a", &a.member_id));
     for _ in 0..REBALANCE_MS / 5_000 {
-        assert!(rig.waits(leader));
-        let _ = rig.heartbeat(&b);
-        rig.advance(5_000);
+        assert!(harness.waits(leader));
+        let _ = harness.heartbeat(&b);
+        harness.advance(5_000);
     }
-    let joined = rig.joined(leader);
+    let joined = harness.joined(leader);
     assert_eq!(joined.members.len(), 2, "its partitions are kept for it");
 }
 
 #[test]
 fn a_join_phase_that_no_static_member_joins_goes_on_until_sessions_end() {
-    let mut rig = Rig::new();
+    let mut harness = Harness::new();
     let long = |instance: &str, id: &str| JoinGroup {
         session_timeout_ms: 100_000,
         ..fixed(instance, id)
     };
-    let a = rig.join(long("a", ""));
-    let a = rig.joined(a).member_id;
-    let dynamic_ticket = rig.join(dynamic(""));
-    let a = rig.join(long("a", &a));
+    let a = harness.join(long("a", ""));
+    let a = harness.joined(a).member_id;
+    let dynamic_ticket = harness.join(dynamic(""));
+    let a = harness.join(long("a", &a));
     let pair = [
-        identity(&rig.joined(a)),
-        identity(&rig.joined(dynamic_ticket)),
+        identity(&harness.joined(a)),
+        identity(&harness.joined(dynamic_ticket)),
     ];
-    rig.assign(&pair);
-    rig.leave(&[leaving(&pair[1].member_id)]);
+    harness.assign(&pair);
+    harness.leave(&[leaving(&pair[1].member_id)]);
     for _ in 0..3 {
-        rig.advance(REBALANCE_MS as u64);
-        assert_eq!(rig.group.state(), GroupState::PreparingRebalance);
+        harness.advance(REBALANCE_MS as u64);
+        assert_eq!(harness.group.state(), GroupState::PreparingRebalance);
     }
-    rig.advance(10_000);
-    assert_eq!(rig.group.state(), GroupState::Empty);
+    harness.advance(10_000);
+    assert_eq!(harness.group.state(), GroupState::Empty);
 }
 
 #[test]
 fn a_fenced_member_is_refused_everywhere() {
-    let mut rig = Rig::new();
-    let [_a, b] = static_pair(&mut rig);
-    let back = rig.join(fixed("b", ""));
-    rig.stored(Ok(()));
-    rig.joined(back);
+    let mut harness = Harness::new();
+    let [_a, b] = static_pair(&mut harness);
+    let back = harness.join(fixed("b", ""));
+    harness.stored(Ok(()));
+    harness.joined(back);
     let fenced = instance(&b, "b");
-    let join = rig.join(fixed("b", &b.member_id));
-    assert_eq!(rig.join_error(join), GroupError::FencedInstanceId);
-    let sync = rig.sync(&fenced, &[]);
-    assert_eq!(rig.sync_error(sync), GroupError::FencedInstanceId);
-    assert_eq!(rig.heartbeat(&fenced), Err(GroupError::FencedInstanceId));
+    let join = harness.join(fixed("b", &b.member_id));
+    assert_eq!(harness.join_error(join), GroupError::FencedInstanceId);
+    let sync = harness.sync(&fenced, &[]);
+    assert_eq!(harness.sync_error(sync), GroupError::FencedInstanceId);
     assert_eq!(
-        rig.group.begin_commit(&fenced, rig.now),
+        harness.heartbeat(&fenced),
+        Err(GroupError::FencedInstanceId)
+    );
+    assert_eq!(
+        harness.group.begin_commit(&fenced, harness.now),
         Err(GroupError::FencedInstanceId)
     );
 }
@@ -878,118 +931,125 @@ fn a_fenced_member_is_refused_everywhere() {
 
 #[test]
 fn who_may_commit_depends_on_state_member_and_generation() {
-    let mut rig = Rig::new();
-    let now = rig.now;
+    let mut harness = Harness::new();
+    let now = harness.now;
     let someone = MemberIdentity {
         member_id: "someone".into(),
         group_instance_id: None,
         generation: 1,
     };
-    assert_eq!(rig.group.begin_commit(&nobody(), now), Ok(()));
+    assert_eq!(harness.group.begin_commit(&nobody(), now), Ok(()));
     assert_eq!(
-        rig.group.begin_commit(&someone, now),
+        harness.group.begin_commit(&someone, now),
         Err(GroupError::UnknownMemberId)
     );
-    let members = rig.completing(2);
-    let commit = |rig: &mut Rig, member: &MemberIdentity| rig.group.begin_commit(member, now);
+    let members = harness.completing(2);
+    let commit =
+        |harness: &mut Harness, member: &MemberIdentity| harness.group.begin_commit(member, now);
     assert_eq!(
-        commit(&mut rig, &members[0]),
+        commit(&mut harness, &members[0]),
         Err(GroupError::RebalanceInProgress)
     );
     assert_eq!(
-        commit(&mut rig, &nobody()),
+        commit(&mut harness, &nobody()),
         Err(GroupError::UnknownMemberId)
     );
-    rig.assign(&members);
-    assert_eq!(commit(&mut rig, &members[1]), Ok(()));
+    harness.assign(&members);
+    assert_eq!(commit(&mut harness, &members[1]), Ok(()));
     assert_eq!(
-        commit(&mut rig, &nobody()),
+        commit(&mut harness, &nobody()),
         Err(GroupError::UnknownMemberId)
     );
-    assert_eq!(commit(&mut rig, &someone), Err(GroupError::UnknownMemberId));
+    assert_eq!(
+        commit(&mut harness, &someone),
+        Err(GroupError::UnknownMemberId)
+    );
     for old in [-1, members[0].generation - 1, members[0].generation + 1] {
         assert_eq!(
-            commit(&mut rig, &generation(&members[0], old)),
+            commit(&mut harness, &generation(&members[0], old)),
             Err(GroupError::IllegalGeneration)
         );
     }
     // While the others are coming, what was read can still be committed.
-    rig.join(dynamic(""));
-    assert_eq!(commit(&mut rig, &members[0]), Ok(()));
+    harness.join(dynamic(""));
+    assert_eq!(commit(&mut harness, &members[0]), Ok(()));
 }
 
 #[test]
 fn a_commit_counts_as_a_heartbeat() {
-    let mut rig = Rig::new();
-    let members = rig.stable(1);
+    let mut harness = Harness::new();
+    let members = harness.stable(1);
     for _ in 0..5 {
-        rig.advance(SESSION_MS as u64 - 1);
-        rig.group.begin_commit(&members[0], rig.now).unwrap();
+        harness.advance(SESSION_MS as u64 - 1);
+        harness
+            .group
+            .begin_commit(&members[0], harness.now)
+            .unwrap();
     }
-    assert_eq!(rig.group.state(), GroupState::Stable);
+    assert_eq!(harness.group.state(), GroupState::Stable);
 }
 
 // ---- restarting, describing ----
 
 #[test]
 fn a_restored_group_is_the_one_that_was_stored() {
-    let mut rig = Rig::new();
-    let members = rig.stable(2);
-    let before = rig.group.describe();
-    let row = rig.rows.last().unwrap().clone();
+    let mut harness = Harness::new();
+    let members = harness.stable(2);
+    let before = harness.group.describe();
+    let row = harness.rows.last().unwrap().clone();
     let mut effects = Effects::new();
-    rig.group = Group::restore(row, limits(0, 100), rig.now, &mut effects);
+    harness.group = Group::restore(row, limits(0, 100), harness.now, &mut effects);
     assert!(effects.is_empty());
-    assert_eq!(rig.group.describe(), before);
+    assert_eq!(harness.group.describe(), before);
     for member in &members {
-        rig.heartbeat(member).unwrap();
-        let synced = rig.sync(member, &[]);
-        assert_eq!(rig.assignment(synced), member.member_id);
+        harness.heartbeat(member).unwrap();
+        let synced = harness.sync(member, &[]);
+        assert_eq!(harness.assignment(synced), member.member_id);
     }
-    assert!(rig.group.is_subscribed_to("t"));
-    rig.advance(SESSION_MS as u64);
-    assert_eq!(rig.group.state(), GroupState::Empty);
+    assert!(harness.group.is_subscribed_to("t"));
+    harness.advance(SESSION_MS as u64);
+    assert_eq!(harness.group.state(), GroupState::Empty);
 }
 
 #[test]
 fn a_restored_group_that_is_too_large_rebalances() {
-    let mut rig = Rig::new();
-    let members = rig.stable(2);
-    let row = rig.rows.last().unwrap().clone();
+    let mut harness = Harness::new();
+    let members = harness.stable(2);
+    let row = harness.rows.last().unwrap().clone();
     let mut effects = Effects::new();
-    rig.group = Group::restore(row, limits(0, 1), rig.now, &mut effects);
+    harness.group = Group::restore(row, limits(0, 1), harness.now, &mut effects);
     assert_eq!(
-        rig.heartbeat(&members[0]),
+        harness.heartbeat(&members[0]),
         Err(GroupError::RebalanceInProgress)
     );
-    let kept = rig.join(dynamic(&members[1].member_id));
-    let refused = rig.join(dynamic(&members[0].member_id));
-    assert_eq!(rig.join_error(refused), GroupError::GroupMaxSizeReached);
-    rig.joined(kept);
+    let kept = harness.join(dynamic(&members[1].member_id));
+    let refused = harness.join(dynamic(&members[0].member_id));
+    assert_eq!(harness.join_error(refused), GroupError::GroupMaxSizeReached);
+    harness.joined(kept);
 }
 
 #[test]
 fn a_restored_row_without_protocol_is_an_empty_group() {
-    let mut rig = Rig::new();
-    rig.stable(1);
-    let mut row = rig.rows.last().unwrap().clone();
+    let mut harness = Harness::new();
+    harness.stable(1);
+    let mut row = harness.rows.last().unwrap().clone();
     row.protocol = None;
     let mut effects = Effects::new();
-    let group = Group::restore(row, limits(0, 100), rig.now, &mut effects);
+    let group = Group::restore(row, limits(0, 100), harness.now, &mut effects);
     assert_eq!(group.state(), GroupState::Empty);
     assert_eq!(group.member_count(), 0);
 }
 
 #[test]
 fn metadata_and_assignments_are_shown_once_the_group_is_stable() {
-    let mut rig = Rig::new();
-    let members = rig.completing(1);
-    let shown = rig.group.describe();
+    let mut harness = Harness::new();
+    let members = harness.completing(1);
+    let shown = harness.group.describe();
     assert_eq!(shown.protocol, "");
     assert_eq!(shown.members[0].metadata, Bytes::new());
     assert_eq!(shown.members[0].client_host, "/127.0.0.1");
-    rig.assign(&members);
-    let shown = rig.group.describe();
+    harness.assign(&members);
+    let shown = harness.group.describe();
     assert_eq!(shown.protocol, "range");
     assert_eq!(shown.members[0].metadata, subscription::encode(&["t"]));
     assert_eq!(shown.members[0].assignment, members[0].member_id);
@@ -997,20 +1057,20 @@ fn metadata_and_assignments_are_shown_once_the_group_is_stable() {
 
 #[test]
 fn subscriptions_that_cannot_be_understood_might_be_to_anything() {
-    let mut rig = Rig::new();
-    let ticket = rig.join(JoinGroup {
+    let mut harness = Harness::new();
+    let ticket = harness.join(JoinGroup {
         protocols: vec![("range".into(), Bytes::from_static(b"?"))],
         ..dynamic("")
     });
-    rig.joined(ticket);
-    assert!(rig.group.is_subscribed_to("anything"));
-    assert!(!rig.group.knows_subscriptions());
+    harness.joined(ticket);
+    assert!(harness.group.is_subscribed_to("anything"));
+    assert!(!harness.group.knows_subscriptions());
 }
 
 #[test]
 fn generations_start_again_rather_than_overflow() {
-    let mut rig = Rig::new();
-    rig.group.generation = i32::MAX;
-    let ticket = rig.join(dynamic(""));
-    assert_eq!(rig.joined(ticket).generation, 1);
+    let mut harness = Harness::new();
+    harness.group.generation = i32::MAX;
+    let ticket = harness.join(dynamic(""));
+    assert_eq!(harness.joined(ticket).generation, 1);
 }

@@ -17,7 +17,7 @@ pub(super) enum Answer {
     Sync(Result<SyncedGroup, GroupError>),
 }
 
-pub(super) struct Rig {
+pub(super) struct Harness {
     pub(super) group: Group,
     pub(super) now: Now,
     pub(super) answers: BTreeMap<Ticket, Answer>,
@@ -29,7 +29,7 @@ pub(super) struct Rig {
     ids: u64,
 }
 
-impl Rig {
+impl Harness {
     /// A group that does not wait for members to gather, with room for many.
     pub(super) fn new() -> Self {
         Self::with(Limits {

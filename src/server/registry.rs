@@ -11,7 +11,7 @@
 //! no further work. When it is used up, those that hold the most are told to end, as many as make room again. A client
 //! that reads its responses has nothing waiting, so it is neither held up nor chosen.
 //!
-//! Likewise with requests that arrive in part ([`Connections::make_room_for_requests`]): a client that sends parts of many
+//! Likewise with requests that arrive in part ([`ConnectionRegistry::make_room_for_requests`]): a client that sends parts of many
 //! requests and leaves it at that must not keep the others from sending theirs. While others wait for memory, requests of
 //! which too little arrives are ended, those of the address that holds the most first. Clients that are not read because
 //! of the shortage are not slow.
@@ -52,7 +52,7 @@ const ARRIVAL_STEP_MAX: Duration = Duration::from_secs(1);
 
 /// Why a connection is told to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub enum DisconnectReason {
     /// The client sent no request for too long.
     Idle,
     /// The rest of a request did not arrive in time.
@@ -69,22 +69,22 @@ pub enum Ending {
     Abort,
 }
 
-impl Ending {
-    const ALL: [Ending; 7] = [
-        Ending::Idle,
-        Ending::ReadTimeout,
-        Ending::WriteTimeout,
-        Ending::ResponseMemory,
-        Ending::RequestMemory,
-        Ending::Drain,
-        Ending::Abort,
+impl DisconnectReason {
+    const ALL: [DisconnectReason; 7] = [
+        DisconnectReason::Idle,
+        DisconnectReason::ReadTimeout,
+        DisconnectReason::WriteTimeout,
+        DisconnectReason::ResponseMemory,
+        DisconnectReason::RequestMemory,
+        DisconnectReason::Drain,
+        DisconnectReason::Abort,
     ];
 
     fn code(self) -> u8 {
         Self::ALL.iter().position(|each| *each == self).unwrap_or(0) as u8 + 1
     }
 
-    fn from_code(code: u8) -> Option<Ending> {
+    fn from_code(code: u8) -> Option<DisconnectReason> {
         Self::ALL.get(usize::from(code).checked_sub(1)?).copied()
     }
 }
@@ -95,7 +95,7 @@ pub struct Entry {
     address: IpAddr,
     /// Milliseconds of the monotonic clock since which, and what: the lower two bits are the activity.
     since: AtomicU64,
-    /// An [`Ending`], or 0.
+    /// An [`DisconnectReason`], or 0.
     ending: AtomicU8,
     /// Bytes of responses that wait in memory for the client.
     held_bytes: AtomicUsize,
@@ -159,8 +159,8 @@ impl Entry {
     }
 
     /// How the connection was told to end, if it was.
-    pub fn ending(&self) -> Option<Ending> {
-        Ending::from_code(self.ending.load(Ordering::Acquire))
+    pub fn ending(&self) -> Option<DisconnectReason> {
+        DisconnectReason::from_code(self.ending.load(Ordering::Acquire))
     }
 
     /// Wakes this task when the connection is told to end.
@@ -170,19 +170,19 @@ impl Entry {
 
     /// Takes back that an idle connection was to close: a request has arrived meanwhile.
     pub fn is_busy_after_all(&self) {
-        let idle = Ending::Idle.code();
+        let idle = DisconnectReason::Idle.code();
         // Anything else that was said stands.
         let _ = self
             .ending
             .compare_exchange(idle, 0, Ordering::AcqRel, Ordering::Acquire);
     }
 
-    fn end(&self, ending: Ending) {
+    fn end(&self, ending: DisconnectReason) {
         // An abort overrides what was said before; nothing overrides an abort.
         let said =
             self.ending
                 .compare_exchange(0, ending.code(), Ordering::AcqRel, Ordering::Acquire);
-        if said.is_err() && ending == Ending::Abort {
+        if said.is_err() && ending == DisconnectReason::Abort {
             self.ending.store(ending.code(), Ordering::Release);
         }
         self.waker.wake();
@@ -199,7 +199,7 @@ struct Patience {
 
 /// All open connections.
 #[derive(Debug)]
-pub struct Connections {
+pub struct ConnectionRegistry {
     open: Mutex<Open>,
     /// The number of open connections, for whoever waits until there are none.
     count: watch::Sender<usize>,
@@ -233,18 +233,18 @@ impl Open {
 }
 
 /// A place among the connections; freed when dropped.
-pub struct Place {
+pub struct ConnectionSlot {
     pub entry: Arc<Entry>,
     id: u64,
     address: IpAddr,
-    connections: Arc<Connections>,
+    connections: Arc<ConnectionRegistry>,
     /// Keeps the connection in the metrics.
     _counted: ConnectionGuard,
 }
 
-impl Connections {
+impl ConnectionRegistry {
     pub fn new(config: &Config) -> Arc<Self> {
-        Arc::new(Connections {
+        Arc::new(ConnectionRegistry {
             open: Mutex::default(),
             count: watch::Sender::new(0),
             max: config.max_connections,
@@ -265,7 +265,7 @@ impl Connections {
         address: IpAddr,
         now: Duration,
         metrics: &Arc<Metrics>,
-    ) -> Result<Place, ConnectionRejection> {
+    ) -> Result<ConnectionSlot, ConnectionRejection> {
         let entry = Arc::new(Entry::new(address));
         entry.set_activity(Activity::Idle, now);
         let mut open = self.open.lock();
@@ -280,11 +280,11 @@ impl Connections {
         let id = open.next_id;
         open.next_id += 1;
         if open.draining {
-            entry.end(Ending::Drain);
+            entry.end(DisconnectReason::Drain);
         }
         open.entries.insert(id, Arc::clone(&entry));
         self.count.send_replace(open.entries.len());
-        Ok(Place {
+        Ok(ConnectionSlot {
             entry,
             id,
             address,
@@ -304,9 +304,11 @@ impl Connections {
             let (activity, since) = entry.activity();
             let lasted = now.saturating_sub(since);
             let ending = match activity {
-                Activity::Idle if lasted >= self.patience.idle => Ending::Idle,
-                Activity::Reading if lasted >= self.patience.read => Ending::ReadTimeout,
-                Activity::Writing if lasted >= self.patience.write => Ending::WriteTimeout,
+                Activity::Idle if lasted >= self.patience.idle => DisconnectReason::Idle,
+                Activity::Reading if lasted >= self.patience.read => DisconnectReason::ReadTimeout,
+                Activity::Writing if lasted >= self.patience.write => {
+                    DisconnectReason::WriteTimeout
+                }
                 _ => continue,
             };
             entry.end(ending);
@@ -336,7 +338,7 @@ impl Connections {
             if self.held_bytes() <= enough {
                 return;
             }
-            entry.end(Ending::ResponseMemory);
+            entry.end(DisconnectReason::ResponseMemory);
             self.keep(entry, 0);
         }
     }
@@ -363,12 +365,12 @@ impl Connections {
                 return;
             }
             // One that was told before counts all the same: it is about to end.
-            entry.end(Ending::RequestMemory);
+            entry.end(DisconnectReason::RequestMemory);
             freed += holds;
         }
     }
 
-    /// How often [`Connections::sweep`] is worth its while: small against the shortest patience.
+    /// How often [`ConnectionRegistry::sweep`] is worth its while: small against the shortest patience.
     pub fn sweep_interval(&self) -> Duration {
         let Patience { idle, read, write } = self.patience;
         (idle.min(read).min(write) / 4).clamp(Duration::from_millis(10), Duration::from_secs(1))
@@ -377,20 +379,20 @@ impl Connections {
     /// Lets every connection finish what is in flight, and waits until all have closed, or for `patience`; those left
     /// then are ended at once. Returns how many those were.
     pub async fn drain(&self, patience: Duration) -> usize {
-        self.tell_all(Ending::Drain);
+        self.tell_all(DisconnectReason::Drain);
         if tokio::time::timeout(patience, self.all_closed())
             .await
             .is_ok()
         {
             return 0;
         }
-        let left = self.tell_all(Ending::Abort);
+        let left = self.tell_all(DisconnectReason::Abort);
         // They end as soon as their tasks run; only a stuck runtime keeps them.
         let _ = tokio::time::timeout(Duration::from_secs(1), self.all_closed()).await;
         left
     }
 
-    fn tell_all(&self, ending: Ending) -> usize {
+    fn tell_all(&self, ending: DisconnectReason) -> usize {
         let mut open = self.open.lock();
         open.draining = true;
         for entry in open.entries.values() {
@@ -405,11 +407,11 @@ impl Connections {
     }
 }
 
-impl Place {
+impl ConnectionSlot {
     /// Notes how many bytes of responses the client leaves in memory. Called when that has changed and the socket takes
     /// no more of them, which for a client that reads is never.
     pub fn hold(&self, bytes: usize) {
-        if self.entry.ending() == Some(Ending::ResponseMemory) {
+        if self.entry.ending() == Some(DisconnectReason::ResponseMemory) {
             return;
         }
         let held = self.connections.keep(&self.entry, bytes);
@@ -425,23 +427,23 @@ impl Place {
 }
 
 /// `streamline_responses_waiting_bytes`.
-impl Collector for Connections {
+impl Collector for ConnectionRegistry {
     fn collect(&self, out: &mut Samples) {
         out.family(&catalog::RESPONSES_WAITING_BYTES)
             .sample(&[], self.held_bytes() as u64);
     }
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for ConnectionSlot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Place")
+        f.debug_struct("ConnectionSlot")
             .field("id", &self.id)
             .field("address", &self.address)
             .finish_non_exhaustive()
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.connections.keep(&self.entry, 0);
         let mut open = self.connections.open.lock();
@@ -461,8 +463,8 @@ mod tests {
     use super::*;
     use std::net::Ipv4Addr;
 
-    fn connections(max: usize, max_per_address: usize) -> Arc<Connections> {
-        Connections::new(&Config {
+    fn connections(max: usize, max_per_address: usize) -> Arc<ConnectionRegistry> {
+        ConnectionRegistry::new(&Config {
             max_connections: max,
             max_connections_per_ip: max_per_address,
             connections_max_idle_ms: 1_000,
@@ -513,18 +515,18 @@ mod tests {
         connections.sweep(Duration::from_millis(99));
         assert_eq!(reading.entry.ending(), None);
         connections.sweep(Duration::from_millis(250));
-        assert_eq!(reading.entry.ending(), Some(Ending::ReadTimeout));
-        assert_eq!(writing.entry.ending(), Some(Ending::WriteTimeout));
+        assert_eq!(reading.entry.ending(), Some(DisconnectReason::ReadTimeout));
+        assert_eq!(writing.entry.ending(), Some(DisconnectReason::WriteTimeout));
         assert_eq!(idle.entry.ending(), None);
         connections.sweep(Duration::from_secs(3600));
-        assert_eq!(idle.entry.ending(), Some(Ending::Idle));
+        assert_eq!(idle.entry.ending(), Some(DisconnectReason::Idle));
         assert_eq!(working.entry.ending(), None);
     }
 
     #[test]
     fn those_that_hold_the_most_make_room_for_the_others() {
         let metrics = Metrics::new(true);
-        let connections = Connections::new(&Config {
+        let connections = ConnectionRegistry::new(&Config {
             queued_max_response_bytes: 1000,
             ..Config::default()
         });
@@ -532,7 +534,7 @@ mod tests {
             let entered = connections.enter(address(1), Duration::ZERO, &metrics);
             entered.expect("a place")
         };
-        let places: Vec<Place> = (0..5).map(|_| enter()).collect();
+        let places: Vec<ConnectionSlot> = (0..5).map(|_| enter()).collect();
         for (place, bytes) in places.iter().zip([100, 400, 0, 390, 110]) {
             place.hold(bytes);
         }
@@ -542,7 +544,7 @@ mod tests {
         places[2].hold(1);
         let told: Vec<bool> = places
             .iter()
-            .map(|place| place.entry.ending() == Some(Ending::ResponseMemory))
+            .map(|place| place.entry.ending() == Some(DisconnectReason::ResponseMemory))
             .collect();
         assert_eq!(told, [false, true, false, false, false]);
         assert_eq!(connections.held_bytes(), 601);
@@ -574,7 +576,7 @@ mod tests {
         });
         let told = || {
             let endings = places.each_ref().map(|place| place.entry.ending());
-            endings.map(|it| it == Some(Ending::RequestMemory))
+            endings.map(|it| it == Some(DisconnectReason::RequestMemory))
         };
         connections.make_room_for_requests(60, ARRIVAL_STEP_MAX - Duration::from_millis(1));
         assert_eq!(told(), [false; 5]);
@@ -599,13 +601,13 @@ mod tests {
         };
         assert_eq!(connections.drain(Duration::from_secs(10)).await, 0);
         let late = enter();
-        assert_eq!(late.entry.ending(), Some(Ending::Drain));
+        assert_eq!(late.entry.ending(), Some(DisconnectReason::Drain));
         let entry = Arc::clone(&late.entry);
         let ended = tokio::spawn(async move {
             std::future::poll_fn(|cx| {
                 late.entry.register(cx.waker());
                 match late.entry.ending() {
-                    Some(Ending::Abort) => std::task::Poll::Ready(()),
+                    Some(DisconnectReason::Abort) => std::task::Poll::Ready(()),
                     _ => std::task::Poll::Pending,
                 }
             })
@@ -614,6 +616,6 @@ mod tests {
         });
         assert_eq!(connections.drain(Duration::from_millis(20)).await, 1);
         ended.await.expect("ends on abort");
-        assert_eq!(entry.ending(), Some(Ending::Abort));
+        assert_eq!(entry.ending(), Some(DisconnectReason::Abort));
     }
 }

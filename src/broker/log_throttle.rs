@@ -21,7 +21,7 @@ pub fn shortened(name: &str) -> &str {
 }
 
 /// What was said lately, and of what nothing was said since.
-pub struct Quiet<K> {
+pub struct LogThrottle<K> {
     said: Mutex<HashMap<K, Said>>,
 }
 
@@ -32,17 +32,17 @@ struct Said {
     silenced: u64,
 }
 
-impl<K> Default for Quiet<K> {
+impl<K> Default for LogThrottle<K> {
     fn default() -> Self {
-        Quiet {
+        LogThrottle {
             said: Mutex::default(),
         }
     }
 }
 
-impl<K: Eq + Hash> Quiet<K> {
+impl<K: Eq + Hash> LogThrottle<K> {
     /// Whether to say `what` at `now`, and if so how often it was not said before.
-    pub fn may_say(&self, what: K, now: Duration) -> Option<u64> {
+    pub fn allow(&self, what: K, now: Duration) -> Option<u64> {
         self.may_say_of(what, now, 1)
     }
 
@@ -82,26 +82,26 @@ mod tests {
 
     #[test]
     fn the_same_is_said_once_a_minute_and_never_remembered_without_bound() {
-        let quiet = Quiet::default();
+        let quiet = LogThrottle::default();
         let start = Duration::from_secs(7);
-        assert_eq!(quiet.may_say(("tls", 1), start), Some(0));
-        assert_eq!(quiet.may_say(("tls", 1), start), None);
-        assert_eq!(quiet.may_say(("tls", 2), start), Some(0));
-        assert_eq!(quiet.may_say(("http", 1), start), Some(0));
-        assert_eq!(quiet.may_say(("tls", 1), start + QUIET), Some(1));
+        assert_eq!(quiet.allow(("tls", 1), start), Some(0));
+        assert_eq!(quiet.allow(("tls", 1), start), None);
+        assert_eq!(quiet.allow(("tls", 2), start), Some(0));
+        assert_eq!(quiet.allow(("http", 1), start), Some(0));
+        assert_eq!(quiet.allow(("tls", 1), start + QUIET), Some(1));
         let said = (10..10_000).filter(|address| {
-            let said = quiet.may_say(("tls", *address), start + QUIET);
+            let said = quiet.allow(("tls", *address), start + QUIET);
             said.is_some()
         });
         assert!(said.count() < REMEMBERED_MAX);
         assert!(quiet.said.lock().len() <= REMEMBERED_MAX);
-        assert_eq!(quiet.may_say(("tls", 1), start + QUIET), None);
-        assert_eq!(quiet.may_say(("new", 1), start + 2 * QUIET), Some(0));
+        assert_eq!(quiet.allow(("tls", 1), start + QUIET), None);
+        assert_eq!(quiet.allow(("new", 1), start + 2 * QUIET), Some(0));
     }
 
     #[test]
     fn of_many_at_once_one_is_said_and_the_others_are_counted() {
-        let quiet = Quiet::default();
+        let quiet = LogThrottle::default();
         let start = Duration::ZERO;
         assert_eq!(quiet.may_say_of("refused", start, 5), Some(0));
         assert_eq!(quiet.may_say_of("refused", start, 3), None);
