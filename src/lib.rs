@@ -5,8 +5,18 @@
 //! `metrics`, `config`, `clock`, `fs` and `record` are leaves, with nothing but `sync` below them.
 //! `docs/ARCHITECTURE.md` is the map.
 
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::disallowed_methods, dead_code)
+)]
+
 mod broker;
 mod catalog;
+#[expect(
+    clippy::disallowed_methods,
+    reason = "clients of a server live by the machine's clock"
+)]
 pub mod cli;
 pub mod clock;
 pub mod config;

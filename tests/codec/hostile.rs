@@ -30,6 +30,7 @@ fn count(bytes: isize) {
     });
 }
 
+#[expect(unsafe_code, reason = "an allocator that counts is an unsafe trait")]
 // SAFETY: every call goes on to the system's allocator as it came; counting touches plain cells and never allocates.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
