@@ -219,3 +219,51 @@ fn another_process_that_takes_all_that_is_free_does_not_get_the_released_space()
     fixture.partition().delete_records(RECORDS as i64).unwrap();
     fixture.assert_heals();
 }
+
+/// Files below `dir` that were removed and still take space, since this process has them open.
+fn removed_but_open(dir: &Path) -> Vec<std::path::PathBuf> {
+    let Ok(descriptors) = std::fs::read_dir("/proc/self/fd") else {
+        return Vec::new();
+    };
+    let targets = descriptors.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
+    targets
+        .filter(|target| target.starts_with(dir) && target.to_string_lossy().ends_with("(deleted)"))
+        .collect()
+}
+
+#[test]
+fn removed_segments_are_not_kept_open() {
+    type Removal = fn(&Fixture);
+    let removals: [(&str, Removal); 3] = [
+        ("delete records", |fixture| {
+            let end = fixture.partition().offsets().log_end;
+            fixture.partition().delete_records(end).unwrap();
+        }),
+        ("retention", |fixture| fixture.topics.retain(NOW_MS + 2_000)),
+        ("delete the topic", |fixture| {
+            fixture.topics.delete("t").unwrap();
+            fixture.topics.close().unwrap();
+        }),
+    ];
+    let settings = [SEGMENTS[0], ("retention.ms", "1000")];
+    for durability in [Durability::Os, Durability::Acks] {
+        for (name, remove) in removals {
+            let fixture = Fixture::with_durability(durability, &settings);
+            let value = "x".repeat(VALUE_BYTES);
+            for _ in 0..RECORDS {
+                fixture.append(&[&value]);
+            }
+            // Held as by a client that is slow to answer.
+            let partition = fixture.partition();
+            assert_eq!(read_all(&partition).len(), RECORDS);
+            remove(&fixture);
+            let open = removed_but_open(fixture.dir.path());
+            assert!(open.is_empty(), "{durability:?}, {name}: {open:?}");
+            if fixture.topics.get("t").is_some() {
+                fixture.append(&["more"]);
+                partition.flush().unwrap();
+                fixture.topics.health().unwrap();
+            }
+        }
+    }
+}
