@@ -24,7 +24,7 @@ use rustix::io::Errno;
 pub use self::disk::Disk;
 use self::disk::Node;
 pub use self::faults::{Fault, Faults, Op};
-pub use self::reserve::Reserve;
+pub use self::reserve::{Attempt, Reserve};
 
 /// The most slices one vectored write may carry (`IOV_MAX` on Linux).
 const SLICES_MAX: usize = 1024;

@@ -11,6 +11,7 @@
 //! taken for a full one: only errors that say so release the reserve. A file system that cannot have one is done without
 //! it; after any other failure to make it, that is tried again.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -48,6 +49,24 @@ pub struct Reserve {
     failing: AtomicBool,
     /// Held by whoever removes or makes the file.
     change: Mutex<()>,
+}
+
+/// One of two attempts at work that may take the space of a [`Reserve`].
+pub struct Attempt<'a> {
+    reserve: &'a Reserve,
+    is_last: bool,
+    /// The reserve was seen to hold something.
+    can_help: Cell<bool>,
+}
+
+impl Attempt<'_> {
+    /// Whether the work runs again if it fails now because the disk is full. Once true, it stays so for this attempt.
+    pub fn can_run_again(&self) -> bool {
+        // It may have been held again since the attempt began, with the space that the attempt lacked.
+        let can_help = self.can_help.get() || self.reserve.held_bytes() > 0;
+        self.can_help.set(can_help);
+        can_help && !self.is_last
+    }
 }
 
 impl Reserve {
@@ -121,12 +140,28 @@ impl Reserve {
         is_full: impl Fn(&E) -> bool,
         mut work: impl FnMut() -> Result<T, E>,
     ) -> Result<T, E> {
-        // If it is released meanwhile for somebody else, there is more space than this attempt found.
-        let can_help = self.held_bytes() > 0;
-        match work() {
-            Err(error) if can_help && is_full(&error) => {
+        self.spend_knowing(is_full, |_| work())
+    }
+
+    /// The same, for work that fails in another way if it will run again.
+    pub fn spend_knowing<T, E>(
+        &self,
+        is_full: impl Fn(&E) -> bool,
+        mut work: impl FnMut(&Attempt<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let first = Attempt {
+            reserve: self,
+            is_last: false,
+            // If it is released meanwhile for somebody else, there is more space than this attempt found.
+            can_help: Cell::new(self.held_bytes() > 0),
+        };
+        match work(&first) {
+            Err(error) if is_full(&error) && first.can_run_again() => {
                 self.release();
-                work()
+                work(&Attempt {
+                    is_last: true,
+                    ..first
+                })
             }
             outcome => outcome,
         }
@@ -529,5 +564,25 @@ mod tests {
             assert!(!reserve.is_released());
             assert_eq!(fixture.faults.calls(Op::Create, FILE), 1);
         }
+    }
+    #[test]
+    fn work_gets_what_was_held_again_while_it_ran() {
+        let fixture = Fixture::new();
+        let reserve = fixture.open();
+        fixture.faults.limit_disk(0);
+        reserve.release();
+        let path = fixture.dir.path().join("work");
+        let mut runs = 0;
+        let done = reserve.spend(is_full, || {
+            runs += 1;
+            if runs == 1 {
+                reserve.restore();
+            }
+            fixture.fs.remove_file(&path)?;
+            let file = fixture.fs.create(&path)?;
+            file.write_all_at(&[0; SIZE as usize], 0)
+        });
+        done.unwrap();
+        assert_eq!(runs, 2);
     }
 }
