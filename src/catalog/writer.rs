@@ -50,17 +50,25 @@ where
     }
 
     fn finish(self: Box<Self>, committed: Result<(), Error>) {
-        let outcome = match (self.outcome, committed) {
+        let Self {
+            run,
+            applied,
+            outcome,
+            reply,
+        } = *self;
+        // `applied` can take over what the two have in common, and need not copy it.
+        drop(run);
+        let outcome = match (outcome, committed) {
             (Some(Err(refused)), _) => Err(refused),
             (_, Err(fault)) => Err(fault),
             (None, Ok(())) => Err(Error::Closed),
             (Some(Ok(value)), Ok(())) => {
-                (self.applied)(&value);
+                applied(&value);
                 Ok(value)
             }
         };
         // A caller that went away has lost interest in the outcome, not in the change.
-        let _ = self.reply.send(outcome);
+        let _ = reply.send(outcome);
     }
 }
 
@@ -462,5 +470,18 @@ mod tests {
                 true => assert!(matches!(full.await, Err(Error::DiskFull(_)))),
             }
         }
+    }
+    #[tokio::test]
+    async fn an_operation_lets_go_of_what_it_ran_with_before_it_is_applied() {
+        let (_dir, writer) = table();
+        let ran = Arc::new(());
+        let applied = Arc::clone(&ran);
+        let (owners, counted) = channel();
+        let count = writer.write(
+            move |_| Ok(Arc::strong_count(&ran)),
+            move |_| owners.send(Arc::strong_count(&applied)).unwrap(),
+        );
+        assert_eq!(count.await, Ok(2));
+        assert_eq!(counted.recv(), Ok(1));
     }
 }
