@@ -192,11 +192,7 @@ fn an_orderly_stop_and_a_start_work_without_a_byte_left() {
 #[test]
 fn a_start_after_a_crash_works_without_a_byte_left() {
     let mut fixture = full(RESERVE_BYTES, SEGMENTS);
-    for extension in [".index", ".timeindex"] {
-        for index in files(&fixture.log_dir(), extension) {
-            std::fs::remove_file(index).unwrap();
-        }
-    }
+    remove_indexes(&fixture);
     fixture.crash();
     assert_eq!(fixture.values().len(), RECORDS);
     assert!(!files(&fixture.log_dir(), ".index").is_empty());
@@ -266,4 +262,28 @@ fn removed_segments_are_not_kept_open() {
             }
         }
     }
+}
+
+/// Has the next start write index files, for which it needs space.
+fn remove_indexes(fixture: &Fixture) {
+    for extension in [".index", ".timeindex"] {
+        for index in files(&fixture.log_dir(), extension) {
+            std::fs::remove_file(index).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_start_waits_for_deletions_that_make_room() {
+    let mut fixture = full(0, SEGMENTS);
+    remove_indexes(&fixture);
+    let deleted = fixture.dir.path().join("old-0.0123456789-delete");
+    std::fs::create_dir(&deleted).unwrap();
+    // Enough for the removal to take longer than the logs need to find the disk full.
+    for number in 0..5_000 {
+        std::fs::write(deleted.join(number.to_string()), "0123456789").unwrap();
+    }
+    fixture.crash();
+    assert_eq!(fixture.values().len(), RECORDS);
+    assert!(!deleted.exists());
 }

@@ -121,7 +121,14 @@ impl Topics {
                 log_start: self.environment.log_starts.get(&info.name, number),
             };
             let open = || self.open_partition(info, number, before);
-            let opened = self.environment.spending(open)?;
+            let opened = match self.environment.spending(open) {
+                Err(full) if full.is_disk_full() => {
+                    // Deletions that the last run did not finish may make room.
+                    self.changes.lock().join_removals();
+                    self.environment.spending(open)?
+                }
+                other => other?,
+            };
             progress.note(opened.1);
             Ok(opened.0)
         })?;
