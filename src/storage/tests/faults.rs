@@ -383,3 +383,20 @@ fn a_start_does_without_noting_that_a_topic_is_gone_and_notes_it_later() {
     topics.close().unwrap();
     assert_eq!(checkpoints(&fixture), ["0\n0\n", "0\n0\n"]);
 }
+
+#[test]
+fn a_roll_that_left_a_file_in_the_way_is_not_tried_again() {
+    let fixture = Fixture::with_reserve(65_536, Durability::Acks, &[]);
+    fixture.append(&["a"]);
+    let full = Fault::Error(ErrorKind::StorageFull);
+    fixture.faults.plan(Op::Write, "index", full, 1);
+    let failing = Fault::Error(ErrorKind::Other);
+    fixture.faults.plan(Op::Remove, "1.log", failing, 1);
+    fixture.partition().delete_records(1).unwrap();
+    assert_eq!(fixture.faults.calls(Op::Create, "1.log"), 1);
+    assert_eq!(fixture.partition().snapshot().segments, 1);
+    fixture.topics.watch_space();
+    let appended = fixture.partition().append(vec![batch(&["b"])], ACKS_LEADER);
+    assert!(matches!(appended, Err(Error::Corrupt { .. })));
+    fixture.topics.health().unwrap_err();
+}
