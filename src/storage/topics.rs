@@ -18,7 +18,7 @@ use super::environment::Environment;
 use super::error::{Error, IoContext};
 use super::parallel::{Opening, in_parallel};
 use super::partition::Partition;
-use super::recovery::Before;
+use super::recovery::{Before, Report};
 use super::space::Space;
 use super::stats::StorageCounters;
 use super::topic::{Topic, TopicInfo, TopicSpec};
@@ -157,7 +157,7 @@ impl Topics {
         let count = usize::try_from(to.saturating_sub(from)).unwrap_or(0);
         let made = in_parallel(count, |place| {
             let number = from + place as i32;
-            Ok(self.open_partition(info, number, new)?.0)
+            self.open_partition(info, number, new, &mut Report::default())
         });
         made.map_err(|refused| {
             for number in from..to {

@@ -287,3 +287,17 @@ fn a_start_waits_for_deletions_that_make_room() {
     assert_eq!(fixture.values().len(), RECORDS);
     assert!(!deleted.exists());
 }
+
+#[test]
+fn a_start_that_is_tried_again_counts_what_it_did_at_first() {
+    use std::io::Write;
+    let mut fixture = full(RESERVE_BYTES, SEGMENTS);
+    remove_indexes(&fixture);
+    let last = files(&fixture.log_dir(), ".log").pop().unwrap();
+    let mut last = std::fs::OpenOptions::new().append(true).open(last).unwrap();
+    last.write_all(b"torn").unwrap();
+    fixture.crash();
+    assert!(fixture.is_released());
+    assert_eq!(fixture.topics.counters().truncated_bytes.value(), 4);
+    assert_eq!(fixture.values().len(), RECORDS);
+}

@@ -120,17 +120,18 @@ impl Topics {
                 recovery_point,
                 log_start: self.environment.log_starts.get(&info.name, number),
             };
-            let open = || self.open_partition(info, number, before);
-            let opened = match self.environment.spending(open) {
+            let mut report = Report::default();
+            let mut open = || self.open_partition(info, number, before, &mut report);
+            let opened = match self.environment.spending(&mut open) {
                 Err(full) if full.is_disk_full() => {
                     // Deletions that the last run did not finish may make room.
                     self.changes.lock().join_removals();
-                    self.environment.spending(open)?
+                    self.environment.spending(&mut open)?
                 }
                 other => other?,
             };
-            progress.note(opened.1);
-            Ok(opened.0)
+            progress.note(report);
+            Ok(opened)
         })?;
         let mut opened = opened.into_iter();
         let mut registry = self.registry.write();
@@ -191,22 +192,21 @@ impl Topics {
         info: &Arc<TopicInfo>,
         number: i32,
         before: Before,
-    ) -> Result<(Arc<Partition>, Report), Error> {
+        report: &mut Report,
+    ) -> Result<Arc<Partition>, Error> {
         let environment = &self.environment;
         let dir = environment.data_dir.join(format!("{}-{number}", info.name));
         self.prepare_dir(&dir, info.id)?;
         let dir: Arc<Path> = dir.into();
         let now_ms = environment.clock.now_ms();
-        let opened = recovery::open(&environment.fs, &dir, before, now_ms)?;
-        let report = opened.report;
-        let partition = Partition::new(
+        let opened = recovery::open(&environment.fs, &dir, before, now_ms, report)?;
+        Ok(Partition::new(
             Arc::clone(info),
             number,
             Arc::clone(environment),
             dir,
             opened,
-        );
-        Ok((partition, report))
+        ))
     }
 
     /// Sees to it that the directory exists and belongs to the topic with this id.
