@@ -18,13 +18,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, StatVfs};
 use rustix::io::Errno;
 
 pub use self::disk::Disk;
 use self::disk::Node;
 pub use self::faults::{Fault, Faults, Op};
-pub use self::reserve::Reserve;
+pub use self::reserve::{Attempt, Reserve};
 
 /// The most slices one vectored write may carry (`IOV_MAX` on Linux).
 const SLICES_MAX: usize = 1024;
@@ -49,7 +49,7 @@ pub fn is_full(error: &io::Error) -> bool {
 /// Size and free space of a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
-    /// Bytes that an ordinary process may still write.
+    /// Bytes that this process may still write.
     pub available_bytes: u64,
     pub total_bytes: u64,
     /// Files that may still be created, where the file system has a fixed number of them.
@@ -199,7 +199,7 @@ impl Fs {
     pub fn space(&self, path: &Path) -> io::Result<Space> {
         let stat = rustix::fs::statvfs(path)?;
         let mut space = Space {
-            available_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+            available_bytes: writable_bytes(&stat, rustix::process::geteuid().is_root()),
             total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
             available_files: (stat.f_files > 0).then_some(stat.f_favail),
         };
@@ -284,6 +284,15 @@ fn bytes_below(path: &Path) -> u64 {
             .sum(),
         Err(_) => fs::metadata(path).map_or(0, |metadata| metadata.len()),
     }
+}
+
+/// Bytes that root, or else an ordinary process, may still write: file systems such as ext4 keep some blocks for root.
+fn writable_bytes(stat: &StatVfs, is_root: bool) -> u64 {
+    let blocks = match is_root {
+        true => stat.f_bfree,
+        false => stat.f_bavail,
+    };
+    blocks.saturating_mul(stat.f_frsize)
 }
 
 fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
@@ -587,5 +596,12 @@ mod tests {
         let (dir, _, fs) = faulty();
         fs.remove_file(&dir.path().join("nothing")).unwrap();
         fs.remove_dir_all(&dir.path().join("nothing")).unwrap();
+    }
+    #[test]
+    fn blocks_kept_for_root_are_free_to_root_alone() {
+        let mut stat = rustix::fs::statvfs(".").unwrap();
+        (stat.f_frsize, stat.f_bfree, stat.f_bavail) = (4096, 7, 5);
+        assert_eq!(writable_bytes(&stat, true), 7 * 4096);
+        assert_eq!(writable_bytes(&stat, false), 5 * 4096);
     }
 }

@@ -244,7 +244,10 @@ impl Broker {
     async fn create_now(self: Arc<Self>, new: NewTopic) -> Result<Arc<Topic>, TopicError> {
         let config = self.check_new_topic(&new)?;
         let configs = TopicConfig::canonical(&new.configs)?;
-        self.topics.admit_growth()?;
+        let name = new.name.clone();
+        // Before the catalog knows of the topic: a crash that leaves it there has the next start create it.
+        self.on_disk(move |topics| topics.admit_topic(&name))
+            .await?;
         let id = Uuid::new_v4();
         let row = TopicRow {
             name: new.name.clone(),

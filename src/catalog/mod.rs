@@ -328,16 +328,25 @@ impl Catalog {
         // Opened for reading only, it would give up the lock that keeps other processes out.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = Connection::open_with_flags_and_vfs(&self.path, flags, VFS)?;
-        db.busy_timeout(BUSY_TIMEOUT)?;
+        prepare(&db)?;
         db.pragma_update(None, "query_only", true)?;
         Ok(db)
     }
 }
 
+/// Sets what every connection needs.
+fn prepare(db: &Connection) -> Result<(), Error> {
+    db.busy_timeout(BUSY_TIMEOUT)?;
+    // By default SQLite moves what a large change needs to undo it to a file in the directory for temporary files,
+    // which a container may lack, and which may be on a disk that is full.
+    db.pragma_update(None, "temp_store", "MEMORY")?;
+    Ok(())
+}
+
 /// Opens the database for writing and brings its schema up to date.
 fn connect(path: &Path, reserve_bytes: u64) -> Result<Connection, Error> {
     let mut db = Connection::open_with_flags_and_vfs(path, OpenFlags::default(), VFS)?;
-    db.busy_timeout(BUSY_TIMEOUT)?;
+    prepare(&db)?;
     db.set_prepared_statement_cache_capacity(64);
     db.pragma_update(None, "foreign_keys", true)?;
     db.pragma_update(None, "journal_mode", "WAL")?;

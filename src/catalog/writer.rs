@@ -15,7 +15,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::error::Error;
-use crate::fs::Reserve;
+use crate::fs::{Attempt, Reserve};
 
 /// The most operations that share a transaction: bounds how long the first of them waits for the last.
 const OPERATIONS_PER_COMMIT: usize = 512;
@@ -50,17 +50,25 @@ where
     }
 
     fn finish(self: Box<Self>, committed: Result<(), Error>) {
-        let outcome = match (self.outcome, committed) {
+        let Self {
+            run,
+            applied,
+            outcome,
+            reply,
+        } = *self;
+        // `applied` can take over what the two have in common, and need not copy it.
+        drop(run);
+        let outcome = match (outcome, committed) {
             (Some(Err(refused)), _) => Err(refused),
             (_, Err(fault)) => Err(fault),
             (None, Ok(())) => Err(Error::Closed),
             (Some(Ok(value)), Ok(())) => {
-                (self.applied)(&value);
+                applied(&value);
                 Ok(value)
             }
         };
         // A caller that went away has lost interest in the outcome, not in the change.
-        let _ = self.reply.send(outcome);
+        let _ = reply.send(outcome);
     }
 }
 
@@ -159,10 +167,9 @@ fn write_until_closed(
             .collect();
         let mut met = None;
         let is_full = |error: &Error| matches!(error, Error::DiskFull(_));
-        let committed = reserve.spend(is_full, || {
+        let committed = reserve.spend_knowing(is_full, |attempt| {
             met = None;
-            let can_run_again = reserve.held_bytes() > 0;
-            commit_together(db, &mut batch, &mut met, can_run_again)
+            commit_together(db, &mut batch, &mut met, attempt)
         });
         report_change(fault, committed.as_ref().err().or(met.as_ref()));
         for operation in batch {
@@ -172,14 +179,14 @@ fn write_until_closed(
 }
 
 /// Runs the operations in one transaction. `met` is a fault that one of them met without losing the transaction; a full
-/// disk loses it if it `can_run_again`.
+/// disk loses it if it can run again.
 fn commit_together(
     db: &Connection,
     batch: &mut [Box<dyn Operation>],
     met: &mut Option<Error>,
-    can_run_again: bool,
+    attempt: &Attempt<'_>,
 ) -> Result<(), Error> {
-    let committed = run_all(db, batch, met, can_run_again);
+    let committed = run_all(db, batch, met, attempt);
     if committed.is_err() && !db.is_autocommit() {
         // The transaction is lost either way; what matters is that the next one can begin.
         if let Err(error) = db.execute_batch("ROLLBACK") {
@@ -193,13 +200,13 @@ fn run_all(
     db: &Connection,
     batch: &mut [Box<dyn Operation>],
     met: &mut Option<Error>,
-    can_run_again: bool,
+    attempt: &Attempt<'_>,
 ) -> Result<(), Error> {
     statement(db, "BEGIN IMMEDIATE")?;
     for operation in batch {
         statement(db, "SAVEPOINT operation")?;
         if let Err(error) = operation.run(db) {
-            let runs_again = can_run_again && matches!(error, Error::DiskFull(_));
+            let runs_again = matches!(error, Error::DiskFull(_)) && attempt.can_run_again();
             if runs_again || db.is_autocommit() {
                 // A full or failing disk can end the transaction from within, for all that took part in it.
                 return Err(error);
@@ -255,13 +262,20 @@ mod tests {
     fn held_open(
         writer: &Writer,
     ) -> (impl Future<Output = Result<i64, Error>> + use<>, Sender<()>) {
+        held_open_with(writer, 0)
+    }
+
+    fn held_open_with(
+        writer: &Writer,
+        n: i64,
+    ) -> (impl Future<Output = Result<i64, Error>> + use<>, Sender<()>) {
         let (open, gate) = channel();
         let (started, running) = channel();
         let first = writer.write(
             move |db| {
                 started.send(()).unwrap();
                 gate.recv().unwrap();
-                insert(0)(db)
+                insert(n)(db)
             },
             |_| {},
         );
@@ -420,5 +434,54 @@ mod tests {
         assert_eq!(queued.await, Ok(1));
         assert_eq!(writer.write(insert(2), |_| {}).await, Err(Error::Closed));
         assert_eq!(writer.fault(), Some(Error::Closed));
+    }
+    #[tokio::test]
+    async fn a_reserve_that_is_held_again_meanwhile_helps_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let reserve = Reserve::open(&crate::fs::Fs::new(), dir.path(), 65_536);
+        let db = Connection::open(dir.path().join("t.db")).unwrap();
+        db.execute_batch("CREATE TABLE t (n INTEGER PRIMARY KEY)")
+            .unwrap();
+        let writer = Writer::start(db, Arc::clone(&reserve)).unwrap();
+        for (n, is_full_again) in [(1, false), (2, true)] {
+            // Nothing is held when the transaction begins.
+            let _ = reserve.spend(|()| true, || Err::<(), _>(()));
+            assert_eq!(reserve.held_bytes(), 0);
+            let (first, open) = held_open_with(&writer, 10 * n);
+            let neighbour = writer.write(insert(n), |_| {});
+            let held = Arc::clone(&reserve);
+            let mut runs = 0;
+            let full = writer.write(
+                move |_| {
+                    runs += 1;
+                    held.restore();
+                    match runs == 1 || is_full_again {
+                        true => Err(Error::DiskFull("no page left".to_owned())),
+                        false => Ok(runs),
+                    }
+                },
+                |_| {},
+            );
+            open.send(()).unwrap();
+            first.await.unwrap();
+            neighbour.await.unwrap();
+            match is_full_again {
+                false => assert_eq!(full.await, Ok(2)),
+                true => assert!(matches!(full.await, Err(Error::DiskFull(_)))),
+            }
+        }
+    }
+    #[tokio::test]
+    async fn an_operation_lets_go_of_what_it_ran_with_before_it_is_applied() {
+        let (_dir, writer) = table();
+        let ran = Arc::new(());
+        let applied = Arc::clone(&ran);
+        let (owners, counted) = channel();
+        let count = writer.write(
+            move |_| Ok(Arc::strong_count(&ran)),
+            move |_| owners.send(Arc::strong_count(&applied)).unwrap(),
+        );
+        assert_eq!(count.await, Ok(2));
+        assert_eq!(counted.recv(), Ok(1));
     }
 }

@@ -8,9 +8,10 @@
 //! somebody needs it.
 //!
 //! The file stays behind when the process ends, however it ends: the next start may need it. A disk that fails is never
-//! taken for a full one: only errors that say so release the reserve, and a reserve that cannot be made for any other
-//! reason than space is done without.
+//! taken for a full one: only errors that say so release the reserve. A file system that cannot have one is done without
+//! it; after any other failure to make it, that is tried again.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -42,8 +43,30 @@ pub struct Reserve {
     held_bytes: AtomicU64,
     /// That is not all, because the disk has none for the rest.
     released: AtomicBool,
+    /// The file system cannot have a reserve.
+    impossible: AtomicBool,
+    /// The last attempt to make the file failed for another reason than space.
+    failing: AtomicBool,
     /// Held by whoever removes or makes the file.
     change: Mutex<()>,
+}
+
+/// One of two attempts at work that may take the space of a [`Reserve`].
+pub struct Attempt<'a> {
+    reserve: &'a Reserve,
+    is_last: bool,
+    /// The reserve was seen to hold something.
+    can_help: Cell<bool>,
+}
+
+impl Attempt<'_> {
+    /// Whether the work runs again if it fails now because the disk is full. Once true, it stays so for this attempt.
+    pub fn can_run_again(&self) -> bool {
+        // It may have been held again since the attempt began, with the space that the attempt lacked.
+        let can_help = self.can_help.get() || self.reserve.held_bytes() > 0;
+        self.can_help.set(can_help);
+        can_help && !self.is_last
+    }
 }
 
 impl Reserve {
@@ -80,6 +103,8 @@ impl Reserve {
             size_bytes,
             held_bytes: AtomicU64::new(0),
             released: AtomicBool::new(false),
+            impossible: AtomicBool::new(false),
+            failing: AtomicBool::new(false),
             change: Mutex::new(()),
         }
     }
@@ -115,12 +140,28 @@ impl Reserve {
         is_full: impl Fn(&E) -> bool,
         mut work: impl FnMut() -> Result<T, E>,
     ) -> Result<T, E> {
-        // If it is released meanwhile for somebody else, there is more space than this attempt found.
-        let can_help = self.held_bytes() > 0;
-        match work() {
-            Err(error) if can_help && is_full(&error) => {
+        self.spend_knowing(is_full, |_| work())
+    }
+
+    /// The same, for work that fails in another way if it will run again.
+    pub fn spend_knowing<T, E>(
+        &self,
+        is_full: impl Fn(&E) -> bool,
+        mut work: impl FnMut(&Attempt<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let first = Attempt {
+            reserve: self,
+            is_last: false,
+            // If it is released meanwhile for somebody else, there is more space than this attempt found.
+            can_help: Cell::new(self.held_bytes() > 0),
+        };
+        match work(&first) {
+            Err(error) if is_full(&error) && first.can_run_again() => {
                 self.release();
-                work()
+                work(&Attempt {
+                    is_last: true,
+                    ..first
+                })
             }
             outcome => outcome,
         }
@@ -161,7 +202,7 @@ impl Reserve {
         }
     }
 
-    /// Holds as much of a released reserve as leaves something free: all of it, once there is enough space. Blocks.
+    /// Holds as much of what is lacking as leaves something free: all of it, once there is enough space. Blocks.
     pub fn restore(&self) {
         let _change = self.change.lock();
         self.hold_what_is_free();
@@ -170,10 +211,14 @@ impl Reserve {
     /// Holds as much as it can for the next start, whatever is left free, since this process needs no more. Blocks.
     pub fn leave(&self) {
         let _change = self.change.lock();
-        if self.is_released() {
+        if self.can_hold_more() {
             self.hold(self.size_bytes);
             self.hold_what_is_free();
         }
+    }
+
+    fn can_hold_more(&self) -> bool {
+        self.held_bytes() < self.size_bytes && !self.impossible.load(Ordering::Relaxed)
     }
 
     fn hold_what_is_free(&self) {
@@ -185,11 +230,14 @@ impl Reserve {
             self.released.store(true, Ordering::Release);
             self.held_bytes.store(0, Ordering::Release);
         }
+        if !self.can_hold_more() {
+            return;
+        }
         let held = self.held_bytes();
         let Ok(space) = self.fs.space(&self.dir) else {
             return;
         };
-        if !self.is_released() || space.lacks_files() {
+        if space.lacks_files() {
             return;
         }
         let room = held + space.available_bytes.saturating_sub(self.slack_bytes());
@@ -215,6 +263,7 @@ impl Reserve {
         let held = self.held_bytes();
         match self.allocate(held, bytes) {
             Ok(()) => {
+                self.failing.store(false, Ordering::Relaxed);
                 self.held_bytes.store(bytes, Ordering::Release);
                 let is_all = bytes == self.size_bytes;
                 self.released.store(!is_all, Ordering::Release);
@@ -232,9 +281,16 @@ impl Reserve {
                     );
                 }
             }
-            Err(error) => {
+            Err(error) if is_final(&error) => {
+                self.impossible.store(true, Ordering::Relaxed);
                 self.released.store(false, Ordering::Release);
                 warn!(path = %self.path.display(), %error, "running without a disk reserve");
+            }
+            // If it is released, it stays so, lest records take its space.
+            Err(error) => {
+                if !self.failing.swap(true, Ordering::Relaxed) {
+                    warn!(path = %self.path.display(), %error, "disk reserve not held, trying again");
+                }
             }
         }
     }
@@ -260,6 +316,16 @@ impl Reserve {
             false => Ok(()),
         }
     }
+}
+
+/// Whether a failure to make the file says that there never can be one.
+fn is_final(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::Unsupported
+            | io::ErrorKind::PermissionDenied
+            | io::ErrorKind::ReadOnlyFilesystem
+    )
 }
 
 impl fmt::Debug for Reserve {
@@ -460,5 +526,63 @@ mod tests {
         let total = fixture.fs.space(fixture.dir.path()).unwrap().total_bytes;
         let reserve = fixture.open_with(u64::MAX);
         assert_eq!(reserve.size_bytes(), total / 16 / BLOCK_BYTES * BLOCK_BYTES);
+    }
+    #[test]
+    fn a_failure_that_may_pass_is_tried_again() {
+        let fixture = Fixture::new();
+        let failing = Fault::Error(io::ErrorKind::Other);
+        fixture.faults.plan(Op::Create, FILE, failing, 1);
+        let reserve = fixture.open();
+        assert!(!reserve.is_released(), "nothing says that space is short");
+        assert_eq!(reserve.held_bytes(), 0);
+        reserve.restore();
+        assert_eq!(reserve.held_bytes(), SIZE);
+
+        fixture.faults.limit_disk(0);
+        reserve.release();
+        fixture.faults.heal();
+        fixture.faults.plan(Op::Create, FILE, failing, 1);
+        reserve.restore();
+        assert!(reserve.is_released(), "records may not take its space");
+        reserve.restore();
+        assert!(!reserve.is_released());
+        assert_eq!(reserve.held_bytes(), SIZE);
+    }
+
+    #[test]
+    fn a_file_system_that_cannot_have_one_is_not_asked_again() {
+        for kind in [
+            io::ErrorKind::Unsupported,
+            io::ErrorKind::PermissionDenied,
+            io::ErrorKind::ReadOnlyFilesystem,
+        ] {
+            let fixture = Fixture::new();
+            fixture.faults.plan(Op::Create, FILE, Fault::Error(kind), 1);
+            let reserve = fixture.open();
+            reserve.restore();
+            assert_eq!(reserve.held_bytes(), 0, "{kind}");
+            assert!(!reserve.is_released());
+            assert_eq!(fixture.faults.calls(Op::Create, FILE), 1);
+        }
+    }
+    #[test]
+    fn work_gets_what_was_held_again_while_it_ran() {
+        let fixture = Fixture::new();
+        let reserve = fixture.open();
+        fixture.faults.limit_disk(0);
+        reserve.release();
+        let path = fixture.dir.path().join("work");
+        let mut runs = 0;
+        let done = reserve.spend(is_full, || {
+            runs += 1;
+            if runs == 1 {
+                reserve.restore();
+            }
+            fixture.fs.remove_file(&path)?;
+            let file = fixture.fs.create(&path)?;
+            file.write_all_at(&[0; SIZE as usize], 0)
+        });
+        done.unwrap();
+        assert_eq!(runs, 2);
     }
 }

@@ -149,6 +149,12 @@ impl Tail {
         self.show();
     }
 
+    /// Segments before this base offset were taken off the log: they need not be synchronised any more.
+    pub fn removed_before(&mut self, base_offset: i64) {
+        self.unsynced
+            .retain(|segment| segment.base_offset >= base_offset);
+    }
+
     fn show(&mut self) {
         let visible = self.promised.front().copied().unwrap_or(self.end);
         if self.failure.is_none() && visible.offset >= self.visible.offset {
@@ -388,5 +394,17 @@ mod tests {
         assert_eq!(sync.segments.len(), 1);
         assert!(sync.directory);
         assert_eq!(sync.active.base_offset, 3);
+    }
+    #[test]
+    fn removed_segments_are_not_synchronised() {
+        let mut tail = tail();
+        append(&mut tail, 3, true);
+        tail.rolled(segment(0), segment(3));
+        append(&mut tail, 5, true);
+        tail.rolled(segment(3), segment(5));
+        tail.removed_before(3);
+        let left = tail.begin().segments;
+        let left: Vec<i64> = left.iter().map(|segment| segment.base_offset).collect();
+        assert_eq!(left, [3]);
     }
 }

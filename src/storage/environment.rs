@@ -53,47 +53,74 @@ impl Environment {
 }
 
 /// Where logs start that start within a segment, and the file that remembers it.
+///
+/// The file may say more than is known here: of deleted topics, when it could not be written. It must not when a topic
+/// of the same name is created, whose records below the old start would be taken for deleted ones by the next start.
 pub(super) struct LogStarts {
     path: PathBuf,
-    offsets: Mutex<Offsets>,
+    noted: Mutex<Noted>,
+}
+
+struct Noted {
+    offsets: Offsets,
+    /// The file names partitions that are gone.
+    file_is_stale: bool,
 }
 
 impl LogStarts {
     pub fn new(path: PathBuf, offsets: Offsets) -> Self {
         Self {
             path,
-            offsets: Mutex::new(offsets),
+            noted: Mutex::new(Noted {
+                offsets,
+                file_is_stale: false,
+            }),
         }
     }
 
     /// Notes where a log starts; after an error it starts where it did.
     pub fn set(&self, fs: &Fs, topic: &str, partition: i32, log_start: i64) -> Result<(), Error> {
-        let mut offsets = self.offsets.lock();
-        let mut changed = offsets.clone();
+        let mut noted = self.noted.lock();
+        let mut changed = noted.offsets.clone();
         changed.insert((topic.to_string(), partition), log_start);
         checkpoint::write_offsets(fs, &self.path, &changed)?;
-        *offsets = changed;
+        noted.offsets = changed;
+        noted.file_is_stale = false;
         Ok(())
     }
 
     pub fn get(&self, topic: &str, partition: i32) -> Option<i64> {
         let key = (topic.to_string(), partition);
-        self.offsets.lock().get(&key).copied()
+        self.noted.lock().offsets.get(&key).copied()
     }
 
     pub fn topics(&self) -> BTreeSet<String> {
-        let offsets = self.offsets.lock();
-        offsets.keys().map(|(topic, _)| topic.clone()).collect()
+        let noted = self.noted.lock();
+        noted.offsets.keys().map(|(name, _)| name.clone()).collect()
     }
 
-    /// Drops what is noted of a topic; after an error it is still noted.
-    pub fn forget(&self, fs: &Fs, topic: &str) -> Result<(), Error> {
-        let mut offsets = self.offsets.lock();
-        let mut changed = offsets.clone();
-        changed.retain(|(name, _), _| name != topic);
-        if changed.len() < offsets.len() {
-            checkpoint::write_offsets(fs, &self.path, &changed)?;
-            *offsets = changed;
+    /// Drops what is noted of a topic's partitions from `first` on. The file follows with the next [`set`](Self::set) or
+    /// [`write_if_stale`](Self::write_if_stale).
+    pub fn forget(&self, topic: &str, first: i32) {
+        let mut noted = self.noted.lock();
+        let before = noted.offsets.len();
+        noted
+            .offsets
+            .retain(|(name, number), _| name != topic || *number < first);
+        noted.file_is_stale |= noted.offsets.len() < before;
+    }
+
+    /// Whether the file names partitions that are gone.
+    pub fn is_file_stale(&self) -> bool {
+        self.noted.lock().file_is_stale
+    }
+
+    /// Takes partitions that are gone out of the file.
+    pub fn write_if_stale(&self, fs: &Fs) -> Result<(), Error> {
+        let mut noted = self.noted.lock();
+        if noted.file_is_stale {
+            checkpoint::write_offsets(fs, &self.path, &noted.offsets)?;
+            noted.file_is_stale = false;
         }
         Ok(())
     }

@@ -135,6 +135,7 @@ impl Log {
     pub fn roll(&self, writer: &mut Writer) -> Result<Arc<Segment>, Error> {
         self.make_ready(writer)?;
         let closed = self.active();
+        check_unbroken(writer, &closed)?;
         let opened = Arc::new(Segment::sound(
             &self.fs,
             &self.dir,
@@ -173,9 +174,7 @@ impl Log {
     ) -> Result<Written, Error> {
         self.make_ready(writer)?;
         let segment = self.active();
-        if writer.broken {
-            return Err(segment.corrupt(writer.position, "the end of the file is unknown"));
-        }
+        check_unbroken(writer, &segment)?;
         let base_offset = writer.next_offset;
         let mut next_offset = base_offset;
         let mut prefixes = SmallVec::<[_; 1]>::with_capacity(batches.len());
@@ -324,6 +323,14 @@ fn take_back(file: &File, start: u64) -> io::Result<()> {
         file.sync_data()?;
     }
     Ok(())
+}
+
+/// An error if nothing more may be written.
+fn check_unbroken(writer: &Writer, active: &Segment) -> Result<(), Error> {
+    match writer.broken {
+        true => Err(active.corrupt(writer.position, "the end of the file is unknown")),
+        false => Ok(()),
+    }
 }
 
 fn offsets_in(batch: &RecordBatch) -> i64 {

@@ -375,13 +375,17 @@ impl Partition {
         self.environment.durability == Durability::Acks
     }
 
-    /// Ends the partition's life: nothing more is written, and whoever waits is told.
+    /// Ends the partition's life: nothing more is written, whoever waits is told, and its log files are closed, so that
+    /// the disk frees them when they are removed.
     pub(super) fn retire(&self) {
         self.tail.lock().fail(Error::Deleted);
         self.watchers.notify();
         self.environment.health.forget_poisoned(&self.to_string());
         // Whoever was writing has finished when this returns.
-        drop(self.writer.lock());
+        let writer = self.writer.lock();
+        for segment in self.log.segments().iter().chain(&writer.doomed) {
+            segment.note_removal();
+        }
     }
 
     /// Flushes, and leaves the files as a clean shutdown does. Returns the log's end.

@@ -53,7 +53,6 @@ pub(super) struct Opened {
     /// Closed segments that the disk may lack.
     pub unsynced: Vec<Arc<Segment>>,
     pub producers: Producers,
-    pub report: Report,
 }
 
 /// Where the producers' state is.
@@ -128,9 +127,23 @@ impl Listing {
     }
 }
 
-/// Opens the log in `dir`, which exists.
-pub(super) fn open(fs: &Fs, dir: &Arc<Path>, before: Before, now_ms: i64) -> Result<Opened, Error> {
-    Recovery::new(fs, dir, before, now_ms)?.run()
+/// Opens the log in `dir`, which exists. What is done is added to `report`, even if it fails in the end.
+pub(super) fn open(
+    fs: &Fs,
+    dir: &Arc<Path>,
+    before: Before,
+    now_ms: i64,
+    report: &mut Report,
+) -> Result<Opened, Error> {
+    let recovery = Recovery {
+        fs,
+        dir,
+        before,
+        now_ms,
+        listing: Listing::read(dir)?,
+        report,
+    };
+    recovery.run()
 }
 
 struct Recovery<'a> {
@@ -139,21 +152,10 @@ struct Recovery<'a> {
     before: Before,
     now_ms: i64,
     listing: Listing,
-    report: Report,
+    report: &'a mut Report,
 }
 
-impl<'a> Recovery<'a> {
-    fn new(fs: &'a Fs, dir: &'a Arc<Path>, before: Before, now_ms: i64) -> Result<Self, Error> {
-        Ok(Self {
-            fs,
-            dir,
-            before,
-            now_ms,
-            listing: Listing::read(dir)?,
-            report: Report::default(),
-        })
-    }
-
+impl Recovery<'_> {
     fn run(self) -> Result<Opened, Error> {
         for path in &self.listing.leftovers {
             self.fs.remove_file(path).during("remove", path)?;
@@ -209,7 +211,6 @@ impl<'a> Recovery<'a> {
                     .then(|| file_path(self.dir, end, "snapshot")),
             ),
             segments: segments.to_vec(),
-            report: Report::default(),
         }))
     }
 
@@ -344,7 +345,6 @@ impl<'a> Recovery<'a> {
             unsynced,
             producers: Producers::Loaded(producers.state),
             segments,
-            report: self.report,
         })
     }
 

@@ -3,7 +3,8 @@
 //!
 //! A segment's file holds whole batches from its base offset on. Bytes below the published size never change (a segment
 //! that has to be rewritten becomes another segment), so they are read without a lock, and a deleted segment stays
-//! readable for whoever holds it.
+//! readable through a file that was opened before. The segment itself closes its file then: an open file keeps its
+//! space on the disk.
 
 mod checking;
 mod indexing;
@@ -131,7 +132,12 @@ impl Segment {
         }
         let path = self.log_path();
         let file = self.fs.open(path).during("open", path)?;
-        Ok(self.log.write().get_or_insert(file).clone())
+        let mut log = self.log.write();
+        match self.removed.load(Ordering::Acquire) {
+            // Opened just before it was removed; kept here, it would hold on to its space.
+            true => Ok(file),
+            false => Ok(log.get_or_insert(file).clone()),
+        }
     }
 
     /// When the file was last written to, in milliseconds since the Unix epoch.
@@ -192,9 +198,17 @@ impl Segment {
         }
     }
 
-    /// Removes the segment's files. What holds the open file can go on reading.
-    pub fn remove_files(&self) -> Result<(), Error> {
+    /// Notes that the segment's files are about to be removed, and closes the log file, since the disk does not free a
+    /// file that is open. Readers that hold the open file can go on reading.
+    pub fn note_removal(&self) {
+        let mut log = self.log.write();
         self.removed.store(true, Ordering::Release);
+        *log = None;
+    }
+
+    /// Removes the segment's files. Readers that hold the open file can go on reading.
+    pub fn remove_files(&self) -> Result<(), Error> {
+        self.note_removal();
         for extension in ["log", "index", "timeindex", "txnindex", "snapshot"] {
             let path = self.path(extension);
             self.fs.remove_file(&path).during("remove", &path)?;

@@ -6,6 +6,7 @@ mod upkeep;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -17,7 +18,7 @@ use super::environment::Environment;
 use super::error::{Error, IoContext};
 use super::parallel::{Opening, in_parallel};
 use super::partition::Partition;
-use super::recovery::Before;
+use super::recovery::{Before, Report};
 use super::space::Space;
 use super::stats::StorageCounters;
 use super::topic::{Topic, TopicInfo, TopicSpec};
@@ -71,6 +72,8 @@ pub struct Topics {
 
 struct Changes {
     checkpointed_at: Duration,
+    /// The file of recovery points names partitions that are gone.
+    points_name_deleted: bool,
     /// Threads that remove the files of deleted topics.
     removals: Vec<std::thread::JoinHandle<()>>,
     closed: bool,
@@ -99,9 +102,22 @@ impl Topics {
         self.registry.read().by_name.values().cloned().collect()
     }
 
+    /// Prepares for a topic of this name, before anything notes that there is one: an error if the disk is too full for
+    /// it, or if checkpoints name a deleted topic of that name and cannot be rid of it. Blocks.
+    pub fn admit_topic(&self, name: &str) -> Result<(), Error> {
+        let mut changes = self.changes.lock();
+        if self.get(name).is_some() {
+            return Err(Error::TopicExists {
+                topic: name.to_string(),
+            });
+        }
+        self.admit_growth()?;
+        self.clear_checkpoints(name, 0, &mut changes)
+    }
+
     /// Creates a topic with empty partitions. Blocks.
     pub fn create(&self, spec: TopicSpec) -> Result<Arc<Topic>, Error> {
-        let changes = self.changes.lock();
+        let mut changes = self.changes.lock();
         if changes.closed {
             return Err(Error::Closed);
         }
@@ -109,6 +125,7 @@ impl Topics {
             return Err(Error::TopicExists { topic: spec.name });
         }
         self.admit_growth()?;
+        self.clear_checkpoints(&spec.name, 0, &mut changes)?;
         let info = self.info(&spec);
         let made = self.create_partitions(&info, 0, spec.partitions);
         let partitions = match made {
@@ -140,7 +157,7 @@ impl Topics {
         let count = usize::try_from(to.saturating_sub(from)).unwrap_or(0);
         let made = in_parallel(count, |place| {
             let number = from + place as i32;
-            Ok(self.open_partition(info, number, new)?.0)
+            self.open_partition(info, number, new, &mut Report::default())
         });
         made.map_err(|refused| {
             for number in from..to {
@@ -170,7 +187,7 @@ impl Topics {
 
     /// Gives a topic more partitions. Blocks.
     pub fn add_partitions(&self, name: &str, total: i32) -> Result<(), Error> {
-        let changes = self.changes.lock();
+        let mut changes = self.changes.lock();
         if changes.closed {
             return Err(Error::Closed);
         }
@@ -184,6 +201,7 @@ impl Topics {
             });
         }
         self.admit_growth()?;
+        self.clear_checkpoints(name, have, &mut changes)?;
         let added = self.create_partitions(&topic.info, have, total)?;
         let mut partitions = topic.partitions().to_vec();
         partitions.extend(added);
@@ -226,20 +244,49 @@ impl Topics {
         self.environment.metrics.forget_topic(name);
         // Before anything is written: on a full disk this makes the room for it.
         self.remove_in_background(&mut changes, doomed);
-        match self.forget_offsets(name, &mut changes) {
+        self.forget_in_checkpoints([name], &mut changes);
+        Ok(())
+    }
+
+    /// Takes deleted topics out of the checkpoints. If those cannot be written now, they are written later, and before a
+    /// topic is created.
+    fn forget_in_checkpoints<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a str>,
+        changes: &mut Changes,
+    ) {
+        for name in names {
+            self.environment.log_starts.forget(name, 0);
+        }
+        changes.points_name_deleted = true;
+        let written = match self.write_checkpoints(changes) {
             Err(full) if full.is_disk_full() => {
                 changes.join_removals();
-                self.forget_offsets(name, &mut changes)
+                self.write_checkpoints(changes)
             }
             other => other,
+        };
+        if let Err(error) = written {
+            warn!(%error, "checkpoints still name deleted topics, writing them again later");
+            self.environment.points_stale.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Takes a deleted topic out of the checkpoints, lest a new topic of that name be taken for it.
-    fn forget_offsets(&self, name: &str, changes: &mut Changes) -> Result<(), Error> {
-        let environment = &self.environment;
-        environment.spending(|| environment.log_starts.forget(&environment.fs, name))?;
-        self.write_recovery_points(changes)
+    /// Ensures that no checkpoint names a topic's partitions from `first` on, which are about to be created: the next
+    /// start would take them for those of a deleted topic.
+    fn clear_checkpoints(
+        &self,
+        name: &str,
+        first: i32,
+        changes: &mut Changes,
+    ) -> Result<(), Error> {
+        let log_starts = &self.environment.log_starts;
+        log_starts.forget(name, first);
+        if !log_starts.is_file_stale() && !changes.points_name_deleted {
+            return Ok(());
+        }
+        self.write_checkpoints(changes)
+            .map_err(|refused| self.environment.space.refuse(refused, 0, self.now()))
     }
 
     fn remove_in_background(&self, changes: &mut Changes, doomed: Vec<PathBuf>) {

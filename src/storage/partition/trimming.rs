@@ -82,6 +82,7 @@ impl Partition {
             {
                 let mut tail = self.tail.lock();
                 tail.log_start = tail.log_start.max(first_kept);
+                tail.removed_before(first_kept);
             }
             for segment in self.log.drop_front(count) {
                 bytes += segment.size();

@@ -300,3 +300,103 @@ fn a_reader_is_told_of_a_deletion_that_is_under_way() {
     retaining.join().unwrap();
     assert!(matches!(read, Err(Error::OffsetOutOfRange { .. })));
 }
+
+/// A topic of which the first records were deleted, so that a checkpoint says where it starts.
+fn with_a_log_start() -> Fixture {
+    let fixture = Fixture::new(SMALL_SEGMENTS);
+    fixture.append(&["a", "b", "c", "d"]);
+    fixture.partition().delete_records(3).unwrap();
+    fixture
+}
+
+fn checkpoints(fixture: &Fixture) -> [String; 2] {
+    [
+        "log-start-offset-checkpoint",
+        "recovery-point-offset-checkpoint",
+    ]
+    .map(|name| std::fs::read_to_string(fixture.dir.path().join(name)).unwrap_or_default())
+}
+
+#[test]
+fn a_new_topic_does_not_start_where_the_deleted_one_of_its_name_did() {
+    for checkpoint in ["log-start-offset", "recovery-point-offset"] {
+        let mut fixture = with_a_log_start();
+        fixture.partition().flush().unwrap();
+        fixture.clock.advance(Duration::from_secs(60));
+        fixture.topics.flush_due();
+        assert_eq!(checkpoints(&fixture), ["0\n1\nt 0 3\n", "0\n1\nt 0 4\n"]);
+
+        let failing = Fault::Error(ErrorKind::Other);
+        fixture.faults.plan(Op::Create, checkpoint, failing, 2);
+        fixture.topics.delete("t").unwrap();
+        fixture.spec.id = Uuid::new_v4();
+        // As long as a start would find what is said of the old one, there can be no new one.
+        fixture.topics.create(fixture.spec.clone()).unwrap_err();
+        assert!(!fixture.log_dir().exists(), "{checkpoint}");
+        fixture.topics.create(fixture.spec.clone()).unwrap();
+        assert_eq!(checkpoints(&fixture), ["0\n0\n", "0\n0\n"]);
+        fixture.append(&["new"]);
+        fixture.crash();
+        assert_eq!(fixture.values(), expected(&["new"]), "{checkpoint}");
+    }
+}
+
+#[test]
+fn checkpoints_of_a_deleted_topic_that_could_not_be_written_are_written_later() {
+    for at_the_end in [false, true] {
+        let fixture = with_a_log_start();
+        let failing = Fault::Error(ErrorKind::Other);
+        fixture
+            .faults
+            .plan(Op::Create, "log-start-offset", failing, 1);
+        fixture.topics.delete("t").unwrap();
+        match at_the_end {
+            true => fixture.topics.close().unwrap(),
+            false => {
+                assert!(fixture.topics.awaits_flush());
+                fixture.clock.advance(Duration::from_secs(60));
+                fixture.topics.flush_due();
+            }
+        }
+        assert_eq!(checkpoints(&fixture), ["0\n0\n", "0\n0\n"]);
+    }
+}
+
+#[test]
+fn a_start_does_without_noting_that_a_topic_is_gone_and_notes_it_later() {
+    let fixture = with_a_log_start();
+    let failing = Fault::Error(ErrorKind::StorageFull);
+    fixture
+        .faults
+        .plan(Op::Create, "log-start-offset", failing, 2);
+    let topics = open(
+        &fixture.dir,
+        &fixture.clock,
+        &fixture.metrics,
+        &fixture.faults,
+        fixture.durability,
+        0,
+        vec![],
+    )
+    .unwrap();
+    assert!(checkpoints(&fixture)[0].contains("t 0 3"));
+    topics.close().unwrap();
+    assert_eq!(checkpoints(&fixture), ["0\n0\n", "0\n0\n"]);
+}
+
+#[test]
+fn a_roll_that_left_a_file_in_the_way_is_not_tried_again() {
+    let fixture = Fixture::with_reserve(65_536, Durability::Acks, &[]);
+    fixture.append(&["a"]);
+    let full = Fault::Error(ErrorKind::StorageFull);
+    fixture.faults.plan(Op::Write, "index", full, 1);
+    let failing = Fault::Error(ErrorKind::Other);
+    fixture.faults.plan(Op::Remove, "1.log", failing, 1);
+    fixture.partition().delete_records(1).unwrap();
+    assert_eq!(fixture.faults.calls(Op::Create, "1.log"), 1);
+    assert_eq!(fixture.partition().snapshot().segments, 1);
+    fixture.topics.watch_space();
+    let appended = fixture.partition().append(vec![batch(&["b"])], ACKS_LEADER);
+    assert!(matches!(appended, Err(Error::Corrupt { .. })));
+    fixture.topics.health().unwrap_err();
+}

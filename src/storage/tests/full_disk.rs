@@ -192,11 +192,7 @@ fn an_orderly_stop_and_a_start_work_without_a_byte_left() {
 #[test]
 fn a_start_after_a_crash_works_without_a_byte_left() {
     let mut fixture = full(RESERVE_BYTES, SEGMENTS);
-    for extension in [".index", ".timeindex"] {
-        for index in files(&fixture.log_dir(), extension) {
-            std::fs::remove_file(index).unwrap();
-        }
-    }
+    remove_indexes(&fixture);
     fixture.crash();
     assert_eq!(fixture.values().len(), RECORDS);
     assert!(!files(&fixture.log_dir(), ".index").is_empty());
@@ -218,4 +214,90 @@ fn another_process_that_takes_all_that_is_free_does_not_get_the_released_space()
     }
     fixture.partition().delete_records(RECORDS as i64).unwrap();
     fixture.assert_heals();
+}
+
+/// Files below `dir` that were removed and still take space, since this process has them open.
+fn removed_but_open(dir: &Path) -> Vec<std::path::PathBuf> {
+    let Ok(descriptors) = std::fs::read_dir("/proc/self/fd") else {
+        return Vec::new();
+    };
+    let targets = descriptors.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
+    targets
+        .filter(|target| target.starts_with(dir) && target.to_string_lossy().ends_with("(deleted)"))
+        .collect()
+}
+
+#[test]
+fn removed_segments_are_not_kept_open() {
+    type Removal = fn(&Fixture);
+    let removals: [(&str, Removal); 3] = [
+        ("delete records", |fixture| {
+            let end = fixture.partition().offsets().log_end;
+            fixture.partition().delete_records(end).unwrap();
+        }),
+        ("retention", |fixture| fixture.topics.retain(NOW_MS + 2_000)),
+        ("delete the topic", |fixture| {
+            fixture.topics.delete("t").unwrap();
+            fixture.topics.close().unwrap();
+        }),
+    ];
+    let settings = [SEGMENTS[0], ("retention.ms", "1000")];
+    for durability in [Durability::Os, Durability::Acks] {
+        for (name, remove) in removals {
+            let fixture = Fixture::with_durability(durability, &settings);
+            let value = "x".repeat(VALUE_BYTES);
+            for _ in 0..RECORDS {
+                fixture.append(&[&value]);
+            }
+            // Held as by a client that is slow to answer.
+            let partition = fixture.partition();
+            assert_eq!(read_all(&partition).len(), RECORDS);
+            remove(&fixture);
+            let open = removed_but_open(fixture.dir.path());
+            assert!(open.is_empty(), "{durability:?}, {name}: {open:?}");
+            if fixture.topics.get("t").is_some() {
+                fixture.append(&["more"]);
+                partition.flush().unwrap();
+                fixture.topics.health().unwrap();
+            }
+        }
+    }
+}
+
+/// Has the next start write index files, for which it needs space.
+fn remove_indexes(fixture: &Fixture) {
+    for extension in [".index", ".timeindex"] {
+        for index in files(&fixture.log_dir(), extension) {
+            std::fs::remove_file(index).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_start_waits_for_deletions_that_make_room() {
+    let mut fixture = full(0, SEGMENTS);
+    remove_indexes(&fixture);
+    let deleted = fixture.dir.path().join("old-0.0123456789-delete");
+    std::fs::create_dir(&deleted).unwrap();
+    // Enough for the removal to take longer than the logs need to find the disk full.
+    for number in 0..5_000 {
+        std::fs::write(deleted.join(number.to_string()), "0123456789").unwrap();
+    }
+    fixture.crash();
+    assert_eq!(fixture.values().len(), RECORDS);
+    assert!(!deleted.exists());
+}
+
+#[test]
+fn a_start_that_is_tried_again_counts_what_it_did_at_first() {
+    use std::io::Write;
+    let mut fixture = full(RESERVE_BYTES, SEGMENTS);
+    remove_indexes(&fixture);
+    let last = files(&fixture.log_dir(), ".log").pop().unwrap();
+    let mut last = std::fs::OpenOptions::new().append(true).open(last).unwrap();
+    last.write_all(b"torn").unwrap();
+    fixture.crash();
+    assert!(fixture.is_released());
+    assert_eq!(fixture.topics.counters().truncated_bytes.value(), 4);
+    assert_eq!(fixture.values().len(), RECORDS);
 }

@@ -1,6 +1,6 @@
 //! Opening the logs of all topics, or of one that is new, and making their directories.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -62,6 +62,7 @@ impl Topics {
             registry: RwLock::default(),
             changes: Mutex::new(Changes {
                 checkpointed_at: clock.monotonic(),
+                points_name_deleted: false,
                 removals: Vec::new(),
                 closed: false,
             }),
@@ -119,10 +120,18 @@ impl Topics {
                 recovery_point,
                 log_start: self.environment.log_starts.get(&info.name, number),
             };
-            let open = || self.open_partition(info, number, before);
-            let opened = self.environment.spending(open)?;
-            progress.note(opened.1);
-            Ok(opened.0)
+            let mut report = Report::default();
+            let mut open = || self.open_partition(info, number, before, &mut report);
+            let opened = match self.environment.spending(&mut open) {
+                Err(full) if full.is_disk_full() => {
+                    // Deletions that the last run did not finish may make room.
+                    self.changes.lock().join_removals();
+                    self.environment.spending(&mut open)?
+                }
+                other => other?,
+            };
+            progress.note(report);
+            Ok(opened)
         })?;
         let mut opened = opened.into_iter();
         let mut registry = self.registry.write();
@@ -134,7 +143,7 @@ impl Topics {
             });
         }
         drop(registry);
-        self.forget_unknown(specs, recovery_points)?;
+        self.forget_unknown(specs, recovery_points);
         let report = progress.report();
         let took = clock.monotonic() - started;
         let counters = &self.environment.counters;
@@ -167,18 +176,14 @@ impl Topics {
     }
 
     /// Drops what checkpoints say of topics that are gone, lest a new topic of that name be taken for the old one.
-    fn forget_unknown(&self, specs: &[TopicSpec], recovery_points: &Offsets) -> Result<(), Error> {
+    fn forget_unknown(&self, specs: &[TopicSpec], recovery_points: &Offsets) {
         let known: HashSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
-        let is_unknown = |(topic, _): &&(String, i32)| !known.contains(topic.as_str());
-        let mut stale: BTreeSet<String> = self.environment.log_starts.topics();
-        stale.retain(|topic| !known.contains(topic.as_str()));
-        let environment = &self.environment;
-        for topic in stale {
-            environment.spending(|| environment.log_starts.forget(&environment.fs, &topic))?;
-        }
-        match recovery_points.keys().any(|key| is_unknown(&key)) {
-            true => self.write_recovery_points(&mut self.changes.lock()),
-            false => Ok(()),
+        let mut unknown = self.environment.log_starts.topics();
+        unknown.extend(recovery_points.keys().map(|(topic, _)| topic.clone()));
+        unknown.retain(|topic| !known.contains(topic.as_str()));
+        if !unknown.is_empty() {
+            let names = unknown.iter().map(String::as_str);
+            self.forget_in_checkpoints(names, &mut self.changes.lock());
         }
     }
 
@@ -187,22 +192,21 @@ impl Topics {
         info: &Arc<TopicInfo>,
         number: i32,
         before: Before,
-    ) -> Result<(Arc<Partition>, Report), Error> {
+        report: &mut Report,
+    ) -> Result<Arc<Partition>, Error> {
         let environment = &self.environment;
         let dir = environment.data_dir.join(format!("{}-{number}", info.name));
         self.prepare_dir(&dir, info.id)?;
         let dir: Arc<Path> = dir.into();
         let now_ms = environment.clock.now_ms();
-        let opened = recovery::open(&environment.fs, &dir, before, now_ms)?;
-        let report = opened.report;
-        let partition = Partition::new(
+        let opened = recovery::open(&environment.fs, &dir, before, now_ms, report)?;
+        Ok(Partition::new(
             Arc::clone(info),
             number,
             Arc::clone(environment),
             dir,
             opened,
-        );
-        Ok((partition, report))
+        ))
     }
 
     /// Sees to it that the directory exists and belongs to the topic with this id.

@@ -79,14 +79,21 @@ impl Topics {
             && self.environment.points_stale.swap(false, Ordering::Relaxed)
         {
             changes.checkpointed_at = now;
-            if let Err(error) = self.write_recovery_points(&mut changes) {
+            if let Err(error) = self.write_checkpoints(&mut changes) {
                 warn!(%error, "could not note how far the disk is");
                 self.environment.points_stale.store(true, Ordering::Relaxed);
             }
         }
     }
 
-    pub(super) fn write_recovery_points(&self, _changes: &mut Changes) -> Result<(), Error> {
+    /// Writes the recovery points, and the log starts if their file names deleted topics.
+    pub(super) fn write_checkpoints(&self, changes: &mut Changes) -> Result<(), Error> {
+        let environment = &self.environment;
+        environment.spending(|| environment.log_starts.write_if_stale(&environment.fs))?;
+        self.write_recovery_points(changes)
+    }
+
+    pub(super) fn write_recovery_points(&self, changes: &mut Changes) -> Result<(), Error> {
         let mut points = Offsets::new();
         for topic in self.list() {
             for partition in topic.partitions().iter() {
@@ -98,7 +105,9 @@ impl Topics {
         }
         let path = self.environment.data_dir.join(RECOVERY_POINTS);
         let environment = &self.environment;
-        environment.spending(|| checkpoint::write_offsets(&environment.fs, &path, &points))
+        environment.spending(|| checkpoint::write_offsets(&environment.fs, &path, &points))?;
+        changes.points_name_deleted = false;
+        Ok(())
     }
 
     /// Looks how full the disk is, and gets the reserve back when there is enough space. Blocks.
@@ -128,7 +137,7 @@ impl Topics {
         });
         debug_assert!(closed.is_ok());
         changes.join_removals();
-        self.write_recovery_points(&mut changes)?;
+        self.write_checkpoints(&mut changes)?;
         if let Some(failure) = failure.into_inner() {
             return Err(failure);
         }
