@@ -23,7 +23,7 @@ use crate::protocol::messages::fetch::{
     PartitionData,
 };
 use crate::record::Records;
-use crate::storage::{self, Fetched, Partition, Topic, Watch};
+use crate::storage::{self, FetchWaiter, Fetched, Partition, Topic};
 
 /// The first version that names topics by id instead of by name.
 const TOPIC_IDS_FROM: i16 = 13;
@@ -164,7 +164,7 @@ impl Plan {
     }
 
     /// Watches each partition once, however often it is named: an append tells every watch of its partition.
-    fn watch(&self, waiter: &Arc<Notify>) -> Vec<Watch> {
+    fn watch(&self, waiter: &Arc<Notify>) -> Vec<FetchWaiter> {
         let mut watched = HashSet::new();
         self.partitions()
             .filter_map(|plan| plan.partition.as_ref().ok())

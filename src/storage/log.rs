@@ -191,7 +191,7 @@ impl Log {
         let file = segment.file()?;
         let path = segment.log_path();
         if let Err(failure) = file.write_all_vectored_at(&mut slices, start) {
-            if let Err(error) = take_back(&file, start) {
+            if let Err(error) = truncate_failed_append(&file, start) {
                 error!(path = %path.display(), position = start, %error,
                     "a failed append could not be taken back");
                 writer.broken = true;
@@ -317,7 +317,7 @@ impl Log {
 
 /// Cuts off what a failed append has written. The disk has to know of it before anything else is written there: of
 /// several batches the first may be whole, and would be back after a loss of power.
-fn take_back(file: &File, start: u64) -> io::Result<()> {
+fn truncate_failed_append(file: &File, start: u64) -> io::Result<()> {
     if file.size()? > start {
         file.set_size(start)?;
         file.sync_data()?;

@@ -18,20 +18,19 @@
 //!
 //! Deliberately not known here: API keys, error codes, sockets, HTTP, and who asks.
 
-mod admission;
 mod checkpoint;
 mod data_dir;
-mod durability;
 mod environment;
 mod error;
 mod health;
 mod index;
-mod inspection;
 mod log;
+mod log_state;
 mod parallel;
 mod partition;
 mod producer_state;
 mod recovery;
+mod repair;
 mod retention;
 mod scan;
 mod segment;
@@ -41,13 +40,14 @@ mod stats;
 mod tests;
 mod topic;
 mod topics;
+mod validation;
 
 pub use data_dir::FoundTopic;
 pub use error::{Error, TimestampsOutOfRange};
 pub use parallel::Opening;
 pub use partition::{
-    Acks, AppendOptions, Appended, Fetched, Offsets, Partition, PartitionSnapshot,
-    TimestampedOffset, Watch,
+    Acks, AppendOptions, Appended, FetchWaiter, Fetched, Offsets, Partition, PartitionSnapshot,
+    TimestampedOffset,
 };
 pub use stats::ScrapedOffsets;
 pub use topic::{Topic, TopicInfo, TopicSpec};

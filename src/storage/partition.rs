@@ -7,10 +7,10 @@
 //!
 //! Disk synchronisation runs under neither, on the blocking pool, one at a time.
 
+mod fetch_waiters;
 mod reading;
 mod syncing;
 mod trimming;
-mod watching;
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -21,21 +21,21 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use tracing::error;
 
-use self::watching::Watchers;
-use super::admission;
+use self::fetch_waiters::FetchWaiters;
 use super::checkpoint::LeaderEpochs;
-use super::durability::{Mark, Tail};
 use super::environment::Environment;
 use super::error::{Error, IoContext};
 use super::log::{Log, Writer, Written};
-use super::producer_state::{ProducerState, Verdict};
+use super::log_state::{LogPosition, LogState};
+use super::producer_state::{ProducerState, SequenceCheck};
 use super::recovery::{Opened, Producers};
 use super::segment::{Segment, file_path};
 use super::topic::TopicInfo;
+use super::validation;
 use crate::config::{Durability, TopicConfig};
 use crate::record::{RecordBatch, Records};
 
-pub use self::watching::Watch;
+pub use self::fetch_waiters::FetchWaiter;
 
 /// What a producer is promised when its append is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,7 +110,7 @@ pub struct Partition {
     log: Log,
     epochs: OnceLock<LeaderEpochs>,
     writer: Mutex<PartitionWriter>,
-    tail: Mutex<Tail>,
+    log_state: Mutex<LogState>,
     /// Where the log ended when it was opened; what lies behind was written by this process.
     opened_end: i64,
     /// Signalled when a synchronisation ends.
@@ -118,7 +118,7 @@ pub struct Partition {
     records_total: AtomicU64,
     /// Whether it stands in the list of partitions with unsynchronised data.
     enqueued: AtomicBool,
-    watchers: Watchers,
+    watchers: FetchWaiters,
 }
 
 /// What the append lock protects.
@@ -126,7 +126,7 @@ struct PartitionWriter {
     log: Writer,
     producers: Producers,
     /// Segments off the log's front whose files are still there, oldest first.
-    doomed: VecDeque<Arc<Segment>>,
+    pending_deletion: VecDeque<Arc<Segment>>,
 }
 
 impl Partition {
@@ -138,17 +138,17 @@ impl Partition {
         opened: Opened,
     ) -> Arc<Self> {
         let active = opened.segments.last().expect("recovery leaves a segment");
-        let mut tail = Tail::new(
+        let mut log_state = LogState::new(
             opened.log_start,
             opened.end,
             opened.durable,
             Arc::clone(active),
         );
-        tail.add_unsynced(opened.unsynced);
-        let needs_flush = tail.unsynced_since().is_some();
+        log_state.add_unsynced(opened.unsynced);
+        let needs_flush = log_state.unsynced_since().is_some();
         if needs_flush && environment.durability == Durability::Acks {
             // What the process before had promised and not kept cannot be told from the rest, and readers see it now.
-            tail.promise_all();
+            log_state.promise_all();
         }
         let log = Log::new(&environment.fs, dir, opened.segments);
         let partition = Arc::new(Self {
@@ -157,17 +157,17 @@ impl Partition {
             writer: Mutex::new(PartitionWriter {
                 log: log.writer(opened.end.offset),
                 producers: opened.producers,
-                doomed: VecDeque::new(),
+                pending_deletion: VecDeque::new(),
             }),
             environment,
             log,
             epochs: OnceLock::new(),
-            tail: Mutex::new(tail),
+            log_state: Mutex::new(log_state),
             opened_end: opened.end.offset,
             sync_ended: Condvar::new(),
             records_total: AtomicU64::new(0),
             enqueued: AtomicBool::new(false),
-            watchers: Watchers::default(),
+            watchers: FetchWaiters::default(),
         });
         if needs_flush {
             partition.environment.note_unsynced(&partition);
@@ -200,21 +200,23 @@ impl Partition {
         let config = self.topic.config();
         let now_ms = self.environment.clock.now_ms();
         let wire_bytes: usize = batches.iter().map(RecordBatch::size_bytes).sum();
-        let admitted = admission::admit(batches, &config, now_ms)?;
+        let admitted = validation::admit(batches, &config, now_ms)?;
         let batches = &admitted.batches;
 
         let mut writer = self.writer.lock();
         let log_start_offset = {
-            let tail = self.tail.lock();
-            tail.check()?;
-            tail.log_start
+            let log_state = self.log_state.lock();
+            log_state.check()?;
+            log_state.log_start
         };
-        let verdict = self.judge(&mut writer, batches)?;
-        if let Verdict::Duplicate(original) = verdict {
+        let check = self.check_sequence(&mut writer, batches)?;
+        if let SequenceCheck::Duplicate(duplicate) = check {
             return Ok(Appended {
-                base_offset: original.base_offset,
-                last_offset: original.last_offset,
-                log_append_time_ms: admitted.log_append_time_ms.and(Some(original.timestamp_ms)),
+                base_offset: duplicate.base_offset,
+                last_offset: duplicate.last_offset,
+                log_append_time_ms: admitted
+                    .log_append_time_ms
+                    .and(Some(duplicate.timestamp_ms)),
                 log_start_offset,
                 duplicate: true,
                 flush_is_due: false,
@@ -243,22 +245,22 @@ impl Partition {
             .map(|batch| i64::from(batch.header().record_count))
             .sum();
         let acked_by_disk = options.acks == Acks::All && self.syncs_acks();
-        let mark = |offset, position| Mark {
+        let mark = |offset, position| LogPosition {
             offset,
             segment: written.segment.base_offset,
             position,
         };
         let (was_clean, flush_is_due) = {
-            let mut tail = self.tail.lock();
-            let was_clean = tail.appended(
+            let mut log_state = self.log_state.lock();
+            let was_clean = log_state.appended(
                 mark(written.base_offset, written.start),
                 mark(next_offset, written.end),
                 acked_by_disk,
                 self.environment.clock.monotonic(),
             );
-            let flush_is_due = tail.unsynced_records() >= config.flush_messages;
+            let flush_is_due = log_state.unsynced_records() >= config.flush_messages;
             if flush_is_due {
-                tail.promise_all();
+                log_state.promise_all();
             }
             (was_clean, flush_is_due)
         };
@@ -300,16 +302,16 @@ impl Partition {
             .append(&mut writer.log, batches, leader_epoch, config)
     }
 
-    fn judge(
+    fn check_sequence(
         &self,
         writer: &mut PartitionWriter,
         batches: &[RecordBatch],
-    ) -> Result<Verdict, Error> {
+    ) -> Result<SequenceCheck, Error> {
         if !batches.iter().any(|batch| batch.header().is_idempotent()) {
-            return Ok(Verdict::Append);
+            return Ok(SequenceCheck::Append);
         }
         self.producers(writer)?
-            .judge(batches.iter().map(RecordBatch::header))
+            .check_sequence(batches.iter().map(RecordBatch::header))
     }
 
     /// The producers' state, read from its snapshot if nobody has asked for it yet.
@@ -344,7 +346,7 @@ impl Partition {
         let offset = writer.log.next_offset;
         self.write_snapshot(writer, offset)?;
         let closed = self.log.roll(&mut writer.log)?;
-        self.tail.lock().rolled(closed, self.log.active());
+        self.log_state.lock().rolled(closed, self.log.active());
         Ok(())
     }
 
@@ -378,12 +380,12 @@ impl Partition {
     /// Ends the partition's life: nothing more is written, whoever waits is told, and its log files are closed, so that
     /// the disk frees them when they are removed.
     pub(super) fn retire(&self) {
-        self.tail.lock().fail(Error::Deleted);
+        self.log_state.lock().fail(Error::Deleted);
         self.watchers.notify();
         self.environment.health.forget_poisoned(&self.to_string());
         // Whoever was writing has finished when this returns.
         let writer = self.writer.lock();
-        for segment in self.log.segments().iter().chain(&writer.doomed) {
+        for segment in self.log.segments().iter().chain(&writer.pending_deletion) {
             segment.note_removal();
         }
     }
@@ -391,10 +393,10 @@ impl Partition {
     /// Flushes, and leaves the files as a clean shutdown does. Returns the log's end.
     pub(super) fn close(self: &Arc<Self>) -> Result<i64, Error> {
         let mut writer = self.writer.lock();
-        if self.tail.lock().failure().is_none() {
+        if self.log_state.lock().failure().is_none() {
             self.flush()?;
         }
-        self.tail.lock().check()?;
+        self.log_state.lock().check()?;
         let offset = writer.log.next_offset;
         let untouched = matches!(&writer.producers, Producers::Snapshot(path)
             if path.as_ref().is_none_or(|path| *path == file_path(&self.log.dir, offset, "snapshot")));
@@ -409,13 +411,13 @@ impl Partition {
             }
             Ok(())
         })?;
-        self.tail.lock().fail(Error::Closed);
+        self.log_state.lock().fail(Error::Closed);
         Ok(offset)
     }
 
     /// The offset below which the disk has everything.
     pub(crate) fn durable_offset(&self) -> i64 {
-        self.tail.lock().durable
+        self.log_state.lock().durable
     }
 
     /// Says that the partition now stands in the list of those with unsynchronised data; false if it did before.
@@ -430,21 +432,21 @@ impl Partition {
 
     /// Whether a synchronisation is under way.
     pub(super) fn is_syncing(&self) -> bool {
-        self.tail.lock().is_syncing()
+        self.log_state.lock().is_syncing()
     }
 
     /// Whether records were promised to the disk that it does not have.
     pub(super) fn owes_flush(&self) -> bool {
-        self.tail.lock().owes_flush()
+        self.log_state.lock().owes_flush()
     }
 
     /// Since when the oldest unsynchronised record has been waiting, if there is one.
     pub(super) fn unsynced_since(&self) -> Option<Duration> {
-        self.tail.lock().unsynced_since()
+        self.log_state.lock().unsynced_since()
     }
 
     pub fn offsets(&self) -> Offsets {
-        offsets_of(&self.tail.lock())
+        offsets_of(&self.log_state.lock())
     }
 
     pub fn snapshot(&self) -> PartitionSnapshot {
@@ -475,12 +477,12 @@ impl std::fmt::Debug for Partition {
     }
 }
 
-fn offsets_of(tail: &Tail) -> Offsets {
+fn offsets_of(log_state: &LogState) -> Offsets {
     Offsets {
-        log_start: tail.log_start,
+        log_start: log_state.log_start,
         // Without transactions, everything that is visible is decided.
-        last_stable: tail.visible.offset,
-        high_watermark: tail.visible.offset,
-        log_end: tail.end.offset,
+        last_stable: log_state.high_watermark.offset,
+        high_watermark: log_state.high_watermark.offset,
+        log_end: log_state.end.offset,
     }
 }

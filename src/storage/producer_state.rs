@@ -90,7 +90,7 @@ impl Producer {
         self.len += 1;
     }
 
-    fn judge(&self, header: &BatchHeader) -> Result<Verdict, Error> {
+    fn check_sequence(&self, header: &BatchHeader) -> Result<SequenceCheck, Error> {
         if header.producer_epoch < self.epoch {
             return Err(Error::ProducerFenced {
                 producer_id: header.producer_id,
@@ -110,7 +110,7 @@ impl Producer {
                     && stored.last_sequence == header.last_sequence()
             })
         {
-            return Ok(Verdict::Duplicate(Original {
+            return Ok(SequenceCheck::Duplicate(Duplicate {
                 base_offset: same.base_offset(),
                 last_offset: same.last_offset,
                 timestamp_ms: same.timestamp_ms,
@@ -124,7 +124,7 @@ impl Producer {
                 got: header.base_sequence,
             });
         }
-        Ok(Verdict::Append)
+        Ok(SequenceCheck::Append)
     }
 
     fn record(&mut self, base_offset: i64, header: &BatchHeader, now_ms: i64) {
@@ -146,7 +146,7 @@ impl Producer {
 
 /// Where the first copy of a batch went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Original {
+pub(super) struct Duplicate {
     pub base_offset: i64,
     pub last_offset: i64,
     pub timestamp_ms: i64,
@@ -154,10 +154,10 @@ pub(super) struct Original {
 
 /// What to do with batches that were sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum SequenceCheck {
     Append,
     /// They are in the log already.
-    Duplicate(Original),
+    Duplicate(Duplicate),
 }
 
 /// All producers a partition knows.
@@ -179,12 +179,12 @@ impl ProducerState {
     /// Judges batches that are to be appended together, without taking them into account yet.
     ///
     /// Either all of them are new and in sequence, or all are duplicates; anything else is out of order.
-    pub fn judge<'a>(
+    pub fn check_sequence<'a>(
         &self,
         batches: impl Iterator<Item = &'a BatchHeader>,
-    ) -> Result<Verdict, Error> {
+    ) -> Result<SequenceCheck, Error> {
         let mut staged: Vec<(i64, Producer)> = Vec::new();
-        let mut verdict: Option<Verdict> = None;
+        let mut check: Option<SequenceCheck> = None;
         let mut batches = batches.filter(|header| header.is_idempotent()).peekable();
         while let Some(header) = batches.next() {
             let id = header.producer_id;
@@ -193,12 +193,14 @@ impl ProducerState {
                 Some(place) => Some(&staged[place].1),
                 None => self.producers.get(&id),
             };
-            let one = known.map_or(Ok(Verdict::Append), |producer| producer.judge(header))?;
-            verdict = Some(match (verdict, one) {
+            let one = known.map_or(Ok(SequenceCheck::Append), |producer| {
+                producer.check_sequence(header)
+            })?;
+            check = Some(match (check, one) {
                 (None, one) => one,
-                (Some(Verdict::Append), Verdict::Append) => Verdict::Append,
-                (Some(Verdict::Duplicate(first)), Verdict::Duplicate(next)) => {
-                    Verdict::Duplicate(Original {
+                (Some(SequenceCheck::Append), SequenceCheck::Append) => SequenceCheck::Append,
+                (Some(SequenceCheck::Duplicate(first)), SequenceCheck::Duplicate(next)) => {
+                    SequenceCheck::Duplicate(Duplicate {
                         base_offset: first.base_offset,
                         ..next
                     })
@@ -213,7 +215,7 @@ impl ProducerState {
                 }
             });
             // Only a later batch of the same append needs to see this one.
-            if one == Verdict::Append && batches.peek().is_some() {
+            if one == SequenceCheck::Append && batches.peek().is_some() {
                 let mut next = known
                     .cloned()
                     .unwrap_or(Producer::new(header.producer_epoch));
@@ -224,7 +226,7 @@ impl ProducerState {
                 }
             }
         }
-        Ok(verdict.unwrap_or(Verdict::Append))
+        Ok(check.unwrap_or(SequenceCheck::Append))
     }
 
     /// Takes a batch into account that is in the log now.
@@ -367,12 +369,15 @@ mod tests {
     }
 
     fn append(state: &mut ProducerState, at: i64, header: BatchHeader) {
-        assert_eq!(state.judge([&header].into_iter()).unwrap(), Verdict::Append);
+        assert_eq!(
+            state.check_sequence([&header].into_iter()).unwrap(),
+            SequenceCheck::Append
+        );
         state.record(at, &header, 5_000);
     }
 
-    fn judge(state: &ProducerState, header: BatchHeader) -> Result<Verdict, Error> {
-        state.judge([&header].into_iter())
+    fn check_sequence(state: &ProducerState, header: BatchHeader) -> Result<SequenceCheck, Error> {
+        state.check_sequence([&header].into_iter())
     }
 
     #[test]
@@ -386,7 +391,7 @@ mod tests {
             );
         }
         assert!(matches!(
-            judge(&state, batch(7, 0, 0, 2)),
+            check_sequence(&state, batch(7, 0, 0, 2)),
             Err(Error::OutOfOrderSequence {
                 expected: 12,
                 got: 0,
@@ -394,11 +399,13 @@ mod tests {
             })
         ));
         for number in 1..6 {
-            let Ok(Verdict::Duplicate(original)) = judge(&state, batch(7, 0, number * 2, 2)) else {
+            let Ok(SequenceCheck::Duplicate(duplicate)) =
+                check_sequence(&state, batch(7, 0, number * 2, 2))
+            else {
                 panic!("batch {number} was not recognised");
             };
-            assert_eq!(original.base_offset, i64::from(number) * 10);
-            assert_eq!(original.last_offset, i64::from(number) * 10 + 1);
+            assert_eq!(duplicate.base_offset, i64::from(number) * 10);
+            assert_eq!(duplicate.last_offset, i64::from(number) * 10 + 1);
         }
     }
 
@@ -407,7 +414,7 @@ mod tests {
         let mut state = ProducerState::default();
         append(&mut state, 0, batch(7, 0, 0, 3));
         assert!(matches!(
-            judge(&state, batch(7, 0, 4, 1)),
+            check_sequence(&state, batch(7, 0, 4, 1)),
             Err(Error::OutOfOrderSequence {
                 expected: 3,
                 got: 4,
@@ -422,12 +429,12 @@ mod tests {
         let mut state = ProducerState::default();
         append(&mut state, 0, batch(7, 3, 0, 3));
         assert!(matches!(
-            judge(&state, batch(7, 4, 3, 1)),
+            check_sequence(&state, batch(7, 4, 3, 1)),
             Err(Error::OutOfOrderSequence { expected: 0, .. })
         ));
         append(&mut state, 3, batch(7, 4, 0, 1));
         assert!(matches!(
-            judge(&state, batch(7, 3, 3, 1)),
+            check_sequence(&state, batch(7, 3, 3, 1)),
             Err(Error::ProducerFenced {
                 current: 4,
                 got: 3,
@@ -446,8 +453,8 @@ mod tests {
         let mut state = ProducerState::default();
         append(&mut state, 0, batch(7, 0, i32::MAX - 1, 4));
         assert!(matches!(
-            judge(&state, batch(7, 0, i32::MAX - 1, 4)),
-            Ok(Verdict::Duplicate(_))
+            check_sequence(&state, batch(7, 0, i32::MAX - 1, 4)),
+            Ok(SequenceCheck::Duplicate(_))
         ));
         append(&mut state, 4, batch(7, 0, 2, 1));
         let mut state = ProducerState::default();
@@ -460,15 +467,19 @@ mod tests {
         let mut state = ProducerState::default();
         append(&mut state, 0, batch(7, 0, 0, 2));
         let (second, third, gap) = (batch(7, 0, 2, 2), batch(7, 0, 4, 2), batch(7, 0, 5, 2));
-        let verdict = state.judge([&second, &third].into_iter());
-        assert_eq!(verdict.unwrap(), Verdict::Append);
-        state.judge([&second, &gap].into_iter()).unwrap_err();
+        let check = state.check_sequence([&second, &third].into_iter());
+        assert_eq!(check.unwrap(), SequenceCheck::Append);
+        state
+            .check_sequence([&second, &gap].into_iter())
+            .unwrap_err();
         state.record(2, &second, 0);
-        state.judge([&second, &third].into_iter()).unwrap_err();
+        state
+            .check_sequence([&second, &third].into_iter())
+            .unwrap_err();
         state.record(4, &third, 0);
         assert!(matches!(
-            state.judge([&second, &third].into_iter()).unwrap(),
-            Verdict::Duplicate(Original {
+            state.check_sequence([&second, &third].into_iter()).unwrap(),
+            SequenceCheck::Duplicate(Duplicate {
                 base_offset: 2,
                 last_offset: 5,
                 ..
@@ -499,8 +510,8 @@ mod tests {
         bytes[2..6].copy_from_slice(&crc.to_be_bytes());
         let mut restored = ProducerState::from_snapshot(&bytes, 9_000).unwrap();
         assert!(matches!(
-            judge(&restored, batch(7, 1, 2, 1)),
-            Ok(Verdict::Duplicate(Original { base_offset: 2, .. }))
+            check_sequence(&restored, batch(7, 1, 2, 1)),
+            Ok(SequenceCheck::Duplicate(Duplicate { base_offset: 2, .. }))
         ));
         restored.expire(9_000);
         assert!(!restored.is_empty());

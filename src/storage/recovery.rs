@@ -21,12 +21,12 @@ use std::sync::Arc;
 use tracing::{error, warn};
 
 use super::checkpoint::LeaderEpochs;
-use super::durability::Mark;
 use super::error::{Error, IoContext};
 use super::index::{OffsetEntry, SparseIndex};
-use super::inspection::{Damage, excise, inspect, mend_epochs};
 use super::log::OFFSET_MAX;
+use super::log_state::LogPosition;
 use super::producer_state::ProducerState;
+use super::repair::{Damage, inspect, remove_corrupt_ranges, repair_leader_epochs};
 use super::segment::{Located, REBUILT_INTERVAL_BYTES, Segment, file_path};
 use crate::fs::Fs;
 
@@ -47,7 +47,7 @@ pub(super) struct Before {
 pub(super) struct Opened {
     pub segments: Vec<Arc<Segment>>,
     pub log_start: i64,
-    pub end: Mark,
+    pub end: LogPosition,
     /// The disk is known to have everything below.
     pub durable: i64,
     /// Closed segments that the disk may lack.
@@ -197,7 +197,7 @@ impl Recovery<'_> {
         self.remove_odd_snapshots(segments, end)?;
         Ok(Some(Opened {
             log_start: self.log_start(segments, end),
-            end: Mark {
+            end: LogPosition {
                 offset: end,
                 segment: last.base_offset,
                 position: last.size(),
@@ -333,7 +333,7 @@ impl Recovery<'_> {
         for segment in &unsynced {
             segment.close_index()?;
         }
-        let mark = Mark {
+        let mark = LogPosition {
             offset: end,
             segment: last.base_offset,
             position: last.size(),
@@ -371,7 +371,7 @@ impl Recovery<'_> {
         })?;
         self.report.segments_read += 1;
         self.report.bytes_read += size;
-        mend_epochs(segment, &inspected)?;
+        repair_leader_epochs(segment, &inspected)?;
         // What follows begins later, too, where damage was taken out, and where the log was made to go on after records
         // that somebody had deleted.
         let log_start = self.before.log_start.unwrap_or(0);
@@ -399,7 +399,7 @@ impl Recovery<'_> {
                 return Ok((sound, inspected.next_offset));
             }
             self.report.ranges_damaged += damages.len() as u64;
-            let rewritten = excise(self.fs, self.dir, segment, size, &damages)?;
+            let rewritten = remove_corrupt_ranges(self.fs, self.dir, segment, size, &damages)?;
             return self.read_again(rewritten, following);
         };
         *cut = true;
@@ -436,7 +436,7 @@ impl Recovery<'_> {
             return Ok(Segment::found(self.fs, self.dir, segment.base_offset, size));
         }
         self.report.ranges_damaged += damages.len() as u64;
-        excise(self.fs, self.dir, segment, cut_at.range.start, damages)
+        remove_corrupt_ranges(self.fs, self.dir, segment, cut_at.range.start, damages)
     }
 
     /// Indexes a segment that was just put in order.

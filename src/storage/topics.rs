@@ -229,7 +229,7 @@ impl Topics {
         for partition in topic.partitions().iter() {
             partition.retire();
         }
-        let mut doomed = Vec::new();
+        let mut pending_deletion = Vec::new();
         for partition in topic.partitions().iter() {
             let dir = partition.dir();
             let aside = renamed(dir, Uuid::new_v4(), "delete");
@@ -238,12 +238,12 @@ impl Topics {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
                 other => other.during("rename", dir),
             })?;
-            doomed.push(aside);
+            pending_deletion.push(aside);
         }
         self.registry.write().remove(&topic);
         self.environment.metrics.forget_topic(name);
         // Before anything is written: on a full disk this makes the room for it.
-        self.remove_in_background(&mut changes, doomed);
+        self.remove_in_background(&mut changes, pending_deletion);
         self.forget_in_checkpoints([name], &mut changes);
         Ok(())
     }
@@ -289,13 +289,13 @@ impl Topics {
             .map_err(|refused| self.environment.space.refuse(refused, 0, self.now()))
     }
 
-    fn remove_in_background(&self, changes: &mut Changes, doomed: Vec<PathBuf>) {
-        if doomed.is_empty() {
+    fn remove_in_background(&self, changes: &mut Changes, pending_deletion: Vec<PathBuf>) {
+        if pending_deletion.is_empty() {
             return;
         }
         let fs = self.environment.fs.clone();
         let remove = move || {
-            for dir in doomed {
+            for dir in pending_deletion {
                 if let Err(error) = fs.remove_dir_all(&dir) {
                     error!(dir = %dir.display(), %error, "could not remove a deleted log; the next start tries again");
                 }

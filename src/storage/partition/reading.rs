@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::super::checkpoint::LeaderEpochs;
-use super::super::durability::Mark;
 use super::super::error::Error;
+use super::super::log_state::LogPosition;
 use super::super::segment::{Located, Segment};
 use super::{Fetched, Partition, TimestampedOffset, offsets_of};
 use crate::record::{DecompressLimit, FileRegion, Record, RecordBatch, Records};
@@ -55,13 +55,13 @@ impl Partition {
         at_least_one: bool,
         copied_bytes_max: u64,
     ) -> Result<Fetched, Error> {
-        let (offsets, visible) = {
-            let tail = self.tail.lock();
+        let (offsets, high_watermark) = {
+            let log_state = self.log_state.lock();
             // A log that takes no more records can still be read, except when there is no log any more.
-            if let Some(Error::Deleted) = tail.failure() {
+            if let Some(Error::Deleted) = log_state.failure() {
                 return Err(Error::Deleted);
             }
-            (offsets_of(&tail), tail.visible)
+            (offsets_of(&log_state), log_state.high_watermark)
         };
         if offset < offsets.log_start || offset > offsets.log_end {
             return Err(Error::OffsetOutOfRange {
@@ -70,12 +70,12 @@ impl Partition {
                 log_end: offsets.log_end,
             });
         }
-        let found = self.find(offset, visible)?;
+        let found = self.find(offset, high_watermark)?;
         if let Some((_, first, _)) = &found
             && first.header.base_offset > offset
         {
             // What comes next is the answer where damage was taken out, but not where records were deleted just now.
-            let log_start = self.tail.lock().log_start;
+            let log_start = self.log_state.lock().log_start;
             if offset < log_start {
                 return Err(Error::OffsetOutOfRange {
                     offset,
@@ -102,16 +102,16 @@ impl Partition {
     fn find(
         &self,
         offset: i64,
-        visible: Mark,
+        high_watermark: LogPosition,
     ) -> Result<Option<(Arc<Segment>, Located, Readable)>, Error> {
-        if offset >= visible.offset {
+        if offset >= high_watermark.offset {
             return Ok(None);
         }
         let segments = self.log.segments();
         let first = segments.partition_point(|segment| segment.base_offset <= offset);
         for place in first.saturating_sub(1)..segments.len() {
             let segment = &segments[place];
-            let Some(readable) = readable(&segments, place, visible) else {
+            let Some(readable) = readable(&segments, place, high_watermark) else {
                 break;
             };
             if let Some(located) = segment.locate(offset, readable.end)? {
@@ -170,10 +170,10 @@ impl Partition {
         &self,
         timestamp_ms: i64,
     ) -> Result<Option<TimestampedOffset>, Error> {
-        let (log_start, visible) = self.readable_now();
+        let (log_start, high_watermark) = self.readable_now();
         let segments = self.log.segments();
         for (place, segment) in segments.iter().enumerate() {
-            let Some(readable) = readable(&segments, place, visible) else {
+            let Some(readable) = readable(&segments, place, high_watermark) else {
                 break;
             };
             if readable.offset_after <= log_start {
@@ -201,11 +201,11 @@ impl Partition {
     /// The record with the largest timestamp below the high watermark, the first if there are several. May block.
     pub fn max_timestamp(self: &Arc<Self>) -> Result<Option<TimestampedOffset>, Error> {
         self.repairing(|| {
-            let (log_start, visible) = self.readable_now();
+            let (log_start, high_watermark) = self.readable_now();
             let segments = self.log.segments();
             let mut newest: Option<(Arc<Segment>, Located)> = None;
             for (place, segment) in segments.iter().enumerate() {
-                let Some(readable) = readable(&segments, place, visible) else {
+                let Some(readable) = readable(&segments, place, high_watermark) else {
                     break;
                 };
                 if readable.offset_after <= log_start {
@@ -231,9 +231,9 @@ impl Partition {
         })
     }
 
-    pub(super) fn readable_now(&self) -> (i64, Mark) {
-        let tail = self.tail.lock();
-        (tail.log_start, tail.visible)
+    pub(super) fn readable_now(&self) -> (i64, LogPosition) {
+        let log_state = self.log_state.lock();
+        (log_state.log_start, log_state.high_watermark)
     }
 
     fn first_record(
@@ -296,18 +296,22 @@ struct Readable {
 }
 
 /// How far the segment at `place` may be read; `None` if it lies past what is visible.
-fn readable(segments: &[Arc<Segment>], place: usize, visible: Mark) -> Option<Readable> {
+fn readable(
+    segments: &[Arc<Segment>],
+    place: usize,
+    high_watermark: LogPosition,
+) -> Option<Readable> {
     let segment = &segments[place];
     let active = segments[segments.len() - 1].base_offset;
-    if segment.base_offset == visible.segment {
+    if segment.base_offset == high_watermark.segment {
         return Some(Readable {
-            end: visible.position,
-            offset_after: visible.offset,
+            end: high_watermark.position,
+            offset_after: high_watermark.offset,
             active,
         });
     }
     let next = segments.get(place + 1)?;
-    (segment.base_offset < visible.segment).then(|| Readable {
+    (segment.base_offset < high_watermark.segment).then(|| Readable {
         end: segment.size(),
         offset_after: next.base_offset,
         active,

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 
 use tracing::error;
 
-use super::super::durability::Wait;
 use super::super::error::{Error, IoContext};
+use super::super::log_state::Wait;
 use super::super::segment::Segment;
 use super::Partition;
 
@@ -15,7 +15,7 @@ impl Partition {
     ///
     /// With `durability = os` that is only waited for where `flush.messages` asks for it.
     pub async fn wait_durable(self: &Arc<Self>, end_offset: i64) -> Result<(), Error> {
-        let wait = self.tail.lock().wait(end_offset, !self.syncs_acks());
+        let wait = self.log_state.lock().wait(end_offset, !self.syncs_acks());
         match wait {
             Wait::Done(result) => result,
             Wait::For { result, start } => {
@@ -32,34 +32,34 @@ impl Partition {
     /// Brings everything written so far to the disk. Blocks.
     pub fn flush(self: &Arc<Self>) -> Result<(), Error> {
         let target = {
-            let mut tail = self.tail.lock();
-            let target = tail.end.offset;
-            while tail.is_syncing() {
-                self.sync_ended.wait(&mut tail);
+            let mut log_state = self.log_state.lock();
+            let target = log_state.end.offset;
+            while log_state.is_syncing() {
+                self.sync_ended.wait(&mut log_state);
             }
-            tail.check()?;
-            if tail.durable >= target {
+            log_state.check()?;
+            if log_state.durable >= target {
                 return Ok(());
             }
-            tail.claim();
+            log_state.claim();
             target
         };
         Claim::of(self).run();
-        let tail = self.tail.lock();
-        match tail.durable >= target {
+        let log_state = self.log_state.lock();
+        match log_state.durable >= target {
             true => Ok(()),
-            false => Err(tail.failure().cloned().unwrap_or(Error::Closed)),
+            false => Err(log_state.failure().cloned().unwrap_or(Error::Closed)),
         }
     }
 
     /// Runs synchronisations for as long as there is someone to run them for. The caller has claimed the right to.
     fn synchronise(self: &Arc<Self>) {
         loop {
-            let sync = self.tail.lock().begin();
+            let sync = self.log_state.lock().begin();
             let result = self.synchronise_once(&sync.segments, &sync.active, sync.directory);
             let again = match result {
                 Ok(()) => {
-                    let synced = self.tail.lock().synced(&sync);
+                    let synced = self.log_state.lock().synced(&sync);
                     self.environment.points_stale.store(true, Ordering::Relaxed);
                     if synced.served > 0 {
                         let batches = &self.environment.metrics.log_flush_batches;
@@ -123,7 +123,7 @@ impl Partition {
     /// Takes no more records: the disk's state is unknown.
     pub(super) fn poison(&self, failure: &Error) {
         let reason = failure.to_string();
-        let deleted = matches!(self.tail.lock().failure(), Some(Error::Deleted));
+        let deleted = matches!(self.log_state.lock().failure(), Some(Error::Deleted));
         if deleted {
             return;
         }
@@ -131,7 +131,7 @@ impl Partition {
         self.environment
             .health
             .note_poisoned(self.to_string(), &reason);
-        self.tail.lock().fail(Error::Poisoned {
+        self.log_state.lock().fail(Error::Poisoned {
             topic: self.topic.name.to_string(),
             partition: self.number,
             reason,
@@ -164,7 +164,7 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         if self.held {
-            self.partition.tail.lock().release();
+            self.partition.log_state.lock().release();
             self.partition.sync_ended.notify_all();
         }
     }

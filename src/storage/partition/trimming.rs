@@ -8,7 +8,7 @@ use tracing::warn;
 use super::super::error::Error;
 use super::super::recovery::Producers;
 use super::super::segment::Segment;
-use super::super::{inspection, retention};
+use super::super::{repair, retention};
 use super::{Partition, PartitionWriter};
 
 /// How often one call tries to put damage right before it gives up.
@@ -20,16 +20,16 @@ impl Partition {
     pub fn delete_records(self: &Arc<Self>, before: i64) -> Result<i64, Error> {
         let mut writer = self.writer.lock();
         let log_start = {
-            let tail = self.tail.lock();
-            tail.check()?;
-            if before < 0 || before > tail.visible.offset {
+            let log_state = self.log_state.lock();
+            log_state.check()?;
+            if before < 0 || before > log_state.high_watermark.offset {
                 return Err(Error::OffsetOutOfRange {
                     offset: before,
-                    log_start: tail.log_start,
-                    log_end: tail.visible.offset,
+                    log_start: log_state.log_start,
+                    log_end: log_state.high_watermark.offset,
                 });
             }
-            tail.log_start.max(before)
+            log_state.log_start.max(before)
         };
         match self.note_log_start(log_start) {
             Err(full) if full.is_disk_full() && self.segments_below(log_start) > 0 => {
@@ -40,7 +40,7 @@ impl Partition {
             }
             other => other?,
         }
-        self.tail.lock().log_start = log_start;
+        self.log_state.lock().log_start = log_start;
         if log_start == writer.log.next_offset && self.log.active().size() > 0 {
             // Or the space of the last segment would not be free before it is full.
             let rolled = self.environment.spending(|| self.roll(&mut writer));
@@ -80,18 +80,18 @@ impl Partition {
         if count > 0 {
             let first_kept = self.log.segments()[count].base_offset;
             {
-                let mut tail = self.tail.lock();
-                tail.log_start = tail.log_start.max(first_kept);
-                tail.removed_before(first_kept);
+                let mut log_state = self.log_state.lock();
+                log_state.log_start = log_state.log_start.max(first_kept);
+                log_state.removed_before(first_kept);
             }
             for segment in self.log.drop_front(count) {
                 bytes += segment.size();
-                writer.doomed.push_back(segment);
+                writer.pending_deletion.push_back(segment);
             }
         }
-        while let Some(segment) = writer.doomed.front() {
+        while let Some(segment) = writer.pending_deletion.front() {
             segment.remove_files()?;
-            writer.doomed.pop_front();
+            writer.pending_deletion.pop_front();
         }
         Ok(bytes)
     }
@@ -100,16 +100,16 @@ impl Partition {
     pub(in crate::storage) fn retain(self: &Arc<Self>, now_ms: i64) -> Result<(u64, u64), Error> {
         let config = self.topic.config();
         let mut writer = self.writer.lock();
-        if self.tail.lock().failure().is_some() {
+        if self.log_state.lock().failure().is_some() {
             return Ok((0, 0));
         }
         if let Producers::Loaded(state) = &mut writer.producers {
             state.expire(now_ms.saturating_sub(self.environment.producer_id_expiration_ms));
         }
-        let (_, visible) = self.readable_now();
+        let (_, high_watermark) = self.readable_now();
         let segments = self.log.segments();
         let log_end = writer.log.next_offset;
-        let count = retention::expired(&segments, visible.offset, log_end, &config, now_ms)?;
+        let count = retention::expired(&segments, high_watermark.offset, log_end, &config, now_ms)?;
         if count == segments.len() {
             self.environment.spending(|| self.roll(&mut writer))?;
         }
@@ -156,7 +156,7 @@ impl Partition {
         let segment = &segments[place];
         let following = segments.get(place + 1).map(|next| next.base_offset);
         let size = segment.size();
-        let inspected = inspection::inspect(
+        let inspected = repair::inspect(
             segment,
             size,
             following,
@@ -164,7 +164,7 @@ impl Partition {
             Some(self.epochs()?),
             |_| {},
         )?;
-        inspection::mend_epochs(segment, &inspected)?;
+        repair::repair_leader_epochs(segment, &inspected)?;
         let mut damages = inspected.damages;
         damages.extend(inspected.tail);
         if damages.is_empty() {
@@ -174,7 +174,7 @@ impl Partition {
         }
         self.environment.note_damage(damages.len() as u64);
         let fs = &self.environment.fs;
-        let rewritten = inspection::excise(fs, &self.log.dir, segment, size, &damages)?;
+        let rewritten = repair::remove_corrupt_ranges(fs, &self.log.dir, segment, size, &damages)?;
         rewritten.mark_checked();
         rewritten.rebuild_index()?;
         self.log.replace(segment, Arc::new(rewritten));

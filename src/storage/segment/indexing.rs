@@ -54,7 +54,7 @@ impl Segment {
     }
 
     /// Makes a closed segment's index files anew from its headers: they turned out to be of no use.
-    pub(super) fn mend_index(&self) -> Result<(), Error> {
+    pub(super) fn repair_index(&self) -> Result<(), Error> {
         if self.has_index() {
             return Ok(());
         }

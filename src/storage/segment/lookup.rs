@@ -37,7 +37,7 @@ impl Segment {
             Some(found) => {
                 let far = found.is_none_or(|found| found.position > UNINDEXED_BYTES_MAX);
                 if start.is_some() || (far && limit > UNINDEXED_BYTES_MAX) {
-                    self.mend_index()?;
+                    self.repair_index()?;
                 }
                 Ok(found)
             }

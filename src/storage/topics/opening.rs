@@ -239,12 +239,12 @@ impl Topics {
 
     /// Goes on with deletions that the end of the last run interrupted.
     fn finish_deletions(&self) -> Result<(), Error> {
-        let doomed = directories(&self.environment.data_dir)?
+        let pending_deletion = directories(&self.environment.data_dir)?
             .into_iter()
             .filter(|(name, _)| name.ends_with("-delete"))
             .map(|(_, path)| path)
             .collect();
-        self.remove_in_background(&mut self.changes.lock(), doomed);
+        self.remove_in_background(&mut self.changes.lock(), pending_deletion);
         Ok(())
     }
 }

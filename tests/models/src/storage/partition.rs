@@ -1,16 +1,16 @@
 //! In place of `src/storage/partition.rs`: the tail is no more than the high watermark. As there, it is changed under
 //! its lock, and those who wait are told after.
 
-#[path = "../../../../src/storage/partition/watching.rs"]
-mod watching;
+#[path = "../../../../src/storage/partition/fetch_waiters.rs"]
+mod fetch_waiters;
 
-use self::watching::Watchers;
+use self::fetch_waiters::FetchWaiters;
 use crate::sync::Mutex;
 
 #[derive(Default)]
 pub struct Partition {
     high_watermark: Mutex<i64>,
-    watchers: Watchers,
+    watchers: FetchWaiters,
 }
 
 impl Partition {

@@ -156,7 +156,7 @@ fn next_sound(
 }
 
 /// Puts right what needs no decision: leader epochs, which no CRC covers and which are known from elsewhere.
-pub(super) fn mend_epochs(segment: &Segment, inspected: &Inspected) -> Result<(), Error> {
+pub(super) fn repair_leader_epochs(segment: &Segment, inspected: &Inspected) -> Result<(), Error> {
     let path = segment.log_path();
     for (position, epoch) in &inspected.epochs_off {
         warn!(path = %path.display(), position, epoch, "restoring a batch's leader epoch");
@@ -170,7 +170,7 @@ pub(super) fn mend_epochs(segment: &Segment, inspected: &Inspected) -> Result<()
 
 /// Writes a segment anew without its damaged ranges, which are kept aside. The old file stays readable for those who
 /// hold it.
-pub(super) fn excise(
+pub(super) fn remove_corrupt_ranges(
     fs: &Fs,
     dir: &Arc<Path>,
     segment: &Segment,

@@ -10,8 +10,8 @@ use crate::sync::{Mutex, Notify};
 impl Partition {
     /// Has `waiter` notified whenever there may be more to read, or the partition's life ends, until the guard is
     /// dropped. Look at the partition after this, before waiting.
-    pub fn watch(self: &Arc<Self>, waiter: &Arc<Notify>) -> Watch {
-        Watch {
+    pub fn watch(self: &Arc<Self>, waiter: &Arc<Notify>) -> FetchWaiter {
+        FetchWaiter {
             ticket: self.watchers.add(waiter),
             partition: Arc::clone(self),
         }
@@ -20,7 +20,7 @@ impl Partition {
 
 /// Who waits for more records.
 #[derive(Default)]
-pub(super) struct Watchers {
+pub(super) struct FetchWaiters {
     count: AtomicUsize,
     waiting: Mutex<Waiting>,
 }
@@ -32,8 +32,8 @@ struct Waiting {
     next_ticket: u64,
 }
 
-impl Watchers {
-    /// Returns the ticket that [`Watchers::remove`] takes back.
+impl FetchWaiters {
+    /// Returns the ticket that [`FetchWaiters::remove`] takes back.
     fn add(&self, waiter: &Arc<Notify>) -> u64 {
         let mut waiting = self.waiting.lock();
         let ticket = waiting.next_ticket;
@@ -49,7 +49,7 @@ impl Watchers {
         self.count.store(waiting.by_ticket.len(), Ordering::SeqCst);
     }
 
-    /// The offsets were changed under the tail's lock before this. A watcher is added before it looks at them under the
+    /// The offsets were changed under the log state's lock before this. A watcher is added before it looks at them under the
     /// same lock; so either it saw the change, or it is counted here.
     pub(super) fn notify(&self) {
         if self.count.load(Ordering::SeqCst) == 0 {
@@ -62,12 +62,12 @@ impl Watchers {
 }
 
 /// A registration made by [`Partition::watch`]; ends when it is dropped.
-pub struct Watch {
+pub struct FetchWaiter {
     partition: Arc<Partition>,
     ticket: u64,
 }
 
-impl Drop for Watch {
+impl Drop for FetchWaiter {
     fn drop(&mut self) {
         self.partition.watchers.remove(self.ticket);
     }

@@ -4,7 +4,7 @@
 //! log_start ≤ high_watermark ≤ log_end        durable ≤ log_end
 //! ```
 //!
-//! A [`Tail`] is the bookkeeping alone, always under its partition's lock and never across I/O. Its rules:
+//! A [`LogState`] is the bookkeeping alone, always under its partition's lock and never across I/O. Its rules:
 //!
 //! * A batch that was promised to the disk (`acks=all`) is not shown before the disk has it, and nothing behind it is,
 //!   so what readers see is always a prefix. Other batches are shown at once.
@@ -24,7 +24,7 @@ use super::segment::Segment;
 
 /// A place between two batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(super) struct LogPosition {
     pub offset: i64,
     /// The segment's base offset.
     pub segment: i64,
@@ -34,18 +34,18 @@ pub(super) struct Mark {
 /// Someone who waits for the disk to have everything below an offset.
 type Waiter = (i64, oneshot::Sender<Result<(), Error>>);
 
-pub(super) struct Tail {
+pub(super) struct LogState {
     pub log_start: i64,
-    pub end: Mark,
+    pub end: LogPosition,
     /// Readers may go up to here.
-    pub visible: Mark,
+    pub high_watermark: LogPosition,
     /// The disk has everything below.
     pub durable: i64,
     pub active: Arc<Segment>,
     /// Starts of batches promised to the disk that it does not have yet.
-    promised: VecDeque<Mark>,
+    awaiting_flush: VecDeque<LogPosition>,
     /// Where the last promise ends.
-    promised_end: i64,
+    flush_end: i64,
     /// Closed segments that are not known to be on disk.
     unsynced: Vec<Arc<Segment>>,
     /// Files were created that their directory may not remember.
@@ -85,17 +85,17 @@ pub(super) enum Wait {
     },
 }
 
-impl Tail {
+impl LogState {
     /// That of a log which is on disk up to `end`, if `durable`; otherwise nothing is known about the disk.
-    pub fn new(log_start: i64, end: Mark, durable: i64, active: Arc<Segment>) -> Self {
+    pub fn new(log_start: i64, end: LogPosition, durable: i64, active: Arc<Segment>) -> Self {
         Self {
             log_start,
             end,
-            visible: end,
+            high_watermark: end,
             durable,
             active,
-            promised: VecDeque::new(),
-            promised_end: durable,
+            awaiting_flush: VecDeque::new(),
+            flush_end: durable,
             unsynced: Vec::new(),
             // Whoever made the files, or took some away, may not have lived to have that synchronised.
             directory_changed: true,
@@ -124,11 +124,17 @@ impl Tail {
     }
 
     /// Batches were written from `start` to `end`. Returns whether there was nothing unsynchronised before.
-    pub fn appended(&mut self, start: Mark, end: Mark, promised: bool, now: Duration) -> bool {
+    pub fn appended(
+        &mut self,
+        start: LogPosition,
+        end: LogPosition,
+        needs_flush: bool,
+        now: Duration,
+    ) -> bool {
         debug_assert_eq!(start.offset, self.end.offset);
-        if promised {
-            self.promised.push_back(start);
-            self.promised_end = end.offset;
+        if needs_flush {
+            self.awaiting_flush.push_back(start);
+            self.flush_end = end.offset;
         }
         self.end = end;
         self.show();
@@ -156,16 +162,16 @@ impl Tail {
     }
 
     fn show(&mut self) {
-        let visible = self.promised.front().copied().unwrap_or(self.end);
-        if self.failure.is_none() && visible.offset >= self.visible.offset {
-            self.visible = visible;
+        let high_watermark = self.awaiting_flush.front().copied().unwrap_or(self.end);
+        if self.failure.is_none() && high_watermark.offset >= self.high_watermark.offset {
+            self.high_watermark = high_watermark;
         }
     }
 
     /// Waits until everything below `offset` is durable, or, if `promised_only`, only until promises below it are kept.
     pub fn wait(&mut self, offset: i64, promised_only: bool) -> Wait {
         let offset = match promised_only {
-            true => offset.min(self.promised_end),
+            true => offset.min(self.flush_end),
             false => offset,
         };
         if self.durable >= offset {
@@ -217,11 +223,11 @@ impl Tail {
     pub fn synced(&mut self, sync: &Sync) -> Synced {
         self.durable = self.durable.max(sync.end);
         while self
-            .promised
+            .awaiting_flush
             .front()
             .is_some_and(|start| start.offset < self.durable)
         {
-            self.promised.pop_front();
+            self.awaiting_flush.pop_front();
         }
         self.show();
         let durable = self.durable;
@@ -257,12 +263,12 @@ impl Tail {
 
     /// Whether a promise is yet to be kept.
     pub fn owes_flush(&self) -> bool {
-        self.promised_end > self.durable
+        self.flush_end > self.durable
     }
 
     /// Promises everything written so far to the disk, as `flush.messages` does; what is visible stays so.
     pub fn promise_all(&mut self) {
-        self.promised_end = self.end.offset;
+        self.flush_end = self.end.offset;
     }
 }
 
@@ -284,61 +290,61 @@ mod tests {
         ))
     }
 
-    fn mark(offset: i64) -> Mark {
-        Mark {
+    fn mark(offset: i64) -> LogPosition {
+        LogPosition {
             offset,
             segment: 0,
             position: offset as u64 * 100,
         }
     }
 
-    fn tail() -> Tail {
-        Tail::new(0, mark(0), 0, segment(0))
+    fn log_state() -> LogState {
+        LogState::new(0, mark(0), 0, segment(0))
     }
 
-    fn append(tail: &mut Tail, until: i64, promised: bool) {
-        tail.appended(tail.end, mark(until), promised, Duration::ZERO);
+    fn append(log_state: &mut LogState, until: i64, needs_flush: bool) {
+        log_state.appended(log_state.end, mark(until), needs_flush, Duration::ZERO);
     }
 
     #[test]
     fn batches_without_a_promise_show_at_once() {
-        let mut tail = tail();
-        append(&mut tail, 3, false);
-        assert_eq!(tail.visible, mark(3));
-        assert_eq!(tail.durable, 0);
+        let mut log_state = log_state();
+        append(&mut log_state, 3, false);
+        assert_eq!(log_state.high_watermark, mark(3));
+        assert_eq!(log_state.durable, 0);
     }
 
     #[test]
     fn a_promised_batch_holds_back_itself_and_all_behind_it() {
-        let mut tail = tail();
-        append(&mut tail, 3, false);
-        append(&mut tail, 5, true);
-        append(&mut tail, 8, false);
-        assert_eq!(tail.visible, mark(3));
-        assert!(tail.claim());
-        let sync = tail.begin();
-        append(&mut tail, 9, true);
-        assert!(!tail.synced(&sync).again);
-        assert_eq!((tail.visible, tail.durable), (mark(8), 8));
+        let mut log_state = log_state();
+        append(&mut log_state, 3, false);
+        append(&mut log_state, 5, true);
+        append(&mut log_state, 8, false);
+        assert_eq!(log_state.high_watermark, mark(3));
+        assert!(log_state.claim());
+        let sync = log_state.begin();
+        append(&mut log_state, 9, true);
+        assert!(!log_state.synced(&sync).again);
+        assert_eq!((log_state.high_watermark, log_state.durable), (mark(8), 8));
     }
 
     #[test]
     fn waiters_ride_on_the_sync_that_began_after_them() {
-        let mut tail = tail();
-        append(&mut tail, 3, true);
+        let mut log_state = log_state();
+        append(&mut log_state, 3, true);
         let Wait::For {
             result: mut first,
             start: true,
-        } = tail.wait(3, true)
+        } = log_state.wait(3, true)
         else {
             panic!("nobody synchronises yet");
         };
-        let sync = tail.begin();
-        append(&mut tail, 5, true);
+        let sync = log_state.begin();
+        append(&mut log_state, 5, true);
         let Wait::For {
             result: mut second,
             start: false,
-        } = tail.wait(5, true)
+        } = log_state.wait(5, true)
         else {
             panic!("a synchronisation is under way");
         };
@@ -346,64 +352,68 @@ mod tests {
             served: 1,
             again: true,
         };
-        assert_eq!(tail.synced(&sync), synced, "the second needs another one");
+        assert_eq!(
+            log_state.synced(&sync),
+            synced,
+            "the second needs another one"
+        );
         assert!(first.try_recv().unwrap().is_ok());
         second.try_recv().unwrap_err();
-        let sync = tail.begin();
+        let sync = log_state.begin();
         let synced = Synced {
             served: 1,
             again: false,
         };
-        assert_eq!(tail.synced(&sync), synced);
+        assert_eq!(log_state.synced(&sync), synced);
         assert!(second.try_recv().unwrap().is_ok());
-        assert!(matches!(tail.wait(5, true), Wait::Done(Ok(()))));
+        assert!(matches!(log_state.wait(5, true), Wait::Done(Ok(()))));
     }
 
     #[test]
     fn without_a_promise_there_is_nothing_to_wait_for() {
-        let mut tail = tail();
-        append(&mut tail, 3, false);
-        assert!(matches!(tail.wait(3, true), Wait::Done(Ok(()))));
-        assert!(matches!(tail.wait(3, false), Wait::For { .. }));
+        let mut log_state = log_state();
+        append(&mut log_state, 3, false);
+        assert!(matches!(log_state.wait(3, true), Wait::Done(Ok(()))));
+        assert!(matches!(log_state.wait(3, false), Wait::For { .. }));
     }
 
     #[test]
     fn after_a_failure_nothing_more_shows_and_nobody_is_told_otherwise() {
-        let mut tail = tail();
-        append(&mut tail, 2, false);
-        append(&mut tail, 3, true);
-        let Wait::For { mut result, .. } = tail.wait(3, true) else {
+        let mut log_state = log_state();
+        append(&mut log_state, 2, false);
+        append(&mut log_state, 3, true);
+        let Wait::For { mut result, .. } = log_state.wait(3, true) else {
             panic!("there is something to wait for");
         };
-        tail.begin();
-        tail.fail(Error::Closed);
+        log_state.begin();
+        log_state.fail(Error::Closed);
         assert!(result.try_recv().unwrap().is_err());
-        assert_eq!(tail.visible, mark(2));
-        assert!(!tail.claim());
-        tail.check().unwrap_err();
-        assert!(matches!(tail.wait(3, true), Wait::Done(Err(_))));
-        assert!(matches!(tail.wait(0, true), Wait::Done(Ok(()))));
+        assert_eq!(log_state.high_watermark, mark(2));
+        assert!(!log_state.claim());
+        log_state.check().unwrap_err();
+        assert!(matches!(log_state.wait(3, true), Wait::Done(Err(_))));
+        assert!(matches!(log_state.wait(0, true), Wait::Done(Ok(()))));
     }
 
     #[test]
     fn closed_segments_are_synchronised_with_the_next_one() {
-        let mut tail = tail();
-        append(&mut tail, 3, true);
-        tail.rolled(segment(0), segment(3));
-        let sync = tail.begin();
+        let mut log_state = log_state();
+        append(&mut log_state, 3, true);
+        log_state.rolled(segment(0), segment(3));
+        let sync = log_state.begin();
         assert_eq!(sync.segments.len(), 1);
         assert!(sync.directory);
         assert_eq!(sync.active.base_offset, 3);
     }
     #[test]
     fn removed_segments_are_not_synchronised() {
-        let mut tail = tail();
-        append(&mut tail, 3, true);
-        tail.rolled(segment(0), segment(3));
-        append(&mut tail, 5, true);
-        tail.rolled(segment(3), segment(5));
-        tail.removed_before(3);
-        let left = tail.begin().segments;
+        let mut log_state = log_state();
+        append(&mut log_state, 3, true);
+        log_state.rolled(segment(0), segment(3));
+        append(&mut log_state, 5, true);
+        log_state.rolled(segment(3), segment(5));
+        log_state.removed_before(3);
+        let left = log_state.begin().segments;
         let left: Vec<i64> = left.iter().map(|segment| segment.base_offset).collect();
         assert_eq!(left, [3]);
     }
