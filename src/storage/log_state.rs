@@ -1,17 +1,16 @@
-//! Where a partition ends: what is written, what the disk has, what readers may see.
+//! The offsets of one partition's log: what is written, what is durable, what consumers may read.
 //!
 //! ```text
 //! log_start ≤ high_watermark ≤ log_end        durable ≤ log_end
 //! ```
 //!
-//! A [`LogState`] is the bookkeeping alone, always under its partition's lock and never across I/O. Its rules:
+//! A [`LogState`] does the bookkeeping only, always under its partition's lock and never across I/O. Its rules:
 //!
-//! * A batch that was promised to the disk (`acks=all`) is not shown before the disk has it, and nothing behind it is,
-//!   so what readers see is always a prefix. Other batches are shown at once.
-//! * One synchronisation runs at a time. It covers what was written when it started; whoever comes later rides on the
-//!   next one.
-//! * After a failed synchronisation nothing more is promised or shown, ever: the kernel marks pages clean that it could
-//!   not write, so a retry would report success for data that is gone.
+//! * The high watermark does not pass a batch that awaits its flush (`acks=all`), nor anything behind that batch, so
+//!   consumers always read a prefix. Other batches can be read at once.
+//! * One flush runs at a time. It covers what was written when it started; later waiters are served by the next one.
+//! * A failed flush ends the partition: nothing is acknowledged, written or made readable afterwards. The kernel marks
+//!   pages clean that it could not write, so a retry would report success for data that is lost.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,7 +21,7 @@ use tokio::sync::oneshot;
 use super::error::Error;
 use super::segment::Segment;
 
-/// A place between two batches.
+/// A position between two batches of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LogPosition {
     pub offset: i64,
@@ -31,54 +30,55 @@ pub(super) struct LogPosition {
     pub position: u64,
 }
 
-/// Someone who waits for the disk to have everything below an offset.
+/// A wait until everything below an offset is durable.
 type Waiter = (i64, oneshot::Sender<Result<(), Error>>);
 
+/// Log positions of one partition: `log_start ≤ high_watermark ≤ end`.
 pub(super) struct LogState {
     pub log_start: i64,
     pub end: LogPosition,
-    /// Readers may go up to here.
+    /// Consumers may read up to here.
     pub high_watermark: LogPosition,
-    /// The disk has everything below.
+    /// Everything below this offset is durable.
     pub durable: i64,
     pub active: Arc<Segment>,
-    /// Starts of batches promised to the disk that it does not have yet.
+    /// Starts of batches whose acknowledgement awaits a flush.
     awaiting_flush: VecDeque<LogPosition>,
-    /// Where the last promise ends.
+    /// End of the last batch that was to be flushed.
     flush_end: i64,
-    /// Closed segments that are not known to be on disk.
+    /// Closed segments that are not known to be durable.
     unsynced: Vec<Arc<Segment>>,
-    /// Files were created that their directory may not remember.
+    /// Set when files were created or removed and the directory was not synced since.
     directory_changed: bool,
     syncing: bool,
     waiters: Vec<Waiter>,
     failure: Option<Error>,
-    /// When the oldest data that the disk lacks was written.
+    /// When the oldest data that is not durable was written.
     unsynced_since: Option<Duration>,
 }
 
-/// What a synchronisation has to do.
+/// The work of one flush.
 pub(super) struct Sync {
     pub segments: Vec<Arc<Segment>>,
     pub active: Arc<Segment>,
     pub directory: bool,
-    /// What it makes durable.
+    /// Everything below this offset is durable afterwards.
     pub end: i64,
 }
 
-/// What a successful synchronisation came to.
+/// The result of a successful flush.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Synced {
-    /// How many had waited for it.
+    /// Number of waits that it ended.
     pub served: usize,
-    /// Another one is due at once, for those who came meanwhile.
+    /// Set when waits began meanwhile, so that another flush is due at once.
     pub again: bool,
 }
 
 /// How to wait for durability.
 pub(super) enum Wait {
     Done(Result<(), Error>),
-    /// For a synchronisation; `start` says that the caller has to run it.
+    /// Ends with a flush; `start` is set when the caller has to run it.
     For {
         result: oneshot::Receiver<Result<(), Error>>,
         start: bool,
@@ -86,7 +86,7 @@ pub(super) enum Wait {
 }
 
 impl LogState {
-    /// That of a log which is on disk up to `end`, if `durable`; otherwise nothing is known about the disk.
+    /// Creates the state of a log that ends at `end` and is durable below `durable`.
     pub fn new(log_start: i64, end: LogPosition, durable: i64, active: Arc<Segment>) -> Self {
         Self {
             log_start,
@@ -97,7 +97,7 @@ impl LogState {
             awaiting_flush: VecDeque::new(),
             flush_end: durable,
             unsynced: Vec::new(),
-            // Whoever made the files, or took some away, may not have lived to have that synchronised.
+            // The process that created or removed files may have ended before it synced the directory.
             directory_changed: true,
             syncing: false,
             waiters: Vec::new(),
@@ -106,12 +106,12 @@ impl LogState {
         }
     }
 
-    /// Has segments that were closed in an earlier run synchronised with the next synchronisation.
+    /// Adds segments that an earlier run closed to the next flush.
     pub fn add_unsynced(&mut self, segments: Vec<Arc<Segment>>) {
         self.unsynced.extend(segments);
     }
 
-    /// An error once the log takes no more records.
+    /// Returns the failure that ended the log, if one did.
     pub fn check(&self) -> Result<(), Error> {
         match &self.failure {
             Some(failure) => Err(failure.clone()),
@@ -123,7 +123,7 @@ impl LogState {
         self.failure.as_ref()
     }
 
-    /// Batches were written from `start` to `end`. Returns whether there was nothing unsynchronised before.
+    /// Notes that batches were written from `start` to `end`. Returns whether everything was durable or being flushed before.
     pub fn appended(
         &mut self,
         start: LogPosition,
@@ -137,13 +137,13 @@ impl LogState {
             self.flush_end = end.offset;
         }
         self.end = end;
-        self.show();
+        self.advance_high_watermark();
         let was_clean = self.unsynced_since.is_none();
         self.unsynced_since.get_or_insert(now);
         was_clean
     }
 
-    /// The active segment was closed and another one begun.
+    /// Notes that the active segment was closed and another one opened.
     pub fn rolled(&mut self, closed: Arc<Segment>, opened: Arc<Segment>) {
         if self.durable < self.end.offset {
             self.unsynced.push(closed);
@@ -152,25 +152,27 @@ impl LogState {
         self.end.segment = opened.base_offset;
         self.end.position = 0;
         self.active = opened;
-        self.show();
+        self.advance_high_watermark();
     }
 
-    /// Segments before this base offset were taken off the log: they need not be synchronised any more.
+    /// Drops segments before this base offset from the next flush: they were removed from the log.
     pub fn removed_before(&mut self, base_offset: i64) {
         self.unsynced
             .retain(|segment| segment.base_offset >= base_offset);
     }
 
-    fn show(&mut self) {
+    /// Moves the high watermark to the first batch that awaits its flush, or to the end.
+    fn advance_high_watermark(&mut self) {
         let high_watermark = self.awaiting_flush.front().copied().unwrap_or(self.end);
         if self.failure.is_none() && high_watermark.offset >= self.high_watermark.offset {
             self.high_watermark = high_watermark;
         }
     }
 
-    /// Waits until everything below `offset` is durable, or, if `promised_only`, only until promises below it are kept.
-    pub fn wait(&mut self, offset: i64, promised_only: bool) -> Wait {
-        let offset = match promised_only {
+    /// Waits until everything below `offset` is durable, or, with `acknowledged_only`, until every batch below it is that
+    /// awaits a flush.
+    pub fn wait(&mut self, offset: i64, acknowledged_only: bool) -> Wait {
+        let offset = match acknowledged_only {
             true => offset.min(self.flush_end),
             false => offset,
         };
@@ -188,14 +190,14 @@ impl LogState {
         }
     }
 
-    /// Takes the right to synchronise, if nobody has it.
+    /// Claims the right to flush, if it is free.
     pub fn claim(&mut self) -> bool {
         let free = !self.syncing && self.failure.is_none();
         self.syncing |= free;
         free
     }
 
-    /// Gives that right back. Those who still wait, because it was not made use of, are told that nobody will.
+    /// Releases that right. Waits that are left, because no flush ran, end with an error.
     pub fn release(&mut self) {
         if std::mem::replace(&mut self.syncing, false) {
             for (_, waiter) in self.waiters.drain(..) {
@@ -208,7 +210,7 @@ impl LogState {
         self.syncing
     }
 
-    /// Begins a synchronisation of all that is written so far.
+    /// Begins a flush of everything written so far.
     pub fn begin(&mut self) -> Sync {
         self.unsynced_since = None;
         Sync {
@@ -219,7 +221,7 @@ impl LogState {
         }
     }
 
-    /// It succeeded.
+    /// Notes that the flush succeeded.
     pub fn synced(&mut self, sync: &Sync) -> Synced {
         self.durable = self.durable.max(sync.end);
         while self
@@ -229,11 +231,11 @@ impl LogState {
         {
             self.awaiting_flush.pop_front();
         }
-        self.show();
+        self.advance_high_watermark();
         let durable = self.durable;
         let mut served = 0;
         for (_, waiter) in self.waiters.extract_if(.., |waiter| waiter.0 <= durable) {
-            // Whoever does not wait any more does not need to know.
+            // The waiter may be gone, with its connection.
             let _ = waiter.send(Ok(()));
             served += 1;
         }
@@ -242,7 +244,7 @@ impl LogState {
         Synced { served, again }
     }
 
-    /// Nothing more is promised, written or shown.
+    /// Ends the log: nothing more is acknowledged, written or made readable.
     pub fn fail(&mut self, failure: Error) {
         for (_, waiter) in self.waiters.drain(..) {
             let _ = waiter.send(Err(failure.clone()));
@@ -256,18 +258,18 @@ impl LogState {
         self.unsynced_since
     }
 
-    /// Records that the disk may lack.
+    /// Returns the number of records that may not be durable.
     pub fn unsynced_records(&self) -> i64 {
         self.end.offset - self.durable
     }
 
-    /// Whether a promise is yet to be kept.
-    pub fn owes_flush(&self) -> bool {
+    /// Returns whether batches await a flush.
+    pub fn awaits_flush(&self) -> bool {
         self.flush_end > self.durable
     }
 
-    /// Promises everything written so far to the disk, as `flush.messages` does; what is visible stays so.
-    pub fn promise_all(&mut self) {
+    /// Has everything written so far flushed, as `flush.messages` asks. The high watermark stays.
+    pub fn require_flush(&mut self) {
         self.flush_end = self.end.offset;
     }
 }
@@ -290,7 +292,7 @@ mod tests {
         ))
     }
 
-    fn mark(offset: i64) -> LogPosition {
+    fn position(offset: i64) -> LogPosition {
         LogPosition {
             offset,
             segment: 0,
@@ -299,33 +301,36 @@ mod tests {
     }
 
     fn log_state() -> LogState {
-        LogState::new(0, mark(0), 0, segment(0))
+        LogState::new(0, position(0), 0, segment(0))
     }
 
     fn append(log_state: &mut LogState, until: i64, needs_flush: bool) {
-        log_state.appended(log_state.end, mark(until), needs_flush, Duration::ZERO);
+        log_state.appended(log_state.end, position(until), needs_flush, Duration::ZERO);
     }
 
     #[test]
-    fn batches_without_a_promise_show_at_once() {
+    fn batches_that_await_no_flush_can_be_read_at_once() {
         let mut log_state = log_state();
         append(&mut log_state, 3, false);
-        assert_eq!(log_state.high_watermark, mark(3));
+        assert_eq!(log_state.high_watermark, position(3));
         assert_eq!(log_state.durable, 0);
     }
 
     #[test]
-    fn a_promised_batch_holds_back_itself_and_all_behind_it() {
+    fn a_batch_that_awaits_its_flush_holds_back_itself_and_all_behind_it() {
         let mut log_state = log_state();
         append(&mut log_state, 3, false);
         append(&mut log_state, 5, true);
         append(&mut log_state, 8, false);
-        assert_eq!(log_state.high_watermark, mark(3));
+        assert_eq!(log_state.high_watermark, position(3));
         assert!(log_state.claim());
         let sync = log_state.begin();
         append(&mut log_state, 9, true);
         assert!(!log_state.synced(&sync).again);
-        assert_eq!((log_state.high_watermark, log_state.durable), (mark(8), 8));
+        assert_eq!(
+            (log_state.high_watermark, log_state.durable),
+            (position(8), 8)
+        );
     }
 
     #[test]
@@ -388,7 +393,7 @@ mod tests {
         log_state.begin();
         log_state.fail(Error::Closed);
         assert!(result.try_recv().unwrap().is_err());
-        assert_eq!(log_state.high_watermark, mark(2));
+        assert_eq!(log_state.high_watermark, position(2));
         assert!(!log_state.claim());
         log_state.check().unwrap_err();
         assert!(matches!(log_state.wait(3, true), Wait::Done(Err(_))));

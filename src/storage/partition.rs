@@ -148,7 +148,7 @@ impl Partition {
         let needs_flush = log_state.unsynced_since().is_some();
         if needs_flush && environment.durability == Durability::Acks {
             // What the process before had promised and not kept cannot be told from the rest, and readers see it now.
-            log_state.promise_all();
+            log_state.require_flush();
         }
         let log = Log::new(&environment.fs, dir, opened.segments);
         let partition = Arc::new(Self {
@@ -260,7 +260,7 @@ impl Partition {
             );
             let flush_is_due = log_state.unsynced_records() >= config.flush_messages;
             if flush_is_due {
-                log_state.promise_all();
+                log_state.require_flush();
             }
             (was_clean, flush_is_due)
         };
@@ -436,8 +436,8 @@ impl Partition {
     }
 
     /// Whether records were promised to the disk that it does not have.
-    pub(super) fn owes_flush(&self) -> bool {
-        self.log_state.lock().owes_flush()
+    pub(super) fn awaits_flush(&self) -> bool {
+        self.log_state.lock().awaits_flush()
     }
 
     /// Since when the oldest unsynchronised record has been waiting, if there is one.

@@ -58,7 +58,7 @@ impl Topics {
                 None => {}
                 // One whose synchronisation is under way is not waited for: it may be that of a disk that hangs.
                 Some(since)
-                    if (now.saturating_sub(since) >= limit || partition.owes_flush())
+                    if (now.saturating_sub(since) >= limit || partition.awaits_flush())
                         && !partition.is_syncing() =>
                 {
                     due.push(partition);
