@@ -549,7 +549,8 @@ fn names_and_values_as_long_as_can_be_are_refused_in_an_answer_that_fits() {
 
 #[test]
 fn an_http_client_that_takes_no_answer_is_given_up() {
-    let server = Server::with(&["--http-request-timeout-ms", "300"]);
+    // Long enough for an exposition to be rendered on a busy machine: one that is too late is answered instead.
+    let server = Server::with(&["--http-request-timeout-ms", "3000"]);
     create(&mut server.connect(), "shown", 1_000);
     let mut client = TcpStream::connect(server.http_addr()).unwrap();
     let scrape = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
