@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 120
 STATS = ["Ready", "Uptime", "Version", "Open connections", "Topics", "Active groups"]
 SERIES = [
-    ["Request rate", "Latency of produce", "Time of one fdatasync"],
+    ["Request rate", "Produce latency", "Flush latency"],
     ["Bytes in", "Bytes out", "Log size by topic"],
     ["Lag by group", "Members", "CPU"],
 ]
