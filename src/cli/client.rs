@@ -156,6 +156,7 @@ impl Client {
                 api: R::KEY.name(),
                 reason: error.to_string(),
             })?;
+        // With one request at a time, any other correlation id is a protocol error.
         let (correlation_id, response) =
             kafka::decode_response::<R>(body, version).map_err(|error| CliError::Protocol {
                 api: R::KEY.name(),
@@ -181,6 +182,7 @@ impl Client {
                 "the response claims to be {len} bytes long; check that the address is a Kafka port"
             )));
         }
+        // The buffer grows with the bytes received, not with the announced length.
         let mut body = Vec::new();
         (&mut self.stream)
             .take(len as u64)

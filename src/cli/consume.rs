@@ -97,6 +97,7 @@ pub async fn run(args: Consume, output: OutputFormat) -> Result<(), CliError> {
             partitions.len()
         )));
     }
+    // Filtering keeps each partition once, even if it was named twice.
     if !args.partitions.is_empty() {
         partitions.retain(|it| args.partitions.contains(it));
     }
@@ -223,6 +224,7 @@ impl Reader {
             let Some(cursor) = self.cursors.get_mut(&partition) else {
                 return Ok(());
             };
+            // Advance past the whole batch, even if it has no records to print.
             let from = cursor.next;
             cursor.next = next;
             if header.attributes.is_control() {
@@ -230,6 +232,7 @@ impl Reader {
             }
             for record in batch.records(DecompressLimit::default()).map_err(corrupt)? {
                 let record = record.map_err(corrupt)?;
+                // A fetch returns whole batches, which may begin before the requested offset.
                 if record.offset < from || self.left == 0 {
                     continue;
                 }

@@ -87,6 +87,7 @@ fn find_segments(paths: &[PathBuf]) -> Result<Vec<Vec<PathBuf>>, CliError> {
             found.push(vec![log_of(path)?]);
             continue;
         }
+        // A directory may be a partition, a data directory with partitions, or both.
         let before = found.len();
         let entries = entries_of(path)?;
         let own: Vec<_> = entries

@@ -301,6 +301,7 @@ async fn committed(
             )
         })
         .collect();
+    // One row per partition that is assigned or has a committed offset.
     let mut all = Vec::new();
     let offsets = committed_offsets(client, &group.group_id).await?;
     let mut rows: BTreeMap<String, BTreeMap<i32, Option<i64>>> = BTreeMap::new();
@@ -316,6 +317,7 @@ async fn committed(
     }
     for (topic, offsets) in rows {
         let partitions: Vec<i32> = offsets.keys().copied().collect();
+        // A deleted topic has no bounds; its offsets are still shown.
         let bounds: HashMap<i32, Bounds> = position::bounds(client, &topic, &partitions)
             .await
             .map(|bounds| bounds.into_iter().map(|it| (it.partition, it)).collect())
@@ -388,6 +390,7 @@ async fn delete(
         groups_names: groups,
     };
     let mut deleted = Vec::new();
+    // Report every deleted group, even if another one failed; return the first error.
     let mut outcome = Ok(());
     for result in client.call(&request).await?.results {
         match check(
@@ -511,7 +514,8 @@ async fn plan(
             .copied()
     };
     let bounds = position::bounds(client, &topic, &partitions).await?;
-    let goals = match (args.shift_by, args.position()) {
+    // Both ways clamp the new offset to the bounds of the log.
+    let new_offsets = match (args.shift_by, args.position()) {
         (Some(shift), _) => bounds
             .iter()
             .map(|it| {
@@ -528,7 +532,7 @@ async fn plan(
     };
     Ok(bounds
         .iter()
-        .zip(goals)
+        .zip(new_offsets)
         .map(|(it, to)| Move {
             topic: topic.clone(),
             partition: it.partition,

@@ -45,6 +45,7 @@ const NEVER_MS: &str = "9223372036854775807";
 
 /// Applies the layers to the defaults and validates the result. Fails with all errors found.
 pub fn load(layers: Layers) -> Result<Loaded, Vec<ConfigError>> {
+    // Collect the given settings; later layers overwrite earlier ones.
     let mut errors = Vec::new();
     let mut given: BTreeMap<String, (String, Origin)> = BTreeMap::new();
     if let Some(path) = &layers.file {
@@ -83,6 +84,7 @@ pub fn load(layers: Layers) -> Result<Loaded, Vec<ConfigError>> {
         given.insert(name, (text, Origin::Flag(flag)));
     }
 
+    // Parse the given value or the default of every declared setting.
     let mut config = Config::blank();
     let mut effective = Vec::with_capacity(settings().len());
     for setting in settings() {
@@ -106,6 +108,7 @@ pub fn load(layers: Layers) -> Result<Loaded, Vec<ConfigError>> {
             origin,
         });
     }
+    // Names left over are not declared.
     errors.extend(
         given
             .into_iter()

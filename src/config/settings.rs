@@ -182,7 +182,7 @@ static SERVER: &[Declared] = &[
             max: 1 << 40,
         },
         default: "16777216",
-        help: "Disk space kept back from records, so that commits and deletion still work when the disk is full; limited to 1/16 of the file system. 0 disables the reserve.",
+        help: "Disk space reserved for commits and deletion on a full disk; at most 1/16 of the file system. 0 disables the reserve.",
         set: |config, value| config.disk_reserve_bytes = value.int() as u64,
     },
     Declared {
@@ -270,7 +270,7 @@ static SERVER: &[Declared] = &[
             max: 100_000,
         },
         default: "1",
-        help: "Number of partitions of a topic created without one.",
+        help: "Number of partitions of a topic that is created without a partition count.",
         set: |config, value| config.default_partitions = value.int() as i32,
     },
     Declared {

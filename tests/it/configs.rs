@@ -348,7 +348,7 @@ fn edits_that_cannot_be_are_refused_as_a_whole() {
         (
             &[("preallocate", SET, Some("true"))],
             ErrorCode::INVALID_CONFIG,
-            "segments are not preallocated",
+            "segment files are not preallocated",
         ),
         (
             &[("retention.ms", SET, None)],
