@@ -1,5 +1,5 @@
-# A server image of one static layout: the program, the few libraries it is linked to, an empty /data. No shell, no
-# package manager, nothing to update but the program itself.
+# Minimal server image: the binary, its shared libraries and an empty /data. It has no shell and no package manager, so
+# only the binary and its libraries need updates.
 FROM rust:1-bookworm AS build
 WORKDIR /src
 COPY . .

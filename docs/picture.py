@@ -1,9 +1,9 @@
-"""Draws docs/dashboard.svg: panels of the example dashboard with what their queries really return.
+"""Draws docs/dashboard.svg: panels of the example dashboard with real results of their queries.
 
     SERVER=target/release/streamline python3 docs/picture.py
 
-Starts the server and a Prometheus on free ports, lets kcat produce and consume for a while (one group keeps up, one is
-held back), runs the queries of examples/grafana-dashboard.json and draws the answers. Needs kcat and prometheus.
+Starts the server and Prometheus on free ports, produces and consumes with kcat for a while (one group keeps up, another is
+delayed), runs the queries of examples/grafana-dashboard.json and draws the results. Requires kcat and prometheus.
 """
 
 import json
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 120
 STATS = ["Ready", "Uptime", "Version", "Open connections", "Topics", "Active groups"]
 SERIES = [
-    ["Request rate", "Latency of produce", "Time of one fdatasync"],
+    ["Request rate", "Produce latency", "Flush latency"],
     ["Bytes in", "Bytes out", "Log size by topic"],
     ["Lag by group", "Members", "CPU"],
 ]
@@ -57,7 +57,7 @@ def free_port():
 
 
 def work(address, start):
-    """Producers whose rate rises and falls, a consumer that keeps up, and one whose output nobody reads for a while."""
+    """Runs producers with a varying rate, a consumer that keeps up, and one whose output is not read for a while."""
     settings = ["-X", "auto.offset.reset=earliest", "-X", "auto.commit.interval.ms=1000", "-X", "queued.min.messages=1"]
     settings += ["-X", "fetch.message.max.bytes=20000"]
     client = ["kcat", "-b", address, "-q"]
@@ -110,7 +110,7 @@ def legend(form, labels):
 
 
 def amount(value, unit):
-    """A value as Grafana shows it in this unit."""
+    """Formats a value in this unit as Grafana does."""
     if unit == "s":
         for size, name in ((1, "s"), (1e-3, "ms"), (1e-6, "µs")):
             if value >= size or name == "µs":
@@ -199,7 +199,7 @@ def draw(prometheus, start, end):
                 if points:
                     answers.append((target.get("legendFormat"), series["metric"], points))
         if not answers:
-            raise SystemExit(f"the panel {title} has nothing to show")
+            raise SystemExit(f"the queries of panel {title} returned no data")
         if title in STATS:
             width = (WIDTH - GAP * (len(STATS) + 1)) / len(STATS)
             x = GAP + STATS.index(title) * (width + GAP)
@@ -242,7 +242,7 @@ def main():
             draw(prometheus, end - SECONDS + 15, end)
         finally:
             for process in reversed(started):
-                process.kill()  # nothing of theirs is kept
+                process.kill()  # their data is temporary
                 process.wait()
 
 

@@ -1,5 +1,5 @@
-//! Documents that are generated from the code. A test fails when one of them no longer says what the code says;
-//! `UPDATE_DOCS=1 cargo test --test docs` writes them anew.
+//! Documents generated from the code. The tests fail if a document is out of date; `UPDATE_DOCS=1 cargo test --test docs`
+//! regenerates them.
 
 use std::fmt::Write;
 use std::fs;
@@ -14,7 +14,7 @@ use streamline::metrics::catalog::{
 use streamline::metrics::{COUNT, LATENCY, SIZE};
 use streamline::protocol::kafka::ApiKey;
 
-/// Compares a document with what it should say, or writes it when asked to.
+/// Compares a document with its generated text, or writes it if `UPDATE_DOCS` is set.
 #[track_caller]
 fn check(name: &str, expected: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -37,7 +37,7 @@ fn check(name: &str, expected: &str) {
 }
 
 #[test]
-fn the_list_of_metrics_is_that_of_the_catalogue() {
+fn metrics_document_is_up_to_date() {
     check("METRICS.md", &metrics_document());
 }
 
@@ -46,26 +46,26 @@ const INTRODUCTION: &str = "\
 
 <!-- Generated from src/metrics/catalog.rs: UPDATE_DOCS=1 cargo test --test docs -->
 
-`GET /metrics` on the HTTP port (`:9094` unless `http_addr` says otherwise) answers in Prometheus text 0.0.4, or in
-OpenMetrics 1.0 when `Accept` prefers it, as Prometheus itself does. Every metric the server has is listed here.
+`GET /metrics` on the HTTP port (`:9094` by default, see `http_addr`) returns Prometheus text 0.0.4, or OpenMetrics 1.0 if the
+`Accept` header prefers it, as Prometheus does. This page lists every metric of the server.
 
-How to read them:
+General rules:
 
-- Counters start at 0 with the process. Gauges are read at the moment of the scrape, the first one included.
-- A series lives as long as what it describes: those of a deleted topic, partition or group are gone at the next scrape,
-  and a topic created again under the same name starts at 0.
-- `api_key` is Kafka's name of the API in snake case (`produce`, `fetch`, `list_offsets`, …), and `unknown` for keys
-  Kafka does not have. An API has series once its first request has arrived; from then on both values of `error`
-  are there, so that a ratio of errors is 0 and not absent.
-- `error` is `true` when the request could not be parsed, or its response carries any Kafka error code, be it for one
-  partition of many.
-- Bytes of topics are those of record batches as they stood on the wire, compressed if the producer compressed them.
-  Received are those that were appended: what was refused and what was a producer's retry is in neither records nor bytes.
-  Sent are those of responses that went out whole.
-- `_count` and `_sum` of a histogram are those of exactly the values in its buckets.
+- Counters start at 0 when the process starts. Gauges are read at scrape time, including the first scrape.
+- A series exists as long as its topic, partition or group: after deletion it disappears at the next scrape, and a topic
+  created again under the same name starts at 0.
+- `api_key` is Kafka's API name in snake case (`produce`, `fetch`, `list_offsets`, …), or `unknown` for keys that Kafka does
+  not define. The series of an API appear with its first request, for both values of `error`, so that an error ratio is 0
+  rather than absent.
+- `error` is `true` if the request could not be parsed, or if its response contains any Kafka error code, even for a single
+  partition.
+- Bytes of topics are bytes of record batches as sent on the wire, compressed if the producer compressed them. Bytes and
+  records received count appended batches only, without rejected batches and producer retries. Bytes sent count responses
+  that were sent completely.
+- `_count` and `_sum` of a histogram always match its buckets.
 - Four gauges end in `_total` (`streamline_topics_total`, `streamline_partitions_total`, `streamline_segments_total`,
-  `streamline_consumer_groups_total`). `promtool check metrics` remarks on these names and on no others.
-- With the setting `metrics = \"off\"` nothing is recorded and `/metrics` says so.
+  `streamline_consumer_groups_total`). `promtool check metrics` warns about these names and no others.
+- With the setting `metrics = \"off\"` nothing is recorded, and `/metrics` says so.
 ";
 
 fn metrics_document() -> String {
@@ -118,7 +118,7 @@ fn values<L: LabelValues>(metric: &Metric, out: &mut String) {
 }
 
 #[test]
-fn meanings_fit_into_a_table() {
+fn metric_help_fits_into_a_table() {
     for metric in catalog::ALL {
         assert!(!metric.help.contains(['|', '\n']), "{}", metric.name);
         assert!(
@@ -130,7 +130,7 @@ fn meanings_fit_into_a_table() {
 }
 
 #[test]
-fn the_list_of_apis_is_that_of_the_dispatcher() {
+fn compatibility_document_is_up_to_date() {
     check("COMPATIBILITY.md", &compatibility_document());
 }
 
@@ -139,84 +139,82 @@ const COMPATIBILITY: &str = "\
 
 <!-- Generated from src/handlers/mod.rs and src/config/topic.rs: UPDATE_DOCS=1 cargo test --test docs -->
 
-Streamline speaks Kafka's protocol as Kafka 4.1 does, and stores records in Kafka's own format. Clients find out what is
-served by asking (ApiVersions); this page is the same list for people.
+Streamline implements the protocol of Kafka 4.1 and stores records in Kafka's own format. Clients discover the supported APIs
+with ApiVersions; this page has the same list.
 
 ## APIs
 
-Every version from the lowest to the highest is served.
+All versions in each range are supported.
 ";
 
 const DIFFERENCES: &str = "
-## How it differs from a Kafka cluster
+## Differences from a Kafka cluster
 
-- There is one node, number 1, which is the controller too. Every partition has it as leader and as only replica: a
-  replication factor other than 1 (or -1, the default) is refused.
-- Record batches have format 2, the only one since Kafka 4.0, and a Produce request holds exactly one per partition.
-- An LZ4 batch is one frame of independent blocks. Kafka's clients read nothing else, so anything else is refused with
-  `INVALID_RECORD` and a message that says what to set; Kafka answers `UNKNOWN_SERVER_ERROR`. Clients that leave it to an
-  LZ4 library's defaults may have to ask it for independent (not linked) blocks.
-- Transactions are not offered. A producer with a transactional id is refused with
-  `TRANSACTIONAL_ID_AUTHORIZATION_FAILED`, the code that producers take as final at once. Idempotent producers work, and
+- There is a single node with id 1, which is also the controller. It is the leader and only replica of every partition: a
+  replication factor other than 1 (or -1, the default) is rejected.
+- Record batches must have format 2, the only one since Kafka 4.0. A Produce request has exactly one batch per partition.
+- An LZ4 batch must be one frame of independent blocks. Kafka's clients cannot read anything else, so other batches are
+  rejected with `INVALID_RECORD` and a message that names the setting to change; Kafka returns `UNKNOWN_SERVER_ERROR`. If a
+  client uses the defaults of an LZ4 library, configure it for independent (not linked) blocks.
+- Transactions are not supported. A producer with a transactional id is rejected with
+  `TRANSACTIONAL_ID_AUTHORIZATION_FAILED`, which producers treat as fatal at once. Idempotent producers are supported, and
   their state survives restarts.
-- Fetch sessions are not kept: responses carry session id 0, and clients go on naming their partitions in full.
-- Groups work by the classic protocol. The newer one (KIP-848) and share groups are not offered. A consumer set to
-  `group.protocol=consumer` cannot join: Java's fails and says why, librdkafka's goes on looking for a coordinator and tells
-  only its debug log (`debug=cgrp`).
-- Log compaction, tiered storage, quotas, TLS, SASL and access rules are not offered; settings that ask for them are refused
-  with a reason. A client that begins to authenticate is answered `ILLEGAL_SASL_STATE`, as on a listener of Kafka's without
-  SASL.
-- What `acks=all` promises is stronger by default: the answer comes once the records survive a loss of power. With
-  `durability = \"os\"` it is Kafka's own default, the page cache. A request's `timeout_ms` limits the wait, but not to
-  less than 5 seconds: in Kafka it is the time for other replicas, and never fails a write on a single broker. A disk that
-  takes longer is answered with `REQUEST_TIMED_OUT`; the records are written and may yet become visible.
-- A topic can be created at the first request for its metadata (`auto_create_topics`), when the client allows it. It exists
-  when that request is answered.
-- Kafka's internal topics (`__consumer_offsets`, `__transaction_state`, `__share_group_state`) do not exist. They are not
-  created at a request for their metadata, which is answered `UNKNOWN_TOPIC_OR_PARTITION` and logged, and CreateTopics of
-  such a name is `INVALID_REQUEST`, as Kafka answers for `__cluster_metadata`. What groups have committed is read with
-  OffsetFetch (`scrapeMode: adminApi` in kminion), or from `/metrics`.
-- A request that names the same thing several times is answered entry by entry, as by Kafka, until the answers that repeat
-  others exceed 1 MiB; entries beyond are refused with `INVALID_REQUEST`.
-- A request of an API or version that is not served closes the connection, as in Kafka; ApiVersions alone answers with the
-  versions there are (KIP-511).
-- A refused batch is answered with the start of the log wherever the partition exists, and with a message; Kafka leaves
-  both out for some errors. Records that break the format are named one by one like those with bad timestamps.
-- There is no topic `__consumer_offsets`: committed offsets are in the server's catalog. Tools that ask for them
-  (OffsetFetch, `Admin.listConsumerGroupOffsets`, kafka-consumer-groups) work. Tools that read that topic find nothing:
-  Burrow, kminion with `scrapeMode: offsetsTopic`, kafka-console-consumer with the offsets formatter. Set kminion to
-  `scrapeMode: adminApi`, or use the server's own metric `streamline_consumer_lag`.
+- Fetch sessions are not supported: responses have session id 0, and clients send their full list of partitions.
+- Consumer groups use the classic protocol. The consumer group protocol of KIP-848 and share groups are not supported. A
+  consumer with `group.protocol=consumer` cannot join: the Java client fails with the reason, librdkafka keeps looking for a
+  coordinator and reports it only in its debug log (`debug=cgrp`).
+- Log compaction, tiered storage, quotas, TLS, SASL and ACLs are not supported; settings for them are rejected with a reason.
+  A client that starts to authenticate gets `ILLEGAL_SASL_STATE`, as on a Kafka listener without SASL.
+- `acks=all` is more durable by default: it is acknowledged once the records survive a power failure. With
+  `durability = \"os\"` it is acknowledged from the page cache, as in Kafka by default. A request's `timeout_ms`, but at least
+  5 seconds, limits the wait; in Kafka it limits the wait for other replicas, and never fails a write on a single broker. If
+  the disk takes longer, the response is `REQUEST_TIMED_OUT`; the records are written and may become visible later.
+- A metadata request creates a topic that does not exist, if `auto_create_topics` is on and the client allows it. The topic
+  exists when the request is answered.
+- Kafka's internal topics (`__consumer_offsets`, `__transaction_state`, `__share_group_state`) do not exist. Metadata requests
+  do not create them, but return `UNKNOWN_TOPIC_OR_PARTITION`, and are logged; CreateTopics returns `INVALID_REQUEST`, as Kafka
+  does for `__cluster_metadata`.
+- A request that names the same thing several times gets a response for each entry, as in Kafka, until the repeated responses
+  exceed 1 MiB; further entries are rejected with `INVALID_REQUEST`.
+- A request with an unsupported API or version closes the connection, as in Kafka; only ApiVersions returns the supported
+  versions instead (KIP-511).
+- The response for a rejected batch has the log start offset, if the partition exists, and an error message; Kafka omits both
+  for some errors. Records that violate the format are listed one by one, like those with invalid timestamps.
+- Committed offsets are stored in the server's catalog. Tools that use the protocol (OffsetFetch,
+  `Admin.listConsumerGroupOffsets`, kafka-consumer-groups) work. Tools that read the topic `__consumer_offsets` do not: Burrow,
+  kminion with `scrapeMode: offsetsTopic`, kafka-console-consumer with the offsets formatter. Set kminion to
+  `scrapeMode: adminApi`, or use the server's metric `streamline_consumer_lag`.
 
-## What needs compaction
+## Programs that need compaction
 
-Topics with `cleanup.policy=compact` cannot be created yet, and some programs create their internal topics so. Most of
-them take a topic that exists already: create it before the first start, with the right number of partitions and with an
-empty `cleanup.policy`, which keeps its records for ever:
+Topics with `cleanup.policy=compact` cannot be created yet, but some programs create their internal topics with it. Most of
+them accept an existing topic: create it before the first start, with the right number of partitions and an empty
+`cleanup.policy`, which keeps its records for ever:
 
 ```
 streamline topics create connect-configs --partitions 1 --config cleanup.policy=
 ```
 
-Such a topic holds the same records as a compacted one, and all their older versions as well. It grows with every
-change and is read from its start when the program starts, so it suits what changes seldom. `cleanup.policy=delete`
-would lose what has not changed for a week. The table was tried with the programs of Kafka 4.2; of the schema registries
-it says what their source does.
+Such a topic has all records of a compacted one, and their older versions. It grows with every change, and the program reads
+all of it at startup, so use this for data that rarely changes. Do not use `cleanup.policy=delete`: it loses values that have
+not changed for a week. The table was tested with the programs of Kafka 4.2; for the schema registries it is based on their
+source code.
 
-| Program | Without preparation | What to do |
+| Program | Without preparation | Remedy |
 |---|---|---|
-| Kafka Connect, standalone | works: it keeps its offsets in a file | |
+| Kafka Connect, standalone | works: offsets are stored in a file | |
 | Kafka Connect, distributed | does not start: `Unable to create topic(s)` | create `config.storage.topic` (1 partition), `offset.storage.topic` and `status.storage.topic` first |
-| MirrorMaker 2 (`connect-mirror-maker`) to this server | does not start | create `mm2-configs.A.internal` (1 partition), `mm2-offsets.A.internal` (25), `mm2-status.A.internal` (5), `A.checkpoints.internal` (1) and `heartbeats` (1) first, where `A` is the source's alias. Topics, their settings and groups' offsets are then mirrored; topics that are compacted at the source are not: name the others in `topics`, or create `A.name` like the internal ones |
-| Kafka Streams without state, or with `withLoggingDisabled()` | works; state that is not logged is lost with the process | |
-| Kafka Streams with logged stores | fails at the first changelog | create each `<application.id>-<store>-changelog` first, with as many partitions as the store's input; for a windowed store `cleanup.policy=delete` with a `retention.ms` beyond its window is enough |
-| Kafka Streams with `exactly_once_v2`, Connect with exactly-once sources | fail: there are no transactions | `at_least_once` |
-| Karapace | goes on trying to create `_schemas` | create `_schemas` (1 partition) first; it does not look at the policy of a topic that exists |
-| Confluent Schema Registry | does not start: it insists on `compact` | create `_schemas` (1 partition) first, and set `kafkastore.topic.skip.validation=true` |
+| MirrorMaker 2 (`connect-mirror-maker`) to this server | does not start | create `mm2-configs.A.internal` (1 partition), `mm2-offsets.A.internal` (25), `mm2-status.A.internal` (5), `A.checkpoints.internal` (1) and `heartbeats` (1) first, where `A` is the source's alias. Topics, their configs and group offsets are then mirrored, but not topics that are compacted at the source: list the others in `topics`, or create `A.name` like the internal ones |
+| Kafka Streams without state, or with `withLoggingDisabled()` | works; state without a changelog is lost with the process | |
+| Kafka Streams with logged stores | fails at the first changelog topic | create each `<application.id>-<store>-changelog` first, with as many partitions as the store's input; for a windowed store `cleanup.policy=delete` with a `retention.ms` beyond its window is enough |
+| Kafka Streams with `exactly_once_v2`, Connect with exactly-once sources | fail: transactions are not supported | use `at_least_once` |
+| Karapace | keeps trying to create `_schemas` | create `_schemas` (1 partition) first; the policy of an existing topic is not checked |
+| Confluent Schema Registry | does not start: it requires `compact` | create `_schemas` (1 partition) first, and set `kafkastore.topic.skip.validation=true` |
 
-## Settings of topics
+## Topic settings
 
-By Kafka's names, for CreateTopics, AlterConfigs and IncrementalAlterConfigs. A LIST may be empty, and repetitions in it are
-dropped. Deleting a setting that is not set or not known does nothing.
+For CreateTopics, AlterConfigs and IncrementalAlterConfigs, by Kafka's names. A LIST may be empty; repeated items are dropped.
+Deleting a setting that is unset or unknown has no effect.
 
 | Setting | Default | Allowed | Meaning |
 |---|---|---|---|
@@ -258,9 +256,9 @@ fn compatibility_document() -> String {
 fn remark(api: &Api) -> &'static str {
     match api.key {
         ApiKey::Produce if api.advertised_min == Some(0) => {
-            "Advertised from 0, which older librdkafka needs to see before it compresses"
+            "Advertised from 0, because older versions of librdkafka require it for compression"
         }
-        ApiKey::DescribeConfigs => "Topics, and the server's own settings read-only",
+        ApiKey::DescribeConfigs => "Topics; the server's settings are read-only",
         ApiKey::AlterConfigs | ApiKey::IncrementalAlterConfigs => "Topics",
         ApiKey::InitProducerId => "Idempotent producers",
         _ => "",

@@ -1,7 +1,7 @@
 //! A small Kafka client for the command line: one connection, one request at a time.
 //!
-//! It speaks through the same message declarations as the server and picks, for each API, the newest version both
-//! sides know. It talks to the bootstrap address alone, which on a Streamline server is where everything is.
+//! It uses the server's own message declarations and, for each API, the newest version both sides support. It connects
+//! to the bootstrap address only: a Streamline cluster is a single broker, which leads every partition.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,16 +17,16 @@ use crate::protocol::messages::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponseTopic,
 };
 
-/// The name this client gives of itself in every request header.
+/// Client id in every request header.
 const CLIENT_ID: &str = "streamline-cli";
 
-/// The largest response this client is willing to hold, in bytes.
+/// Largest response accepted, in bytes.
 const RESPONSE_BYTES_MAX: usize = 256 << 20;
 
-/// How to reach the server, shared by every subcommand that does.
+/// Connection arguments, shared by all subcommands that talk to a server.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Connect {
-    /// The server's address, `host:port`
+    /// Address of the server
     #[arg(
         short,
         long,
@@ -37,7 +37,7 @@ pub struct Connect {
     )]
     pub bootstrap_server: String,
 
-    /// Give up on a connection or an answer after this long
+    /// Timeout for connecting and for each response
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration, global = true)]
     pub timeout: Duration,
 }
@@ -49,14 +49,14 @@ pub struct Client {
     address: String,
     timeout: Duration,
     correlation_id: i32,
-    /// The versions the server offers of each API key.
+    /// Version range the server supports for each API key.
     offered: HashMap<i16, (i16, i16)>,
-    /// Ids of topics asked for before.
+    /// Cached topic ids.
     topic_ids: HashMap<String, uuid::Uuid>,
 }
 
 impl Client {
-    /// Connects and learns which versions the server offers.
+    /// Connects and fetches the API versions the server supports.
     pub async fn connect(to: &Connect) -> Result<Client, CliError> {
         let address = to.bootstrap_server.clone();
         let unreachable = |reason: String| CliError::Unreachable {
@@ -65,7 +65,7 @@ impl Client {
         };
         let stream = tokio::time::timeout(to.timeout, TcpStream::connect(&address))
             .await
-            .map_err(|_| unreachable("no connection in time".into()))?
+            .map_err(|_| unreachable("connection timed out".into()))?
             .map_err(|error| unreachable(error.to_string()))?;
         stream
             .set_nodelay(true)
@@ -82,11 +82,11 @@ impl Client {
         Ok(client)
     }
 
-    /// Connects again if the server has closed the connection, as it does with those that are idle for long.
+    /// Reconnects if the server has closed the connection, as it does when one is idle for too long.
     pub async fn reopen_if_closed(&mut self, to: &Connect) -> Result<(), CliError> {
         match self.stream.try_read(&mut [0]) {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            // The end, or bytes that answer nothing.
+            // End of stream, or unsolicited bytes.
             _ => *self = Client::connect(to).await?,
         }
         Ok(())
@@ -112,13 +112,13 @@ impl Client {
         Ok(())
     }
 
-    /// Sends `request` at the newest version both sides know and waits for its response.
+    /// Sends `request` at the newest version both sides support and waits for its response.
     pub async fn call<R: Request>(&mut self, request: &R) -> Result<R::Response, CliError> {
         let version = self.version_of::<R>()?;
         self.exchange(version, request).await
     }
 
-    /// The newest version of an API that both sides know.
+    /// Newest version of an API that both sides support.
     pub fn version_of<R: Request>(&self) -> Result<i16, CliError> {
         let ours = R::VERSIONS;
         self.offered
@@ -156,6 +156,7 @@ impl Client {
                 api: R::KEY.name(),
                 reason: error.to_string(),
             })?;
+        // With one request at a time, any other correlation id is a protocol error.
         let (correlation_id, response) =
             kafka::decode_response::<R>(body, version).map_err(|error| CliError::Protocol {
                 api: R::KEY.name(),
@@ -165,7 +166,7 @@ impl Client {
             return Err(CliError::Protocol {
                 api: R::KEY.name(),
                 reason: format!(
-                    "the response answers request {correlation_id}, not {}",
+                    "the response has correlation id {correlation_id}, expected {}",
                     self.correlation_id
                 ),
             });
@@ -178,9 +179,10 @@ impl Client {
         let len = self.stream.read_u32().await? as usize;
         if len > RESPONSE_BYTES_MAX {
             return Err(std::io::Error::other(format!(
-                "a response of {len} bytes was announced; is this a Kafka port?"
+                "the response claims to be {len} bytes long; check that the address is a Kafka port"
             )));
         }
+        // The buffer grows with the bytes received, not with the announced length.
         let mut body = Vec::new();
         (&mut self.stream)
             .take(len as u64)
@@ -192,8 +194,8 @@ impl Client {
         Ok(body.into())
     }
 
-    /// What the server says of these topics, or of every topic when `names` is `None`; sorted by name, their
-    /// partitions by index. A topic that is not there is an error.
+    /// Metadata of these topics, or of all topics if `names` is `None`, sorted by name and partition index. Fails if a
+    /// topic does not exist.
     pub async fn topics(
         &mut self,
         names: Option<&[String]>,
@@ -224,7 +226,7 @@ impl Client {
         Ok(topics)
     }
 
-    /// The partition indexes of one topic, which the server creates if it is not there and it may.
+    /// Partition indexes of one topic, which the server creates first if it does not exist and auto-creation is on.
     pub async fn topic_created_on_demand(&mut self, topic: &str) -> Result<Vec<i32>, CliError> {
         let request = MetadataRequest {
             topics: Some(vec![MetadataRequestTopic {
@@ -238,7 +240,7 @@ impl Client {
         self.partitions(topic).await
     }
 
-    /// The id the server knows a topic by.
+    /// The topic's id, cached after the first lookup.
     pub async fn topic_id(&mut self, topic: &str) -> Result<uuid::Uuid, CliError> {
         if let Some(id) = self.topic_ids.get(topic) {
             return Ok(*id);
@@ -249,7 +251,7 @@ impl Client {
         Ok(id)
     }
 
-    /// The partition indexes of one topic, ascending.
+    /// Partition indexes of one topic, ascending.
     pub async fn partitions(&mut self, topic: &str) -> Result<Vec<i32>, CliError> {
         let topics = self.topics(Some(&[topic.to_owned()])).await?;
         Ok(topics
@@ -260,7 +262,7 @@ impl Client {
     }
 }
 
-/// Turns a Kafka error code into an error that names `what` it befell.
+/// Turns a Kafka error code into an error about `what`.
 pub fn check(what: &str, code: ErrorCode, message: Option<&str>) -> Result<(), CliError> {
     if !code.is_error() {
         return Ok(());

@@ -11,7 +11,7 @@ use super::output::print;
 #[command(after_help = "Example:
   streamline completions bash > /etc/bash_completion.d/streamline")]
 pub struct Completions {
-    /// The shell to complete for
+    /// Shell to generate completions for
     shell: Shell,
 }
 

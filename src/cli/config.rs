@@ -1,4 +1,4 @@
-//! `streamline config`: what can be set, what is set, and where it was set.
+//! `streamline config`: the effective settings with their sources, and the settings reference.
 
 use std::process::ExitCode;
 
@@ -17,9 +17,9 @@ pub struct Config {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Print the settings in force and where each came from; takes the flags of the server
+    /// Print the effective settings and the source of each; accepts the server's flags
     Show(Box<Serve>),
-    /// Print what each setting means and allows, as Markdown or JSON
+    /// Print the meaning and allowed values of each setting, as Markdown or JSON
     Reference,
 }
 
@@ -74,7 +74,7 @@ fn source(origin: &Origin) -> &'static str {
     }
 }
 
-/// All settings, for programs.
+/// Settings reference as JSON.
 fn reference_json() -> Value {
     let settings = settings().iter().map(|setting| {
         json!({
@@ -88,13 +88,13 @@ fn reference_json() -> Value {
     Value::Array(settings.collect())
 }
 
-/// All settings as Markdown, for the documentation.
+/// Settings reference as Markdown.
 fn reference() -> String {
     let mut text = String::from(
         "# Settings\n\n\
-         Each setting can stand in a TOML file (`--config FILE` or `STREAMLINE_CONFIG`), in the environment, or be a \
-         flag; the later of these wins. `log_retention_ms` is `STREAMLINE_LOG_RETENTION_MS` in the environment and \
-         `--log-retention-ms` as a flag; in a file Kafka's spelling `log.retention.ms` means the same.\n",
+         Each setting can be given in a TOML file (`--config FILE` or `STREAMLINE_CONFIG`), in the environment or as a \
+         flag, in order of increasing precedence. `log_retention_ms` is `STREAMLINE_LOG_RETENTION_MS` in the \
+         environment and `--log-retention-ms` as a flag; a file also accepts Kafka's spelling, `log.retention.ms`.\n",
     );
     let mut group: Option<Group> = None;
     for setting in settings() {

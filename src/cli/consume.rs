@@ -1,4 +1,4 @@
-//! `streamline consume`: records of a topic to standard output.
+//! `streamline consume`: prints the records of a topic to standard output.
 
 use std::collections::BTreeMap;
 
@@ -14,38 +14,38 @@ use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use crate::record::{DecompressLimit, Record, RecordBatch};
 
-/// How long the server may hold an answer back while there is nothing new.
+/// Longest time the server may delay a fetch response while there are no new records.
 const MAX_WAIT_MS: i32 = 500;
-/// The most an answer may hold, in bytes; a larger first batch comes whole all the same.
+/// Fetch response size in bytes; a larger first batch is still returned whole.
 const FETCH_BYTES_MAX: i32 = 8 << 20;
 
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("start").multiple(false)))]
 pub struct Consume {
-    /// The topic to read
+    /// Topic to read
     topic: String,
 
-    /// Only these partitions; may be repeated
+    /// Read only this partition (repeatable)
     #[arg(short, long = "partition", value_name = "N")]
     partitions: Vec<i32>,
 
-    /// Start at the first record kept; without a start, only what arrives from now on is read
+    /// Start at the log start; by default only new records are read
     #[arg(long, group = "start")]
     from_beginning: bool,
 
-    /// Start at this offset; negative counts back from the end
+    /// Start at this offset; a negative number counts back from the log end
     #[arg(long, group = "start", value_parser = Position::parse_offset, allow_hyphen_values = true)]
     offset: Option<Position>,
 
-    /// Start at the first record at or after a time (RFC 3339, Unix ms) or an age (15m)
+    /// Start at the first record at or after this time (RFC 3339 or Unix ms) or age (such as 15m)
     #[arg(long, group = "start", value_name = "TIME", value_parser = Position::parse_time)]
     since: Option<Position>,
 
-    /// Stop after so many records
+    /// Stop after this many records
     #[arg(short = 'n', long, value_name = "N")]
     max_messages: Option<u64>,
 
-    /// Stop at the end of each partition, as it stood at the start
+    /// Stop at the log end of each partition as of the start of the command
     #[arg(short, long)]
     exit_at_end: bool,
 
@@ -53,15 +53,15 @@ pub struct Consume {
     #[arg(long)]
     print_offset: bool,
 
-    /// Print the timestamp (Unix ms)
+    /// Print the timestamp (Unix ms) before each record
     #[arg(long)]
     print_timestamp: bool,
 
-    /// Print the headers
+    /// Print the headers before each record
     #[arg(long)]
     print_headers: bool,
 
-    /// Print the key
+    /// Print the key before each record
     #[arg(long)]
     print_key: bool,
 
@@ -79,11 +79,11 @@ impl Consume {
     }
 }
 
-/// Where reading stands in one partition.
+/// Read position in one partition.
 #[derive(Debug, Clone, Copy)]
 struct Cursor {
     next: i64,
-    /// The end when reading began.
+    /// Log end offset when reading began.
     end: i64,
 }
 
@@ -92,11 +92,12 @@ pub async fn run(args: Consume, output: OutputFormat) -> Result<(), CliError> {
     let mut partitions = client.partitions(&args.topic).await?;
     if let Some(missing) = args.partitions.iter().find(|it| !partitions.contains(it)) {
         return Err(CliError::Usage(format!(
-            "topic '{}' has no partition {missing}: it has {} of them, counted from 0",
+            "topic '{}' has no partition {missing}: it has {} partitions, numbered from 0",
             args.topic,
             partitions.len()
         )));
     }
+    // Filtering keeps each partition once, even if it was named twice.
     if !args.partitions.is_empty() {
         partitions.retain(|it| args.partitions.contains(it));
     }
@@ -131,7 +132,7 @@ struct Reader {
     args: Consume,
     output: OutputFormat,
     cursors: BTreeMap<i32, Cursor>,
-    /// How many records may still be printed.
+    /// Number of records that may still be printed.
     left: u64,
 }
 
@@ -186,7 +187,7 @@ impl Reader {
             let bytes = records
                 .to_bytes()
                 .map_err(CliError::io("the fetched records"))?;
-            // Nothing new comes as no bytes, or as null.
+            // A response without new records has empty or null data.
             if bytes.is_empty() {
                 continue;
             }
@@ -195,13 +196,13 @@ impl Reader {
         Ok(())
     }
 
-    /// Retention overtook the reader: it goes on at the first record there is, and says what it missed.
+    /// Continues at the log start after retention deleted the next offset, and reports the skipped offsets.
     async fn skip_to_start(&mut self, client: &mut Client, partition: i32) -> Result<(), CliError> {
         let bounds = position::bounds(client, &self.args.topic, &[partition]).await?;
         for it in bounds {
             if let Some(cursor) = self.cursors.get_mut(&partition) {
                 eprintln!(
-                    "{}-{partition}: offsets {} to {} are gone; going on at {}",
+                    "{}-{partition}: offsets {} up to {} were deleted; continuing at {}",
                     self.args.topic, cursor.next, it.earliest, it.earliest
                 );
                 cursor.next = it.earliest;
@@ -211,25 +212,27 @@ impl Reader {
     }
 
     fn show(&mut self, partition: i32, bytes: Bytes) -> Result<(), CliError> {
-        let damaged = |error: crate::record::Error| CliError::Protocol {
+        let corrupt = |error: crate::record::Error| CliError::Protocol {
             api: "Fetch",
-            reason: format!("{}-{partition}: damaged batch: {error}", self.args.topic),
+            reason: format!("{}-{partition}: corrupt batch: {error}", self.args.topic),
         };
         let mut text = String::new();
-        let batches = RecordBatch::split(bytes).map_err(damaged)?;
+        let batches = RecordBatch::split(bytes).map_err(corrupt)?;
         for batch in batches {
             let header = batch.header();
             let next = header.next_offset();
             let Some(cursor) = self.cursors.get_mut(&partition) else {
                 return Ok(());
             };
+            // Advance past the whole batch, even if it has no records to print.
             let from = cursor.next;
             cursor.next = next;
             if header.attributes.is_control() {
                 continue;
             }
-            for record in batch.records(DecompressLimit::default()).map_err(damaged)? {
-                let record = record.map_err(damaged)?;
+            for record in batch.records(DecompressLimit::default()).map_err(corrupt)? {
+                let record = record.map_err(corrupt)?;
+                // A fetch returns whole batches, which may begin before the requested offset.
                 if record.offset < from || self.left == 0 {
                     continue;
                 }

@@ -1,8 +1,8 @@
-//! `streamline dump-log`: reads segments where they lie, without a server, and says what is in them and what is wrong.
+//! `streamline dump-log`: prints and verifies segment files offline, without a server.
 //!
-//! It reads what Streamline and Apache Kafka write, and shares no code with the server's own storage beyond the record
-//! format, so that one can be held against the other. Files are only read. In the directory of a running server the
-//! batch that is being written may look torn.
+//! It reads segments written by Streamline or Apache Kafka, and shares no code with the server's storage beyond the
+//! record format, so that one can be checked against the other. It never writes to the files. In the directory of a
+//! running server, the batch being appended may appear torn.
 
 mod index;
 mod report;
@@ -25,20 +25,20 @@ const LOG: &str = "log";
 const INDEX: &str = "index";
 const TIME_INDEX: &str = "timeindex";
 
-/// Records are shown up to this much of them in one batch, decompressed.
+/// Decompressed size up to which the records of a batch are printed, in bytes.
 const SHOWN_BYTES_MAX: u64 = 2 << 30;
 
 #[derive(Debug, clap::Args)]
 pub struct DumpLog {
-    /// Segments (.log, or an index beside one), partition directories, or a data directory
+    /// Segment or index files, partition directories, or a data directory
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
 
-    /// Print every record, not only the batches
+    /// Print every record in addition to the batches
     #[arg(long, visible_alias = "print-records", conflicts_with = "verify_only")]
     deep: bool,
 
-    /// Print damage and the summary only
+    /// Print only damage and the summary
     #[arg(long)]
     verify_only: bool,
 
@@ -46,8 +46,8 @@ pub struct DumpLog {
     output: OutputFormat,
 }
 
-/// Reads all that `args` name; as JSON it is one object a line. The exit code is 1 when damage was found; an error means
-/// that something could not be read at all.
+/// Dumps all paths in `args`, with JSON output as one object per line. Returns exit code 1 if damage was found, and an
+/// error if a file could not be read at all.
 pub fn run(args: DumpLog, output: OutputFormat) -> Result<ExitCode, CliError> {
     let args = DumpLog { output, ..args };
     let totals = dump(&args, &mut print)?;
@@ -71,14 +71,14 @@ fn dump(args: &DumpLog, sink: Sink<'_>) -> Result<Totals, CliError> {
     report.finish()
 }
 
-/// What one segment tells the next of its partition.
+/// State carried from one segment of a partition to the next.
 #[derive(Debug, Default)]
 struct Carried {
     next_offset: Option<i64>,
     leader_epoch: Option<i32>,
 }
 
-/// The segments named by `paths`, those of one directory together and in order.
+/// Finds the segments in `paths`, grouped by directory and sorted by base offset.
 fn find_segments(paths: &[PathBuf]) -> Result<Vec<Vec<PathBuf>>, CliError> {
     let mut found = Vec::new();
     for path in paths {
@@ -87,6 +87,7 @@ fn find_segments(paths: &[PathBuf]) -> Result<Vec<Vec<PathBuf>>, CliError> {
             found.push(vec![log_of(path)?]);
             continue;
         }
+        // A directory may be a partition, a data directory with partitions, or both.
         let before = found.len();
         let entries = entries_of(path)?;
         let own: Vec<_> = entries
@@ -108,7 +109,7 @@ fn find_segments(paths: &[PathBuf]) -> Result<Vec<Vec<PathBuf>>, CliError> {
         }
         if found.len() == before {
             return Err(CliError::Usage(format!(
-                "{}: no segment (.log) in it, nor in the directories in it",
+                "{}: no segment (.log) in this directory or its subdirectories",
                 path.display()
             )));
         }
@@ -116,31 +117,31 @@ fn find_segments(paths: &[PathBuf]) -> Result<Vec<Vec<PathBuf>>, CliError> {
     Ok(found)
 }
 
-/// The log that a file named on the command line belongs to.
+/// Returns the log file that a path from the command line belongs to.
 fn log_of(path: &Path) -> Result<PathBuf, CliError> {
     let log = path.with_extension(LOG);
     match path.extension().and_then(|it| it.to_str()) {
         Some(LOG | INDEX | TIME_INDEX) if base_offset(path).is_none() => {
             Err(CliError::Usage(format!(
-                "{}: a segment is named by its base offset in 20 digits",
+                "{}: not a segment; its name must be the base offset in 20 digits",
                 path.display()
             )))
         }
         Some(LOG) => Ok(log),
         Some(INDEX | TIME_INDEX) if log.is_file() => Ok(log),
         Some(INDEX | TIME_INDEX) => Err(CliError::Usage(format!(
-            "{}: the log it belongs to, {}, is not there",
+            "{}: its log file {} does not exist",
             path.display(),
             log.display()
         ))),
         _ => Err(CliError::Usage(format!(
-            "{}: neither a segment (.log) nor one of its indexes (.index, .timeindex)",
+            "{}: not a segment (.log) or index (.index, .timeindex)",
             path.display()
         ))),
     }
 }
 
-/// The base offset in a segment's name.
+/// Parses the base offset in a segment's file name.
 fn base_offset(path: &Path) -> Option<i64> {
     let stem = path.file_stem()?.to_str()?;
     let digits = stem.len() == 20 && stem.bytes().all(|it| it.is_ascii_digit());
@@ -179,14 +180,14 @@ fn dump_segment(
     report.segment(path, reader.size_bytes())?;
 
     if carried.next_offset.is_some_and(|next| base_offset < next) {
-        report.damage(0, 0, "the segment before it goes on into this one")?;
+        report.damage(0, 0, "the previous segment overlaps this one")?;
     }
     while let Some(event) = reader.next().map_err(cannot_read(path))? {
         match event {
             Event::Batch { position, batch } => {
                 report.progress(position);
                 report.batch(position, &batch)?;
-                for reason in complaints(&batch, reader.expected_offset(), carried) {
+                for reason in order_violations(&batch, reader.expected_offset(), carried) {
                     report.damage(position, batch.size_bytes() as u64, &reason)?;
                 }
                 dump_records(position, &batch, report)?;
@@ -212,13 +213,13 @@ fn dump_segment(
     report.index(TIME_INDEX, times.finish()?)
 }
 
-/// What is wrong with a batch, given those before it. None of these fields is covered by its CRC.
-fn complaints(batch: &RecordBatch, expected_offset: i64, carried: &Carried) -> Vec<String> {
+/// Violations of the order of batches in the log. None of these fields is covered by the batch's CRC.
+fn order_violations(batch: &RecordBatch, expected_offset: i64, carried: &Carried) -> Vec<String> {
     let header = batch.header();
-    let mut complaints = Vec::new();
+    let mut violations = Vec::new();
     if header.base_offset < expected_offset {
-        complaints.push(format!(
-            "offsets go back: {} where at least {expected_offset} is due",
+        violations.push(format!(
+            "base offset {} is below the expected {expected_offset}",
             header.base_offset
         ));
     }
@@ -226,22 +227,22 @@ fn complaints(batch: &RecordBatch, expected_offset: i64, carried: &Carried) -> V
         .leader_epoch
         .filter(|it| header.partition_leader_epoch < *it)
     {
-        complaints.push(format!(
-            "leader epoch goes back from {before} to {}",
+        violations.push(format!(
+            "leader epoch decreases from {before} to {}",
             header.partition_leader_epoch
         ));
     }
-    complaints
+    violations
 }
 
-/// Checks the records of a batch and prints them if asked to.
+/// Validates the records of a batch and prints them if requested.
 fn dump_records(
     position: u64,
     batch: &RecordBatch,
     report: &mut Report<'_>,
 ) -> Result<(), CliError> {
     let length = batch.size_bytes() as u64;
-    // Checking takes no memory, so that whatever was once accepted into a log can be checked.
+    // Validation streams, so it needs no limit: any batch that was once accepted can be checked.
     if let Err(error) = batch.validate_records(DecompressLimit::bytes(u64::MAX)) {
         return report.damage(position, length, &error.to_string());
     }

@@ -1,4 +1,4 @@
-//! What can go wrong for a person at the command line, said so that they can mend it.
+//! Errors of the command line, worded for the person who has to fix them.
 
 use std::io;
 use std::time::Duration;
@@ -8,25 +8,27 @@ use thiserror::Error;
 use crate::protocol::kafka::ErrorCode;
 use crate::server::StartError;
 
-/// Why a subcommand could not do what it was asked.
+/// Failure of a subcommand.
 #[derive(Debug, Error)]
 pub enum CliError {
     #[error(
-        "cannot reach a server at {address}: {reason}; is it running there? (--bootstrap-server names another)"
+        "cannot connect to {address}: {reason}; check that the server is running there, or set --bootstrap-server"
     )]
     Unreachable { address: String, reason: String },
 
-    #[error("{api}: no answer within {}", humantime::format_duration(*.after))]
+    #[error("{api}: no response within {}", humantime::format_duration(*.after))]
     TimedOut { api: &'static str, after: Duration },
 
-    #[error("{api}: the connection to {address} ended before the answer: {reason}")]
+    #[error("{api}: connection to {address} closed before the response arrived: {reason}")]
     Disconnected {
         address: String,
         api: &'static str,
         reason: String,
     },
 
-    #[error("the server at {address} does not offer {api} in a version this client speaks")]
+    #[error(
+        "the server at {address} does not support any version of {api} that this client supports"
+    )]
     NotOffered { address: String, api: &'static str },
 
     #[error("{api}: {reason}")]
@@ -39,11 +41,11 @@ pub enum CliError {
         message: Option<String>,
     },
 
-    /// The arguments contradict each other or what the server holds.
+    /// The arguments contradict each other or the state of the server.
     #[error("{0}")]
     Usage(String),
 
-    /// Some records had been acknowledged when the rest failed.
+    /// Some records were acknowledged before the rest failed.
     #[error("{error}; {} acknowledged before that", match written {
         0 => "no record was".to_owned(),
         1 => "1 record was".to_owned(),
@@ -63,7 +65,7 @@ pub enum CliError {
 }
 
 impl CliError {
-    /// What the process ends with.
+    /// Exit code of the process.
     pub fn exit_code(&self) -> u8 {
         match self {
             CliError::Usage(_) => 2,

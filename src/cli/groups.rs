@@ -1,4 +1,4 @@
-//! `streamline groups`: list, describe, delete consumer groups and reset their offsets.
+//! `streamline groups`: lists, describes and deletes consumer groups and resets their offsets.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -31,29 +31,29 @@ pub struct Groups {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// List the groups
+    /// List consumer groups
     List,
-    /// Show members, committed offsets, lag, and records lost unread
+    /// Show members, committed offsets, lag and records deleted before they were read
     Describe {
-        /// The groups to show; all when none is named
+        /// Groups to show [default: all]
         groups: Vec<String>,
     },
-    /// Delete groups that have no members, with their offsets
+    /// Delete groups without members, and their committed offsets
     Delete {
-        /// The groups to delete
+        /// Groups to delete
         #[arg(required = true)]
         groups: Vec<String>,
     },
-    /// Move the committed offsets of a group that has no members
+    /// Reset the committed offsets of a group without members
     ResetOffsets(ResetOffsets),
 }
 
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("to").required(true).multiple(false)))]
 struct ResetOffsets {
-    /// The group whose offsets move
+    /// Group whose offsets to reset
     group: String,
-    /// The topics to reset, `TOPIC` or `TOPIC:PARTITION,PARTITION`; may be repeated
+    /// Topic to reset, or TOPIC:PARTITION,PARTITION (repeatable)
     #[arg(
         short,
         long = "topic",
@@ -61,25 +61,25 @@ struct ResetOffsets {
         required_unless_present = "all_topics"
     )]
     topics: Vec<String>,
-    /// Every topic the group has committed offsets for
+    /// Reset every topic for which the group has committed offsets
     #[arg(long, conflicts_with = "topics")]
     all_topics: bool,
-    /// To the first record kept
+    /// Reset to the log start
     #[arg(long, group = "to")]
     to_earliest: bool,
-    /// To the end: skip everything there is
+    /// Reset to the log end, skipping all existing records
     #[arg(long, group = "to")]
     to_latest: bool,
-    /// To this offset; negative counts back from the end
+    /// Reset to this offset; a negative number counts back from the log end
     #[arg(long, group = "to", value_name = "OFFSET", value_parser = Position::parse_offset, allow_hyphen_values = true)]
     to_offset: Option<Position>,
-    /// To the first record at or after a time (RFC 3339, Unix ms) or an age (15m)
+    /// Reset to the first record at or after this time (RFC 3339 or Unix ms) or age (such as 15m)
     #[arg(long, group = "to", value_name = "TIME", value_parser = Position::parse_time)]
     to_time: Option<Position>,
-    /// By so many records from where it stands; negative goes back
+    /// Shift the committed offset by this many records; negative moves back
     #[arg(long, group = "to", value_name = "RECORDS", allow_hyphen_values = true)]
     shift_by: Option<i64>,
-    /// Commit the new offsets; without it they are only shown
+    /// Commit the new offsets instead of only showing them
     #[arg(long)]
     execute: bool,
 }
@@ -113,13 +113,13 @@ async fn list(client: &mut Client, output: OutputFormat) -> Result<(), CliError>
     table.print()
 }
 
-/// A partition that a group has committed or a member was given, with where its log stands.
+/// Partition with a committed offset or an assigned member, and the bounds of its log.
 struct Committed {
     topic: String,
     partition: i32,
-    /// `None` when nothing was committed yet.
+    /// `None` if no offset was committed.
     offset: Option<i64>,
-    /// `None` when the partition does not exist any more.
+    /// `None` if the partition no longer exists.
     bounds: Option<Bounds>,
     member: Option<String>,
 }
@@ -131,7 +131,7 @@ impl Committed {
     }
 }
 
-/// The lag of a group as a whole; `None` when none of its partitions has one.
+/// Sum of the lag of all partitions; `None` if no partition has a lag.
 fn total_lag(committed: &[Committed]) -> Option<Lag> {
     committed
         .iter()
@@ -273,7 +273,7 @@ fn describe_json(group: &DescribedGroup, committed: &[Committed]) -> Value {
     })
 }
 
-/// The partitions a member was given, by topic. Other protocols than the consumer's carry what only they can read.
+/// Decodes the partitions assigned to a member, by topic. Empty for protocols other than the consumer protocol.
 fn assignment(bytes: &Bytes) -> BTreeMap<String, Vec<i32>> {
     ConsumerProtocolAssignment::decode_versioned(bytes.clone())
         .map(|it| {
@@ -301,6 +301,7 @@ async fn committed(
             )
         })
         .collect();
+    // One row per partition that is assigned or has a committed offset.
     let mut all = Vec::new();
     let offsets = committed_offsets(client, &group.group_id).await?;
     let mut rows: BTreeMap<String, BTreeMap<i32, Option<i64>>> = BTreeMap::new();
@@ -316,6 +317,7 @@ async fn committed(
     }
     for (topic, offsets) in rows {
         let partitions: Vec<i32> = offsets.keys().copied().collect();
+        // A deleted topic has no bounds; its offsets are still shown.
         let bounds: HashMap<i32, Bounds> = position::bounds(client, &topic, &partitions)
             .await
             .map(|bounds| bounds.into_iter().map(|it| (it.partition, it)).collect())
@@ -335,12 +337,12 @@ async fn committed(
     Ok(all)
 }
 
-/// Every committed offset of a group, by topic and partition.
+/// Fetches all committed offsets of a group, by topic and partition.
 async fn committed_offsets(
     client: &mut Client,
     group: &str,
 ) -> Result<BTreeMap<String, BTreeMap<i32, i64>>, CliError> {
-    // Version 8 made the request one for several groups.
+    // From version 8 on, a request covers several groups.
     let request = if client.version_of::<OffsetFetchRequest>()? < 8 {
         OffsetFetchRequest {
             group_id: group.to_owned(),
@@ -388,7 +390,8 @@ async fn delete(
         groups_names: groups,
     };
     let mut deleted = Vec::new();
-    let mut refused = Ok(());
+    // Report every deleted group, even if another one failed; return the first error.
+    let mut outcome = Ok(());
     for result in client.call(&request).await?.results {
         match check(
             &format!("group '{}'", result.group_id),
@@ -396,7 +399,7 @@ async fn delete(
             None,
         ) {
             Ok(()) => deleted.push(result.group_id),
-            Err(error) => refused = refused.and(Err(error)),
+            Err(error) => outcome = outcome.and(Err(error)),
         }
     }
     match output {
@@ -407,10 +410,10 @@ async fn delete(
         }
         OutputFormat::Json => print_json(&json!({ "deleted": deleted }))?,
     }
-    refused
+    outcome
 }
 
-/// One offset to be moved.
+/// Change of one committed offset.
 struct Move {
     topic: String,
     partition: i32,
@@ -454,10 +457,10 @@ async fn reset_offsets(
     if args.execute {
         return Ok(());
     }
-    print("nothing was changed; add --execute to commit these offsets\n")
+    print("dry run, nothing changed; add --execute to commit these offsets\n")
 }
 
-/// The partitions to reset, by topic.
+/// Resolves the partitions to reset, by topic.
 async fn targets(
     client: &mut Client,
     args: &ResetOffsets,
@@ -480,13 +483,13 @@ async fn targets(
                     .collect::<Result<Vec<i32>, _>>();
                 let partitions = partitions.map_err(|_| {
                     CliError::Usage(format!(
-                        "'{text}': partitions are numbers, such as {topic}:0,1"
+                        "'{text}': partitions must be numbers, such as {topic}:0,1"
                     ))
                 })?;
                 (topic, partitions)
             }
         };
-        // Whoever names a partition twice means it once.
+        // A set, because a partition may be named twice.
         let of_topic = targets.entry(topic.to_owned()).or_default();
         of_topic.extend(partitions);
     }
@@ -496,7 +499,7 @@ async fn targets(
         .collect())
 }
 
-/// Where each partition of one topic is to go.
+/// Computes the new offset of each partition of one topic.
 async fn plan(
     client: &mut Client,
     args: &ResetOffsets,
@@ -511,13 +514,14 @@ async fn plan(
             .copied()
     };
     let bounds = position::bounds(client, &topic, &partitions).await?;
-    let goals = match (args.shift_by, args.position()) {
+    // Both ways clamp the new offset to the bounds of the log.
+    let new_offsets = match (args.shift_by, args.position()) {
         (Some(shift), _) => bounds
             .iter()
             .map(|it| {
                 let from = committed(it.partition).ok_or_else(|| {
                     CliError::Usage(format!(
-                        "{topic}-{}: --shift-by needs a committed offset to start from, and there is none",
+                        "{topic}-{}: --shift-by requires a committed offset, and the group has none",
                         it.partition
                     ))
                 })?;
@@ -528,7 +532,7 @@ async fn plan(
     };
     Ok(bounds
         .iter()
-        .zip(goals)
+        .zip(new_offsets)
         .map(|(it, to)| Move {
             topic: topic.clone(),
             partition: it.partition,
@@ -573,7 +577,7 @@ async fn commit(client: &mut Client, group: &str, moves: &[Move]) -> Result<(), 
     for topic in client.call(&request).await?.topics {
         for it in topic.partitions {
             let what = format!("offset of {}-{}", topic.name, it.partition_index);
-            // The code says that this client is no member, which is only asked of it when there are members.
+            // Commits from outside the group fail with this code only while the group has members.
             let in_use = it.error_code == ErrorCode::UNKNOWN_MEMBER_ID;
             let remedy = in_use.then_some("the group has members; stop them first");
             check(&what, it.error_code, remedy)?;

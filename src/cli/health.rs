@@ -1,4 +1,4 @@
-//! `streamline health`: asks a server how it is over HTTP, for container checks that have no curl.
+//! `streamline health`: queries the health endpoints over HTTP, for container images without curl.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -14,39 +14,39 @@ use super::serve;
 use crate::config::{Layers, ListenAddr, Origin, load};
 use crate::server::{DataDir, RunFile};
 
-/// Nothing that an endpoint of health answers is longer.
+/// Upper bound on a health response, in bytes.
 const RESPONSE_BYTES_MAX: u64 = 1 << 20;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  streamline health --live                      in a Dockerfile's HEALTHCHECK
+  streamline health --live                      for a Dockerfile's HEALTHCHECK
   streamline health --ready --url http://streamline.example:9094
   streamline health --data-dir /var/lib/streamline --output json
 
-Without --url the server asked is the one of the data directory, or the one that http_addr names. With --data-dir, no
-other than the one of that directory is believed.")]
+Without --url, the server's address is read from the data directory's run.json or from http_addr. With --data-dir, the
+check fails unless the server that answers owns that directory.")]
 pub struct Health {
-    /// Ask whether the process should be left alone
+    /// Check liveness (a failure means: restart the process)
     #[arg(long, conflicts_with = "ready")]
     live: bool,
 
-    /// Ask whether it takes work
+    /// Check readiness to accept requests
     #[arg(long)]
     ready: bool,
 
-    /// Where the server's HTTP is, such as http://127.0.0.1:9094
+    /// HTTP address of the server, such as http://127.0.0.1:9094
     #[arg(long)]
     url: Option<String>,
 
-    /// The server's data directory, whose run.json says where it listens
+    /// Data directory of the server; its run.json has the HTTP address
     #[arg(long, value_name = "PATH")]
     data_dir: Option<PathBuf>,
 
-    /// The server's settings file
+    /// Settings file of the server
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// How long to wait for the answer
+    /// Timeout of the whole check, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 3_000)]
     timeout_ms: u64,
 }
@@ -62,12 +62,12 @@ pub fn run(args: Health, format: OutputFormat) -> Result<ExitCode, CliError> {
         owner_of,
     } = args.target()?;
     let url = format!("http://{authority}{path}");
-    let patience = Duration::from_millis(args.timeout_ms);
+    let timeout = Duration::from_millis(args.timeout_ms);
     let asked = match &owner_of {
-        Some(dir) => check_owner(&authority, dir, patience),
+        Some(dir) => check_owner(&authority, dir, timeout),
         None => Ok(()),
     };
-    let asked = asked.and_then(|()| ask(&authority, path, patience));
+    let asked = asked.and_then(|()| get(&authority, path, timeout));
     let (status, body) = match asked {
         Ok((status, body)) => (Some(status), body),
         Err(error) => (None, error.to_string()),
@@ -78,7 +78,7 @@ pub fn run(args: Health, format: OutputFormat) -> Result<ExitCode, CliError> {
             "healthy": healthy,
             "url": url,
             "status": status,
-            // What the server said, or why nothing was heard.
+            // The response body, or the reason why there is none.
             "detail": serde_json::from_str(&body).unwrap_or(Value::String(body)),
         }))?,
         OutputFormat::Text => {
@@ -89,11 +89,11 @@ pub fn run(args: Health, format: OutputFormat) -> Result<ExitCode, CliError> {
     Ok(ExitCode::from(u8::from(!healthy)))
 }
 
-/// Whom to ask.
+/// Server to query.
 struct Target {
     /// Host and port.
     authority: String,
-    /// The data directory whose server has to be the one that answers.
+    /// Data directory that the answering server must own.
     owner_of: Option<PathBuf>,
 }
 
@@ -127,7 +127,7 @@ impl Health {
             environment: serve::environment(),
             flags,
         })
-        .map_err(serve::refused)?;
+        .map_err(serve::rejected)?;
         let http_addr = &loaded.config.http_addr;
         let is_default = loaded
             .effective
@@ -152,22 +152,22 @@ impl Health {
     }
 }
 
-/// Refuses the word of a server that is not the one of this data directory. A server that still recovers has no run.json
-/// yet, but has taken its directory.
-fn check_owner(authority: &str, data_dir: &Path, patience: Duration) -> io::Result<()> {
-    let (_, info) = ask(authority, "/info", patience)?;
+/// Fails unless the server at `authority` owns this data directory. Compares with the pid in the lock file, since a server
+/// that is still recovering has locked the directory but not written run.json yet.
+fn check_owner(authority: &str, data_dir: &Path, timeout: Duration) -> io::Result<()> {
+    let (_, info) = get(authority, "/info", timeout)?;
     let info: Value = serde_json::from_str(&info).unwrap_or_default();
     let holder = DataDir::last_holder(data_dir);
     if holder.is_none() || info["pid"].as_u64() != holder.map(u64::from) {
         let dir = data_dir.display();
         return Err(io::Error::other(format!(
-            "no server runs on {dir}; the one at {authority} has another data directory"
+            "no server is running on {dir}; the one at {authority} uses another data directory"
         )));
     }
     Ok(())
 }
 
-/// An address to connect to for one that is listened on.
+/// Turns a listen address into one to connect to: the unspecified address becomes loopback.
 fn reachable(addr: SocketAddr) -> SocketAddr {
     if addr.ip().is_unspecified() {
         SocketAddr::from((Ipv4Addr::LOCALHOST, addr.port()))
@@ -176,20 +176,20 @@ fn reachable(addr: SocketAddr) -> SocketAddr {
     }
 }
 
-/// One GET, within `patience` from beginning to end.
-fn ask(authority: &str, path: &str, patience: Duration) -> io::Result<(u16, String)> {
-    let deadline = Instant::now() + patience;
-    let mut last = io::Error::other("the address resolves to nothing");
+/// Sends a GET request and returns status and body, all within `timeout`.
+fn get(authority: &str, path: &str, timeout: Duration) -> io::Result<(u16, String)> {
+    let deadline = Instant::now() + timeout;
+    let mut last = io::Error::other("the host name does not resolve to any address");
     for addr in authority.to_socket_addrs()? {
         match TcpStream::connect_timeout(&addr, left(deadline)?) {
-            Ok(stream) => return get(stream, authority, path, deadline),
+            Ok(stream) => return get_over(stream, authority, path, deadline),
             Err(error) => last = error,
         }
     }
     Err(last)
 }
 
-fn get(
+fn get_over(
     mut stream: TcpStream,
     authority: &str,
     path: &str,
@@ -199,7 +199,7 @@ fn get(
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: streamline-health\r\nConnection: close\r\n\r\n"
     );
-    // All of it at once: what does not speak HTTP closes the connection at the first bytes.
+    // In one write: a server that does not speak HTTP closes the connection at the first bytes.
     stream.write_all(request.as_bytes())?;
     let mut response = Vec::new();
     let mut chunk = [0; 4096];
@@ -216,7 +216,7 @@ fn get(
         }
         if response.len() as u64 > RESPONSE_BYTES_MAX {
             return Err(io::Error::other(
-                "the answer is too long to be one of health",
+                "the response is too long for a health endpoint",
             ));
         }
     }
@@ -231,10 +231,10 @@ fn get(
 }
 
 fn not_http() -> io::Error {
-    io::Error::other("what is there does not speak HTTP; it should be the address of http_addr")
+    io::Error::other("the server at this address does not speak HTTP; use the address of http_addr")
 }
 
-/// Time left, as a time-out: never zero, which sockets refuse.
+/// Time left until `deadline`; an error instead of zero, which sockets reject as a timeout.
 fn left(deadline: Instant) -> io::Result<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
@@ -253,7 +253,7 @@ mod tests {
         let authority = listener.local_addr().unwrap().to_string();
         std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            // To the end: closing with something unread would reset the connection, and the answer with it.
+            // Read the whole request: closing with unread bytes would reset the connection and lose the response.
             let mut request = Vec::new();
             while !request.ends_with(b"\r\n\r\n") {
                 let mut byte = [0];
@@ -266,25 +266,25 @@ mod tests {
     }
 
     #[test]
-    fn the_status_and_the_body_are_read() {
+    fn status_and_body_are_parsed() {
         let authority = answering(b"HTTP/1.1 503 Service Unavailable\r\nx: y\r\n\r\n{\"a\":1}");
-        let (status, body) = ask(&authority, "/health", Duration::from_secs(5)).unwrap();
+        let (status, body) = get(&authority, "/health", Duration::from_secs(5)).unwrap();
         assert_eq!((status, body.as_str()), (503, "{\"a\":1}"));
     }
 
     #[test]
-    fn what_is_not_http_is_said_so() {
+    fn non_http_server_is_reported() {
         let authority = answering(b"\x00\x00\x00\x04nope");
-        let error = ask(&authority, "/health", Duration::from_secs(5)).unwrap_err();
+        let error = get(&authority, "/health", Duration::from_secs(5)).unwrap_err();
         assert!(error.to_string().contains("does not speak HTTP"), "{error}");
     }
 
     #[test]
-    fn a_server_that_does_not_answer_is_given_up_in_time() {
+    fn unresponsive_server_times_out() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let authority = listener.local_addr().unwrap().to_string();
         let started = Instant::now();
-        let error = ask(&authority, "/health", Duration::from_millis(200)).unwrap_err();
+        let error = get(&authority, "/health", Duration::from_millis(200)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(started.elapsed() < Duration::from_secs(3));
     }

@@ -10,7 +10,7 @@ use super::output::print;
 #[command(after_help = "Example:
   streamline man --dir /usr/local/share/man/man1    then man streamline-topics-create")]
 pub struct Man {
-    /// Write the page of the program and that of each subcommand into this directory instead
+    /// Write one page for the program and one per subcommand to this directory instead
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }
@@ -24,7 +24,7 @@ pub fn run(args: Man) -> Result<ExitCode, CliError> {
             let mut page = Vec::new();
             clap_mangen::Man::new(super::command())
                 .render(&mut page)
-                .map_err(CliError::io("the manual page cannot be made"))?;
+                .map_err(CliError::io("cannot render the manual page"))?;
             print(&String::from_utf8_lossy(&page))?;
         }
     }

@@ -1,8 +1,8 @@
-//! The command line: `streamline` serves, its subcommands look after a server.
+//! The command line: `streamline` runs the server, its subcommands administer one.
 //!
-//! One file for each command, whose `run` does it; a command is added by its variant of [`Command`] and the line that
-//! calls it. Commands print results to standard output, as text or as JSON, and what went wrong to standard error.
-//! Exit codes: 0 done, 1 failed, 2 used wrongly or a setting is not allowed.
+//! Each command has its own file with a `run` function; to add one, add a variant of [`Command`] and the line that
+//! calls it. Commands print results to standard output, as text or JSON, and errors to standard error.
+//! Exit codes: 0 success, 1 failure, 2 usage error or invalid setting.
 
 mod client;
 mod completions;
@@ -33,19 +33,19 @@ use output::OutputFormat;
 
 const EXAMPLES: &str = "\
 Examples:
-  streamline                                     serve Kafka on :9092 and HTTP on :9094, data in ./data
-  streamline --data-dir /var/lib/streamline      keep the data elsewhere
-  streamline --config streamline.toml            settings from a file; STREAMLINE_… and flags win over it
-  streamline config show                         what is set, and where each value came from
+  streamline                                     run the server: Kafka on :9092, HTTP on :9094, data in ./data
+  streamline --data-dir /var/lib/streamline      use another data directory
+  streamline --config streamline.toml            read settings from a file; STREAMLINE_… and flags override it
+  streamline config show                         print every setting and its source
   streamline topics create orders --partitions 3
-  echo hello | streamline produce orders         every line is a record
+  echo hello | streamline produce orders         write one record per line
   streamline consume orders --from-beginning
-  streamline health --ready                      exit code 0 when the server takes work
+  streamline health --ready                      exit with code 0 if the server is ready
 
-Every setting can stand in the file (listen_addr = \":9092\"), in the environment (STREAMLINE_LISTEN_ADDR) or be a flag
-(--listen-addr); the later of these wins.";
+Every setting can be given in the file (listen_addr = \":9092\"), in the environment (STREAMLINE_LISTEN_ADDR) or as a flag
+(--listen-addr), in order of increasing precedence.";
 
-/// The release, and what it was built from.
+/// The release and the commit it was built from.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("BUILT_COMMIT"), ")");
 
 /// A Kafka-compatible streaming server with metrics, health and dashboards built in
@@ -62,32 +62,32 @@ struct Cli {
     #[command(flatten)]
     serve: serve::Serve,
 
-    /// How results are printed
+    /// Output format of results
     #[arg(long, global = true, value_enum, default_value_t, display_order = 1000)]
     output: OutputFormat,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the server; what happens without a subcommand too
+    /// Run the server (the default without a subcommand)
     Serve(serve::Serve),
     /// Create, list, describe, alter and delete topics
     Topics(topics::Topics),
-    /// List, describe and delete consumer groups, show their lag, set their offsets
+    /// List, describe and delete consumer groups, show lag, reset offsets
     Groups(groups::Groups),
     /// Write records to a topic
     Produce(produce::Produce),
     /// Read records from a topic
     Consume(consume::Consume),
-    /// Ask a server how it is; the exit code answers
+    /// Check server health (exit code 0 = healthy)
     Health(health::Health),
-    /// Read segments offline and verify them
+    /// Print and verify segments offline
     DumpLog(dump_log::DumpLog),
-    /// Show settings
+    /// Print the effective settings or the settings reference
     Config(config::Config),
-    /// Print completions for a shell
+    /// Print shell completions
     Completions(completions::Completions),
-    /// Print the manual page, or write those of all subcommands
+    /// Print the manual page, or write one page per subcommand
     Man(man::Man),
 }
 
@@ -108,22 +108,22 @@ impl Command {
     }
 }
 
-/// Runs what talks to a server.
+/// Runs a client command to completion on a single-threaded runtime.
 fn as_client(work: impl Future<Output = Result<(), CliError>>) -> Result<ExitCode, CliError> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(CliError::io("the runtime cannot be started"))?
+        .map_err(CliError::io("cannot start the async runtime"))?
         .block_on(work)
         .map(|()| ExitCode::SUCCESS)
 }
 
-/// Runs the command that the arguments name.
+/// Parses the arguments and runs the command they name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match parse(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // A closed pipe is no reason to complain about help that nobody reads.
+            // Standard output or error may be a closed pipe: then nobody reads the help.
             let _ = error.print();
             return ExitCode::from(error.exit_code() as u8);
         }
@@ -132,20 +132,20 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match command.run(cli.output) {
         Ok(code) => code,
         Err(error) => {
-            // Standard error may be closed or full; the exit code is what is left then.
+            // Standard error may be closed or full; the exit code still reports the failure.
             let _ = writeln!(std::io::stderr(), "streamline: {error}");
             ExitCode::from(error.exit_code())
         }
     }
 }
 
-/// Reads the arguments. Flags of the server are refused in front of a subcommand, which would not see them.
+/// Parses the arguments. Rejects server flags before a subcommand, which would ignore them.
 fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let cli = Cli::try_parse_from(arguments)?;
     match (&cli.command, cli.serve.first_flag()) {
         (Some(_), Some(flag)) => Err(command().error(
             ErrorKind::ArgumentConflict,
-            format!("{flag} is a flag of the server, and cannot stand in front of a subcommand"),
+            format!("{flag} is a flag of the server and cannot be used before a subcommand"),
         )),
         _ => Ok(cli),
     }
@@ -161,16 +161,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_tree_is_sound() {
+    fn clap_accepts_the_command_tree() {
         command().debug_assert();
     }
 
     #[test]
-    fn the_examples_are_commands_that_there_are() {
+    fn examples_in_the_help_parse() {
         let lines = EXAMPLES.lines().filter(|line| line.starts_with("  "));
         let examples: Vec<&str> = lines
             .filter_map(|line| line.find("streamline").map(|start| &line[start..]))
-            // What it does stands behind it, after more than one space.
+            // The description follows after more than one space.
             .map(|line| line.split("  ").next().unwrap_or(line))
             .collect();
         assert!(examples.len() > 5);
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_form_of_the_output_may_stand_anywhere() {
+    fn output_flag_is_accepted_at_every_level() {
         for words in [
             ["streamline", "--output", "json", "topics", "list"],
             ["streamline", "topics", "--output", "json", "list"],
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_subcommand_flags_are_those_of_serve() {
+    fn flags_without_a_subcommand_belong_to_serve() {
         let parse = |words: &[&str]| parse(words.iter().map(OsString::from));
         let plain = parse(&["streamline", "--default-partitions", "3"])
             .ok()

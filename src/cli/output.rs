@@ -1,4 +1,4 @@
-//! How results are shown: aligned columns for people, JSON for programs.
+//! Output of results: aligned columns for people, JSON for programs.
 
 use std::io::{self, Write};
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::error::CliError;
 
-/// The form of a subcommand's results.
+/// Output format of a subcommand's results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum OutputFormat {
     /// Aligned columns, for people
@@ -16,7 +16,7 @@ pub enum OutputFormat {
     Json,
 }
 
-/// Rows under a header, printed with each column as wide as its widest cell.
+/// Rows under a header, each column as wide as its widest cell.
 #[derive(Debug)]
 pub struct Table {
     rows: Vec<Vec<String>>,
@@ -33,7 +33,7 @@ impl Table {
         debug_assert_eq!(
             self.rows[0].len(),
             N,
-            "a row has as many cells as the header"
+            "every row has as many cells as the header"
         );
         self.rows.push(cells.to_vec());
     }
@@ -70,7 +70,7 @@ pub fn print_json(value: &Value) -> Result<(), CliError> {
     print(&format!("{value:#}\n"))
 }
 
-/// Prints text as it is. A reader that closed its end early, such as `head`, is not an error worth a message.
+/// Prints text unchanged. Exits silently if the reader closed the pipe early, as `head` does.
 pub fn print(text: &str) -> Result<(), CliError> {
     let mut stdout = io::stdout().lock();
     match stdout
@@ -82,13 +82,13 @@ pub fn print(text: &str) -> Result<(), CliError> {
     }
 }
 
-/// So many of something: "1 record", "2 records".
+/// Count with its noun: "1 record", "2 records".
 pub fn counted(count: u64, one: &str, more: &str) -> String {
     let noun = if count == 1 { one } else { more };
     format!("{count} {noun}")
 }
 
-/// A value that may be absent, as a cell.
+/// Table cell for an optional value; `-` if absent.
 pub fn cell<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |it| it.to_string())
 }

@@ -1,10 +1,10 @@
-//! Which partition a record goes to: Kafka's own choice for a key, so that every client agrees on it.
+//! Kafka's default partitioner for records with a key, so that all clients choose the same partition.
 
-/// The partition of `count` that Kafka's default partitioner gives a record with this key.
+/// Index below `count` that Kafka's default partitioner chooses for this key.
 ///
 /// Source: `BuiltInPartitioner.partitionForKey` in Kafka's clients.
 pub fn partition_for_key(key: &[u8], count: usize) -> usize {
-    debug_assert!(count > 0, "a topic has partitions");
+    debug_assert!(count > 0, "a topic has at least one partition");
     (murmur2(key) & 0x7fff_ffff) as usize % count
 }
 
@@ -36,7 +36,7 @@ fn murmur2(data: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
-    /// The pairs stand in Kafka's `UtilsTest.testMurmur2`.
+    /// The pairs are those of Kafka's `UtilsTest.testMurmur2`.
     #[test]
     fn hashes_agree_with_kafka() {
         let known: [(&str, i32); 6] = [

@@ -1,4 +1,4 @@
-//! Positions in a partition as people name them, and how to find the offsets they stand for.
+//! Positions in a partition as given on the command line, and their resolution to offsets.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,37 +8,39 @@ use crate::protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
 
-/// ListOffsets' word for the end of the log.
+/// ListOffsets timestamp of the log end offset.
 const LATEST: i64 = -1;
-/// ListOffsets' word for the first record kept.
+/// ListOffsets timestamp of the log start offset.
 const EARLIEST: i64 = -2;
 
-/// A place in a partition.
+/// Position in a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Position {
     Earliest,
     Latest,
-    /// This offset, whatever is there.
+    /// This offset.
     Offset(i64),
-    /// So many records before the end.
+    /// This many records before the log end.
     BeforeEnd(i64),
     /// The first record at or after this time, in Unix milliseconds.
     Time(i64),
 }
 
 impl Position {
-    /// Reads an offset: a number, or a negative number for that many records before the end.
+    /// Parses an offset; a negative number is a count of records before the log end.
     pub fn parse_offset(text: &str) -> Result<Position, String> {
         match text.parse::<i64>() {
             Ok(offset) if offset >= 0 => Ok(Position::Offset(offset)),
             Ok(before_end) => Ok(Position::BeforeEnd(before_end.saturating_neg())),
-            Err(_) => Err("a whole number; negative counts back from the end".to_owned()),
+            Err(_) => Err(
+                "expected a whole number; a negative one counts back from the log end".to_owned(),
+            ),
         }
     }
 
-    /// Reads a time: RFC 3339 (`2026-01-31T12:00:00Z`), Unix milliseconds, or an age such as `15m` or `2h30m`.
+    /// Parses a time: RFC 3339 (`2026-01-31T12:00:00Z`), Unix milliseconds, or an age such as `15m` or `2h30m`.
     pub fn parse_time(text: &str) -> Result<Position, String> {
-        // Below zero are ListOffsets' words for the ends of the log.
+        // Negative timestamps have special meanings in ListOffsets.
         if let Some(ms) = text.parse::<i64>().ok().filter(|ms| *ms >= 0) {
             return Ok(Position::Time(ms));
         }
@@ -50,12 +52,12 @@ impl Position {
             .and_then(|since| i64::try_from(since.as_millis()).ok())
             .map(Position::Time)
             .ok_or_else(|| {
-                "a time such as 2026-01-31T12:00:00Z, Unix milliseconds, or an age such as 15m"
+                "expected a time such as 2026-01-31T12:00:00Z, Unix milliseconds, or an age such as 15m"
                     .to_owned()
             })
     }
 
-    /// What this position is asked of ListOffsets as.
+    /// Timestamp to send in ListOffsets.
     fn timestamp(self) -> i64 {
         match self {
             Position::Earliest => EARLIEST,
@@ -65,7 +67,7 @@ impl Position {
     }
 }
 
-/// The earliest and latest offsets of one partition.
+/// Log start and log end offset of one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     pub partition: i32,
@@ -73,7 +75,7 @@ pub struct Bounds {
     pub latest: i64,
 }
 
-/// The bounds of these partitions of `topic`, in their order.
+/// Fetches the bounds of these partitions of `topic`, in the given order.
 pub async fn bounds(
     client: &mut Client,
     topic: &str,
@@ -92,7 +94,7 @@ pub async fn bounds(
         .collect())
 }
 
-/// The offsets `position` stands for, clamped to what the log holds.
+/// Resolves `position` to an offset in each partition, clamped to the partition's bounds.
 pub async fn resolve(
     client: &mut Client,
     topic: &str,
@@ -113,7 +115,7 @@ pub async fn resolve(
                 Position::Latest => it.latest,
                 Position::Offset(offset) => offset,
                 Position::BeforeEnd(count) => it.latest.saturating_sub(count),
-                // Nothing is that young: the end is where such records will come to stand.
+                // No record is that recent: start at the log end, where such records will be appended.
                 Position::Time(_) if found[i] < 0 => it.latest,
                 Position::Time(_) => found[i],
             };
@@ -154,7 +156,7 @@ async fn list_offsets(
                 .find(|it| it.partition_index == partition)
                 .ok_or_else(|| CliError::Protocol {
                     api: "ListOffsets",
-                    reason: format!("{what}: the server left it out"),
+                    reason: format!("{what}: missing from the response"),
                 })?;
             check(&what, answer.error_code, None)?;
             Ok(answer.offset)

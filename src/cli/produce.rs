@@ -1,4 +1,4 @@
-//! `streamline produce`: records from standard input or the command line into a topic.
+//! `streamline produce`: writes records from standard input or the command line to a topic.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read};
@@ -21,49 +21,49 @@ use crate::protocol::messages::describe_configs::{
 use crate::protocol::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use crate::record::{BatchBuilder, BatchHeader, Compression, Header};
 
-/// A batch is sent when it holds this many bytes, or when the input pauses. Topics that take less get less.
+/// A batch is sent when it reaches this many bytes, or when the input pauses. Lowered to the topic's limit.
 const BATCH_BYTES: usize = 256 << 10;
-/// Records are handed over in pieces of this many bytes of input, or of one line, or when the input pauses.
+/// Input bytes per piece; at least one line. A piece is handed over early when the input pauses.
 const PIECE_BYTES: usize = 64 << 10;
-/// Pieces read ahead of what is being sent.
+/// Number of pieces read ahead of the sender.
 const PIECES_AHEAD: usize = 16;
-/// A longer line is no record: no server takes a request that large.
+/// Longest line accepted: the default `socket_request_max_bytes`.
 const LINE_BYTES_MAX: usize = 100 << 20;
 
 #[derive(Debug, clap::Args)]
 pub struct Produce {
-    /// The topic to write to
+    /// Topic to write to
     topic: String,
 
     /// Write this one record instead of reading standard input
     #[arg(short, long)]
     value: Option<String>,
 
-    /// The key of the record given with --value
+    /// Key of the record given with --value
     #[arg(short, long, requires = "value")]
     key: Option<String>,
 
-    /// A header for every record; may be repeated
+    /// Add a header to every record (repeatable)
     #[arg(short = 'H', long = "header", value_name = "KEY=VALUE", value_parser = parse_header)]
     headers: Vec<(String, String)>,
 
-    /// Lines are KEY, this separator, VALUE
+    /// Split each line into key and value at the first occurrence of this separator
     #[arg(long, value_name = "TEXT", conflicts_with = "format")]
     key_separator: Option<String>,
 
-    /// What standard input holds: one value a line, or one JSON object a line as `consume --output json` writes it
+    /// Format of standard input: one value per line, or one JSON object per line as written by consume --output json
     #[arg(long, value_enum, default_value = "lines")]
     format: InputFormat,
 
-    /// Write to this partition; otherwise keys choose, and records without a key go round
+    /// Write to this partition [default: by key hash; records without a key rotate among partitions]
     #[arg(short, long)]
     partition: Option<i32>,
 
-    /// none, gzip, snappy, lz4 or zstd
+    /// Compression codec: none, gzip, snappy, lz4 or zstd
     #[arg(long, default_value = "none")]
     compression: Compression,
 
-    /// When a record counts as written: 1 (in the log), all (survives loss of power)
+    /// Acknowledgement to wait for: 1 (appended to the log) or all (survives a power failure)
     #[arg(long, value_enum, default_value = "all")]
     acks: Acks,
 
@@ -97,10 +97,10 @@ impl Acks {
 fn parse_header(text: &str) -> Result<(String, String), String> {
     text.split_once('=')
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .ok_or_else(|| "KEY=VALUE, such as source=cli".to_owned())
+        .ok_or_else(|| "expected KEY=VALUE, such as source=cli".to_owned())
 }
 
-/// A record as it was read.
+/// Record read from the input.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Input {
     key: Option<Vec<u8>>,
@@ -109,7 +109,7 @@ struct Input {
     timestamp_ms: Option<i64>,
 }
 
-/// A line of JSON input: the fields of `consume --output json`, of which all but the record's own are passed over.
+/// Line of JSON input, as written by `consume --output json`. Fields that are not part of the record are ignored.
 #[derive(Debug, Deserialize)]
 struct JsonInput {
     key: Option<String>,
@@ -165,21 +165,21 @@ pub async fn run(args: Produce, output: OutputFormat) -> Result<(), CliError> {
     }
 }
 
-/// The partitions records may go to. The topic is created by asking for it, where the server allows that.
+/// Returns the partitions to write to. Requesting the topic creates it if the server allows auto-creation.
 async fn partitions(client: &mut Client, args: &Produce) -> Result<Vec<i32>, CliError> {
     let partitions = client.topic_created_on_demand(&args.topic).await?;
     match args.partition {
         None => Ok(partitions),
         Some(partition) if partitions.contains(&partition) => Ok(vec![partition]),
         Some(partition) => Err(CliError::Usage(format!(
-            "topic '{}' has no partition {partition}: it has {} of them, counted from 0",
+            "topic '{}' has no partition {partition}: it has {} partitions, numbered from 0",
             args.topic,
             partitions.len()
         ))),
     }
 }
 
-/// How large batches may be that this topic takes. A server that does not tell is left to refuse what is too large.
+/// Returns the batch size limit, at most the topic's `max.message.bytes` if the server reports it.
 async fn batch_bytes(client: &mut Client, topic: &str) -> usize {
     let request = DescribeConfigsRequest {
         resources: vec![DescribeConfigsResource {
@@ -197,17 +197,17 @@ async fn batch_bytes(client: &mut Client, topic: &str) -> usize {
         .map_or(BATCH_BYTES, |max: usize| max.min(BATCH_BYTES))
 }
 
-/// Records as they come from the input.
+/// Channel of records read from the input.
 type Pieces = mpsc::Receiver<Result<Vec<Input>, CliError>>;
 
 fn single(record: Input) -> Pieces {
     let (send, receive) = mpsc::channel(1);
     send.try_send(Ok(vec![record]))
-        .expect("the channel holds one");
+        .expect("the channel has capacity for one piece");
     receive
 }
 
-/// Reads on a thread of its own, since standard input cannot be awaited.
+/// Reads the input on a separate thread, since standard input cannot be awaited.
 fn read_ahead(
     input: impl Read + Send + 'static,
     format: InputFormat,
@@ -238,7 +238,7 @@ fn read_ahead(
                     return;
                 }
             }
-            // What is there is not held back for a line that is yet to come whole.
+            // Hand over complete lines now instead of waiting for the rest of a partial one.
             let pauses = !lines.buffer().contains(&b'\n');
             if piece_bytes >= PIECE_BYTES || pauses {
                 piece_bytes = 0;
@@ -251,7 +251,7 @@ fn read_ahead(
     receive
 }
 
-/// The next line without its end; `None` when there is none.
+/// Reads the next line without its newline; `None` at the end of the input.
 fn read_line(lines: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     let limit = LINE_BYTES_MAX as u64 + 1;
@@ -262,7 +262,7 @@ fn read_line(lines: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
         line.pop();
     } else if line.len() > LINE_BYTES_MAX {
         return Err(io::Error::other(format!(
-            "it is longer than {LINE_BYTES_MAX} bytes"
+            "the line is longer than {LINE_BYTES_MAX} bytes"
         )));
     }
     Ok(Some(line))
@@ -280,7 +280,7 @@ fn parse(line: Vec<u8>, format: InputFormat, separator: Option<&str>) -> Result<
             let at = line
                 .windows(width.max(1))
                 .position(|it| it == separator.as_bytes())
-                .ok_or_else(|| format!("the key separator '{separator}' is not in it"))?;
+                .ok_or_else(|| format!("the key separator '{separator}' is missing"))?;
             Ok(Input {
                 key: Some(line[..at].to_vec()),
                 value: Some(line[at + width..].to_vec()),
@@ -305,7 +305,7 @@ fn parse_json(line: &[u8]) -> Result<Input, String> {
     })
 }
 
-/// Text as it is, or bytes that no text can hold as base64.
+/// Returns the bytes of a field given as text or as base64.
 fn bytes_of(text: Option<String>, base64: Option<String>) -> Result<Option<Vec<u8>>, String> {
     match (text, base64) {
         (text, None) => Ok(text.map(String::into_bytes)),
@@ -323,7 +323,7 @@ fn header(key: &str, value: Option<Vec<u8>>) -> Header {
     }
 }
 
-/// Batches under way, one a partition.
+/// Batches being built, one per partition.
 #[derive(Default)]
 struct Batches {
     by_partition: BTreeMap<i32, BatchBuilder>,
@@ -334,9 +334,9 @@ struct Writer {
     args: Produce,
     headers: Vec<Header>,
     partitions: Vec<i32>,
-    /// What a batch may hold.
+    /// Limit on the size of all batches of one request, in bytes.
     batch_bytes: usize,
-    /// Which partition records without a key go to until the next batch.
+    /// Number of requests sent so far; selects the partition for records without a key.
     round: usize,
     written: BTreeMap<i32, u64>,
     progress: Progress,
@@ -349,7 +349,7 @@ impl Writer {
             let records = match piece {
                 Ok(records) => records,
                 Err(error) => {
-                    // Whoever mends the line goes on from there: what stands before it is written.
+                    // Send the records before the bad line, so that the user can resume from there.
                     self.send(client, batches).await?;
                     return Err(error);
                 }
@@ -367,9 +367,9 @@ impl Writer {
         Ok(())
     }
 
-    /// What a batch grows by at most with this record, its own header included.
+    /// Upper bound on the growth of a batch by this record, in bytes, including a new batch header.
     fn size_bytes_max(&self, record: &Input) -> usize {
-        /// Lengths, deltas and counts, each as long as it can be.
+        /// Lengths, deltas and counts at their maximum encoded size.
         const NUMBERS: usize = 40;
         let len = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
         let headers = record.headers.iter().chain(&self.headers);
@@ -383,7 +383,7 @@ impl Writer {
             + headers
     }
 
-    /// Records that were acknowledged.
+    /// Number of acknowledged records.
     fn total(&self) -> u64 {
         self.written.values().sum()
     }
@@ -419,7 +419,7 @@ impl Writer {
         for (index, builder) in batches.by_partition {
             counts.insert(index, builder.record_count() as u64);
             let batch = builder.build().map_err(|error| {
-                CliError::Usage(format!("these records make no batch: {error}"))
+                CliError::Usage(format!("cannot build a batch from these records: {error}"))
             })?;
             partition_data.push(PartitionProduceData {
                 index,
@@ -470,7 +470,7 @@ impl Writer {
     }
 }
 
-/// Says on a terminal, once a second, how far a long job has come.
+/// Progress display on a terminal, updated once a second.
 struct Progress {
     shown: bool,
     records: u64,
@@ -521,7 +521,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
-    fn a_line_is_a_value_or_a_key_and_a_value() {
+    fn lines_are_parsed_with_and_without_a_key() {
         let plain = parse(b"a:b".to_vec(), InputFormat::Lines, None).unwrap();
         assert_eq!((plain.key, plain.value), (None, Some(b"a:b".to_vec())));
         let keyed = parse(b"a::b".to_vec(), InputFormat::Lines, Some("::")).unwrap();
@@ -533,8 +533,8 @@ mod tests {
     }
 
     #[test]
-    fn little_is_read_ahead_of_what_is_sent() {
-        /// Lines of 100 kB without end, and how many bytes of them were read.
+    fn read_ahead_is_bounded() {
+        /// Endless input in lines of 100 kB; counts the bytes read.
         struct Endless(Arc<AtomicUsize>);
         impl Read for Endless {
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -559,7 +559,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_not_held_back_for_the_next() {
+    fn complete_lines_are_handed_over_before_the_next_arrives() {
         let (reader, mut writer) = io::pipe().unwrap();
         let mut pieces = read_ahead(reader, InputFormat::Lines, None);
         let mut values = || -> Vec<_> {

@@ -1,4 +1,4 @@
-//! How a record is shown: as text for people, as a JSON object for programs.
+//! Display of a record: text for people, a JSON object for programs.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::record::Record;
 
-/// Bytes as text; what is not UTF-8 becomes replacement characters.
+/// Bytes as text, with replacement characters for invalid UTF-8.
 pub fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -16,7 +16,7 @@ pub fn text(bytes: Option<&Bytes>) -> String {
     bytes.map_or_else(|| "null".to_owned(), |it| lossy(it))
 }
 
-/// The headers as text, `key=value` each.
+/// Headers as text: `key=value`, separated by commas.
 pub fn headers_text(record: &Record) -> String {
     record
         .headers
@@ -26,7 +26,7 @@ pub fn headers_text(record: &Record) -> String {
         .join(",")
 }
 
-/// The record as the fields of an object: offset, timestamp (Unix ms), key, value, headers.
+/// Record as the fields of a JSON object: offset, timestamp (Unix ms), key, value, headers.
 pub fn json(record: &Record) -> Map<String, Value> {
     let headers: Vec<Value> = record
         .headers
@@ -47,7 +47,7 @@ pub fn json(record: &Record) -> Map<String, Value> {
     object
 }
 
-/// Text under `name`; bytes that are not text as base64 under `name_base64`.
+/// Inserts UTF-8 as text under `name`, other bytes as base64 under `name_base64`.
 fn insert_bytes(object: &mut Map<String, Value>, name: &str, bytes: Option<&Bytes>) {
     match bytes.map(|it| std::str::from_utf8(it)) {
         None => object.insert(name.to_owned(), Value::Null),
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_that_are_not_text_come_as_base64() {
+    fn invalid_utf8_is_shown_as_base64() {
         let mut object = Map::new();
         insert_bytes(&mut object, "key", Some(&Bytes::from_static(b"k")));
         insert_bytes(&mut object, "value", Some(&Bytes::from_static(&[0xff])));

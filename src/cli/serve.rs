@@ -1,4 +1,4 @@
-//! `streamline serve`, or `streamline` alone: reads the settings and runs the server until it is told to stop.
+//! `streamline serve`, or `streamline` without a subcommand: loads the settings and runs the server until it is stopped.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -11,10 +11,10 @@ use super::error::CliError;
 use crate::config::{ConfigError, Layers, Loaded, LogFormat, load, settings};
 use crate::server::{Server, logging};
 
-/// Threads for calls that block. They come and go with the work.
+/// Maximum number of threads for blocking calls. They are started on demand.
 const BLOCKING_THREADS_MAX: usize = 64;
 
-/// The flags of the server: one for each setting, and the file.
+/// Flags of the server: one per setting, and the settings file.
 #[derive(Debug, Clone)]
 pub struct Serve {
     config: Option<PathBuf>,
@@ -26,7 +26,7 @@ impl clap::Args for Serve {
         let file = Arg::new("config")
             .long("config")
             .value_name("FILE")
-            .help("A TOML file with settings [env: STREAMLINE_CONFIG]")
+            .help("Read settings from this TOML file [env: STREAMLINE_CONFIG]")
             .value_parser(clap::value_parser!(PathBuf));
         settings()
             .iter()
@@ -39,9 +39,9 @@ impl clap::Args for Serve {
                     Arg::new(setting.name.clone())
                         .long(setting.flag())
                         .value_name("VALUE")
-                        // A script can append to what another passes.
+                        // The last occurrence wins, so that wrapper scripts can append flags.
                         .overrides_with(setting.name.clone())
-                        // Values such as -1 are no flags.
+                        // Values such as -1 are not flags.
                         .allow_hyphen_values(true)
                         .help_heading(setting.group.title())
                         .help(format!("{}{default}", setting.help))
@@ -78,7 +78,7 @@ impl FromArgMatches for Serve {
 }
 
 impl Serve {
-    /// One of the flags that were given, with its dashes.
+    /// The first flag that was given, with its dashes.
     pub(super) fn first_flag(&self) -> Option<String> {
         let setting = self.flags.first().map(|(name, _)| name.replace('_', "-"));
         let file = self.config.as_ref().map(|_| "config".to_string());
@@ -88,20 +88,20 @@ impl Serve {
 
 #[cfg(test)]
 impl Serve {
-    /// The settings given as flags.
+    /// Settings given as flags.
     pub(super) fn flags(&self) -> &[(String, String)] {
         &self.flags
     }
 }
 
-/// The settings in force with these flags.
+/// Loads the effective settings, given these flags.
 pub(super) fn load_settings(args: &Serve) -> Result<Loaded, CliError> {
     load(Layers {
         file: file(&args.config),
         environment: environment(),
         flags: args.flags.clone(),
     })
-    .map_err(refused)
+    .map_err(rejected)
 }
 
 pub fn run(args: Serve) -> Result<ExitCode, CliError> {
@@ -113,16 +113,16 @@ pub fn run(args: Serve) -> Result<ExitCode, CliError> {
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .thread_name("worker")
         .build()
-        .map_err(CliError::io("the runtime cannot be started"))?;
+        .map_err(CliError::io("cannot start the async runtime"))?;
     let outcome = runtime.block_on(async {
         let running = Server::start(loaded).await?;
         running.until_stopped().await
     });
-    // What still runs is nothing that anybody waits for.
+    // Remaining tasks have no one waiting for them: do not block on them.
     runtime.shutdown_background();
     match outcome {
         Ok(()) => Ok(ExitCode::SUCCESS),
-        // Whoever reads the log as JSON finds its last line there too.
+        // With JSON logs, write the error as a log line, so that log collectors parse it.
         Err(error) if log_format == LogFormat::Json && tracing::enabled!(Level::ERROR) => {
             tracing::error!("{error}");
             Ok(ExitCode::FAILURE)
@@ -131,15 +131,15 @@ pub fn run(args: Serve) -> Result<ExitCode, CliError> {
     }
 }
 
-/// The settings file: the one named, or the one the environment names.
+/// Path of the settings file: the one given, else `STREAMLINE_CONFIG`.
 pub(super) fn file(named: &Option<PathBuf>) -> Option<PathBuf> {
     named
         .clone()
         .or_else(|| std::env::var_os("STREAMLINE_CONFIG").map(PathBuf::from))
 }
 
-/// The environment's variables as text. One that is not text is passed on with what of it is, so that a setting among
-/// them is refused by name.
+/// Environment variables as text. Invalid UTF-8 is replaced, not dropped, so that a setting with such a value is
+/// rejected by name.
 pub(super) fn environment() -> Vec<(String, String)> {
     let text = |os: OsString| os.to_string_lossy().into_owned();
     std::env::vars_os()
@@ -147,11 +147,11 @@ pub(super) fn environment() -> Vec<(String, String)> {
         .collect()
 }
 
-/// All complaints about the settings as one error.
-pub(super) fn refused(complaints: Vec<ConfigError>) -> CliError {
-    let lines: Vec<String> = complaints.iter().map(ToString::to_string).collect();
+/// Combines all configuration errors into one.
+pub(super) fn rejected(errors: Vec<ConfigError>) -> CliError {
+    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
     CliError::Usage(match lines.as_slice() {
         [one] => one.clone(),
-        many => format!("the settings are refused:\n  {}", many.join("\n  ")),
+        many => format!("invalid settings:\n  {}", many.join("\n  ")),
     })
 }

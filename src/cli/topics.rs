@@ -29,7 +29,7 @@ use crate::protocol::messages::incremental_alter_configs::{
 
 /// Kafka's resource type of a topic in the config APIs.
 pub(super) const TOPIC_RESOURCE: i8 = 2;
-/// DescribeConfigs' word for a value set on the topic itself.
+/// DescribeConfigs' config source of a value set on the topic itself.
 const SOURCE_TOPIC: i8 = 1;
 
 #[derive(Debug, clap::Args)]
@@ -45,21 +45,21 @@ pub struct Topics {
 enum Command {
     /// Create a topic
     Create(Create),
-    /// List the topics
+    /// List topics
     List,
-    /// Show partitions, offsets, sizes and settings
+    /// Show the partitions, offsets, sizes and configs of topics
     Describe {
-        /// The topics to show; all when none is named
+        /// Topics to show [default: all]
         topics: Vec<String>,
     },
-    /// Add partitions, set or unset configs
+    /// Add partitions, set or unset configs of a topic
     Alter(Alter),
     /// Delete topics and all their records
     Delete {
-        /// The topics to delete
+        /// Topics to delete
         #[arg(required = true)]
         topics: Vec<String>,
-        /// Do not fail for topics that are not there
+        /// Ignore topics that do not exist
         #[arg(long)]
         if_exists: bool,
     },
@@ -67,36 +67,36 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct Create {
-    /// The topic's name
+    /// Name of the topic
     topic: String,
-    /// How many partitions; the server's default when left out
+    /// Number of partitions [default: the server's default_partitions]
     #[arg(short, long, value_parser = clap::value_parser!(i32).range(1..))]
     partitions: Option<i32>,
-    /// Copies of each partition, as Kafka's tools ask: 1, or -1 for the server's default, which is 1 too
+    /// Replication factor, for compatibility with Kafka's tools: 1, or -1 for the server's default (also 1)
     #[arg(long, value_name = "COPIES", default_value_t = -1, allow_negative_numbers = true)]
     replication_factor: i16,
-    /// A topic config by Kafka's name, such as retention.ms=86400000; may be repeated
+    /// Set a topic config, such as retention.ms=86400000 (repeatable)
     #[arg(short, long = "config", value_name = "KEY=VALUE", value_parser = parse_config)]
     configs: Vec<(String, String)>,
-    /// Succeed when the topic is there already
+    /// Succeed if the topic already exists
     #[arg(long)]
     if_not_exists: bool,
-    /// Check only; create nothing
+    /// Validate the request without creating the topic
     #[arg(long)]
     dry_run: bool,
 }
 
 #[derive(Debug, clap::Args)]
 struct Alter {
-    /// The topic to change
+    /// Topic to change
     topic: String,
-    /// The new number of partitions; it can only grow
+    /// New number of partitions; it cannot be reduced
     #[arg(short, long, value_parser = clap::value_parser!(i32).range(1..))]
     partitions: Option<i32>,
-    /// Set a topic config; may be repeated
+    /// Set a topic config (repeatable)
     #[arg(short, long = "config", value_name = "KEY=VALUE", value_parser = parse_config)]
     configs: Vec<(String, String)>,
-    /// Return a config to the server's default; may be repeated
+    /// Reset a topic config to the server's default (repeatable)
     #[arg(long = "delete-config", value_name = "KEY")]
     delete_configs: Vec<String>,
 }
@@ -105,7 +105,7 @@ fn parse_config(text: &str) -> Result<(String, String), String> {
     text.split_once('=')
         .filter(|(key, _)| !key.is_empty())
         .map(|(key, value)| (key.trim().to_owned(), value.to_owned()))
-        .ok_or_else(|| "KEY=VALUE, such as retention.ms=86400000".to_owned())
+        .ok_or_else(|| "expected KEY=VALUE, such as retention.ms=86400000".to_owned())
 }
 
 pub async fn run(args: Topics, output: OutputFormat) -> Result<(), CliError> {
@@ -142,20 +142,20 @@ async fn create(client: &mut Client, args: Create, output: OutputFormat) -> Resu
     };
     let mut created = false;
     for topic in client.call(&request).await?.topics {
-        let there_already = topic.error_code == ErrorCode::TOPIC_ALREADY_EXISTS;
-        if !(args.if_not_exists && there_already) {
+        let already_exists = topic.error_code == ErrorCode::TOPIC_ALREADY_EXISTS;
+        if !(args.if_not_exists && already_exists) {
             check(
                 &format!("topic '{}'", topic.name),
                 topic.error_code,
                 topic.error_message.as_deref(),
             )?;
         }
-        created = !there_already && !args.dry_run;
+        created = !already_exists && !args.dry_run;
     }
     let text = match (created, args.dry_run) {
         (true, _) => format!("created topic {}\n", args.topic),
         (false, true) => format!("topic {} could be created\n", args.topic),
-        (false, false) => format!("topic {} was there already\n", args.topic),
+        (false, false) => format!("topic {} already exists\n", args.topic),
     };
     match output {
         OutputFormat::Text => print(&text),
@@ -233,7 +233,7 @@ async fn describe(
     }
 }
 
-/// A topic's id as Kafka's tools write it.
+/// Topic id in the encoding of Kafka's tools.
 fn show_id(id: uuid::Uuid) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(id.as_bytes())
 }
@@ -264,7 +264,7 @@ fn partition_table(bounds: &[Bounds], sizes: &BTreeMap<i32, i64>) -> Table {
     table
 }
 
-/// Bytes on disk by partition.
+/// Size on disk of each partition, in bytes.
 async fn sizes(
     client: &mut Client,
     topic: &str,
@@ -285,7 +285,7 @@ async fn sizes(
     Ok(sizes)
 }
 
-/// The configs set on the topic itself.
+/// Configs set on the topic itself.
 async fn configs(
     client: &mut Client,
     topic: &str,
@@ -317,10 +317,10 @@ async fn configs(
 async fn alter(client: &mut Client, args: Alter, output: OutputFormat) -> Result<(), CliError> {
     if args.partitions.is_none() && args.configs.is_empty() && args.delete_configs.is_empty() {
         return Err(CliError::Usage(
-            "nothing to alter: give --partitions, --config or --delete-config".to_owned(),
+            "nothing to alter; use --partitions, --config or --delete-config".to_owned(),
         ));
     }
-    // Configs first: they can be refused, and then nothing has been done yet; partitions cannot be taken away again.
+    // Configs first: if they are rejected, nothing has changed yet, whereas added partitions cannot be removed.
     alter_configs(client, &args).await?;
     if let Some(count) = args.partitions {
         add_partitions(client, &args.topic, count).await?;
@@ -400,7 +400,7 @@ async fn delete(
     outcome
 }
 
-/// Deletes one topic after the other, up to the first that is refused.
+/// Deletes the topics one by one, stopping at the first error.
 async fn delete_each(
     client: &mut Client,
     topics: Vec<String>,
@@ -408,7 +408,7 @@ async fn delete_each(
     output: OutputFormat,
     deleted: &mut Vec<String>,
 ) -> Result<(), CliError> {
-    // One request a topic: what was deleted before a refusal is then told by name, in every protocol version.
+    // One request per topic, so that the topics deleted before an error can be reported by name in every version.
     for topic in topics {
         let request = DeleteTopicsRequest {
             topics: vec![DeleteTopicState {

@@ -1,23 +1,23 @@
-//! Why a setting was refused, in words that let its author mend it: where it stands, its name, its value, what is
-//! allowed.
+//! Configuration errors. Each names the source of the setting, its name, its value and what is allowed, so that it can
+//! be fixed.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where a setting came from, or was refused at.
+/// Source of a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody set it.
+    /// Not set; the default applies.
     Default,
     File {
         path: PathBuf,
         line: usize,
     },
-    /// An environment variable, by name.
+    /// Environment variable, by name.
     Environment(String),
-    /// A command line flag, with its dashes.
+    /// Command line flag, with its dashes.
     Flag(String),
-    /// A topic's own override.
+    /// Override on a topic.
     Topic,
 }
 
@@ -33,17 +33,17 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A setting that stops the start, or that a topic cannot have.
+/// Invalid setting of the server or of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConfigError {
-    /// There is no such setting.
+    /// No setting has this name.
     Unknown {
         origin: Origin,
         name: String,
-        /// The nearest name there is.
+        /// The most similar existing name.
         suggestion: Option<String>,
     },
-    /// The value is outside what the setting allows.
+    /// The value is not allowed for this setting.
     NotAllowed {
         origin: Origin,
         name: String,
@@ -51,19 +51,19 @@ pub enum ConfigError {
         /// Completes "allowed: …".
         allowed: String,
     },
-    /// The setting asks for something this server does not have.
+    /// The setting belongs to a feature that is not available.
     Absent {
         origin: Origin,
         name: String,
         reason: String,
     },
-    /// The file has the setting twice, under two spellings of its name.
+    /// The file sets it twice, under two spellings of its name.
     Twice {
         origin: Origin,
         name: String,
         other_line: usize,
     },
-    /// The file could not be read, or is not TOML.
+    /// The file cannot be read or is not valid TOML.
     File { path: PathBuf, message: String },
 }
 
@@ -89,7 +89,7 @@ impl fmt::Display for ConfigError {
                 suggestion,
             } => {
                 write_origin(f, origin)?;
-                write!(f, "there is no setting {name}")?;
+                write!(f, "unknown setting {name}")?;
                 match suggestion {
                     Some(near) => write!(f, "; did you mean {near}?"),
                     None => Ok(()),
@@ -118,7 +118,7 @@ impl fmt::Display for ConfigError {
                 other_line,
             } => {
                 write_origin(f, origin)?;
-                write!(f, "{name} is set on line {other_line} already")
+                write!(f, "{name} is already set on line {other_line}")
             }
             ConfigError::File { path, message } => write!(f, "{}: {message}", path.display()),
         }
@@ -127,18 +127,18 @@ impl fmt::Display for ConfigError {
 
 fn write_origin(f: &mut fmt::Formatter<'_>, origin: &Origin) -> fmt::Result {
     match origin {
-        // Kafka's own error texts name the setting alone: the request says which topic.
+        // As in Kafka's messages, only the setting is named: the request identifies the topic.
         Origin::Topic | Origin::Default => Ok(()),
         origin => write!(f, "{origin}: "),
     }
 }
 
-/// The candidate nearest to `name`, if any is near enough to be what was meant.
+/// Returns the candidate most similar to `name`, if it is similar enough to be a likely misspelling.
 pub(super) fn nearest<'a>(
     name: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<String> {
-    // Names from the wire may be long; nothing that long is a misspelling of ours.
+    // Bounds the work for long names from the wire; a name this long is not a misspelling of a known one.
     if name.len() > 64 {
         return None;
     }
@@ -150,7 +150,7 @@ pub(super) fn nearest<'a>(
         .map(|(_, candidate)| candidate.to_string())
 }
 
-/// Levenshtein's distance in bytes.
+/// Levenshtein distance in bytes.
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, left) in a.bytes().enumerate() {
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_name_is_suggested_only_when_it_is_near() {
+    fn only_similar_names_are_suggested() {
         let names = ["listen_addr", "http_addr", "data_dir"];
         assert_eq!(
             nearest("listen_adr", names),

@@ -1,4 +1,4 @@
-//! From file, environment and flags to one [`Config`], remembering where each value came from.
+//! Loads a [`Config`] from file, environment and flags, and records the source of each value.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,26 +9,26 @@ use super::error::{ConfigError, Origin, nearest};
 use super::settings::{ABSENT, Setting, settings};
 use super::{Config, Durability};
 
-/// What is laid over the defaults; later fields win.
+/// Sources that override the defaults, in increasing precedence.
 #[derive(Debug, Default)]
 pub struct Layers {
-    /// A TOML file.
+    /// TOML file.
     pub file: Option<PathBuf>,
-    /// Variables of the environment; those that do not start with `STREAMLINE_` are ignored.
+    /// Environment variables; those without the prefix `STREAMLINE_` are ignored.
     pub environment: Vec<(String, String)>,
-    /// Settings given as flags: the setting's name and its text.
+    /// Settings given as flags: name and text.
     pub flags: Vec<(String, String)>,
 }
 
-/// The settings in force.
+/// Effective settings.
 #[derive(Debug)]
 pub struct Loaded {
     pub config: Config,
-    /// One for each of [`settings`], in that order.
+    /// One entry for each of [`settings`], in that order.
     pub effective: Vec<Effective>,
 }
 
-/// One setting in force and where it came from.
+/// Effective value of one setting and its source.
 #[derive(Debug, Clone)]
 pub struct Effective {
     pub setting: &'static Setting,
@@ -36,16 +36,17 @@ pub struct Effective {
     pub origin: Origin,
 }
 
-/// Variables that share the prefix without being settings of the server: the path of the file, and where the
-/// command-line tools find a server.
+/// Variables with the prefix that are not server settings: the path of the settings file, and the server address for
+/// the command line.
 const OTHER_VARIABLES: [&str; 2] = ["STREAMLINE_CONFIG", "STREAMLINE_BOOTSTRAP_SERVER"];
 
-/// `flush.ms` that never comes: Kafka's default, in force with `durability = os`.
+/// `flush.ms` that disables timed flushes: Kafka's default, used with `durability = os`.
 const NEVER_MS: &str = "9223372036854775807";
 
-/// Lays the layers over the defaults. Fails with every complaint there is.
+/// Applies the layers to the defaults and validates the result. Fails with all errors found.
 pub fn load(layers: Layers) -> Result<Loaded, Vec<ConfigError>> {
-    let mut complaints = Vec::new();
+    // Collect the given settings; later layers overwrite earlier ones.
+    let mut errors = Vec::new();
     let mut given: BTreeMap<String, (String, Origin)> = BTreeMap::new();
     if let Some(path) = &layers.file {
         match read_file(path) {
@@ -55,7 +56,7 @@ pub fn load(layers: Layers) -> Result<Loaded, Vec<ConfigError>> {
                     let origin = Origin::File { path, line };
                     match given.get(&name) {
                         Some((_, Origin::File { line, .. })) => {
-                            complaints.push(ConfigError::Twice {
+                            errors.push(ConfigError::Twice {
                                 origin,
                                 name,
                                 other_line: *line,
@@ -65,7 +66,7 @@ pub fn load(layers: Layers) -> Result<Loaded, Vec<ConfigError>> {
                     }
                 }
             }
-            Err(error) => complaints.push(error),
+            Err(error) => errors.push(error),
         }
     }
     for (variable, text) in layers.environment {
@@ -83,6 +84,7 @@ pub fn load(layers: Layers) -> Result<Loaded, Vec<ConfigError>> {
         given.insert(name, (text, Origin::Flag(flag)));
     }
 
+    // Parse the given value or the default of every declared setting.
     let mut config = Config::blank();
     let mut effective = Vec::with_capacity(settings().len());
     for setting in settings() {
@@ -92,7 +94,7 @@ pub fn load(layers: Layers) -> Result<Loaded, Vec<ConfigError>> {
         if !(text.is_empty() && origin == Origin::Default) {
             match setting.kind.parse(&text) {
                 Some(value) => setting.set(&mut config, &value),
-                None => complaints.push(ConfigError::not_allowed(
+                None => errors.push(ConfigError::not_allowed(
                     origin.clone(),
                     &setting.name,
                     &text,
@@ -106,21 +108,26 @@ pub fn load(layers: Layers) -> Result<Loaded, Vec<ConfigError>> {
             origin,
         });
     }
-    complaints.extend(
+    // Names left over are not declared.
+    errors.extend(
         given
             .into_iter()
             .map(|(name, (_, origin))| unknown(name, origin)),
     );
-    relate(&mut config, &mut effective, &mut complaints);
-    if complaints.is_empty() {
+    apply_dependencies(&mut config, &mut effective, &mut errors);
+    if errors.is_empty() {
         Ok(Loaded { config, effective })
     } else {
-        Err(complaints)
+        Err(errors)
     }
 }
 
-/// What one setting means for another.
-fn relate(config: &mut Config, effective: &mut [Effective], complaints: &mut Vec<ConfigError>) {
+/// Applies and validates dependencies between settings.
+fn apply_dependencies(
+    config: &mut Config,
+    effective: &mut [Effective],
+    errors: &mut Vec<ConfigError>,
+) {
     if config.durability == Durability::Os
         && let Some(flush) = effective.iter_mut().find(|each| {
             each.setting.name == "log_flush_interval_ms" && each.origin == Origin::Default
@@ -134,12 +141,12 @@ fn relate(config: &mut Config, effective: &mut [Effective], complaints: &mut Vec
             .iter()
             .find(|each| each.setting.name == "group_min_session_timeout_ms")
     {
-        complaints.push(ConfigError::not_allowed(
+        errors.push(ConfigError::not_allowed(
             shortest.origin.clone(),
             &shortest.setting.name,
             &shortest.value,
             format!(
-                "at most group_max_session_timeout_ms, which is {}",
+                "at most {}, the value of group_max_session_timeout_ms",
                 config.group_max_session_timeout_ms
             ),
         ));
@@ -169,9 +176,9 @@ fn unknown(name: String, origin: Origin) -> ConfigError {
     }
 }
 
-/// Whether the variable was put there by Kubernetes or Docker for a service called `streamline`, which gives every
-/// container near it variables such as `STREAMLINE_PORT=tcp://…`. A port alone is none of theirs: `STREAMLINE_HTTP_PORT=80`
-/// was meant as a setting.
+/// Tells whether Kubernetes or Docker injected the variable for a service called `streamline`: they give containers
+/// variables such as `STREAMLINE_PORT=tcp://…`. A bare port is not theirs: `STREAMLINE_HTTP_PORT=80` was meant as a
+/// setting.
 fn is_service_link(name: &str, value: &str) -> bool {
     name.ends_with("_SERVICE_HOST")
         || name == "SERVICE_HOST"
@@ -181,18 +188,21 @@ fn is_service_link(name: &str, value: &str) -> bool {
         || name.contains("_PORT_")
 }
 
-/// The entries of a file: name, value as text, line. Nested tables and Kafka's dotted names mean the same as one flat
-/// name: `log.retention.ms` is `log_retention_ms`.
+/// Reads a file's entries: name, value as text, line. Nested tables and Kafka's dotted names are flattened:
+/// `log.retention.ms` becomes `log_retention_ms`.
 fn read_file(path: &Path) -> Result<Vec<(String, String, usize)>, ConfigError> {
-    let complain = |message: String| ConfigError::File {
+    let file_error = |message: String| ConfigError::File {
         path: path.to_path_buf(),
         message,
     };
     let text = std::fs::read_to_string(path)
-        .map_err(|error| complain(format!("the file cannot be read: {error}")))?;
+        .map_err(|error| file_error(format!("cannot read the file: {error}")))?;
     let table = DeTable::parse(&text).map_err(|error| {
         let line = error.span().map_or(1, |span| line_of(&text, span.start));
-        complain(format!("line {line} is not TOML: {}", error.message()))
+        file_error(format!(
+            "line {line} is not valid TOML: {}",
+            error.message()
+        ))
     })?;
     let mut entries = Vec::new();
     flatten(&text, "", table.get_ref(), &mut entries);
@@ -213,7 +223,7 @@ fn flatten(text: &str, prefix: &str, table: &DeTable<'_>, out: &mut Vec<(String,
             DeValue::Boolean(switch) => switch.to_string(),
             DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
                 .map_or_else(|_| number.as_str().to_string(), |number| number.to_string()),
-            // No setting takes a float, a date or a list: shown as written, they are refused by the kind.
+            // No setting takes a float, a date or a list: passed on as written, the kind rejects them.
             _ => text.get(value.span()).unwrap_or_default().to_string(),
         };
         out.push((name, shown, line));
@@ -243,16 +253,16 @@ mod tests {
             .collect()
     }
 
-    fn complaints(layers: Layers) -> Vec<String> {
+    fn errors(layers: Layers) -> Vec<String> {
         load(layers)
-            .expect_err("should be refused")
+            .expect_err("invalid")
             .iter()
             .map(ToString::to_string)
             .collect()
     }
 
     #[test]
-    fn defaults_are_what_the_documentation_promises() {
+    fn defaults_match_the_documentation() {
         let config = Config::default();
         assert_eq!(config.listen_addr.to_string(), ":9092");
         assert_eq!(config.http_addr.to_string(), ":9094");
@@ -264,8 +274,8 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_has_a_field_that_its_default_reaches() {
-        // With a blank field left over, the numbers below would still be zero.
+    fn every_default_is_stored_in_its_field() {
+        // A field that was not set would still be zero.
         let config = Config::default();
         let blank = Config::blank();
         assert_ne!(config.max_partitions, blank.max_partitions);
@@ -281,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn later_layers_win_and_origins_are_remembered() {
+    fn later_layers_win_and_origins_are_recorded() {
         let (_dir, path) = file("default_partitions = 2\nmax_connections = 5\ndata_dir = \"/a\"\n");
         let loaded = load(Layers {
             file: Some(path.clone()),
@@ -316,16 +326,16 @@ mod tests {
     }
 
     #[test]
-    fn kafkas_dotted_names_and_toml_tables_mean_the_flat_name() {
+    fn dotted_names_and_toml_tables_are_flattened() {
         let (_dir, path) =
             file("log.retention.ms = 1_000\n\"log.segment.bytes\" = 0x100000\n[log]\n");
-        // A dotted key and a table of the same name cannot both define `log`; TOML itself refuses that.
+        // TOML does not allow a dotted key and a table to both define `log`.
         assert!(
-            complaints(Layers {
+            errors(Layers {
                 file: Some(path),
                 ..Layers::default()
             })[0]
-                .contains("not TOML")
+                .contains("not valid TOML")
         );
         let (_dir, path) = file("\"log.segment.bytes\" = 0x100000\n[log.retention]\nms = 1_000\n");
         let loaded = load(Layers {
@@ -338,21 +348,21 @@ mod tests {
     }
 
     #[test]
-    fn every_complaint_names_place_key_value_and_what_is_allowed() {
+    fn errors_name_source_setting_value_and_allowed_values() {
         let (_dir, path) =
             file("listen_adr = \":1\"\n\ndurability = \"disk\"\nmax_connections = 1.5\n");
-        let found = complaints(Layers {
+        let found = errors(Layers {
             file: Some(path.clone()),
             environment: pairs(&[("STREAMLINE_LOG_FORMAT", "xml")]),
             flags: pairs(&[("log_cleanup_policy", "compact")]),
         });
         let path = path.display();
         for expected in [
-            format!("{path}:1: there is no setting listen_adr; did you mean listen_addr?"),
+            format!("{path}:1: unknown setting listen_adr; did you mean listen_addr?"),
             format!("{path}:3: durability = \"disk\" is not allowed; allowed: acks, os"),
             format!("{path}:4: max_connections = \"1.5\" is not allowed; allowed: a whole number from 1 to 2^31-1"),
             "environment STREAMLINE_LOG_FORMAT: log_format = \"xml\" is not allowed; allowed: text, json".to_string(),
-            "flag --log-cleanup-policy: log_cleanup_policy = \"compact\" is not allowed; allowed: a list of delete, or an empty one (compaction is not available, segments are deleted whole by age or size)".to_string(),
+            "flag --log-cleanup-policy: log_cleanup_policy = \"compact\" is not allowed; allowed: a list of delete, or an empty list (compaction is not available; whole segments are deleted by age or size)".to_string(),
         ] {
             assert!(found.contains(&expected), "{expected} in {found:#?}");
         }
@@ -360,9 +370,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_absent_is_refused_with_a_reason_and_kafkas_names_lead_to_ours() {
+    fn unavailable_features_are_rejected_and_kafka_names_suggest_ours() {
         let (_dir, path) = file("sasl.enabled.mechanisms = \"PLAIN\"\nnum.partitions = 3\n");
-        let found = complaints(Layers {
+        let found = errors(Layers {
             file: Some(path),
             ..Layers::default()
         });
@@ -374,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_that_orchestrators_inject_are_not_settings() {
+    fn variables_injected_by_orchestrators_are_ignored() {
         load(Layers {
             environment: pairs(&[
                 ("STREAMLINE_SERVICE_HOST", "10.0.0.1"),
@@ -388,23 +398,23 @@ mod tests {
         })
         .expect("none is a setting");
         assert_eq!(
-            complaints(Layers {
+            errors(Layers {
                 environment: pairs(&[("STREAMLINE_DATADIR", "/x")]),
                 ..Layers::default()
             }),
-            ["environment STREAMLINE_DATADIR: there is no setting datadir; did you mean data_dir?"]
+            ["environment STREAMLINE_DATADIR: unknown setting datadir; did you mean data_dir?"]
         );
         assert_eq!(
-            complaints(Layers {
+            errors(Layers {
                 environment: pairs(&[("STREAMLINE_HTTP_PORT", "8080")]),
                 ..Layers::default()
             }),
-            ["environment STREAMLINE_HTTP_PORT: there is no setting http_port"]
+            ["environment STREAMLINE_HTTP_PORT: unknown setting http_port"]
         );
     }
 
     #[test]
-    fn durability_os_leaves_flushing_to_the_system_unless_told_otherwise() {
+    fn durability_os_disables_timed_flushes_unless_set() {
         let os = pairs(&[("durability", "os")]);
         let loaded = load(Layers {
             flags: os.clone(),
@@ -422,34 +432,34 @@ mod tests {
     }
 
     #[test]
-    fn one_setting_under_two_spellings_is_refused() {
+    fn setting_given_under_two_spellings_is_rejected() {
         let (_dir, path) = file("log_retention_ms = 1\n\"log.retention.ms\" = 2\n");
-        let found = complaints(Layers {
+        let found = errors(Layers {
             file: Some(path.clone()),
             ..Layers::default()
         });
         let expected = format!(
-            "{}:2: log_retention_ms is set on line 1 already",
+            "{}:2: log_retention_ms is already set on line 1",
             path.display()
         );
         assert_eq!(found, [expected]);
     }
 
     #[test]
-    fn a_file_that_is_absent_or_not_toml_is_said_so() {
-        let found = complaints(Layers {
+    fn missing_or_invalid_file_is_reported() {
+        let found = errors(Layers {
             file: Some(PathBuf::from("/nowhere/streamline.toml")),
             ..Layers::default()
         });
         assert!(
-            found[0].starts_with("/nowhere/streamline.toml: the file cannot be read"),
+            found[0].starts_with("/nowhere/streamline.toml: cannot read the file"),
             "{found:?}"
         );
         let (_dir, path) = file("data_dir = \"/a\"\nlisten_addr = \n");
-        let found = complaints(Layers {
+        let found = errors(Layers {
             file: Some(path),
             ..Layers::default()
         });
-        assert!(found[0].contains("line 2 is not TOML"), "{found:?}");
+        assert!(found[0].contains("line 2 is not valid TOML"), "{found:?}");
     }
 }

@@ -1,8 +1,8 @@
 //! Typed, validated settings.
 //!
-//! Owns what can be set, where it may be set (file, then environment, then flags: later wins) and what is allowed.
-//! Everything is checked before the server starts, and every complaint is collected, so that a bad configuration is
-//! mended in one go. A [`Config`] is plain data: components that do work are passed beside it, never inside it.
+//! Owns the names of the settings, their sources (file, environment, flags, in increasing precedence) and their allowed
+//! values. All settings are validated before the server starts and all errors are reported together, so that a bad
+//! configuration can be fixed at once. A [`Config`] is plain data: components are passed beside it, never inside it.
 
 mod error;
 mod load;
@@ -22,11 +22,11 @@ pub use topic::{
 };
 pub use value::{Endpoint, Kind, ListenAddr, Value};
 
-/// The effective settings of the server. [`settings()`] says what each means.
+/// Effective settings of the server. [`settings()`] documents each of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     pub listen_addr: ListenAddr,
-    /// `None`: each client is told the address by which it reached the server.
+    /// `None`: each client gets the address it connected to.
     pub advertised_addr: Option<Endpoint>,
     pub http_addr: ListenAddr,
     pub data_dir: PathBuf,
@@ -60,7 +60,7 @@ pub struct Config {
     pub connections_max_idle_ms: u64,
     pub request_read_timeout_ms: u64,
     pub response_write_timeout_ms: u64,
-    /// Largest request, without its four bytes of length.
+    /// Maximum size of a request, without the four-byte length prefix.
     pub socket_request_max_bytes: usize,
     pub queued_max_request_bytes: usize,
     pub queued_max_response_bytes: usize,
@@ -72,12 +72,12 @@ pub struct Config {
     pub http_request_timeout_ms: u64,
 }
 
-/// When a record is safe enough to be acknowledged.
+/// Point at which `acks=all` is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// `acks=all` waits until the disk has the record.
+    /// After the record was flushed to disk.
     Acks,
-    /// The system's page cache has the record, as in Kafka.
+    /// Once the record is in the page cache, as in Kafka by default.
     Os,
 }
 
@@ -90,7 +90,7 @@ impl fmt::Display for Durability {
     }
 }
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     Text,
@@ -98,16 +98,16 @@ pub enum LogFormat {
 }
 
 impl Default for Config {
-    /// What the server does when nobody sets anything.
+    /// Configuration with every setting at its default.
     fn default() -> Self {
         load(Layers::default())
-            .expect("declared defaults are allowed and nothing else was given")
+            .expect("declared defaults are valid and no other values were given")
             .config
     }
 }
 
 impl Config {
-    /// A value of every field, for [`load()`] to set each from its declaration.
+    /// Placeholder values, which [`load()`] replaces from the declarations.
     fn blank() -> Self {
         let nowhere = ListenAddr {
             host: None,

@@ -1,8 +1,8 @@
-//! The server's settings, each declared once.
+//! Declarations of the server's settings.
 //!
-//! The file's keys, the environment's variables, the flags, `config show`, `--help` and the reference all derive from
-//! [`settings`]. Kafka's name is used where Kafka has the setting, with `_` for `.`; the server-wide defaults of topics
-//! come from [`TOPIC_CONFIGS`] and are not repeated here.
+//! File keys, environment variables, flags, `config show`, `--help` and the reference all derive from [`settings`].
+//! A setting that Kafka has keeps Kafka's name, with `_` for `.`; the server-wide topic defaults come from
+//! [`TOPIC_CONFIGS`] and are not repeated here.
 
 use std::sync::LazyLock;
 
@@ -10,7 +10,7 @@ use super::topic::{ServerDefault, TOPIC_CONFIGS, TopicConfigDef};
 use super::value::{Kind, Value};
 use super::{Config, Durability, LogFormat};
 
-/// What a setting is about; `--help` and the reference group by it.
+/// Group of a setting in `--help` and the reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Group {
     Server,
@@ -26,7 +26,7 @@ impl Group {
         match self {
             Group::Server => "Server",
             Group::Topics => "Topics",
-            Group::TopicDefaults => "Defaults of topics",
+            Group::TopicDefaults => "Topic defaults",
             Group::Groups => "Consumer groups and producers",
             Group::Limits => "Limits",
             Group::Http => "HTTP",
@@ -34,18 +34,18 @@ impl Group {
     }
 }
 
-/// One setting of the server.
+/// Declaration of one server setting.
 #[derive(Debug)]
 pub struct Setting {
-    /// Its key in the file, such as `log_retention_ms`.
+    /// Key in the settings file, such as `log_retention_ms`.
     pub name: String,
-    /// Kafka's own name for it, when that is spelled otherwise.
+    /// Kafka's name for it, if different.
     pub kafka_name: Option<&'static str>,
     pub group: Group,
     pub kind: Kind,
-    /// As one would write it; empty when nothing is the default.
+    /// Default value as text; empty if unset by default.
     pub default: &'static str,
-    /// What it does, in one or two sentences.
+    /// Description in one or two sentences.
     pub help: &'static str,
     target: Target,
 }
@@ -57,7 +57,7 @@ enum Target {
 }
 
 impl Setting {
-    /// The long flag that sets it, without dashes.
+    /// Long flag that sets it, without dashes.
     pub fn flag(&self) -> String {
         self.name.replace('_', "-")
     }
@@ -70,7 +70,7 @@ impl Setting {
     }
 }
 
-/// Every setting, in the order in which they are shown.
+/// All settings, in display order.
 pub fn settings() -> &'static [Setting] {
     static ALL: LazyLock<Vec<Setting>> = LazyLock::new(|| {
         let server = SERVER.iter().map(|declared| Setting {
@@ -113,12 +113,12 @@ struct Declared {
     set: fn(&mut Config, &Value),
 }
 
-/// Counts of connections, requests and the like.
+/// Count of connections, requests, members or partitions.
 const COUNT: Kind = Kind::Int {
     min: 1,
     max: i32::MAX as i64,
 };
-/// A time after which something is given up; at most a day.
+/// Timeout or interval; at most one day.
 const TIMEOUT_MS: Kind = Kind::Int {
     min: 1,
     max: 86_400_000,
@@ -131,7 +131,7 @@ static SERVER: &[Declared] = &[
         group: Group::Server,
         kind: Kind::Listen,
         default: ":9092",
-        help: "Where Kafka clients connect.",
+        help: "Address on which to listen for Kafka clients.",
         set: |config, value| {
             if let Value::Listen(addr) = value {
                 config.listen_addr = addr.clone();
@@ -144,7 +144,7 @@ static SERVER: &[Declared] = &[
         group: Group::Server,
         kind: Kind::Endpoint,
         default: "",
-        help: "Where clients are told to connect. Unset, each client is told the address by which it reached the server.",
+        help: "Address returned to clients in metadata. If unset, each client gets the address it connected to.",
         set: |config, value| {
             if let Value::Endpoint(endpoint) = value {
                 config.advertised_addr = Some(endpoint.clone());
@@ -157,7 +157,7 @@ static SERVER: &[Declared] = &[
         group: Group::Server,
         kind: Kind::Listen,
         default: ":9094",
-        help: "Where /metrics, /health and /info are served.",
+        help: "Address on which to serve /metrics, /health and /info.",
         set: |config, value| {
             if let Value::Listen(addr) = value {
                 config.http_addr = addr.clone();
@@ -170,7 +170,7 @@ static SERVER: &[Declared] = &[
         group: Group::Server,
         kind: Kind::Path,
         default: "./data",
-        help: "Where records and the catalog live; created if absent.",
+        help: "Directory for records and the catalog; created if it does not exist.",
         set: |config, value| config.data_dir = value.path(),
     },
     Declared {
@@ -182,7 +182,7 @@ static SERVER: &[Declared] = &[
             max: 1 << 40,
         },
         default: "16777216",
-        help: "Disk space that records cannot take, so that groups and deletion go on when the disk is full; at most a sixteenth of the file system. 0: none.",
+        help: "Disk space reserved for commits and deletion on a full disk; at most 1/16 of the file system. 0 disables the reserve.",
         set: |config, value| config.disk_reserve_bytes = value.int() as u64,
     },
     Declared {
@@ -191,7 +191,7 @@ static SERVER: &[Declared] = &[
         group: Group::Server,
         kind: Kind::Choice(&["acks", "os"]),
         default: "acks",
-        help: "acks: what is acknowledged with acks=all survives loss of power. os: the system's page cache decides, as in Kafka.",
+        help: "acks: flush before acknowledging acks=all, so that records survive a power failure. os: acknowledge from the page cache, as Kafka does by default.",
         set: |config, value| {
             config.durability = match value.text() {
                 "os" => Durability::Os,
@@ -205,7 +205,7 @@ static SERVER: &[Declared] = &[
         group: Group::Server,
         kind: Kind::LogFilter,
         default: "info",
-        help: "How much is logged, as a whole or by module.",
+        help: "Log level, for all modules or by module.",
         set: |config, value| config.log_level = value.text().to_string(),
     },
     Declared {
@@ -214,7 +214,7 @@ static SERVER: &[Declared] = &[
         group: Group::Server,
         kind: Kind::Choice(&["text", "json"]),
         default: "text",
-        help: "How log lines look.",
+        help: "Format of log lines.",
         set: |config, value| {
             config.log_format = match value.text() {
                 "json" => LogFormat::Json,
@@ -228,7 +228,7 @@ static SERVER: &[Declared] = &[
         group: Group::Server,
         kind: Kind::Switch,
         default: "on",
-        help: "Whether metrics are collected; off exists to measure what they cost.",
+        help: "Collect metrics; off is for measuring their overhead.",
         set: |config, value| config.metrics = value.switch(),
     },
     Declared {
@@ -240,7 +240,7 @@ static SERVER: &[Declared] = &[
             max: 3_600_000,
         },
         default: "0",
-        help: "How long readiness says 503 before the listeners close, so that load balancers notice.",
+        help: "Time during which /health/ready returns 503 before the listeners close, so that load balancers notice the shutdown.",
         set: |config, value| config.shutdown_grace_ms = value.int() as u64,
     },
     Declared {
@@ -249,7 +249,7 @@ static SERVER: &[Declared] = &[
         group: Group::Server,
         kind: TIMEOUT_MS,
         default: "20000",
-        help: "How long requests in flight may take to finish once the server stops.",
+        help: "Maximum time to wait for requests in flight during shutdown.",
         set: |config, value| config.shutdown_timeout_ms = value.int() as u64,
     },
     Declared {
@@ -258,7 +258,7 @@ static SERVER: &[Declared] = &[
         group: Group::Topics,
         kind: Kind::Switch,
         default: "on",
-        help: "Whether a client that asks for a topic that does not exist creates it.",
+        help: "Create a topic when a client requests metadata for it and it does not exist.",
         set: |config, value| config.auto_create_topics = value.switch(),
     },
     Declared {
@@ -270,7 +270,7 @@ static SERVER: &[Declared] = &[
             max: 100_000,
         },
         default: "1",
-        help: "Partitions of a topic whose creator does not say how many.",
+        help: "Number of partitions of a topic that is created without a partition count.",
         set: |config, value| config.default_partitions = value.int() as i32,
     },
     Declared {
@@ -279,7 +279,7 @@ static SERVER: &[Declared] = &[
         group: Group::Topics,
         kind: COUNT,
         default: "100000",
-        help: "Partitions that all topics together may have.",
+        help: "Maximum number of partitions of all topics together.",
         set: |config, value| config.max_partitions = value.int() as i32,
     },
     Declared {
@@ -288,7 +288,7 @@ static SERVER: &[Declared] = &[
         group: Group::Topics,
         kind: TIMEOUT_MS,
         default: "300000",
-        help: "How often segments are checked against retention.",
+        help: "Interval of retention checks.",
         set: |config, value| config.log_retention_check_interval_ms = value.int() as u64,
     },
     Declared {
@@ -300,7 +300,7 @@ static SERVER: &[Declared] = &[
             max: i32::MAX as i64,
         },
         default: "57671680",
-        help: "Record bytes that one fetch response holds at most, whatever the client asks for.",
+        help: "Maximum record bytes in one fetch response, regardless of the client's limit.",
         set: |config, value| config.fetch_max_bytes = value.int() as i32,
     },
     Declared {
@@ -309,7 +309,7 @@ static SERVER: &[Declared] = &[
         group: Group::Groups,
         kind: TIMEOUT_MS,
         default: "6000",
-        help: "The shortest session timeout a group member may ask for.",
+        help: "Minimum session timeout a group member may request.",
         set: |config, value| config.group_min_session_timeout_ms = value.int() as i32,
     },
     Declared {
@@ -318,7 +318,7 @@ static SERVER: &[Declared] = &[
         group: Group::Groups,
         kind: TIMEOUT_MS,
         default: "1800000",
-        help: "The longest session timeout a group member may ask for.",
+        help: "Maximum session timeout a group member may request.",
         set: |config, value| config.group_max_session_timeout_ms = value.int() as i32,
     },
     Declared {
@@ -330,7 +330,7 @@ static SERVER: &[Declared] = &[
             max: 600_000,
         },
         default: "500",
-        help: "How long a new group waits for more members before its first rebalance.",
+        help: "Time a new group waits for more members before its first rebalance.",
         set: |config, value| config.group_initial_rebalance_delay_ms = value.int() as i32,
     },
     Declared {
@@ -339,7 +339,7 @@ static SERVER: &[Declared] = &[
         group: Group::Groups,
         kind: COUNT,
         default: "10000",
-        help: "Members that one group may have.",
+        help: "Maximum number of members in a group.",
         set: |config, value| config.group_max_size = value.int() as i32,
     },
     Declared {
@@ -348,7 +348,7 @@ static SERVER: &[Declared] = &[
         group: Group::Groups,
         kind: COUNT,
         default: "10080",
-        help: "How long the committed offsets of a group without members are kept.",
+        help: "Time for which the committed offsets of a group without members are kept.",
         set: |config, value| config.offsets_retention_minutes = value.int() as i32,
     },
     Declared {
@@ -357,7 +357,7 @@ static SERVER: &[Declared] = &[
         group: Group::Groups,
         kind: TIMEOUT_MS,
         default: "600000",
-        help: "How often committed offsets are checked against their retention.",
+        help: "Interval of checks for expired offsets.",
         set: |config, value| config.offsets_retention_check_interval_ms = value.int() as u64,
     },
     Declared {
@@ -369,7 +369,7 @@ static SERVER: &[Declared] = &[
             max: 1_048_576,
         },
         default: "4096",
-        help: "Bytes of metadata that a committed offset may carry.",
+        help: "Maximum size of the metadata of a committed offset.",
         set: |config, value| config.offset_metadata_max_bytes = value.int() as i32,
     },
     Declared {
@@ -378,7 +378,7 @@ static SERVER: &[Declared] = &[
         group: Group::Groups,
         kind: COUNT,
         default: "86400000",
-        help: "How long the sequence numbers of an idle idempotent producer are remembered.",
+        help: "Time after which the state of an idle idempotent producer expires.",
         set: |config, value| config.producer_id_expiration_ms = value.int(),
     },
     Declared {
@@ -387,7 +387,7 @@ static SERVER: &[Declared] = &[
         group: Group::Limits,
         kind: COUNT,
         default: "20000",
-        help: "Kafka connections at a time; further ones are closed at once.",
+        help: "Maximum number of open Kafka connections; further ones are closed immediately.",
         set: |config, value| config.max_connections = value.int() as usize,
     },
     Declared {
@@ -396,7 +396,7 @@ static SERVER: &[Declared] = &[
         group: Group::Limits,
         kind: COUNT,
         default: "20000",
-        help: "Kafka connections at a time from one address.",
+        help: "Maximum number of open Kafka connections from one IP address.",
         set: |config, value| config.max_connections_per_ip = value.int() as usize,
     },
     Declared {
@@ -405,7 +405,7 @@ static SERVER: &[Declared] = &[
         group: Group::Limits,
         kind: TIMEOUT_MS,
         default: "600000",
-        help: "A connection without requests is closed after this time.",
+        help: "Idle time after which a connection is closed.",
         set: |config, value| config.connections_max_idle_ms = value.int() as u64,
     },
     Declared {
@@ -414,7 +414,7 @@ static SERVER: &[Declared] = &[
         group: Group::Limits,
         kind: TIMEOUT_MS,
         default: "30000",
-        help: "A connection that has sent part of a request and then nothing for this time is closed.",
+        help: "Time without progress after which a connection with a partly received request is closed.",
         set: |config, value| config.request_read_timeout_ms = value.int() as u64,
     },
     Declared {
@@ -423,7 +423,7 @@ static SERVER: &[Declared] = &[
         group: Group::Limits,
         kind: TIMEOUT_MS,
         default: "60000",
-        help: "A connection that takes no byte of a response for this time is closed.",
+        help: "Time without progress after which a connection that does not read a response is closed.",
         set: |config, value| config.response_write_timeout_ms = value.int() as u64,
     },
     Declared {
@@ -435,7 +435,7 @@ static SERVER: &[Declared] = &[
             max: i32::MAX as i64,
         },
         default: "104857600",
-        help: "The largest request accepted.",
+        help: "Maximum size of a request.",
         set: |config, value| config.socket_request_max_bytes = value.int() as usize,
     },
     Declared {
@@ -447,7 +447,7 @@ static SERVER: &[Declared] = &[
             max: i64::MAX,
         },
         default: "268435456",
-        help: "Memory that the requests of all connections may hold; further ones wait in their sockets. An eighth of it is kept for small requests.",
+        help: "Maximum memory for the requests of all connections; further requests wait in the socket. One eighth is reserved for small requests.",
         set: |config, value| config.queued_max_request_bytes = value.int() as usize,
     },
     Declared {
@@ -459,7 +459,7 @@ static SERVER: &[Declared] = &[
             max: i64::MAX,
         },
         default: "268435456",
-        help: "Memory that responses may take while clients do not read them; beyond, those who hold the most are disconnected.",
+        help: "Maximum memory for responses that clients have not read; beyond it, the clients holding the most are disconnected.",
         set: |config, value| config.queued_max_response_bytes = value.int() as usize,
     },
     Declared {
@@ -471,7 +471,7 @@ static SERVER: &[Declared] = &[
             max: 10_000,
         },
         default: "64",
-        help: "Requests of one connection that are worked on at a time; further ones wait in the socket.",
+        help: "Maximum number of requests in flight per connection; further requests wait in the socket.",
         set: |config, value| config.connection_max_inflight_requests = value.int() as usize,
     },
     Declared {
@@ -480,7 +480,7 @@ static SERVER: &[Declared] = &[
         group: Group::Http,
         kind: COUNT,
         default: "256",
-        help: "HTTP connections at a time.",
+        help: "Maximum number of open HTTP connections.",
         set: |config, value| config.http_max_connections = value.int() as usize,
     },
     Declared {
@@ -489,7 +489,7 @@ static SERVER: &[Declared] = &[
         group: Group::Http,
         kind: TIMEOUT_MS,
         default: "10000",
-        help: "An HTTP client that has not sent its whole header after this time is disconnected.",
+        help: "Maximum time to receive the header of an HTTP request.",
         set: |config, value| config.http_header_timeout_ms = value.int() as u64,
     },
     Declared {
@@ -498,12 +498,12 @@ static SERVER: &[Declared] = &[
         group: Group::Http,
         kind: TIMEOUT_MS,
         default: "30000",
-        help: "An HTTP request that is not answered, or whose answer is not taken, in this time is given up.",
+        help: "Maximum time to answer an HTTP request, and for the client to read the response.",
         set: |config, value| config.http_request_timeout_ms = value.int() as u64,
     },
 ];
 
-/// Kafka's settings that ask for something absent: the start of the name, and why it is refused.
+/// Kafka settings for features that are not available: prefix of the name, and the reason for rejecting it.
 pub(super) const ABSENT: &[(&str, &str)] = &[
     ("sasl_", "SASL is not available"),
     ("ssl_", "TLS is not available"),
@@ -521,11 +521,11 @@ pub(super) const ABSENT: &[(&str, &str)] = &[
         "every partition has one replica",
     ),
     ("replica_", "every partition has one replica"),
-    ("zookeeper_", "there is no ZooKeeper here"),
-    ("controller_", "there is no controller quorum here"),
-    ("process_roles", "there is no controller quorum here"),
-    ("node_id", "there is one broker, whose id is 1"),
-    ("broker_id", "there is one broker, whose id is 1"),
+    ("zookeeper_", "ZooKeeper is not used"),
+    ("controller_", "there is no controller quorum"),
+    ("process_roles", "there is no controller quorum"),
+    ("node_id", "there is a single broker with id 1"),
+    ("broker_id", "there is a single broker with id 1"),
     ("quota_", "quotas are not available"),
 ];
 
@@ -534,7 +534,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_unique_and_spelled_in_snake_case() {
+    fn names_are_unique_and_in_snake_case() {
         let mut names: Vec<&str> = settings().iter().map(|each| each.name.as_str()).collect();
         names.sort_unstable();
         assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
@@ -548,7 +548,7 @@ mod tests {
     }
 
     #[test]
-    fn no_setting_is_declared_and_refused_as_absent() {
+    fn no_declared_setting_is_rejected_as_unavailable() {
         for setting in settings() {
             for (start, _) in ABSENT {
                 assert!(

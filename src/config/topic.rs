@@ -1,54 +1,55 @@
-//! Settings of one topic, by Kafka's names.
+//! Topic settings, by Kafka's names.
 //!
-//! [`TOPIC_CONFIGS`] declares each once: its name, the server-wide setting that gives its default, type, allowed
-//! values, default and meaning. The server's settings, DescribeConfigs, AlterConfigs and the documentation all read
-//! that table. It has every topic setting of Kafka: one that can have no effect here (compaction, a second replica) is
-//! accepted with the value that says so, and refused with any other, with a reason.
+//! [`TOPIC_CONFIGS`] declares each with its name, the server-wide setting for its default, type, allowed values,
+//! default and description. The server's settings, DescribeConfigs, AlterConfigs and the documentation all read that
+//! table. It has every topic setting of Kafka: one that has no effect here (compaction, replication) accepts only the
+//! value that matches this behaviour and rejects any other with a reason.
 
 use std::collections::BTreeMap;
 
 use super::error::{ConfigError, Origin, nearest};
 use super::value::{Kind, Value};
 
-/// The effective settings of one topic: the server's defaults with the topic's overrides on top.
+/// Effective settings of one topic: the server's defaults with the topic's overrides applied.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TopicConfig {
     pub cleanup_policy: CleanupPolicy,
     pub compression_type: CompressionType,
-    /// Kafka keeps the files of deleted segments for this long. Here they go at once; readers hold on to what they read.
+    /// Delay before Kafka removes the files of deleted segments. Ignored here: files are removed at once, and open
+    /// readers keep theirs.
     pub file_delete_delay_ms: i64,
-    /// Unsynced records are flushed once there are this many of them.
+    /// Number of unflushed records that triggers a flush.
     pub flush_messages: i64,
-    /// Unsynced records are flushed at the latest after this time.
+    /// Maximum time until records are flushed.
     pub flush_ms: i64,
-    /// One index entry is written for about this many bytes of log.
+    /// Bytes of log per index entry, approximately.
     pub index_interval_bytes: i32,
-    /// Largest record batch accepted, header included.
+    /// Maximum size of a record batch, header included.
     pub max_message_bytes: i32,
-    /// How far a record's timestamp may lie after the server's clock.
+    /// Maximum time by which a record's timestamp may be ahead of the server's clock.
     pub message_timestamp_after_max_ms: i64,
-    /// How far a record's timestamp may lie before the server's clock.
+    /// Maximum time by which a record's timestamp may be behind the server's clock.
     pub message_timestamp_before_max_ms: i64,
     pub message_timestamp_type: TimestampType,
     pub min_insync_replicas: i32,
-    /// Oldest segments go once the partition is larger than this; −1 keeps them.
+    /// Partition size above which the oldest segments are deleted; −1 for no limit.
     pub retention_bytes: i64,
-    /// Segments go once their newest record is older than this; −1 keeps them.
+    /// Age of a segment's newest record after which the segment is deleted; −1 for no limit.
     pub retention_ms: i64,
-    /// A segment is closed once it is this large.
+    /// Size at which a segment is rolled.
     pub segment_bytes: i32,
-    /// Largest size of one index file.
+    /// Maximum size of an index file.
     pub segment_index_bytes: i32,
-    /// A random part of up to this much is taken off `segment_ms`, so that segments do not all roll at once.
+    /// Maximum random time subtracted from `segment_ms`, so that segments do not all roll at once.
     pub segment_jitter_ms: i64,
-    /// A segment is closed once its first record is this old.
+    /// Age of a segment's first record at which it is rolled.
     pub segment_ms: i64,
 }
 
-/// What happens to old records. Without a policy they are kept for ever (KIP-1161).
+/// Cleanup policy. An empty policy keeps records for ever (KIP-1161).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CleanupPolicy {
-    /// Whole segments are deleted by age or size.
+    /// Delete whole segments by age or size.
     pub delete: bool,
 }
 
@@ -56,7 +57,7 @@ impl CleanupPolicy {
     const DELETE: &'static str = "delete";
 }
 
-/// How batches are compressed on disk.
+/// Compression of batches on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CompressionType {
     /// As the producer sent them.
@@ -68,7 +69,7 @@ pub enum CompressionType {
     Zstd,
 }
 
-/// Whose clock a record's timestamp shows.
+/// Source of record timestamps: producer or broker clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimestampType {
     CreateTime,
@@ -111,7 +112,7 @@ impl TimestampType {
     }
 }
 
-/// Kafka's type of a setting, as DescribeConfigs reports it.
+/// Kafka type of a setting, as reported by DescribeConfigs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConfigType {
     Boolean,
@@ -122,14 +123,14 @@ pub enum ConfigType {
     List,
 }
 
-/// The server-wide default of a topic setting, by Kafka's name, such as `log.retention.ms`.
+/// Server-wide setting for a topic setting's default, by Kafka's name, such as `log.retention.ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServerDefault {
-    /// A setting of this server.
+    /// Setting of this server.
     Setting(&'static str),
-    /// A setting of Kafka's broker only: the topic setting has one value here.
+    /// Setting of Kafka's broker only: the topic setting has a single value here.
     Fixed(&'static str),
-    /// Kafka's broker has no such setting either.
+    /// Kafka's broker has no such setting.
     Absent,
 }
 
@@ -143,7 +144,7 @@ impl ServerDefault {
     }
 }
 
-/// One topic setting.
+/// Declaration of one topic setting.
 #[derive(Debug)]
 pub struct TopicConfigDef {
     /// Kafka's name, such as `retention.ms`.
@@ -151,16 +152,16 @@ pub struct TopicConfigDef {
     pub server: ServerDefault,
     pub config_type: ConfigType,
     pub kind: Kind,
-    /// The default when neither server nor topic says otherwise.
+    /// Default if neither server nor topic sets it.
     pub default: &'static str,
-    /// What it does, in one or two sentences.
+    /// Description in one or two sentences.
     pub doc: &'static str,
     set: fn(&mut TopicConfig, &Value),
     get: fn(&TopicConfig) -> String,
 }
 
 impl TopicConfigDef {
-    /// The effective value as text, as DescribeConfigs shows it.
+    /// Effective value as text, as in DescribeConfigs.
     pub fn value(&self, config: &TopicConfig) -> String {
         (self.get)(config)
     }
@@ -190,15 +191,15 @@ const POSITIVE_MS: Kind = Kind::Int {
     max: i64::MAX,
 };
 
-/// The smallest segment: a roll per few records is slow but correct, and lets tests roll often.
+/// Minimum segment size. Rolling every few records is slow but correct, and lets tests roll often.
 const SEGMENT_BYTES_MIN: i64 = 256;
 
 const NO_COMPACTION: &str =
-    "compaction is not available, segments are deleted whole by age or size";
-const NO_TIERS: &str = "tiered storage is not available, every segment is on the local disk";
+    "compaction is not available; whole segments are deleted by age or size";
+const NO_TIERS: &str = "tiered storage is not available; all segments are on the local disk";
 const ONE_REPLICA: &str = "every partition has one replica";
 
-/// A setting of Kafka that has one possible value here.
+/// Declares a Kafka setting that has a single allowed value here.
 macro_rules! fixed {
     ($name:literal, $server:expr, $config_type:ident, $value:literal, $why:expr, $doc:literal) => {
         TopicConfigDef {
@@ -217,7 +218,7 @@ macro_rules! fixed {
     };
 }
 
-/// Every setting a topic has, by name.
+/// All topic settings, sorted by name.
 pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
     TopicConfigDef {
         name: "cleanup.policy",
@@ -225,7 +226,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         config_type: ConfigType::List,
         kind: Kind::List(&[CleanupPolicy::DELETE], NO_COMPACTION),
         default: CleanupPolicy::DELETE,
-        doc: "What happens to old records: whole segments are deleted by age or size, or, with an empty list, they are kept for ever.",
+        doc: "delete removes whole segments by age or size; an empty list keeps records for ever.",
         set: |config, value| {
             let delete = value.items().any(|item| item == CleanupPolicy::DELETE);
             config.cleanup_policy = CleanupPolicy { delete };
@@ -241,15 +242,15 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         Int,
         "-1",
         "gzip always compresses at its default level, 6",
-        "The level at which batches are recompressed with compression.type = gzip."
+        "Compression level for compression.type = gzip."
     ),
     fixed!(
         "compression.lz4.level",
         ServerDefault::Fixed("compression.lz4.level"),
         Int,
         "9",
-        "lz4 has one level here, its fast one",
-        "The level at which batches are recompressed with compression.type = lz4."
+        "lz4 always compresses at its fast level",
+        "Compression level for compression.type = lz4."
     ),
     TopicConfigDef {
         name: "compression.type",
@@ -257,7 +258,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         config_type: ConfigType::String,
         kind: Kind::Choice(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]),
         default: "producer",
-        doc: "How batches are stored: producer keeps them as they came, any other value recompresses those that differ.",
+        doc: "Compression of stored batches: producer keeps the producer's codec, any other value recompresses batches that differ.",
         set: |config, value| config.compression_type = CompressionType::from_name(value.text()),
         get: |config| config.compression_type.name().to_string(),
     },
@@ -267,7 +268,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         Int,
         "3",
         "zstd always compresses at level 3",
-        "The level at which batches are recompressed with compression.type = zstd."
+        "Compression level for compression.type = zstd."
     ),
     fixed!(
         "delete.retention.ms",
@@ -275,15 +276,15 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         Long,
         "86400000",
         NO_COMPACTION,
-        "How long compaction keeps tombstones. Without compaction it has no effect."
+        "Time for which compaction keeps tombstones. Has no effect without compaction."
     ),
     fixed!(
         "errors.deadletterqueue.group.enable",
         ServerDefault::Absent,
         Boolean,
         "false",
-        "share groups are not available, so no topic is a dead-letter queue",
-        "Whether share groups may use the topic as a dead-letter queue. There are no share groups."
+        "share groups are not available, so dead-letter queues are not either",
+        "Allow share groups to use the topic as a dead-letter queue. Share groups are not available."
     ),
     TopicConfigDef {
         name: "file.delete.delay.ms",
@@ -291,7 +292,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         config_type: ConfigType::Long,
         kind: MS,
         default: "60000",
-        doc: "Accepted for the sake of tools that set it. Files are removed at once: whoever still reads one keeps it open.",
+        doc: "Accepted for compatibility; has no effect. Files are removed at once, and open readers keep theirs.",
         set: |config, value| config.file_delete_delay_ms = value.int(),
         get: |config| config.file_delete_delay_ms.to_string(),
     },
@@ -301,7 +302,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         config_type: ConfigType::Long,
         kind: POSITIVE_MS,
         default: "9223372036854775807",
-        doc: "Records of a partition are flushed to disk once this many are unflushed.",
+        doc: "Number of unflushed records in a partition that triggers a flush.",
         set: |config, value| config.flush_messages = value.int(),
         get: |config| config.flush_messages.to_string(),
     },
@@ -311,7 +312,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         config_type: ConfigType::Long,
         kind: MS,
         default: "1000",
-        doc: "Records of a partition are flushed to disk at the latest after this time, whoever wrote them. With durability = os the default is Kafka's: never, the system writes them back.",
+        doc: "Maximum time until records are flushed to disk, whatever their acks. With durability = os the default is Kafka's: never, write-back is left to the operating system.",
         set: |config, value| config.flush_ms = value.int(),
         get: |config| config.flush_ms.to_string(),
     },
@@ -320,8 +321,8 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         ServerDefault::Absent,
         List,
         "",
-        "nothing is replicated, so nothing can be throttled",
-        "Replicas whose replication is throttled on the follower's side. There is no replication."
+        "there is no replication to throttle",
+        "Replicas to throttle on the follower side. There is no replication."
     ),
     TopicConfigDef {
         name: "index.interval.bytes",
@@ -332,7 +333,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
             max: i32::MAX as i64,
         },
         default: "4096",
-        doc: "One index entry is written for about this many bytes of log.",
+        doc: "Bytes of log per index entry, approximately.",
         set: |config, value| config.index_interval_bytes = value.int() as i32,
         get: |config| config.index_interval_bytes.to_string(),
     },
@@ -341,8 +342,8 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         ServerDefault::Absent,
         List,
         "",
-        "nothing is replicated, so nothing can be throttled",
-        "Replicas whose replication is throttled on the leader's side. There is no replication."
+        "there is no replication to throttle",
+        "Replicas to throttle on the leader side. There is no replication."
     ),
     fixed!(
         "local.retention.bytes",
@@ -350,7 +351,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         Long,
         "-2",
         NO_TIERS,
-        "How much of a tiered topic stays on the local disk. -2 is what retention.bytes says."
+        "Bytes of a tiered topic kept on the local disk; -2 means retention.bytes."
     ),
     fixed!(
         "local.retention.ms",
@@ -358,7 +359,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         Long,
         "-2",
         NO_TIERS,
-        "How long records of a tiered topic stay on the local disk. -2 is what retention.ms says."
+        "Time for which records of a tiered topic are kept on the local disk; -2 means retention.ms."
     ),
     fixed!(
         "max.compaction.lag.ms",
@@ -366,15 +367,15 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         Long,
         "9223372036854775807",
         NO_COMPACTION,
-        "How long a record may stay uncompacted. Without compaction it has no effect."
+        "Maximum time a record may stay uncompacted. Has no effect without compaction."
     ),
     fixed!(
         "max.decompressed.message.bytes",
         ServerDefault::Fixed("max.decompressed.message.bytes"),
         Int,
         "2147483639",
-        "single records have no limit of their own, a batch's records may decompress to 134217728 bytes",
-        "The largest record accepted, decompressed. The default sets no limit; all records of a batch together may decompress to 128 MiB."
+        "there is no limit per record; all records of a batch may decompress to 134217728 bytes",
+        "Maximum decompressed size of a record. The default sets no limit; all records of a batch together may decompress to 128 MiB."
     ),
     TopicConfigDef {
         name: "max.message.bytes",
@@ -385,7 +386,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
             max: i32::MAX as i64,
         },
         default: "1048588",
-        doc: "The largest record batch accepted, as it stands on the wire.",
+        doc: "Maximum size of a record batch, as sent on the wire.",
         set: |config, value| config.max_message_bytes = value.int() as i32,
         get: |config| config.max_message_bytes.to_string(),
     },
@@ -395,7 +396,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         config_type: ConfigType::Long,
         kind: MS,
         default: "3600000",
-        doc: "With CreateTime, a record whose timestamp lies further after the server's clock is refused.",
+        doc: "With CreateTime, maximum time by which a record's timestamp may be ahead of the server's clock; others are rejected.",
         set: |config, value| config.message_timestamp_after_max_ms = value.int(),
         get: |config| config.message_timestamp_after_max_ms.to_string(),
     },
@@ -405,7 +406,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         config_type: ConfigType::Long,
         kind: MS,
         default: "9223372036854775807",
-        doc: "With CreateTime, a record whose timestamp lies further before the server's clock is refused.",
+        doc: "With CreateTime, maximum time by which a record's timestamp may be behind the server's clock; others are rejected.",
         set: |config, value| config.message_timestamp_before_max_ms = value.int(),
         get: |config| config.message_timestamp_before_max_ms.to_string(),
     },
@@ -415,7 +416,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         config_type: ConfigType::String,
         kind: Kind::Choice(&["CreateTime", "LogAppendTime"]),
         default: "CreateTime",
-        doc: "Whose clock a record's timestamp shows: the producer's, or the server's at the append.",
+        doc: "Timestamp of records: CreateTime is set by the producer, LogAppendTime by the server at append.",
         set: |config, value| {
             config.message_timestamp_type = match value.text() {
                 "LogAppendTime" => TimestampType::LogAppendTime,
@@ -430,7 +431,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         Double,
         "0.5",
         NO_COMPACTION,
-        "The part of a log that has to be uncompacted for compaction to begin. Without compaction it has no effect."
+        "Ratio of uncompacted log that starts compaction. Has no effect without compaction."
     ),
     fixed!(
         "min.compaction.lag.ms",
@@ -438,7 +439,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         Long,
         "0",
         NO_COMPACTION,
-        "How long a record stays uncompacted at least. Without compaction it has no effect."
+        "Minimum time a record stays uncompacted. Has no effect without compaction."
     ),
     TopicConfigDef {
         name: "min.insync.replicas",
@@ -446,7 +447,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         config_type: ConfigType::Int,
         kind: Kind::Only("1", ONE_REPLICA),
         default: "1",
-        doc: "How many replicas must have a record before acks=all is answered. There is one.",
+        doc: "Number of replicas that must have a record before acks=all is acknowledged. There is one replica.",
         set: |config, _| config.min_insync_replicas = 1,
         get: |config| config.min_insync_replicas.to_string(),
     },
@@ -455,8 +456,8 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         ServerDefault::Fixed("log.preallocate"),
         Boolean,
         "false",
-        "segments are not preallocated, their files grow with what is written",
-        "Whether a segment's file gets its full size when it is created."
+        "segment files are not preallocated",
+        "Preallocate segment files at full size."
     ),
     fixed!(
         "remote.copy.lag.bytes",
@@ -464,7 +465,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         Long,
         "-1",
         NO_TIERS,
-        "How much newer data delays a segment's copy to remote storage. There is no remote storage."
+        "Bytes by which the copy of a segment to remote storage is delayed. There is no remote storage."
     ),
     fixed!(
         "remote.copy.lag.ms",
@@ -472,7 +473,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         Long,
         "0",
         NO_TIERS,
-        "How long a segment's copy to remote storage is delayed. There is no remote storage."
+        "Time by which the copy of a segment to remote storage is delayed. There is no remote storage."
     ),
     fixed!(
         "remote.log.copy.disable",
@@ -480,7 +481,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         Boolean,
         "false",
         NO_TIERS,
-        "Whether a tiered topic gets no further segments in remote storage. There is no remote storage."
+        "Stop copying segments of a tiered topic to remote storage. There is no remote storage."
     ),
     fixed!(
         "remote.log.delete.on.disable",
@@ -488,7 +489,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         Boolean,
         "false",
         NO_TIERS,
-        "Whether a topic's remote segments are deleted when tiering ends. There is no remote storage."
+        "Delete remote segments when tiering is disabled. There is no remote storage."
     ),
     fixed!(
         "remote.storage.enable",
@@ -496,7 +497,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         Boolean,
         "false",
         NO_TIERS,
-        "Whether the topic is tiered. There is no remote storage."
+        "Enable tiered storage for the topic. There is no remote storage."
     ),
     TopicConfigDef {
         name: "retention.bytes",
@@ -507,7 +508,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
             max: i64::MAX,
         },
         default: "-1",
-        doc: "A partition's oldest segments are deleted once it is larger than this; -1 sets no limit.",
+        doc: "Size of a partition above which its oldest segments are deleted; -1 for no limit.",
         set: |config, value| config.retention_bytes = value.int(),
         get: |config| config.retention_bytes.to_string(),
     },
@@ -520,7 +521,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
             max: i64::MAX,
         },
         default: "604800000",
-        doc: "A segment is deleted once its newest record is older than this; -1 sets no limit.",
+        doc: "Age of a segment's newest record after which the segment is deleted; -1 for no limit.",
         set: |config, value| config.retention_ms = value.int(),
         get: |config| config.retention_ms.to_string(),
     },
@@ -533,7 +534,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
             max: i32::MAX as i64,
         },
         default: "1073741824",
-        doc: "A segment is closed once it is this large.",
+        doc: "Size at which a segment is rolled.",
         set: |config, value| config.segment_bytes = value.int() as i32,
         get: |config| config.segment_bytes.to_string(),
     },
@@ -546,7 +547,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
             max: i32::MAX as i64,
         },
         default: "10485760",
-        doc: "A segment is closed once one of its indexes is this large.",
+        doc: "Size of an index at which its segment is rolled.",
         set: |config, value| config.segment_index_bytes = value.int() as i32,
         get: |config| config.segment_index_bytes.to_string(),
     },
@@ -556,7 +557,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         config_type: ConfigType::Long,
         kind: MS,
         default: "0",
-        doc: "A random part of up to this much is taken off segment.ms, so that partitions do not all roll at once.",
+        doc: "Maximum random time subtracted from segment.ms, so that partitions do not all roll at once.",
         set: |config, value| config.segment_jitter_ms = value.int(),
         get: |config| config.segment_jitter_ms.to_string(),
     },
@@ -566,7 +567,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         config_type: ConfigType::Long,
         kind: POSITIVE_MS,
         default: "604800000",
-        doc: "A segment is closed once its first record is this old, so that retention can delete it.",
+        doc: "Age of a segment's first record at which the segment is rolled, so that retention can delete it.",
         set: |config, value| config.segment_ms = value.int(),
         get: |config| config.segment_ms.to_string(),
     },
@@ -576,11 +577,11 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         Boolean,
         "false",
         "every partition has one replica, so there is no other leader to elect",
-        "Whether a replica that lags may become the leader. There is one replica."
+        "Allow an out-of-sync replica to become leader. There is one replica."
     ),
 ];
 
-/// Topic settings that Kafka had before 4.0, and why they are refused.
+/// Topic settings removed in Kafka 4.0, and the reason for rejecting them.
 const REMOVED: &[(&str, &str)] = &[
     (
         "message.downconversion.enable",
@@ -597,12 +598,12 @@ const REMOVED: &[(&str, &str)] = &[
 ];
 
 impl TopicConfig {
-    /// The declaration of a setting.
+    /// Returns the declaration of a setting.
     pub fn definition(name: &str) -> Option<&'static TopicConfigDef> {
         TOPIC_CONFIGS.iter().find(|each| each.name == name)
     }
 
-    /// These settings with `overrides` on top. Fails on the first name or value that is not allowed, naming it.
+    /// Applies `overrides` to these settings. Fails on the first unknown name or value that is not allowed.
     pub fn apply(&self, overrides: &BTreeMap<String, String>) -> Result<TopicConfig, ConfigError> {
         let mut config = self.clone();
         for (name, text) in overrides {
@@ -615,7 +616,7 @@ impl TopicConfig {
         Ok(config)
     }
 
-    /// `overrides` as Kafka keeps and shows them: without blanks around values, lists without repetitions. Fails like
+    /// Normalizes `overrides` as Kafka does: trims whitespace and drops repeated list items. Fails like
     /// [`TopicConfig::apply`].
     pub fn canonical(
         overrides: &BTreeMap<String, String>,
@@ -648,9 +649,9 @@ fn unknown(name: &str) -> ConfigError {
 }
 
 impl Default for TopicConfig {
-    /// The defaults of [`TOPIC_CONFIGS`].
+    /// Defaults of [`TOPIC_CONFIGS`].
     fn default() -> Self {
-        // The values here are placeholders for the loop below, which sets every field: a test holds that.
+        // Placeholders: the loop below sets every field, which a test checks.
         let mut config = TopicConfig {
             cleanup_policy: CleanupPolicy::default(),
             compression_type: CompressionType::Producer,
@@ -674,7 +675,7 @@ impl Default for TopicConfig {
             let value = definition
                 .kind
                 .parse(definition.default)
-                .expect("a declared default is of its declared kind");
+                .expect("a declared default is valid for its kind");
             definition.set(&mut config, &value);
         }
         config
@@ -693,7 +694,7 @@ mod tests {
     }
 
     #[test]
-    fn every_default_is_shown_as_it_is_declared() {
+    fn defaults_are_displayed_as_declared() {
         let config = TopicConfig::default();
         for definition in TOPIC_CONFIGS {
             assert_eq!(
@@ -715,7 +716,7 @@ mod tests {
     }
 
     #[test]
-    fn overrides_change_what_they_name_and_nothing_else() {
+    fn overrides_change_only_the_settings_they_name() {
         let config = TopicConfig::default()
             .apply(&overrides(&[
                 ("retention.ms", "5000"),
@@ -731,7 +732,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_value_is_refused_with_name_value_and_range() {
+    fn invalid_value_is_rejected_with_name_value_and_range() {
         let error = TopicConfig::default()
             .apply(&overrides(&[("segment.bytes", "3")]))
             .expect_err("too small");
@@ -742,7 +743,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_absent_is_refused_with_a_reason() {
+    fn unavailable_features_are_rejected_with_a_reason() {
         let compact = TopicConfig::default()
             .apply(&overrides(&[("cleanup.policy", "compact")]))
             .expect_err("no compaction");
@@ -761,11 +762,11 @@ mod tests {
         );
         let removed = TopicConfig::default()
             .apply(&overrides(&[("message.format.version", "3.0")]))
-            .expect_err("gone since Kafka 4");
+            .expect_err("removed in Kafka 4");
         assert!(removed.to_string().contains("format 2"), "{removed}");
     }
 
-    /// The topic settings that Kafka 4.4's DescribeConfigs shows, with their types and defaults.
+    /// Topic settings in Kafka 4.4's DescribeConfigs, with their types and defaults.
     const KAFKA_4_4: &[(&str, ConfigType, &str)] = {
         use ConfigType::*;
         &[
@@ -814,7 +815,7 @@ mod tests {
     };
 
     #[test]
-    fn every_topic_setting_of_kafka_is_there_and_takes_kafkas_default() {
+    fn every_kafka_topic_setting_exists_and_accepts_kafkas_default() {
         let names: Vec<&str> = TOPIC_CONFIGS.iter().map(|each| each.name).collect();
         let kafkas: Vec<&str> = KAFKA_4_4.iter().map(|(name, ..)| *name).collect();
         assert_eq!(names, kafkas);
@@ -824,7 +825,7 @@ mod tests {
                 .apply(&overrides(&[(name, default)]))
                 .unwrap();
             assert_eq!(definition.value(&config), *default, "{name}");
-            // Records are flushed sooner than with Kafka.
+            // Records are flushed earlier than in Kafka.
             if *name != "flush.ms" {
                 assert_eq!(definition.default, *default, "{name}");
             }
@@ -832,7 +833,7 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_without_effect_takes_no_other_value_and_says_why() {
+    fn settings_without_effect_reject_other_values_with_a_reason() {
         let fixed = TOPIC_CONFIGS
             .iter()
             .filter(|each| !matches!(each.server, ServerDefault::Setting(_)));
@@ -862,7 +863,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_kept_as_kafka_keeps_them() {
+    fn values_are_normalized_as_in_kafka() {
         let given = overrides(&[
             ("cleanup.policy", "delete, delete"),
             ("min.cleanable.dirty.ratio", "0.50"),
@@ -879,7 +880,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_name_is_refused_with_the_nearest_one() {
+    fn misspelled_name_is_rejected_with_a_suggestion() {
         let error = TopicConfig::default()
             .apply(&overrides(&[("retention.m", "1")]))
             .expect_err("unknown");

@@ -1,36 +1,36 @@
-//! What a setting's value may look like: one vocabulary for the file, the environment, flags and topic overrides.
+//! Types and syntax of setting values, shared by file, environment, flags and topic overrides.
 //!
-//! Every value arrives as text and becomes a [`Value`] exactly once, through [`Kind::parse`]. What a kind allows is
-//! said by the kind itself, so that an error message, `--help` and the documentation cannot disagree.
+//! Every value arrives as text and is parsed once, by [`Kind::parse`]. Error messages, `--help` and the documentation
+//! all describe the allowed values with [`Kind::allowed`].
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// The shape and range of a value.
+/// Type and range of a value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Kind {
     /// `on` or `off`; `true` and `false` mean the same.
     Switch,
-    /// A whole number within bounds, both included.
+    /// Whole number within inclusive bounds.
     Int { min: i64, max: i64 },
     /// One of a few words.
     Choice(&'static [&'static str]),
-    /// Only one value is allowed, because what the others ask for is absent. The second text says why.
+    /// A single allowed value, because others need a feature that is not available. The second text is the reason.
     Only(&'static str, &'static str),
-    /// Any of a few words with commas between them, or none; repetitions are dropped. The second text says why there are
-    /// no other words.
+    /// Comma-separated list of these words, possibly empty; repeated items are dropped. The second text is the reason
+    /// why other words are not allowed.
     List(&'static [&'static str], &'static str),
-    /// Where to listen: `host:port`, `[v6]:port`, or `:port` for every address.
+    /// Address to listen on: `host:port`, `[v6]:port`, or `:port` for every address.
     Listen,
-    /// Where clients are told to connect: `host:port` with a port other than 0.
+    /// Address for clients to connect to: `host:port` with a port other than 0.
     Endpoint,
-    /// A path of the file system.
+    /// File system path.
     Path,
-    /// A level (`info`), or a comma-separated list of `target=level` with at most one bare level.
+    /// Level (`info`), or a comma-separated list of `target=level` with at most one bare level.
     LogFilter,
 }
 
-/// A parsed value.
+/// Parsed value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     Switch(bool),
@@ -41,7 +41,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// The switch; `false` for any other kind, which a declaration with the matching [`Kind`] rules out.
+    /// Value of a switch; `false` for other kinds, which the declared [`Kind`] rules out.
     pub(super) fn switch(&self) -> bool {
         matches!(self, Value::Switch(true))
     }
@@ -60,7 +60,7 @@ impl Value {
         }
     }
 
-    /// The items of a list.
+    /// Items of a list.
     pub(super) fn items(&self) -> impl Iterator<Item = &str> {
         self.text().split(',').filter(|item| !item.is_empty())
     }
@@ -70,19 +70,19 @@ impl Value {
     }
 }
 
-/// An address to listen on.
+/// Address to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenAddr {
-    /// A host name or address; `None` means every address of the machine, IPv4 and IPv6.
+    /// Host name or IP address; `None` for all addresses, IPv4 and IPv6.
     pub host: Option<String>,
-    /// 0 lets the system choose.
+    /// 0 for a port chosen by the system.
     pub port: u16,
 }
 
-/// An address to connect to.
+/// Address to connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// A host name or an address, IPv6 without brackets.
+    /// Host name or IP address, IPv6 without brackets.
     pub host: String,
     pub port: u16,
 }
@@ -110,7 +110,7 @@ fn write_host_port(f: &mut fmt::Formatter<'_>, host: &str, port: u16) -> fmt::Re
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 impl Kind {
-    /// Turns text into a value, or `None` when [`Kind::allowed`] does not cover it.
+    /// Parses a value; `None` if it is not allowed.
     pub fn parse(&self, text: &str) -> Option<Value> {
         let text = text.trim();
         match self {
@@ -156,7 +156,7 @@ impl Kind {
         }
     }
 
-    /// What is allowed, as a phrase that completes "allowed: …".
+    /// Describes the allowed values, as a phrase that completes "allowed: …".
     pub fn allowed(&self) -> String {
         match self {
             Kind::Switch => "on, off".to_string(),
@@ -170,10 +170,13 @@ impl Kind {
             Kind::Only(value, reason) => format!("{value} ({reason})"),
             Kind::List([], reason) => format!("an empty list ({reason})"),
             Kind::List(words, reason) => {
-                format!("a list of {}, or an empty one ({reason})", words.join(", "))
+                format!(
+                    "a list of {}, or an empty list ({reason})",
+                    words.join(", ")
+                )
             }
             Kind::Listen => {
-                "host:port, [ipv6]:port, or :port for every address; port 0 lets the system choose"
+                "host:port, [ipv6]:port, or :port for all addresses; port 0 lets the system choose"
                     .to_string()
             }
             Kind::Endpoint => "host:port or [ipv6]:port, with a port from 1 to 65535".to_string(),
@@ -186,17 +189,17 @@ impl Kind {
     }
 }
 
-/// Whether both are the same number, or the same word as Kafka reads one (`False`).
+/// Compares two values as numbers, or as words ignoring case, as Kafka does (`False`).
 fn is_same_value(allowed: &str, text: &str) -> bool {
     match (allowed.parse::<f64>(), text.parse::<f64>()) {
-        // Whole numbers have one spelling: Kafka takes no 1.0 for one of them.
+        // Kafka does not accept 1.0 for a whole number.
         (Ok(_), Ok(_)) if !allowed.contains('.') => allowed.parse::<i64>() == text.parse::<i64>(),
         (Ok(allowed), Ok(number)) => allowed == number,
         _ => allowed.eq_ignore_ascii_case(text),
     }
 }
 
-/// The items of a list, each once in the order of their first mention, with commas between them. `None` if one is not
+/// Normalizes a list: comma-separated, without repetitions, in order of first occurrence. `None` if an item is not
 /// among `words`.
 fn list(words: &[&str], text: &str) -> Option<String> {
     let mut items: Vec<&str> = Vec::new();
@@ -213,7 +216,7 @@ fn list(words: &[&str], text: &str) -> Option<String> {
     Some(items.join(","))
 }
 
-/// Bounds as people write them: the extremes of a type by their power of two.
+/// Formats a bound, with the maximum of a type as a power of two.
 fn bound(number: i64) -> String {
     match number {
         i64::MAX => "2^63-1".to_string(),
@@ -222,10 +225,10 @@ fn bound(number: i64) -> String {
     }
 }
 
-/// Splits `host:port`, taking the brackets off an IPv6 address.
+/// Splits `host:port` and removes the brackets of an IPv6 address.
 fn split_host_port(text: &str) -> Option<(&str, u16)> {
     let (host, port) = text.rsplit_once(':')?;
-    // `u16::from_str` would accept a plus sign.
+    // `u16::from_str` accepts a plus sign.
     if port.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
@@ -272,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn listen_addresses_take_every_usual_form() {
+    fn listen_addresses_parse_in_all_forms() {
         assert_eq!(listen(":9092"), Some((None, 9092)));
         assert_eq!(listen("*:9092"), Some((None, 9092)));
         assert_eq!(listen("127.0.0.1:0"), Some((Some("127.0.0.1".into()), 0)));
@@ -284,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_addresses_are_refused() {
+    fn invalid_addresses_are_rejected() {
         for text in [
             "",
             "9092",
@@ -305,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_print_as_they_are_written() {
+    fn addresses_display_as_written() {
         for text in [":9092", "[::1]:9092", "127.0.0.1:0"] {
             let Some(Value::Listen(addr)) = Kind::Listen.parse(text) else {
                 panic!("{text} is a listen address");
@@ -325,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_drop_blanks_and_repetitions_and_may_be_empty() {
+    fn lists_are_trimmed_and_deduplicated_and_may_be_empty() {
         let kind = Kind::List(&["delete", "keep"], "nothing else");
         for (text, items) in [
             ("", ""),
@@ -339,7 +342,7 @@ mod tests {
                 "{text:?}"
             );
         }
-        // Kafka 4.4: "values must not be empty", and words are told apart by case.
+        // Kafka 4.4: "values must not be empty", and words are case-sensitive.
         for text in [",", "delete,", "delete,,keep", "DELETE", "other"] {
             assert_eq!(kind.parse(text), None, "{text:?}");
         }
@@ -348,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn the_only_value_may_be_spelled_as_kafka_reads_it() {
+    fn single_allowed_value_accepts_kafkas_spellings() {
         let parse = |allowed, text| Kind::Only(allowed, "").parse(text);
         for (allowed, text) in [
             ("false", "FALSE"),

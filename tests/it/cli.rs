@@ -414,7 +414,7 @@ fn health_of_a_data_directory_is_not_told_by_the_server_of_another() {
     };
     let (code, said) = health(server.scratch());
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("no server runs on"), "{said}");
+    assert!(said.contains("no server is running on"), "{said}");
     assert_eq!(health(&server.data_dir()).0, Some(0));
     // As while it recovers.
     std::fs::remove_file(server.data_dir().join("run.json")).unwrap();

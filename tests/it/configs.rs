@@ -348,7 +348,7 @@ fn edits_that_cannot_be_are_refused_as_a_whole() {
         (
             &[("preallocate", SET, Some("true"))],
             ErrorCode::INVALID_CONFIG,
-            "segments are not preallocated",
+            "segment files are not preallocated",
         ),
         (
             &[("retention.ms", SET, None)],
@@ -452,7 +452,7 @@ fn lists_may_be_empty_and_drop_repetitions() {
         let edits = [(name, APPEND, Some("0:1"))];
         let (code, message) = edit(&mut client, 1, (TOPIC, "listed"), &edits, false);
         assert_eq!(code, ErrorCode::INVALID_CONFIG);
-        assert!(message.unwrap().contains("nothing is replicated"));
+        assert!(message.unwrap().contains("no replication to throttle"));
     }
     for (name, given, shown) in [
         ("made-empty", "", ""),

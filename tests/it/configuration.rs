@@ -90,7 +90,7 @@ fn a_refused_setting_stops_the_start_naming_file_key_value_and_what_is_allowed()
     let at = file.display();
     for expected in [
         format!("{at}:2: durability = \"paper\" is not allowed; allowed: acks, os"),
-        format!("{at}:3: there is no setting listen_adr; did you mean listen_addr?"),
+        format!("{at}:3: unknown setting listen_adr; did you mean listen_addr?"),
     ] {
         assert!(said.stderr.contains(&expected), "{}", said.stderr);
     }

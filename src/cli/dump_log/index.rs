@@ -1,12 +1,11 @@
-//! Holds a segment's index against the batches of its log, as they pass by.
+//! Checks a segment's indexes against the batches of its log, as the log is read.
 //!
 //! ```text
-//!  .index      relative offset u32 │ position u32          a batch begins there and ends with that offset
-//!  .timeindex  timestamp i64 │ relative offset u32          the batch of that offset has the largest timestamp so far
+//!  .index      relative offset u32 │ position u32          position and last offset of a batch
+//!  .timeindex  timestamp i64 │ relative offset u32          largest timestamp so far and the offset of its batch
 //! ```
 //!
-//! An index may be shorter than its log. Kafka sets index files aside in full size: zeros at the end are room, not
-//! entries.
+//! An index may end before its log does. Kafka preallocates index files: zeros at the end are padding, not entries.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -15,13 +14,13 @@ use std::path::{Path, PathBuf};
 use crate::cli::error::CliError;
 use crate::record::BatchHeader;
 
-/// What the comparison found.
+/// Result of checking one index.
 #[derive(Debug, Default)]
 pub(super) struct IndexResult {
-    /// False when there is no such file.
+    /// False if the file does not exist.
     pub present: bool,
     pub entries: u64,
-    /// What is wrong, entry by entry (the first few).
+    /// Descriptions of the first mismatches.
     pub mismatches: Vec<String>,
     pub mismatch_count: u64,
 }
@@ -38,17 +37,17 @@ enum Entry {
     Time { offset: i64, timestamp_ms: i64 },
 }
 
-/// One index, read along with its log.
+/// Check of one index, read in step with its log.
 #[derive(Debug)]
 pub(super) struct IndexCheck {
     kind: Kind,
     path: PathBuf,
     base_offset: i64,
     file: Option<BufReader<File>>,
-    /// The entry that waits for its batch.
+    /// Next entry, not yet matched with a batch.
     next: Option<Entry>,
     before: Option<Entry>,
-    /// Batches may be missing since the last one seen.
+    /// Batches may be missing after the last one seen.
     after_damage: bool,
     max_timestamp: i64,
     result: IndexResult,
@@ -89,7 +88,7 @@ impl IndexCheck {
         Ok(check)
     }
 
-    /// A batch of the log, in the log's order.
+    /// Checks the entries that refer to this batch. Must be called for each batch in log order.
     pub(super) fn batch(&mut self, position: u64, header: &BatchHeader) -> Result<(), CliError> {
         self.max_timestamp = self.max_timestamp.max(header.max_timestamp);
         while let Some(entry) = self.next {
@@ -101,11 +100,11 @@ impl IndexCheck {
                 } => {
                     if at < position {
                         self.unmatched(format!(
-                            "no batch begins at {at}, where offset {offset} should be"
+                            "no batch begins at position {at}, given for offset {offset}"
                         ));
                     } else if offset != header.last_offset() {
                         self.mismatch(format!(
-                            "offset {offset} at {at}, where the batch ends with offset {}",
+                            "offset {offset} at position {at}, but the batch there ends with offset {}",
                             header.last_offset()
                         ));
                     }
@@ -117,16 +116,16 @@ impl IndexCheck {
                 } => {
                     if offset < header.base_offset {
                         self.unmatched(format!(
-                            "timestamp {timestamp_ms} at offset {offset}, which is in no batch"
+                            "timestamp {timestamp_ms} at offset {offset}, which is not in any batch"
                         ));
                     } else if timestamp_ms != header.max_timestamp {
                         self.mismatch(format!(
-                            "timestamp {timestamp_ms} at offset {offset}, where the batch has {}",
+                            "timestamp {timestamp_ms} at offset {offset}, but the batch there has {}",
                             header.max_timestamp
                         ));
                     } else if timestamp_ms < self.max_timestamp {
                         self.mismatch(format!(
-                            "timestamp {timestamp_ms} at offset {offset}, but there was {} before",
+                            "timestamp {timestamp_ms} at offset {offset}, but an earlier batch has {}",
                             self.max_timestamp
                         ));
                     }
@@ -138,7 +137,7 @@ impl IndexCheck {
         Ok(())
     }
 
-    /// The log could not be read in places: entries up to the next batch cannot be judged.
+    /// Notes damage in the log: entries up to the next batch cannot be checked.
     pub(super) fn damage(&mut self) {
         self.after_damage = true;
     }
@@ -147,7 +146,7 @@ impl IndexCheck {
         while let Some(entry) = self.next {
             self.unmatched(match entry {
                 Entry::Offset { offset, position } => {
-                    format!("offset {offset} at {position}, past the last batch")
+                    format!("offset {offset} at position {position}, past the last batch")
                 }
                 Entry::Time {
                     offset,
@@ -174,7 +173,7 @@ impl IndexCheck {
         }
     }
 
-    /// Moves to the next entry that is in order; an index is searched by halves, so others are wrong by themselves.
+    /// Advances to the next entry in ascending order, counting others as mismatches: binary search requires order.
     fn step(&mut self) -> Result<(), CliError> {
         self.next = self.read()?;
         while let (Some(entry), Some(before)) = (self.next, self.before) {
@@ -207,7 +206,7 @@ impl IndexCheck {
             return Ok(None);
         }
         if bytes.iter().all(|it| *it == 0) {
-            // The room set aside. Anything but zeros in it would show as an entry out of order in Kafka, too.
+            // Preallocated space. Non-zero bytes in it would be an entry out of order for Kafka, too.
             self.file = None;
             return Ok(None);
         }

@@ -1,4 +1,4 @@
-//! What `dump-log` prints: lines for people, or one JSON object a line.
+//! Output of `dump-log`: text lines for people, or one JSON object per line.
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::cli::record_view;
 use crate::clock::Clock;
 use crate::record::{ControlRecord, ControlType, Record, RecordBatch, TimestampType};
 
-/// How much is printed. Damage and the summary always are.
+/// Level of detail. Damage and the summary are always printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 pub(super) enum Detail {
     Damage,
@@ -22,7 +22,7 @@ pub(super) enum Detail {
     Records,
 }
 
-/// What was read, and in how many places something was wrong with it.
+/// Totals of everything read, and the number of damaged places.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Totals {
     pub segments: u64,
@@ -32,14 +32,14 @@ pub(super) struct Totals {
     pub damages: u64,
 }
 
-/// Where the report goes, piece by piece.
+/// Receives the report piece by piece.
 pub(super) type Sink<'a> = &'a mut dyn FnMut(&str) -> Result<(), CliError>;
 
 pub(super) struct Report<'a> {
     sink: Sink<'a>,
     output: OutputFormat,
     detail: Detail,
-    /// What is yet to be printed.
+    /// Output not yet passed to the sink.
     pending: String,
     totals: Totals,
     file: String,
@@ -49,7 +49,7 @@ pub(super) struct Report<'a> {
     progress: Option<Progress>,
 }
 
-/// A line on the terminal that is written over.
+/// Progress line on the terminal, overwritten in place.
 struct Progress {
     clock: Arc<dyn Clock>,
     shown_at: Duration,
@@ -66,7 +66,7 @@ impl<'a> Report<'a> {
         clock: Arc<dyn Clock>,
         sink: Sink<'a>,
     ) -> Report<'a> {
-        // Where batches run over the same terminal, they show the progress themselves.
+        // Batches printed to the same terminal already show progress.
         let visible = std::io::stderr().is_terminal()
             && (detail == Detail::Damage || !std::io::stdout().is_terminal());
         Report {
@@ -111,7 +111,7 @@ impl<'a> Report<'a> {
         }
         let attributes = header.attributes;
         let log_append = attributes.timestamp_type() == TimestampType::LogAppendTime;
-        // No damage: the records are all there. But whoever wonders why a consumer stops here should find out.
+        // Not damage, since all records are intact, but reported because consumers stop here.
         let unreadable = batch.check_readable_by_kafka().err();
         if self.output == OutputFormat::Json {
             return self.object(json!({
@@ -192,7 +192,7 @@ impl<'a> Report<'a> {
         match marker {
             Some(marker) => line.push_str(&format!(" marker: {marker}")),
             None => {
-                // Quoted, so that what a record holds cannot pass for a line of the report.
+                // Quoted, so that record content cannot be mistaken for a line of the report.
                 let quoted = |bytes: Option<&bytes::Bytes>| match bytes {
                     Some(bytes) => format!("{:?}", record_view::lossy(bytes)),
                     None => "null".to_owned(),
@@ -252,10 +252,13 @@ impl<'a> Report<'a> {
         }
         self.name_segment()?;
         if result.mismatch_count == 0 {
-            return self.line(&format!("  {kind}: {} entries agree", result.entries));
+            return self.line(&format!(
+                "  {kind}: {} entries match the log",
+                result.entries
+            ));
         }
         self.line(&format!(
-            "  DAMAGE in {kind}: {} of {} entries do not agree with the log",
+            "  DAMAGE in {kind}: {} of {} entries do not match the log",
             result.mismatch_count, result.entries
         ))?;
         for reason in &result.mismatches {
@@ -298,7 +301,7 @@ impl<'a> Report<'a> {
         Ok(self.totals)
     }
 
-    /// Shows how far reading is, now and then.
+    /// Updates the progress line, at most once per `PROGRESS_EVERY`.
     pub(super) fn progress(&mut self, position: u64) {
         let Some(progress) = &mut self.progress else {
             return;
@@ -310,7 +313,7 @@ impl<'a> Report<'a> {
         progress.shown_at = now;
         progress.shown = true;
         let percent = position * 100 / self.file_bytes.max(1);
-        // A terminal that cannot be written to is no reason to stop.
+        // Failing to show progress must not stop the dump.
         let _ = write!(std::io::stderr(), "\r\x1b[K{} {percent} %", self.file);
     }
 
@@ -347,7 +350,7 @@ impl<'a> Report<'a> {
     }
 }
 
-/// A timestamp as people write it, or the number itself where no calendar reaches.
+/// Formats a timestamp as RFC 3339, or as a plain number outside the years 1970 to 9999.
 fn time(timestamp_ms: i64) -> String {
     const YEAR_10000_MS: u64 = 253_402_300_800_000;
     match u64::try_from(timestamp_ms) {

@@ -1,4 +1,4 @@
-//! Reads a segment file batch by batch, and over damage to the next batch that is whole.
+//! Reads a segment file batch by batch, skipping damage to the next intact batch.
 
 use std::fs::File;
 use std::io;
@@ -9,12 +9,12 @@ use bytes::{Bytes, BytesMut};
 
 use crate::record::{BatchHeader, RecordBatch};
 
-/// What stands at a position of a segment.
+/// Content found at a position in a segment.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// A batch that is whole and whose checksum is right.
+    /// Intact batch with a valid checksum.
     Batch { position: u64, batch: RecordBatch },
-    /// Bytes in `position..end` that are no batch.
+    /// Bytes in `position..end` that are not a valid batch.
     Damage {
         position: u64,
         end: u64,
@@ -22,7 +22,7 @@ pub(super) enum Event {
     },
 }
 
-/// Walks over one file. Lengths are believed only as far as the file goes.
+/// Reader of one segment file. Lengths read from the file are checked against its size.
 #[derive(Debug)]
 pub(super) struct SegmentReader {
     file: File,
@@ -53,12 +53,12 @@ impl SegmentReader {
         self.size_bytes
     }
 
-    /// The lowest offset that the next batch may have.
+    /// Lowest base offset allowed for the next batch.
     pub(super) fn expected_offset(&self) -> i64 {
         self.expected_offset
     }
 
-    /// A batch was taken for good: the next one starts at `next_offset` or later.
+    /// Accepts the last batch: the next one must start at `next_offset` or later.
     pub(super) fn advance(&mut self, next_offset: i64) {
         self.expected_offset = next_offset;
     }
@@ -74,7 +74,7 @@ impl SegmentReader {
                 Ok(Some(Event::Batch { position, batch }))
             }
             Err(reason) => {
-                let end = self.next_whole_batch(position)?;
+                let end = self.next_intact_batch(position)?;
                 self.position = end;
                 Ok(Some(Event::Damage {
                     position,
@@ -106,27 +106,27 @@ impl SegmentReader {
         Ok(RecordBatch::parse_stored(bytes).map_err(|error| error.to_string()))
     }
 
-    /// Where reading can go on after damage at `position`: behind the damaged batch if its length still leads to a
-    /// sound one or to the file's end, else at the next place where a whole batch stands, else at the end.
-    fn next_whole_batch(&mut self, position: u64) -> io::Result<u64> {
+    /// Finds where to resume after damage at `position`: after the damaged batch if its length leads to an intact batch
+    /// or to the end of the file, else at the next intact batch, else at the end of the file.
+    fn next_intact_batch(&mut self, position: u64) -> io::Result<u64> {
         let left = (self.size_bytes - position).min(BatchHeader::LEN as u64) as usize;
         let head = self.bytes(position, left)?;
         if let Ok(header) = BatchHeader::read(&head) {
             let end = position + header.size_bytes() as u64;
-            if end == self.size_bytes || (end < self.size_bytes && self.is_whole_at(end)?) {
+            if end == self.size_bytes || (end < self.size_bytes && self.is_intact_at(end)?) {
                 return Ok(end);
             }
         }
         for candidate in position + 1..self.size_bytes {
-            if self.is_whole_at(candidate)? {
+            if self.is_intact_at(candidate)? {
                 return Ok(candidate);
             }
         }
         Ok(self.size_bytes)
     }
 
-    /// Cheap looks come first: almost every position fails the first of them.
-    fn is_whole_at(&mut self, position: u64) -> io::Result<bool> {
+    /// Cheap checks come first: almost every position fails the first of them.
+    fn is_intact_at(&mut self, position: u64) -> io::Result<bool> {
         if self.size_bytes - position < BatchHeader::LEN as u64 {
             return Ok(false);
         }
@@ -144,7 +144,7 @@ impl SegmentReader {
         Ok(RecordBatch::parse_stored(bytes).is_ok())
     }
 
-    /// `len` bytes that are known to be in the file (unless it shrinks meanwhile, which is an error).
+    /// Reads `len` bytes that are known to be in the file; an error if the file has shrunk since.
     fn bytes(&mut self, position: u64, len: usize) -> io::Result<Bytes> {
         let inside = position
             .checked_sub(self.window_start)

@@ -1,4 +1,4 @@
-//! Segments read offline: whole, torn, and damaged at every byte.
+//! Offline reading of intact, torn and damaged segments.
 
 use std::path::{Path, PathBuf};
 
@@ -54,7 +54,7 @@ fn batch(base_offset: i64, records: i64, codec: Compression) -> Vec<u8> {
     builder.build().unwrap().bytes().to_vec()
 }
 
-/// Five batches of two records, and where each begins.
+/// Five batches of two records, and the position of each.
 fn five() -> (Vec<u8>, Vec<usize>) {
     let mut log = Vec::new();
     let mut positions = Vec::new();
@@ -86,7 +86,7 @@ fn damaged_ranges(path: &Path) -> Vec<(u64, u64)> {
 }
 
 #[test]
-fn a_sound_partition_of_several_segments_is_counted_in_full() {
+fn intact_partition_with_several_segments_is_fully_counted() {
     let partition = Partition::new();
     let (log, _) = five();
     partition.write(0, "log", &log);
@@ -105,7 +105,7 @@ fn a_sound_partition_of_several_segments_is_counted_in_full() {
 }
 
 #[test]
-fn a_data_directory_stands_for_the_partitions_in_it() {
+fn data_directory_expands_to_its_partitions() {
     let data = tempfile::tempdir().unwrap();
     for name in ["orders-0", "orders-1"] {
         let dir = data.path().join(name);
@@ -125,7 +125,7 @@ fn every_flipped_byte_of_a_log_is_reported() {
             damaged[at] ^= flip;
             partition.write(0, "log", &damaged);
             let totals = partition.dump();
-            // The last batch has no successor, so a higher offset or epoch in it cannot be told from a true one.
+            // The last batch has no successor, so a raised offset or epoch in it cannot be detected.
             let last = log.len() - batch(8, 2, Compression::Zstd).len();
             let raised = (last..last + 8).contains(&at) || (last + 12..last + 16).contains(&at);
             let first_epoch_lowered = (12..16).contains(&at);
@@ -138,7 +138,7 @@ fn every_flipped_byte_of_a_log_is_reported() {
 }
 
 #[test]
-fn reading_goes_on_behind_a_damaged_batch() {
+fn reading_resumes_after_a_damaged_batch() {
     let (log, positions) = five();
     let partition = Partition::new();
     let mut damaged = log.clone();
@@ -152,7 +152,7 @@ fn reading_goes_on_behind_a_damaged_batch() {
 }
 
 #[test]
-fn reading_goes_on_at_the_next_whole_batch_when_a_length_is_damaged() {
+fn reading_resumes_at_the_next_intact_batch_when_a_length_is_damaged() {
     let (log, positions) = five();
     let partition = Partition::new();
     for flip in [0x01, 0x7f] {
@@ -168,7 +168,7 @@ fn reading_goes_on_at_the_next_whole_batch_when_a_length_is_damaged() {
 }
 
 #[test]
-fn a_torn_tail_is_told_with_its_position() {
+fn torn_tail_is_reported_with_its_position() {
     let (log, positions) = five();
     let partition = Partition::new();
     for cut in [positions[4] + 1, positions[4] + 61, log.len() - 1] {
@@ -188,7 +188,7 @@ fn a_torn_tail_is_told_with_its_position() {
 }
 
 #[test]
-fn segments_that_overlap_are_damage() {
+fn overlapping_segments_are_damage() {
     let partition = Partition::new();
     partition.write(0, "log", &batch(0, 5, Compression::None));
     partition.write(3, "log", &batch(3, 5, Compression::None));
@@ -210,7 +210,7 @@ fn time_index(entries: &[(i64, u32)]) -> Vec<u8> {
 }
 
 #[test]
-fn indexes_that_agree_with_the_log_pass_and_room_set_aside_is_no_entry() {
+fn matching_indexes_pass_and_preallocated_space_is_ignored() {
     let (log, positions) = five();
     let partition = Partition::new();
     let path = partition.write(0, "log", &log);
@@ -236,7 +236,7 @@ fn indexes_that_agree_with_the_log_pass_and_room_set_aside_is_no_entry() {
 }
 
 #[test]
-fn indexes_that_contradict_the_log_are_damage() {
+fn indexes_that_do_not_match_the_log_are_damage() {
     let (log, positions) = five();
     let at = |number: usize| positions[number] as u32;
     let wrong_offsets: [&[(u32, u32)]; 5] = [
@@ -271,7 +271,7 @@ fn indexes_that_contradict_the_log_are_damage() {
 }
 
 #[test]
-fn entries_of_a_damaged_stretch_are_not_held_against_the_index() {
+fn index_entries_for_a_damaged_range_are_not_mismatches() {
     let (mut log, positions) = five();
     log[positions[1] + 70] ^= 1;
     let partition = Partition::new();
@@ -286,7 +286,7 @@ fn entries_of_a_damaged_stretch_are_not_held_against_the_index() {
 }
 
 #[test]
-fn records_that_do_not_parse_under_a_right_crc_are_damage() {
+fn unparsable_records_with_a_valid_crc_are_damage() {
     let mut bytes = batch(0, 2, Compression::None);
     bytes[BatchHeader::LEN] = 0x7e;
     let crc = crc32c::crc32c(&bytes[21..]);
@@ -297,7 +297,7 @@ fn records_that_do_not_parse_under_a_right_crc_are_damage() {
 }
 
 #[test]
-fn what_is_no_segment_is_refused_with_a_reason() {
+fn files_that_are_not_segments_are_rejected_by_name() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["notes.txt", "1.log", "00000000000000000009.index"] {
         let path = dir.path().join(name);
@@ -326,7 +326,7 @@ fn printed(path: &Path, output: OutputFormat) -> String {
 }
 
 #[test]
-fn records_are_printed_as_text_that_cannot_pass_for_the_report_itself() {
+fn records_are_printed_quoted() {
     let partition = Partition::new();
     let mut builder = BatchBuilder::new(Compression::Snappy);
     builder.push(1_700_000_000_000, None, Some(b"two\nlines"), &[]);
@@ -344,7 +344,7 @@ fn records_are_printed_as_text_that_cannot_pass_for_the_report_itself() {
 }
 
 #[test]
-fn lz4_that_kafka_clients_cannot_read_is_said_to_be_so_and_is_no_damage() {
+fn lz4_unreadable_by_kafka_clients_is_reported_but_not_as_damage() {
     let mut bytes = batch(0, 2, Compression::Lz4);
     let flags = BatchHeader::LEN + 4;
     bytes[flags] &= !(1 << 5);
@@ -362,7 +362,7 @@ fn lz4_that_kafka_clients_cannot_read_is_said_to_be_so_and_is_no_damage() {
 }
 
 #[test]
-fn json_output_is_one_object_a_line() {
+fn json_output_is_one_object_per_line() {
     let partition = Partition::new();
     let (mut log, positions) = five();
     log[positions[1] + 70] ^= 1;
