@@ -193,9 +193,9 @@ pub enum OpenError {
     Catalog(#[from] catalog::Error),
     #[error(transparent)]
     Storage(#[from] storage::Error),
-    #[error("topic {topic:?} has a setting that this release does not accept: {reason}")]
+    #[error("topic {topic:?} has a config that this release does not accept: {reason}")]
     Config { topic: String, reason: String },
-    #[error("a bug: opening the data directory panicked")]
+    #[error("opening the data directory panicked; this is a bug")]
     Panicked,
 }
 

@@ -99,7 +99,7 @@ pub enum TopicError {
     #[error(transparent)]
     Storage(#[from] storage::Error),
     /// The task that made the change ended before its time: the server is going down.
-    #[error("the change was interrupted")]
+    #[error("the change was interrupted: the server is shutting down")]
     Interrupted,
 }
 
@@ -144,14 +144,14 @@ impl Broker {
             .find(|other| collides(other.name(), &new.name))
         {
             return Err(TopicError::InvalidName(format!(
-                "topic '{}' collides with existing topic '{}': they differ in '.' and '_' only",
+                "topic '{}' collides with existing topic '{}': the names differ only in '.' and '_'",
                 new.name,
                 other.name()
             )));
         }
         if new.partitions < 1 {
             return Err(TopicError::InvalidPartitions(format!(
-                "a topic needs at least one partition, not {}",
+                "a topic needs at least 1 partition, got {}",
                 new.partitions
             )));
         }
@@ -175,7 +175,7 @@ impl Broker {
         let current = topic.partition_count();
         if total <= current {
             return Err(TopicError::InvalidPartitions(format!(
-                "topic '{name}' has {current} partitions, which cannot become {total}: partitions are only ever added"
+                "topic '{name}' has {current} partitions, cannot change to {total}: partitions can only be added"
             )));
         }
         self.check_partitions_max(total - current)?;
@@ -236,7 +236,7 @@ impl Broker {
         if let Err(fault) = &outcome
             && fault.is_fault()
         {
-            error!(%fault, "a topic could not be changed");
+            error!(%fault, "topic change failed");
         }
         outcome
     }
@@ -279,7 +279,7 @@ impl Broker {
             }
             Err(refused) => {
                 if let Err(error) = self.catalog.delete_topic(&new.name).await {
-                    error!(topic = new.name, %error, "a topic that storage refused stays in the catalog");
+                    error!(topic = new.name, %error, "cannot roll back the creation of a topic, it stays in the catalog");
                 }
                 Err(refused)
             }
@@ -301,7 +301,7 @@ impl Broker {
         self.on_disk(move |topics| topics.delete(&owned)).await?;
         if let Err(error) = self.catalog.forget_deleted_topic(topic.id()).await {
             // Harmless: the note is looked at again at the next start.
-            warn!(topic = %topic.name(), %error, "could not forget a deleted topic's id");
+            warn!(topic = %topic.name(), %error, "cannot remove the id of a deleted topic from the catalog");
         }
         debug!(topic = %topic.name(), "topic deleted");
         Ok(())
@@ -321,7 +321,7 @@ impl Broker {
             .await;
         if let Err(refused) = added {
             if let Err(error) = self.catalog.set_partitions(&name, before).await {
-                error!(topic = name, %error, "partitions that storage refused stay in the catalog");
+                error!(topic = name, %error, "cannot roll back the addition of partitions, they stay in the catalog");
             }
             return Err(refused);
         }
@@ -366,7 +366,7 @@ impl Broker {
         let limit = self.config.max_partitions;
         if there + i64::from(more) > i64::from(limit) {
             return Err(TopicError::LimitReached(format!(
-                "{more} partitions more than the {there} there are would exceed max_partitions = {limit}"
+                "{more} more partitions than the existing {there} would exceed max_partitions = {limit}"
             )));
         }
         Ok(())
@@ -402,7 +402,7 @@ impl TopicInventory {
         let mut adopted = Vec::new();
         for found in storage::Topics::scan(data_dir)? {
             if deleted.contains(&found.id) {
-                info!(topic = found.name, "finishing an interrupted deletion");
+                info!(topic = found.name, "finishing interrupted topic deletion");
                 storage::Topics::remove_directories(data_dir, &found)?;
             } else if known.iter().all(|row| row.name != found.name) && is_adoptable(&found.name) {
                 adopted.push(TopicRow {
@@ -481,7 +481,7 @@ impl TopicInventory {
             warn!(
                 topic,
                 partitions,
-                "adopting a topic found in the data directory; its records are kept until its retention is set"
+                "adopting topic found in the data directory, records are kept until its retention is set"
             );
             catalog.create_topic(row).await?;
         }
@@ -504,12 +504,12 @@ pub fn is_internal(name: &str) -> bool {
 /// Kafka's rules for names.
 pub fn check_name(name: &str) -> Result<(), TopicError> {
     let reason = if name.is_empty() {
-        "a topic's name cannot be empty".to_owned()
+        "topic name is empty".to_owned()
     } else if name == "." || name == ".." {
-        format!("a topic cannot be named '{name}'")
+        format!("topic name '{name}' is not allowed")
     } else if name.len() > NAME_LEN_MAX {
         format!(
-            "a topic's name is at most {NAME_LEN_MAX} bytes long, not {}",
+            "topic name is longer than {NAME_LEN_MAX} bytes: {} bytes",
             name.len()
         )
     } else if !name
@@ -517,7 +517,7 @@ pub fn check_name(name: &str) -> Result<(), TopicError> {
         .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
     {
         format!(
-            "topic name '{name}' has characters other than ASCII letters, digits, '.', '_' and '-'"
+            "topic name '{name}' contains characters other than ASCII letters, digits, '.', '_' and '-'"
         )
     } else {
         return Ok(());
@@ -592,10 +592,10 @@ fn list_items(
     defaults: &TopicConfig,
 ) -> Result<Vec<String>, TopicError> {
     let definition = TopicConfig::definition(name)
-        .ok_or_else(|| TopicError::InvalidConfig(format!("there is no topic setting {name}")))?;
+        .ok_or_else(|| TopicError::InvalidConfig(format!("unknown topic config {name}")))?;
     if definition.config_type != ConfigType::List {
         return Err(TopicError::InvalidConfig(format!(
-            "{name} is not a list: nothing can be appended to it or taken out of it"
+            "{name} is not a list: APPEND and SUBTRACT are not supported"
         )));
     }
     let value = match configs.get(name) {

@@ -32,7 +32,7 @@ pub(super) async fn handle(call: Call, request: ApiVersionsRequest) -> ApiVersio
         client_id = call.client_id.as_deref(),
         software = request.client_software_name,
         version = request.client_software_version,
-        "client introduced itself"
+        "client software identified"
     );
     ApiVersionsResponse {
         api_keys: advertised(APIS),
@@ -54,8 +54,8 @@ fn note_refused(call: &Call, request: &ApiVersionsRequest) {
             software = shortened(&request.client_software_name),
             version = shortened(&request.client_software_version),
             silenced,
-            "ApiVersions refused: name and version of a client's software need letters, digits, '-' and '.', the latter \
-             two not at either end"
+            "ApiVersions refused: client software name and version must consist of letters, digits, '-' and '.', and \
+             begin and end with a letter or digit"
         );
     }
 }

@@ -18,11 +18,11 @@ pub(super) async fn handle(call: Call, request: DescribeClusterRequest) -> Descr
         BROKERS => None,
         CONTROLLERS => Some((
             ErrorCode::MISMATCHED_ENDPOINT_TYPE,
-            "this is a broker; there are no separate controllers".to_owned(),
+            "this server is a broker and has no separate controllers".to_owned(),
         )),
         other => Some((
             ErrorCode::UNSUPPORTED_ENDPOINT_TYPE,
-            format!("there is no endpoint type {other}"),
+            format!("unknown endpoint type {other}"),
         )),
     };
     if let Some((error_code, message)) = refusal {

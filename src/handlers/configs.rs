@@ -266,13 +266,13 @@ fn check_broker(name: &str) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(invalid_request(format!(
-        "there is no broker '{name}': expected {NODE_ID}, or nothing for the settings of all brokers"
+        "unknown broker '{name}': expected {NODE_ID}, or an empty name for the settings of all brokers"
     )))
 }
 
 fn no_such_type(resource_type: i8) -> Refusal {
     invalid_request(format!(
-        "resource type {resource_type} has no settings here; topics ({TOPIC}) and brokers ({BROKER}) have"
+        "resource type {resource_type} has no configs: supported are topics ({TOPIC}) and brokers ({BROKER})"
     ))
 }
 
@@ -429,11 +429,11 @@ fn edit_of(config: incremental_alter_configs::AlterableConfig) -> Result<ConfigE
         (APPEND, Some(value)) => ConfigOperation::Append(value),
         (SUBTRACT, Some(value)) => ConfigOperation::Subtract(value),
         (SET | APPEND | SUBTRACT, None) => {
-            return Err(invalid_request(format!("{name} has no value")));
+            return Err(invalid_request(format!("config {name} has no value")));
         }
         (other, _) => {
             return Err(invalid_request(format!(
-                "{name}: there is no operation {other}"
+                "config {name}: unknown operation {other}"
             )));
         }
     };
@@ -445,7 +445,9 @@ fn check_named_once<'a>(names: impl Iterator<Item = &'a String>) -> Result<(), R
     let mut seen = HashSet::new();
     for name in names {
         if !seen.insert(name) {
-            return Err(invalid_request(format!("{name} is named twice")));
+            return Err(invalid_request(format!(
+                "config {name} occurs more than once in the request"
+            )));
         }
     }
     Ok(())
@@ -458,7 +460,7 @@ fn check_alterable(resource_type: i8, resource_name: &str) -> Result<(), Refusal
             check_broker(resource_name)?;
             Err(Refusal::new(
                 ErrorCode::INVALID_CONFIG,
-                "the server's settings come from its file, environment and flags, and need a restart to change",
+                "broker configs cannot be changed at run time: change the config file, environment or flags, and restart",
             ))
         }
         other => Err(no_such_type(other)),

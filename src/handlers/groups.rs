@@ -81,7 +81,7 @@ pub(super) async fn find_coordinator(
         }
         KEY_TYPE_TRANSACTION => no_coordinator(key, Refusal::transactional()),
         _ => {
-            let reason = "this server coordinates nothing of that key type";
+            let reason = "unsupported coordinator key type";
             no_coordinator(key, Refusal::new(ErrorCode::INVALID_REQUEST, reason))
         }
     };

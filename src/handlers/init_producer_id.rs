@@ -23,7 +23,7 @@ pub(super) async fn handle(call: Call, request: InitProducerIdRequest) -> InitPr
             ..InitProducerIdResponse::default()
         },
         Err(failure) => {
-            tracing::error!(error = %failure, "could not get a new producer id");
+            tracing::error!(error = %failure, "cannot allocate a producer id");
             refuse(error::of_catalog(&failure))
         }
     }

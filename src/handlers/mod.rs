@@ -99,15 +99,19 @@ pub enum CloseReason {
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CloseReason::UnknownApi { api_key } => write!(f, "API key {api_key} is not served"),
+            CloseReason::UnknownApi { api_key } => write!(f, "unknown API key {api_key}"),
             CloseReason::UnsupportedVersion { api, version } => {
-                write!(f, "{} version {version} is not served", api.name())
+                write!(f, "unsupported {} version {version}", api.name())
             }
             CloseReason::Malformed {
                 api,
                 version,
                 error,
-            } => write!(f, "{} version {version} is malformed: {error}", api.name()),
+            } => write!(
+                f,
+                "malformed {} request, version {version}: {error}",
+                api.name()
+            ),
             CloseReason::UnacknowledgedProduceFailed => f.write_str("a produce with acks=0 failed"),
             CloseReason::Unencodable {
                 api,
@@ -115,7 +119,7 @@ impl fmt::Display for CloseReason {
                 reason,
             } => write!(
                 f,
-                "the response to {} version {version} cannot be encoded: {reason}",
+                "{} version {version}: response cannot be encoded: {reason}",
                 api.name()
             ),
         }
@@ -164,7 +168,7 @@ impl Call {
                 client_id = self.client_id.as_deref().map(shortened),
                 transactional_id = shortened(transactional_id),
                 silenced,
-                "refused a transactional producer: this server does not offer transactions"
+                "transactional producer refused: transactions are not supported"
             );
         }
     }
@@ -189,7 +193,7 @@ impl Call {
             %peer,
             client_id = self.client_id.as_deref(),
             silenced,
-            "internal Kafka topic requested, which this server does not have"
+            "internal Kafka topic requested, not available on this server"
         );
     }
 }

@@ -140,7 +140,7 @@ fn check_request(request: &ProduceRequest) -> Result<Acks, Box<RefusedBatch>> {
         other => Err(RefusedBatch::new(
             ProduceRefusal::InvalidAcks,
             ErrorCode::INVALID_REQUIRED_ACKS,
-            format!("acks must be -1 (all), 0 or 1, not {other}"),
+            format!("invalid acks {other}: must be -1 (all), 0 or 1"),
         )),
     }
 }
@@ -190,7 +190,7 @@ fn append(
     errors: &mut RecordErrors,
 ) -> Result<Written, Box<RefusedBatch>> {
     let partition = lookup::partition(topic, data.index).map_err(|code| {
-        let message = "this server does not have this partition";
+        let message = "this server has no such topic or partition";
         RefusedBatch::new(ProduceRefusal::UnknownTopic, code, message)
     })?;
     let appended = parse(data.records, version).and_then(|batches| {
@@ -225,12 +225,12 @@ fn parse(records: Option<Bytes>, version: i16) -> Result<Vec<RecordBatch>, Box<R
     let [batch] = batches.as_slice() else {
         let count = batches.len();
         return Err(invalid(&format!(
-            "exactly one record batch is needed, not {count}"
+            "expected exactly one record batch per partition, got {count}"
         )));
     };
     let attributes = batch.header().attributes;
     if attributes.is_control() {
-        return Err(invalid("control records are not for clients to write"));
+        return Err(invalid("clients must not write control records"));
     }
     if attributes.is_transactional() {
         return Err(RefusedBatch::transactional());
@@ -239,7 +239,7 @@ fn parse(records: Option<Bytes>, version: i16) -> Result<Vec<RecordBatch>, Box<R
         return Err(RefusedBatch::new(
             ProduceRefusal::Compression,
             ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
-            format!("zstd needs Produce version {ZSTD_FROM} or later"),
+            format!("zstd requires Produce version {ZSTD_FROM} or later"),
         ));
     }
     Ok(batches)
@@ -267,7 +267,7 @@ async fn await_flush(outcome: &mut Outcome, deadline: Instant) {
         Err(_) => RefusedBatch::new(
             ProduceRefusal::FlushTimeout,
             ErrorCode::REQUEST_TIMED_OUT,
-            "the records are written, but the disk did not confirm it in time",
+            "the records were appended, but not flushed to disk in time",
         ),
     };
     outcome.result = Err(refused_by(partition, refused));

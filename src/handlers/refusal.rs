@@ -32,7 +32,7 @@ impl Refusal {
     pub(super) fn transactional() -> Self {
         Refusal::new(
             ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-            "this server does not offer transactions",
+            "transactions are not supported",
         )
     }
 }

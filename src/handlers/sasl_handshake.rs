@@ -15,7 +15,7 @@ pub(super) async fn refuse(call: Call, request: SaslHandshakeRequest) -> SaslHan
             client_id = call.client_id.as_deref(),
             mechanism = request.mechanism,
             silenced,
-            "refused to authenticate a client: this server does not offer SASL, set security.protocol=PLAINTEXT"
+            "SASL authentication refused: SASL is not supported, set security.protocol=PLAINTEXT"
         );
     }
     SaslHandshakeResponse {

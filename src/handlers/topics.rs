@@ -78,7 +78,7 @@ pub(super) async fn create(call: Call, request: CreateTopicsRequest) -> CreateTo
 }
 
 fn too_many(request: CreateTopicsRequest) -> CreateTopicsResponse {
-    let message = format!("a request may create {CREATED_AT_ONCE_MAX} topics at most");
+    let message = format!("a request can create at most {CREATED_AT_ONCE_MAX} topics");
     let refused = request
         .topics
         .into_iter()
@@ -143,7 +143,7 @@ fn partitions_of(asked: &CreatableTopic, default: i32) -> Result<i32, Refusal> {
             return Err(Refusal::new(
                 ErrorCode::INVALID_REPLICATION_FACTOR,
                 format!(
-                    "replication factor {} is not possible: there is 1 broker",
+                    "invalid replication factor {}: there is 1 broker",
                     asked.replication_factor
                 ),
             ));
@@ -156,7 +156,7 @@ fn partitions_of(asked: &CreatableTopic, default: i32) -> Result<i32, Refusal> {
     if asked.num_partitions != UNSAID || asked.replication_factor != -1 {
         return Err(Refusal::new(
             ErrorCode::INVALID_REQUEST,
-            "partitions and replication factor must both be -1 where assignments are given",
+            "partitions and replication factor must both be -1 if assignments are given",
         ));
     }
     check_assignments(&asked.assignments)
@@ -170,7 +170,7 @@ fn check_assignments(assignments: &[CreatableReplicaAssignment]) -> Result<i32, 
         .collect();
     indexes.sort_unstable();
     if !indexes.iter().copied().eq(0..indexes.len() as i32) {
-        return wrong("partitions must be assigned once each, counting from 0".to_owned());
+        return wrong("each partition must be assigned exactly once, counting from 0".to_owned());
     }
     if let Some(other) = assignments.iter().find(|each| each.broker_ids != [NODE_ID]) {
         return wrong(format!(
@@ -187,7 +187,7 @@ fn configs_of(asked: &CreatableTopic) -> Result<BTreeMap<String, String>, Refusa
         let Some(value) = &config.value else {
             return Err(Refusal::new(
                 ErrorCode::INVALID_CONFIG,
-                format!("{} has no value", config.name),
+                format!("config {} has no value", config.name),
             ));
         };
         configs.insert(config.name.clone(), value.clone());
@@ -256,11 +256,11 @@ fn find(broker: &Broker, asked: &DeleteTopicState) -> Result<Arc<Topic>, Refusal
         }),
         (Some(_), false) => Err(Refusal::new(
             ErrorCode::INVALID_REQUEST,
-            "a topic is deleted by name or by id, not by both",
+            "specify the topic to delete by name or by id, not both",
         )),
         (None, true) => Err(Refusal::new(
             ErrorCode::INVALID_REQUEST,
-            "neither a name nor an id says which topic to delete",
+            "specify the topic to delete by name or by id",
         )),
     }
 }
@@ -309,7 +309,9 @@ async fn add_partitions(
         if !fits {
             return Err(Refusal::new(
                 ErrorCode::INVALID_REPLICA_ASSIGNMENT,
-                format!("{added} new partitions can only be assigned to broker {NODE_ID} each"),
+                format!(
+                    "expected {added} assignments, one per new partition, each to broker {NODE_ID}"
+                ),
             ));
         }
     }
@@ -339,7 +341,7 @@ fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> HashSet<String> {
 fn named_twice(name: &str) -> Refusal {
     Refusal::new(
         ErrorCode::INVALID_REQUEST,
-        format!("topic '{name}' stands in the request more than once"),
+        format!("topic '{name}' occurs more than once in the request"),
     )
 }
 

@@ -112,7 +112,7 @@ where
                 .await
                 .is_err()
             {
-                tracing::error!("background work on the log panicked");
+                tracing::error!("background log task panicked");
             }
         }
     }

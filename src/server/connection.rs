@@ -204,19 +204,18 @@ impl Connection {
             DisconnectReason::Drain => self.take_no_more(Ended::Told(DisconnectReason::Drain)),
             DisconnectReason::Idle if self.is_busy() => self.slot.entry.is_busy_after_all(),
             DisconnectReason::ReadTimeout => {
-                let what =
-                    "part of a request arrived and the rest did not within request_read_timeout_ms";
+                let what = "an incomplete request made no progress within request_read_timeout_ms";
                 self.refuse(RequestRejection::Timeout, &what);
                 return Some(Ended::Told(ending));
             }
             DisconnectReason::WriteTimeout => {
-                let what = "no byte of a response was taken within response_write_timeout_ms";
+                let what = "the client read nothing of a response within response_write_timeout_ms";
                 self.refuse(RequestRejection::ResponseNotTaken, &what);
                 return Some(Ended::Told(ending));
             }
             DisconnectReason::ResponseMemory => {
                 let what = format!(
-                    "{} bytes of responses wait to be taken, and queued_max_response_bytes is used up",
+                    "the client has not read {} bytes of responses, and queued_max_response_bytes is exhausted",
                     self.waiting_bytes()
                 );
                 self.refuse(RequestRejection::ResponseMemory, &what);
@@ -224,8 +223,8 @@ impl Connection {
             }
             DisconnectReason::RequestMemory => {
                 let what = format!(
-                    "a request arrives slowly, {} bytes are kept for it, and others wait because \
-                     queued_max_request_bytes is used up",
+                    "a request that arrives too slowly holds {} bytes while others wait: \
+                     queued_max_request_bytes is exhausted",
                     self.incoming.permit().bytes()
                 );
                 self.refuse(RequestRejection::RequestMemory, &what);
@@ -276,7 +275,7 @@ impl Connection {
             Outcome::Reply(reply) => reply,
             Outcome::Undecodable(error) => {
                 request.error = true;
-                let what = format!("a request's header is malformed: {error}");
+                let what = format!("malformed request header: {error}");
                 self.refuse(RequestRejection::Malformed, &what);
                 return;
             }

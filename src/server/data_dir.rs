@@ -43,18 +43,16 @@ impl DataDir {
                 source,
             }
         };
-        std::fs::create_dir_all(path).map_err(failed("it cannot be created"))?;
+        std::fs::create_dir_all(path).map_err(failed("cannot be created"))?;
         // Log lines and run.json name it as others can find it.
-        let path = path
-            .canonicalize()
-            .map_err(failed("it cannot be resolved"))?;
+        let path = path.canonicalize().map_err(failed("cannot be resolved"))?;
         let mut lock = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .open(path.join(LOCK_FILE))
-            .map_err(failed("its lock file cannot be opened"))?;
+            .map_err(failed("cannot open its lock file"))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -66,14 +64,14 @@ impl DataDir {
                     holder: holder.trim().parse().ok(),
                 });
             }
-            Err(error) => return Err(failed("it cannot be locked")(error.into())),
+            Err(error) => return Err(failed("cannot be locked")(error.into())),
         }
         match name_holder(&lock) {
             // Not worth a start that fails on a full disk.
             Err(error) if is_full(&error) => {
-                tracing::warn!(path = %path.display(), "disk full, lock file names no process");
+                tracing::warn!(path = %path.display(), "disk full, process id not written to the lock file");
             }
-            other => other.map_err(failed("it cannot be written to"))?,
+            other => other.map_err(failed("cannot be written to"))?,
         }
         Ok(DataDir { path, _lock: lock })
     }

@@ -7,11 +7,11 @@ const BEGINNINGS: &[(&[u8], &str)] = &[
     (b"SSH-", "an SSH banner"),
     (
         b"PROXY ",
-        "a PROXY protocol header, which the load balancer must not send,",
+        "a PROXY protocol header (disable it on the load balancer)",
     ),
     (
         b"\r\n\r\n\0\r\nQUIT\n",
-        "a PROXY protocol header, which the load balancer must not send,",
+        "a PROXY protocol header (disable it on the load balancer)",
     ),
     (b"AMQP", "an AMQP header"),
     (b"EHLO", "an SMTP greeting"),
@@ -41,13 +41,13 @@ pub fn recognise(start: &[u8]) -> Option<&'static str> {
         return Some("a Redis command");
     }
     if is_zookeeper_session(start) {
-        return Some("a ZooKeeper client's request for a session");
+        return Some("a ZooKeeper session request");
     }
     if is_postgres(start) {
-        return Some("a PostgreSQL client's first message");
+        return Some("a PostgreSQL startup message");
     }
     if is_mqtt(start) {
-        return Some("an MQTT client's CONNECT");
+        return Some("an MQTT CONNECT packet");
     }
     None
 }

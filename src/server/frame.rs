@@ -66,17 +66,17 @@ impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             FrameError::Tls => f.write_str(
-                "a TLS handshake arrived; this port speaks plain Kafka, set security.protocol=PLAINTEXT",
+                "received a TLS handshake; this port serves Kafka without TLS, set security.protocol=PLAINTEXT",
             ),
             FrameError::Http => f.write_str(
-                "an HTTP request arrived; this port speaks Kafka, HTTP is served at http_addr",
+                "received an HTTP request; this port serves Kafka, HTTP is served at http_addr",
             ),
             FrameError::Foreign(name) => {
-                write!(f, "{name} arrived; this port speaks Kafka")
+                write!(f, "received {name}; this port serves Kafka")
             }
             FrameError::Length { length, max, start } => write!(
                 f,
-                "a frame length of {length} arrived, in the bytes {start}; allowed: {FRAME_MIN} to {max} \
+                "received an invalid frame length of {length}, first bytes {start}; allowed: {FRAME_MIN} to {max} \
                  (socket_request_max_bytes)"
             ),
         }
@@ -319,11 +319,11 @@ mod tests {
         };
         assert_eq!(
             said(b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n"),
-            "an SSH banner arrived; this port speaks Kafka"
+            "received an SSH banner; this port serves Kafka"
         );
         assert_eq!(
             said(b"hello\n\xff, who is there?"),
-            "a frame length of 1751477356 arrived, in the bytes \"hello\\n\\xff, who is \"; \
+            "received an invalid frame length of 1751477356, first bytes \"hello\\n\\xff, who is \"; \
              allowed: 8 to 104857600 (socket_request_max_bytes)"
         );
     }

@@ -47,15 +47,15 @@ const ENDPOINTS: &[(&str, &str)] = &[
     ("/metrics", "metrics in Prometheus or OpenMetrics text"),
     (
         "/health",
-        "whether storage and listener work: 200, or 503 with reasons",
+        "checks of storage and listener: 200, or 503 with the reasons",
     ),
     (
         "/health/live",
-        "whether the process should be left alone: 200, or 503 when it is stuck",
+        "liveness: 200, or 503 if the process is stuck and must be restarted",
     ),
     (
         "/health/ready",
-        "whether to send it work: 200, or 503 while it recovers, drains or cannot write",
+        "readiness: 200, or 503 while the server recovers, shuts down or cannot write",
     ),
     ("/info", "version, build, addresses, counts"),
 ];
@@ -88,7 +88,7 @@ async fn index() -> Response {
 async fn not_found(uri: Uri) -> Response {
     let known: Vec<_> = ENDPOINTS.iter().map(|(path, _)| *path).collect();
     let error = format!(
-        "no such path: {}; there are {}",
+        "no such path: {}; known paths: {}",
         uri.path(),
         known.join(", ")
     );
@@ -97,7 +97,7 @@ async fn not_found(uri: Uri) -> Response {
 
 /// The router adds the `allow` header itself.
 async fn method_not_allowed(method: Method, uri: Uri) -> Response {
-    let error = format!("{} does not take {method}, only GET and HEAD", uri.path());
+    let error = format!("{} does not accept {method}, only GET and HEAD", uri.path());
     json_error(StatusCode::METHOD_NOT_ALLOWED, error)
 }
 
@@ -157,7 +157,7 @@ async fn guarded(
         refused(
             HttpRejection::BodyTooLarge,
             StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body has {body_bytes} bytes, the limit is {body_bytes_max}"),
+            format!("a body of {body_bytes} bytes exceeds the limit of {body_bytes_max}"),
         )
     } else {
         match tokio::time::timeout(request_timeout, next.run(request)).await {
@@ -172,7 +172,7 @@ async fn guarded(
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    tracing::debug!(%method, path, status = response.status().as_u16(), "http request");
+    tracing::debug!(%method, path, status = response.status().as_u16(), "HTTP request");
     response
 }
 

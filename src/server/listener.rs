@@ -58,7 +58,7 @@ pub fn first_that_binds<T>(
             }
         }
     }
-    Err(first_error.unwrap_or_else(|| io::Error::other("the name stands for no address")))
+    Err(first_error.unwrap_or_else(|| io::Error::other("the host name resolves to no address")))
 }
 
 /// A bound port on which nobody can connect yet.
@@ -141,15 +141,17 @@ pub async fn accept_until(
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 if failures.is_multiple_of(LOG_EVERY) {
-                    tracing::error!(%error, "no connection can be accepted");
+                    tracing::error!(%error, "cannot accept connections");
                 }
                 failures += 1;
-                state.set(Some(format!("no connection can be accepted: {error}")));
+                state.set(Some(format!("cannot accept connections: {error}")));
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
-    state.set(Some("the listener is closed: the server stops".to_string()));
+    state.set(Some(
+        "the listener is closed: the server is shutting down".to_string(),
+    ));
 }
 
 fn welcome(
@@ -165,7 +167,7 @@ fn welcome(
     }) {
         Ok(local) => local,
         Err(error) => {
-            tracing::debug!(%peer, %error, "gone before it was accepted");
+            tracing::debug!(%peer, %error, "client disconnected before it was accepted");
             return;
         }
     };
@@ -174,25 +176,25 @@ fn welcome(
         Ok(slot) => slot,
         Err(reason) => {
             let why = match reason {
-                ConnectionRejection::TooMany => "max_connections are open",
+                ConnectionRejection::TooMany => "max_connections reached",
                 ConnectionRejection::TooManyFromAddress => {
-                    "max_connections_per_ip are open from its address"
+                    "max_connections_per_ip reached for this address"
                 }
             };
             shared.refusals().connection(reason, peer, &why);
             return;
         }
     };
-    tracing::debug!(%peer, "connected");
+    tracing::debug!(%peer, "connection accepted");
     let connection = Connection::new(stream, peer, local, slot, Arc::clone(shared));
     let metrics = Arc::clone(shared.metrics());
     tokio::spawn(async move {
         // A panic is a bug of ours, and this connection's alone.
         match AssertUnwindSafe(connection).catch_unwind().await {
-            Ok(ended) => tracing::debug!(%peer, "disconnected: {ended}"),
+            Ok(ended) => tracing::debug!(%peer, "connection closed: {ended}"),
             Err(_) => {
                 metrics.connection_panics.inc();
-                tracing::error!(%peer, "connection closed: a bug in its handling, see the panic above");
+                tracing::error!(%peer, "connection closed: its task panicked, see the panic above");
             }
         }
     });

@@ -31,10 +31,10 @@ pub fn init(config: &Config) {
             let thread = std::thread::current();
             tracing::error!(
                 thread = thread.name().unwrap_or("unnamed"),
-                place = panic.location().map(tracing::field::display),
+                location = panic.location().map(tracing::field::display),
                 backtrace = %std::backtrace::Backtrace::capture(),
                 "panic: {}",
-                panic.payload_as_str().unwrap_or("of a kind that cannot be shown")
+                panic.payload_as_str().unwrap_or("payload is not text")
             );
         }));
     }

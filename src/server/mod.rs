@@ -69,16 +69,16 @@ pub enum StartError {
         addr: String,
         source: io::Error,
     },
-    #[error("what is in {dir} cannot be opened: {source}")]
+    #[error("cannot open data directory {dir}: {source}")]
     Open { dir: String, source: OpenError },
-    #[error("the log was not closed cleanly: {0}")]
+    #[error("unclean shutdown: a log could not be closed: {0}")]
     Close(storage::Error),
     #[error("{doing}: {source}")]
     Io {
         doing: &'static str,
         source: io::Error,
     },
-    #[error("a bug: starting up panicked")]
+    #[error("closing the logs panicked; this is a bug")]
     Panicked,
 }
 
@@ -111,13 +111,13 @@ impl Server {
         let started = clock.monotonic();
         let started_at_ms = clock.now_ms();
         let mut signals = Signals::listen().map_err(|source| StartError::Io {
-            doing: "signals cannot be listened for",
+            doing: "cannot install signal handlers",
             source,
         })?;
         let config = &loaded.config;
         let data_dir = DataDir::take(&config.data_dir)?;
         RunFile::remove(data_dir.path()).map_err(|source| StartError::Io {
-            doing: "a stale run.json cannot be removed",
+            doing: "cannot remove a stale run.json",
             source,
         })?;
         let descriptors = raise_descriptor_limit();
@@ -201,7 +201,7 @@ impl Server {
             .reserve
             .spend(fs::is_full, || run_file.write(data_dir.path()))
             .map_err(|source| StartError::Io {
-                doing: "run.json cannot be written",
+                doing: "cannot write run.json",
                 source,
             })?;
         announce(&run_file, &config, descriptors, clock.monotonic() - started);
@@ -230,16 +230,16 @@ impl Running {
         let first = self.signals.next().await;
         tracing::info!(
             signal = first.name(),
-            "stopping; a second signal ends at once"
+            "shutting down; a second signal exits immediately"
         );
         let mut signals = Signals::listen().map_err(|source| StartError::Io {
-            doing: "signals cannot be listened for",
+            doing: "cannot install signal handlers",
             source,
         })?;
         tokio::select! {
             stopped = self.stop() => stopped,
             second = signals.next() => {
-                tracing::warn!(signal = second.name(), "ending at once");
+                tracing::warn!(signal = second.name(), "second signal received, exiting immediately");
                 std::process::exit(second.exit_code());
             }
         }
@@ -252,7 +252,7 @@ impl Running {
         tokio::time::sleep(Duration::from_millis(self.config.shutdown_grace_ms)).await;
         self.stop_accepting.send_replace(true);
         if self.accepting.await.is_err() {
-            tracing::error!("the listener had panicked");
+            tracing::error!("Kafka listener panicked");
         }
         self.broker.stop_waiting();
         let patience = Duration::from_millis(self.config.shutdown_timeout_ms);
@@ -260,7 +260,7 @@ impl Running {
         if cut_off > 0 {
             tracing::warn!(
                 connections = cut_off,
-                "requests were still in flight after shutdown_timeout_ms"
+                "requests still in flight after shutdown_timeout_ms, connections aborted"
             );
         }
         drop(self.background);
@@ -274,11 +274,11 @@ impl Running {
         });
         let closed = closing.await.map_err(|_| StartError::Panicked)?;
         if let Err(error) = RunFile::remove(self.data_dir.path()) {
-            tracing::warn!(%error, "run.json cannot be removed");
+            tracing::warn!(%error, "cannot remove run.json");
         }
         self.http.stop(HTTP_GRACE).await;
         let took_ms = (self.clock.monotonic() - started).as_millis() as u64;
-        tracing::info!(took_ms, "stopped");
+        tracing::info!(took_ms, "server stopped");
         closed.map_err(StartError::Close)
     }
 }
@@ -309,7 +309,7 @@ async fn open_broker(
     tokio::select! {
         opened = broker => opened,
         signal = signals.next() => {
-            tracing::info!(signal = signal.name(), "stopped before the logs were open");
+            tracing::info!(signal = signal.name(), "server stopped during recovery");
             // Nothing was promised yet. The lock on the data directory has to outlive the threads that read there.
             std::process::exit(0);
         }
@@ -337,17 +337,17 @@ fn announce(run_file: &RunFile, config: &Config, descriptors: Option<u64>, start
         data_dir = %run_file.data_dir.display(),
         durability = %config.durability,
         descriptors,
-        "streamline runs"
+        "server started"
     );
     tracing::info!(
         listen_addr = %run_file.listen_addr,
         advertised_addr = config.advertised_addr.as_ref().map(tracing::field::display),
-        "Kafka clients are served"
+        "listening for Kafka clients"
     );
     tracing::info!(
         http_addr = %run_file.http_addr,
         startup_ms = startup.as_millis() as u64,
-        "metrics, health and info are served"
+        "serving metrics, health and info over HTTP"
     );
 }
 
@@ -439,7 +439,7 @@ fn fit_connections(config: &mut Config, descriptors: u64) {
             descriptors,
             max_connections,
             configured = config.max_connections,
-            "the system allows too few open files for max_connections"
+            "open file limit too low for max_connections, using a lower limit"
         );
         config.max_connections = max_connections;
     }
@@ -454,7 +454,7 @@ fn raise_descriptor_limit() -> Option<u64> {
             maximum: limit.maximum,
         };
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            tracing::warn!(%error, "the limit of open files cannot be raised");
+            tracing::warn!(%error, "cannot raise the open file limit");
         }
     }
     getrlimit(Resource::Nofile).current

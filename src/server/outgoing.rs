@@ -160,7 +160,7 @@ impl<T> Outgoing<T> {
         if written == 0 {
             return Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
-                "a segment ended before the region that was to be sent from it",
+                "segment is shorter than the region to be sent from it",
             )));
         }
         self.warm = self.warm.saturating_sub(written);

@@ -55,7 +55,7 @@ impl Refusals {
     pub fn http(&self, reason: HttpRejection, peer: SocketAddr, what: &dyn Display) {
         self.metrics.http_rejected.get(reason).inc();
         if let Some(silenced) = self.may_log(reason.as_str(), peer) {
-            tracing::warn!(%peer, reason = reason.as_str(), silenced, "http refused: {what}");
+            tracing::warn!(%peer, reason = reason.as_str(), silenced, "HTTP request refused: {what}");
         }
     }
 

@@ -39,7 +39,10 @@ impl RunFile {
     pub fn read(dir: &Path) -> io::Result<RunFile> {
         let path = dir.join(NAME);
         let name = |error: io::Error| {
-            let text = format!("no running server found: {}: {error}", path.display());
+            let text = format!(
+                "no running server found: cannot read {}: {error}",
+                path.display()
+            );
             io::Error::new(error.kind(), text)
         };
         let text = fs::read_to_string(&path).map_err(name)?;

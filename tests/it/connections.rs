@@ -56,7 +56,7 @@ fn the_limit_on_all_connections_refuses_further_ones_and_frees_places() {
     assert!(is_served(&mut first) && is_served(&mut second));
     assert!(server.connect().is_closed());
     assert_eq!(rejected(&server, "too_many"), Some(1.0));
-    assert!(server.log().contains("max_connections are open"));
+    assert!(server.log().contains("max_connections reached"));
     drop(first);
     server.until_metric("streamline_connections_active", &[], Some(1.0));
     assert!(is_served(&mut server.connect()));

@@ -58,31 +58,31 @@ fn other_protocols_on_the_kafka_port_are_named() {
     let server = Server::start();
     let hello = b"\x16\x03\x01\x00\xf1\x01\x00\x00\xed\x03\x03 and so on";
     for (bytes, reason, words) in [
-        (&hello[..], "tls", "a TLS handshake arrived"),
+        (&hello[..], "tls", "received a TLS handshake"),
         (
             b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
             "http",
-            "an HTTP request arrived",
+            "received an HTTP request",
         ),
         (
             b"POST / HTTP/1.1\r\n\r\n",
             "http",
-            "an HTTP request arrived",
+            "received an HTTP request",
         ),
         (
             b"SSH-2.0-OpenSSH_9.2p1\r\n",
             "other_protocol",
-            "an SSH banner arrived; this port speaks Kafka",
+            "received an SSH banner; this port serves Kafka",
         ),
         (
             b"\0\0\0\x08\x04\xd2\x16\x2f",
             "other_protocol",
-            "a PostgreSQL client's first message arrived; this port speaks Kafka",
+            "received a PostgreSQL startup message; this port serves Kafka",
         ),
         (
             b"hello, is anybody there?",
             "frame_length",
-            r#"in the bytes "hello, is anybod"; allowed"#,
+            r#"first bytes "hello, is anybod"; allowed"#,
         ),
     ] {
         let mut client = server.connect();
@@ -97,7 +97,7 @@ fn other_protocols_on_the_kafka_port_are_named() {
     // The second of its kind from the same address is counted, but not logged again.
     rejected(&server, "http", 2.0);
     rejected(&server, "other_protocol", 2.0);
-    assert_eq!(server.log().matches("an HTTP request arrived").count(), 1);
+    assert_eq!(server.log().matches("received an HTTP request").count(), 1);
     lives_on(&server);
 }
 

@@ -346,7 +346,7 @@ fn a_client_that_would_authenticate_is_told_that_it_cannot() {
         assert_eq!(refused.error_code, ErrorCode::ILLEGAL_SASL_STATE);
         assert!(refused.mechanisms.is_empty());
     }
-    let advice = "this server does not offer SASL, set security.protocol=PLAINTEXT";
+    let advice = "SASL is not supported, set security.protocol=PLAINTEXT";
     assert_eq!(server.log().matches(advice).count(), 1, "once in a while");
 }
 

@@ -21,7 +21,7 @@ fn a_signal_stops_the_server_in_order() {
         assert_eq!(server.wait().code(), Some(0), "{signal}\n{}", server.log());
         assert!(client.is_closed());
         assert!(!server.data_dir().join("run.json").exists());
-        assert!(server.log().contains("stopped"));
+        assert!(server.log().contains("server stopped"));
         server.restart();
         server.connect().call(0, &ApiVersionsRequest::default());
     }

@@ -24,16 +24,16 @@ impl fmt::Display for Ended {
             Ended::ByClient => f.write_str("closed by the client"),
             Ended::Told(DisconnectReason::Idle) => f.write_str("idle for too long"),
             Ended::Told(DisconnectReason::ReadTimeout | DisconnectReason::RequestMemory) => {
-                f.write_str("the rest of a request did not come")
+                f.write_str("an incomplete request arrived too slowly")
             }
             Ended::Told(DisconnectReason::WriteTimeout | DisconnectReason::ResponseMemory) => {
-                f.write_str("responses were not taken")
+                f.write_str("the client did not read its responses")
             }
             Ended::Told(DisconnectReason::Drain | DisconnectReason::Abort) => {
-                f.write_str("the server stops")
+                f.write_str("the server is shutting down")
             }
-            Ended::Refused => f.write_str("refused"),
-            Ended::Failed(error) => write!(f, "failed: {error}"),
+            Ended::Refused => f.write_str("a request was refused"),
+            Ended::Failed(error) => write!(f, "I/O error: {error}"),
         }
     }
 }

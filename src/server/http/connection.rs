@@ -36,7 +36,7 @@ pub(super) async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "http connection closed before it was served");
+        tracing::debug!(%peer, %error, "HTTP connection closed before it was served");
         return;
     }
     let (socket, mid_request) = TimedSocket::new(stream, limits.response_timeout);
@@ -58,7 +58,7 @@ pub(super) async fn serve(
         outcome = connection.as_mut() => Some(outcome),
         () = stopping(&mut stop) => None,
         () = cut_off.wanted() => {
-            let why = "expositions that nobody reads are too much memory, and this one is the oldest";
+            let why = "unread metrics responses exceed queued_max_response_bytes, and this one is the oldest";
             refusals.http(HttpRejection::ResponseMemory, peer, &why);
             return;
         }
@@ -83,7 +83,7 @@ pub(super) async fn serve(
     };
     match rejection {
         Some(reason) => refusals.http(reason, peer, &error),
-        None => tracing::debug!(%peer, %error, "http connection ended"),
+        None => tracing::debug!(%peer, %error, "HTTP connection failed"),
     }
 }
 

@@ -67,10 +67,8 @@ impl Health {
         Arc::new(Health {
             started: now,
             last_beat: AtomicU64::new(now.as_nanos() as u64),
-            phase: Mutex::new(Phase::Recovering(
-                "the log has not been opened yet".to_string(),
-            )),
-            storage: Check::new("storage", "the log has not been opened yet"),
+            phase: Mutex::new(Phase::Recovering("the logs are not open yet".to_string())),
+            storage: Check::new("storage", "the logs are not open yet"),
             listener: Check::new("listener", "not listening for Kafka clients yet"),
             clock,
         })

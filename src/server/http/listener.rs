@@ -110,9 +110,9 @@ impl HttpServer {
     pub async fn stop(self, grace: Duration) {
         self.stop.send_replace(true);
         if tokio::time::timeout(grace, self.stopped).await.is_err() {
-            tracing::warn!("http responses were still in flight after {grace:?}");
+            tracing::warn!(?grace, "HTTP responses still in flight at shutdown");
         } else if self.thread.join().is_err() {
-            tracing::error!("the http thread panicked");
+            tracing::error!("HTTP thread panicked");
         }
     }
 }
@@ -122,7 +122,7 @@ impl HttpServer {
 fn step_back() {
     // On Linux, this is about the calling thread alone. Without it a scrape is only more noticeable.
     if let Err(error) = rustix::process::nice(NICENESS) {
-        tracing::debug!(%error, "a thread for scrapes could not be made less urgent");
+        tracing::debug!(%error, "cannot lower the priority of a scrape thread");
     }
 }
 
@@ -155,7 +155,7 @@ async fn run(
                     None => refuse(stream, peer, &refusals),
                 },
                 Err(error) => {
-                    tracing::warn!(%error, "accepting an http connection failed");
+                    tracing::warn!(%error, "cannot accept HTTP connections");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },

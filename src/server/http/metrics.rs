@@ -42,7 +42,7 @@ pub(super) async fn get(
             (headers, Body::new(Chunks::new(chunks, bytes, held))).into_response()
         }
         Err(error) => {
-            let error = format!("collecting the metrics failed: {error}");
+            let error = format!("cannot collect metrics: {error}");
             json_error(StatusCode::INTERNAL_SERVER_ERROR, error)
         }
     }

@@ -46,7 +46,7 @@ impl TimedSocket {
         match deadline.as_mut().poll(context) {
             Poll::Ready(()) => Err(io::Error::new(
                 io::ErrorKind::TimedOut,
-                "the client did not take its response in time",
+                "the client did not read its response in time",
             )),
             Poll::Pending => Ok(()),
         }

@@ -301,7 +301,7 @@ fn other_paths_and_methods_are_told_what_there_is() {
         reply.json()["error"]
             .as_str()
             .unwrap()
-            .contains("/metrics does not take POST")
+            .contains("/metrics does not accept POST")
     );
 }
 
