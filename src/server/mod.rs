@@ -1,9 +1,8 @@
 //! The composition root: build, run, drain.
 //!
-//! [`Server::start`] puts the components together in the order in which they are useful: HTTP first, so that whoever
-//! looks can see a server that is still reading its log; the Kafka port last, when everything behind it works.
-//! [`Running::stop`] goes the same way back: readiness first, then the port, then the requests in flight, and last
-//! the log.
+//! [`Server::start`] starts the components in the order in which they are useful: HTTP first, so that a server that is
+//! still recovering its logs is visible; the Kafka port last, when everything behind it works. [`Running::stop`] reverses
+//! that order: readiness first, then the port, then the requests in flight, and last the logs.
 
 mod background;
 mod connection;
@@ -53,12 +52,12 @@ use registry::ConnectionRegistry;
 pub use run_file::RunFile;
 use shutdown::Signals;
 
-/// How long HTTP responses in flight may take once everything else has stopped.
+/// Time for HTTP responses in flight to finish once everything else has stopped.
 const HTTP_GRACE: Duration = Duration::from_millis(500);
-/// How often readiness learns how far a recovery is.
-const OPENING_TOLD_EVERY: Duration = Duration::from_millis(500);
+/// Interval at which `/health/ready` updates the progress of a recovery.
+const RECOVERY_PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Why the server does not start.
+/// Reasons for which the server does not start or stop cleanly.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(transparent)]
@@ -85,7 +84,7 @@ pub enum StartError {
 /// Builds servers.
 pub struct Server;
 
-/// A server that takes work.
+/// A server that accepts Kafka clients.
 pub struct Running {
     pub kafka_addr: SocketAddr,
     pub http_addr: SocketAddr,
@@ -99,13 +98,13 @@ pub struct Running {
     accepting: JoinHandle<()>,
     stop_accepting: watch::Sender<bool>,
     background: Background,
-    /// Ends with the process and not before: closing the logs may take longer than liveness tolerates silence.
+    /// Runs until the process exits: closing the logs may take longer than the silence that liveness tolerates.
     _heartbeat: JoinSet<()>,
     signals: Signals,
 }
 
 impl Server {
-    /// Starts a server. It takes work when this returns.
+    /// Starts a server. It accepts Kafka clients when this returns.
     pub async fn start(loaded: Loaded) -> Result<Running, StartError> {
         let clock: Arc<dyn Clock> = SystemClock::new();
         let started = clock.monotonic();
@@ -225,7 +224,7 @@ impl Server {
 }
 
 impl Running {
-    /// Serves until a signal says stop, then stops in order; a second signal ends the process at once.
+    /// Serves until SIGINT or SIGTERM, then shuts down in order; a second signal exits the process immediately.
     pub async fn until_stopped(mut self) -> Result<(), StartError> {
         let first = self.signals.next().await;
         tracing::info!(
@@ -245,7 +244,7 @@ impl Running {
         }
     }
 
-    /// Takes no more work, finishes what is in flight, and leaves everything flushed.
+    /// Stops accepting work, finishes the requests in flight, and flushes and closes the logs.
     pub async fn stop(self) -> Result<(), StartError> {
         let started = self.clock.monotonic();
         self.health.set_phase(Phase::Draining);
@@ -268,7 +267,7 @@ impl Running {
         let closing = tokio::task::spawn_blocking(move || {
             let closed = broker.topics.close();
             broker.catalog.close();
-            // What the end of the catalog's log has freed is for the next start.
+            // Closing the catalog may have freed space: the reserve takes it for the next start.
             broker.reserve.leave();
             closed
         });
@@ -283,15 +282,15 @@ impl Running {
     }
 }
 
-/// Has readiness say how far the logs are, for as long as it is polled.
-async fn tell(opening: &Opening, health: &Health) -> Infallible {
+/// Reports the progress of recovery in `/health/ready`, for as long as it is polled.
+async fn report_progress(opening: &Opening, health: &Health) -> Infallible {
     loop {
-        tokio::time::sleep(OPENING_TOLD_EVERY).await;
+        tokio::time::sleep(RECOVERY_PROGRESS_INTERVAL).await;
         health.set_phase(Phase::Recovering(opening.to_string()));
     }
 }
 
-/// Opens what is in the data directory, saying meanwhile how far it is. A signal ends the process.
+/// Opens the catalog, logs and groups of the data directory and reports the progress. A signal exits the process.
 async fn open_broker(
     loaded: Loaded,
     metrics: &PrometheusHandle,
@@ -310,14 +309,14 @@ async fn open_broker(
         opened = broker => opened,
         signal = signals.next() => {
             tracing::info!(signal = signal.name(), "server stopped during recovery");
-            // Nothing was promised yet. The lock on the data directory has to outlive the threads that read there.
+            // Nothing was acknowledged yet. The lock on the data directory has to outlive the threads that read there.
             std::process::exit(0);
         }
-        never = tell(&opening, health) => match never {},
+        never = report_progress(&opening, health) => match never {},
     }
 }
 
-/// Has the metrics and the health check ask the broker's components.
+/// Registers the broker's components with the metrics and the storage check.
 fn watch_broker(broker: &Arc<Broker>, metrics: &PrometheusHandle, health: &Health) {
     let metrics = metrics.metrics();
     metrics.register(Arc::new(Arc::downgrade(broker)));
@@ -329,7 +328,7 @@ fn watch_broker(broker: &Arc<Broker>, metrics: &PrometheusHandle, health: &Healt
     });
 }
 
-/// Logs that the server takes work, and where.
+/// Logs the start of the server and the addresses it serves.
 fn announce(run_file: &RunFile, config: &Config, descriptors: Option<u64>, startup: Duration) {
     tracing::info!(
         version = run_file.version,
@@ -351,7 +350,7 @@ fn announce(run_file: &RunFile, config: &Config, descriptors: Option<u64>, start
     );
 }
 
-/// What `/info` can say so far.
+/// Sources of `/info` that exist so far; filled in during the start.
 #[derive(Default)]
 struct KnownFacts {
     addresses: Addresses,
@@ -429,11 +428,11 @@ fn bind_kafka(config: &Config) -> Result<BoundPort, StartError> {
         })
 }
 
-/// Lets in no more Kafka clients than there are descriptors for. A quarter is for segments and for HTTP: a crowd of clients
-/// must not keep the log from opening its files, nor a health check from being answered.
+/// Lowers `max_connections` to what the file descriptors allow. A quarter of them is kept for segments and HTTP: a crowd of
+/// clients must not keep the log from opening its files, nor a health check from being answered.
 fn fit_connections(config: &mut Config, descriptors: u64) {
-    let share = usize::try_from(descriptors / 4 * 3).unwrap_or(usize::MAX);
-    let max_connections = share.max(1);
+    let for_clients = usize::try_from(descriptors / 4 * 3).unwrap_or(usize::MAX);
+    let max_connections = for_clients.max(1);
     if max_connections < config.max_connections {
         tracing::warn!(
             descriptors,
@@ -445,7 +444,8 @@ fn fit_connections(config: &mut Config, descriptors: u64) {
     }
 }
 
-/// Allows as many descriptors as the system lets us: every connection and segment needs some. Returns how many.
+/// Raises the limit of file descriptors to the hard limit: every connection and segment needs some. Returns the limit in
+/// force, `None` if there is none.
 fn raise_descriptor_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {

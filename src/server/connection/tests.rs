@@ -565,7 +565,7 @@ async fn an_idle_connection_is_closed_and_one_with_work_is_not() {
     assert!(fixture.is_closed().await);
     assert!(matches!(
         fixture.ended.await.unwrap(),
-        Ended::Told(DisconnectReason::Idle)
+        Ended::ByServer(DisconnectReason::Idle)
     ));
 }
 
@@ -582,7 +582,7 @@ async fn a_client_that_takes_no_responses_is_given_up() {
     writer.await;
     assert!(matches!(
         fixture.ended.await.unwrap(),
-        Ended::Told(DisconnectReason::WriteTimeout)
+        Ended::ByServer(DisconnectReason::WriteTimeout)
     ));
 }
 
