@@ -1,9 +1,8 @@
-//! The HTTP port: metrics, health, information about the server, for Prometheus, probes and people.
+//! The HTTP port: metrics, health and server information, for Prometheus, probes and operators.
 //!
-//! It runs on a thread and a runtime of its own ([`listener`]), because it must be able to answer that the main
-//! runtime is stuck, and because writing out a hundred thousand series must not hold up a produce. It starts before
-//! recovery, so that a server that is still reading its log says so. It knows the rest of the server only through
-//! [`HttpState`].
+//! It runs on a thread and a runtime of its own ([`listener`]), because it must be able to report that the main runtime
+//! is stuck, and because rendering a hundred thousand series must not delay a produce. It starts before recovery, so that
+//! a server that is still recovering its logs reports so. It knows the rest of the server only through [`HttpState`].
 
 mod connection;
 mod expositions;
@@ -33,16 +32,16 @@ pub use health::Health;
 pub use info::Facts;
 pub use listener::{HttpServer, Limits};
 
-/// What the endpoints show.
+/// Sources of what the endpoints show.
 #[derive(Clone)]
 pub struct HttpState {
     pub handle: PrometheusHandle,
     pub health: Arc<Health>,
-    /// Asked at every `/info`; must not block.
+    /// Called for every `/info`; must not block.
     pub facts: Arc<dyn Fn() -> Facts + Send + Sync>,
 }
 
-/// Path and meaning of every endpoint, as the index shows them.
+/// Path and description of every endpoint, as the index shows them.
 const ENDPOINTS: &[(&str, &str)] = &[
     ("/metrics", "metrics in Prometheus or OpenMetrics text"),
     (
@@ -79,8 +78,8 @@ fn router(state: HttpState, limits: Limits, refusals: Arc<Refusals>) -> Router {
 
 async fn index() -> Response {
     let mut text = format!("streamline {}\n\n", env!("CARGO_PKG_VERSION"));
-    for (path, meaning) in ENDPOINTS {
-        text.push_str(&format!("{path:<16}{meaning}\n"));
+    for (path, description) in ENDPOINTS {
+        text.push_str(&format!("{path:<16}{description}\n"));
     }
     ([(CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }
@@ -132,7 +131,7 @@ struct Guard {
     refusals: Arc<Refusals>,
 }
 
-/// What holds for every request: no large body, an answer in bounded time, nothing cached on the way.
+/// Applies the rules for every request: no large body, a response in bounded time, no caching.
 async fn guarded(
     State(guard): State<Guard>,
     Extension(Peer(peer)): Extension<Peer>,
@@ -176,8 +175,8 @@ async fn guarded(
     response
 }
 
-/// The announced length of the body. A chunked body counts as none: no endpoint reads one, so nothing of it is kept,
-/// and its connection closes after the answer.
+/// Returns the announced length of the body. A chunked body counts as empty: no endpoint reads one, so nothing of it is
+/// kept, and its connection closes after the response.
 fn content_length(request: &Request) -> u64 {
     request
         .headers()
