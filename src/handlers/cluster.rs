@@ -1,4 +1,4 @@
-//! DescribeCluster: the nodes there are, which is one.
+//! DescribeCluster: lists the nodes of the cluster, of which there is one.
 
 use super::{Call, operations};
 use crate::broker::NODE_ID;
@@ -7,9 +7,9 @@ use crate::protocol::messages::describe_cluster::{
     DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse,
 };
 
-/// Endpoints that clients talk to.
+/// Endpoint type of brokers.
 const BROKERS: i8 = 1;
-/// Endpoints of KRaft's controllers, of which there are none.
+/// Endpoint type of KRaft controllers, of which there are none.
 const CONTROLLERS: i8 = 2;
 
 pub(super) async fn handle(call: Call, request: DescribeClusterRequest) -> DescribeClusterResponse {

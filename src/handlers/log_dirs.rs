@@ -1,4 +1,4 @@
-//! DescribeLogDirs: what the data directory holds and how large it is.
+//! DescribeLogDirs: reports the sizes of partitions and the space of the data directory's volume.
 
 use std::collections::HashSet;
 
