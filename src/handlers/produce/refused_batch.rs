@@ -129,7 +129,7 @@ fn reason_of_storage(failure: &storage::Error) -> ProduceRefusal {
         Error::Io { .. } | Error::Corrupt { .. } | Error::Poisoned { .. } => {
             ProduceRefusal::Storage
         }
-        // An append never returns these.
+        // An append never returns these errors.
         Error::TopicExists { .. }
         | Error::InvalidPartitionCount { .. }
         | Error::OffsetOutOfRange { .. } => ProduceRefusal::Storage,
