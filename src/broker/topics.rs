@@ -410,7 +410,8 @@ impl TopicInventory {
                     id: found.id,
                     partitions: found.partitions,
                     configs: BTreeMap::from(
-                        UNLIMITED_RETENTION.map(|(name, value)| (name.to_owned(), value.to_owned())),
+                        UNLIMITED_RETENTION
+                            .map(|(name, value)| (name.to_owned(), value.to_owned())),
                     ),
                 });
             }
