@@ -95,6 +95,7 @@ impl Broker {
         } = settings;
         let data_dir = config.data_dir.clone();
         let reserve_bytes = config.disk_reserve_bytes;
+        // The reserve first, since it may be needed to open the catalog on a full disk.
         let (reserve, catalog, inventory) = blocking(move || {
             let reserve = Reserve::open(&Fs::new(), &data_dir, reserve_bytes);
             let catalog = Catalog::open(data_dir.join(CATALOG_FILE), Arc::clone(&reserve))?;
@@ -119,6 +120,7 @@ impl Broker {
             Ok((topics, inventory, largest))
         })
         .await?;
+        // Adopted topics are recorded only once their logs are open.
         inventory.settle(&catalog, largest_producer_id).await?;
         blocking(move || {
             let groups = Groups::open(

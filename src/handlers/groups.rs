@@ -137,6 +137,7 @@ pub(super) async fn join(call: Call, request: JoinGroupRequest) -> JoinGroupResp
         client_id: call.client_id.unwrap_or_default(),
         client_host: format!("/{}", call.context.peer.ip().to_canonical()),
         session_timeout_ms: request.session_timeout_ms,
+        // Version 0 has one timeout for both.
         rebalance_timeout_ms: if call.version >= REBALANCE_TIMEOUT_FROM {
             request.rebalance_timeout_ms
         } else {

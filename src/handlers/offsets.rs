@@ -42,6 +42,7 @@ pub(super) async fn commit(call: Call, request: OffsetCommitRequest) -> OffsetCo
         retention_ms: Some(request.retention_time_ms).filter(|ms| *ms != DEFAULT_RETENTION),
         offsets: offsets_to_commit(&request.topics),
     };
+    // Commits of members are routine; only others are audited.
     let audited = (commit.member.generation < 0)
         .then(|| AuditedCommit::begin(&call, &request.group_id, &request.topics));
     let committed = call.broker.groups.commit_offsets(commit).await;
@@ -368,6 +369,7 @@ pub(super) async fn delete(call: Call, request: OffsetDeleteRequest) -> OffsetDe
         .iter()
         .map(|it| (it.topic.to_owned(), it.partition))
         .collect();
+    // Listed before the deletion, which completes even if this future is dropped, and corrected by its results.
     let mut audit = call.audit("offsets deleted").of_group(group_id);
     moves.iter().for_each(|it| audit.list(it));
     let deleted = call

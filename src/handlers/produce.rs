@@ -87,12 +87,14 @@ pub(super) async fn handle(call: Call, request: ProduceRequest) -> Answer<Produc
     let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
     let mut work = Work::default();
     let mut errors = RecordErrors::of_request(call.version, request.acks != 0);
+    // Appends everything before the first await, which keeps the order of a connection's requests.
     let mut topics = Vec::with_capacity(request.topic_data.len());
     for mut data in request.topic_data {
         let partitions = std::mem::take(&mut data.partition_data);
         let outcomes = append_all(&call, &data, partitions, &acks, &mut work, &mut errors);
         topics.push((data, outcomes));
     }
+    // Waits for the flushes of all partitions at once.
     match acks {
         Ok(acks)
             if acks != Acks::None

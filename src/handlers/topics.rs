@@ -107,6 +107,7 @@ async fn create_one(
         name: asked.name,
     };
     let overrides = new.configs.clone();
+    // With validate_only the topic id stays nil.
     let mut result = CreatableTopicResult {
         name: new.name.clone(),
         error_message: None,

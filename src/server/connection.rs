@@ -201,7 +201,9 @@ impl Connection {
     fn check_ending(&mut self) -> Option<Ended> {
         let ending = self.slot.entry.ending()?;
         match ending {
+            // The requests in flight are finished first.
             DisconnectReason::Drain => self.stop_reading(Ended::ByServer(DisconnectReason::Drain)),
+            // A request arrived between the sweep and this poll.
             DisconnectReason::Idle if self.is_busy() => self.slot.entry.cancel_idle(),
             DisconnectReason::ReadTimeout => {
                 let what = "an incomplete request made no progress within request_read_timeout_ms";
@@ -384,6 +386,7 @@ impl Connection {
                         self.read_clock();
                     }
                     if self.is_turn_over() {
+                        // The rest of the requests waits for the next turn; `true` keeps the task scheduled.
                         return true;
                     }
                     if let Some((frame, permit)) = self.incoming.next_request(&self.shared.memory) {

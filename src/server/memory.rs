@@ -274,6 +274,7 @@ impl RequestMemory {
 impl Budget {
     /// Grants free memory to the waiting connections in turn, and then overdrafts.
     fn grant(self: &Arc<Self>, state: &mut State) {
+        // Small whole requests first: they are served and freed within moments.
         while let Some(bytes) = state.small.first_bytes() {
             let mut permit = MemoryPermit::default();
             if !state.take_from_reserve(&mut permit, bytes) && !state.take_free(&mut permit, bytes)
@@ -283,6 +284,7 @@ impl Budget {
             permit.join(self);
             state.small.grant_first(permit);
         }
+        // All others, in turn by address, as far as the pool lasts.
         while let Some(bytes) = state.others.first_bytes() {
             let mut permit = MemoryPermit::default();
             if !state.take_free(&mut permit, bytes) {
@@ -291,6 +293,7 @@ impl Budget {
             permit.join(self);
             state.others.grant_first(permit);
         }
+        // Overdrafts, without which connections that each hold part of a request could deadlock.
         let overdraft_max = (self.pool_bytes + self.reserve_bytes) / 8;
         while state.others.waiting > 0 && state.overdraft_claimed < overdraft_max {
             let is_by_turn = !state.overdrafts.is_multiple_of(LONGEST_WAITING_EVERY);

@@ -119,6 +119,7 @@ impl Server {
             doing: "cannot remove a stale run.json",
             source,
         })?;
+        // Every log and connection needs descriptors, so before anything is opened.
         let descriptors = raise_descriptor_limit();
         let metrics = init_metrics_with(config.metrics);
         let health = Health::new(Arc::clone(&clock));
@@ -126,6 +127,7 @@ impl Server {
         // Before recovery, which may take minutes and must not look like a stuck runtime.
         let mut heartbeat = JoinSet::new();
         heartbeat.spawn(Arc::clone(&health).beat_forever());
+        // HTTP shows the progress of recovery. Both ports are bound before it, so that a port in use fails the start at once.
         let facts: Arc<Mutex<KnownFacts>> = Arc::default();
         let http = start_http(config, &metrics, &health, &facts)?;
         let http_addr = http.local_addr();
@@ -136,6 +138,7 @@ impl Server {
             advertised: config.advertised_addr.as_ref().map(ToString::to_string),
             http: Some(http_addr),
         };
+        // Recovers the logs.
         let broker = open_broker(loaded, &metrics, &clock, &health, &mut signals)
             .await
             .map_err(|source| StartError::Open {
@@ -155,6 +158,7 @@ impl Server {
             facts.connections = Some(Arc::clone(&connections));
         }
 
+        // From here on clients can connect.
         let listener_state = Arc::new(ListenerState::default());
         let listener = port.listen().map_err(|source| StartError::Listen {
             setting: "listen_addr",
@@ -186,6 +190,7 @@ impl Server {
             Arc::clone(&clock),
         );
 
+        // Tools wait for run.json, so it is written last, when clients can connect.
         let run_file = RunFile {
             listen_addr: kafka_addr,
             http_addr,
@@ -247,18 +252,20 @@ impl Running {
     /// Stops accepting work, finishes the requests in flight, and flushes and closes the logs.
     pub async fn stop(self) -> Result<(), StartError> {
         let started = self.clock.monotonic();
+        // Load balancers see the failing readiness during the grace period and stop sending clients.
         self.health.set_phase(Phase::Draining);
         tokio::time::sleep(Duration::from_millis(self.config.shutdown_grace_ms)).await;
         self.stop_accepting.send_replace(true);
         if self.accepting.await.is_err() {
             tracing::error!("Kafka listener panicked");
         }
+        // Answers waiting fetches and group members, which would otherwise delay the drain.
         self.broker.stop_waiting();
-        let patience = Duration::from_millis(self.config.shutdown_timeout_ms);
-        let cut_off = self.connections.drain(patience).await;
-        if cut_off > 0 {
+        let timeout = Duration::from_millis(self.config.shutdown_timeout_ms);
+        let aborted = self.connections.drain(timeout).await;
+        if aborted > 0 {
             tracing::warn!(
-                connections = cut_off,
+                connections = aborted,
                 "requests still in flight after shutdown_timeout_ms, connections aborted"
             );
         }

@@ -361,7 +361,7 @@ fn invalid_edits_are_refused_as_a_whole() {
                 ("retention.ms", DELETE, None),
             ],
             ErrorCode::INVALID_REQUEST,
-            "twice",
+            "more than once",
         ),
         (
             &[("retention.ms", 9, Some("1"))],

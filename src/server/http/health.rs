@@ -230,6 +230,7 @@ impl Check {
     fn start_if_due(&self, clock: &Arc<dyn Clock>) -> bool {
         let now = clock.monotonic();
         let mut state = self.state.lock();
+        // A running probe is shared by all requests, until it hangs.
         if let Some(since) = state.running_since {
             let hangs = now.saturating_sub(since) >= PROBE_TIMEOUT;
             if hangs {
