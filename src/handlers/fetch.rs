@@ -312,7 +312,8 @@ impl PartitionPlan {
         partition.is_ok_and(|partition| partition.is_before_active_segment(self.asked.fetch_offset))
     }
 
-    /// Returns where the log ends for the client's last fetched epoch, if that is before the fetch offset (KIP-595).
+    /// Returns the last common epoch and its end offset, if the client's log diverges from this one before its fetch offset
+    /// (KIP-595).
     fn divergence(&self, partition: &Partition) -> Result<Option<EpochEndOffset>, ErrorCode> {
         let last_fetched = self.asked.last_fetched_epoch;
         if last_fetched < 0 {

@@ -206,7 +206,7 @@ impl Connection {
             // A request arrived between the sweep and this poll.
             DisconnectReason::Idle if self.is_busy() => self.slot.entry.cancel_idle(),
             DisconnectReason::ReadTimeout => {
-                let what = "an incomplete request made no progress within request_read_timeout_ms";
+                let what = "an incomplete request stalled for request_read_timeout_ms";
                 self.refuse(RequestRejection::Timeout, &what);
                 return Some(Ended::ByServer(ending));
             }

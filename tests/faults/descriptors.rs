@@ -26,7 +26,7 @@ fn clients_without_number_leave_descriptors_for_the_log_and_for_health() {
         &labels,
         Some(refused),
     );
-    assert!(server.log().contains("open files"), "{}", server.log());
+    assert!(server.log().contains("open file limit"), "{}", server.log());
     assert_eq!(server.get("/health").0, 200);
     produce(&mut first, &topic, 0, &batch(&["in the crowd"]));
 
