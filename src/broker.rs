@@ -1,7 +1,7 @@
-//! The shared state a handler may touch, how it is brought up, and the changes to the set of topics.
+//! The shared state of handlers, its start, and changes to the set of topics.
 //!
-//! A [`Broker`] owns no logic of its own beyond keeping catalog and storage in step ([`topics`]); everything else is a
-//! component that handlers reach through it. It knows nothing of requests or error codes.
+//! A [`Broker`] owns no logic of its own beyond keeping catalog and storage consistent ([`topics`]); everything else is a
+//! component that handlers access through it. It knows nothing of requests or error codes.
 
 mod log_throttle;
 mod produce_refusals;
@@ -36,25 +36,25 @@ pub use waiting::WaitingFetches;
 /// The catalog's file in the data directory.
 const CATALOG_FILE: &str = "catalog.sqlite";
 
-/// The only node there is.
+/// Id of the only node.
 pub const NODE_ID: i32 = 1;
 
-/// What was set for each topic, by its name: the overrides over the server's defaults.
+/// Configs set for each topic, by its name: the overrides of the server's defaults.
 type Overrides = HashMap<String, Arc<BTreeMap<String, String>>>;
 
-/// What is said to fetches that wait for records.
+/// Signals to fetches that wait for records.
 #[derive(Default)]
 struct Waiting {
-    /// The server stops: there is no waiting any more.
+    /// The server is shutting down: fetches must not wait any more.
     is_over: bool,
-    /// How often all that waited were told to end it.
+    /// Number of times that all waiting fetches were asked to stop waiting.
     rounds: u64,
 }
 
 /// One server's components.
 pub struct Broker {
     pub config: Config,
-    /// The server's settings and where each came from.
+    /// The server's settings, each with its source.
     pub settings: Vec<Effective>,
     pub topics: Arc<Topics>,
     pub catalog: Arc<Catalog>,
@@ -64,25 +64,25 @@ pub struct Broker {
     pub metrics: Arc<Metrics>,
     pub waiting_fetches: Arc<WaitingFetches>,
     pub produce_refusals: ProduceRefusals,
-    /// Who was lately told that there are no transactions, by address.
+    /// Throttles the log lines of refused transactional producers, by address.
     pub refused_transactions: LogThrottle<IpAddr>,
-    /// Who was lately told that there is no SASL, by address.
+    /// Throttles the log lines of refused SASL handshakes, by address.
     pub refused_authentications: LogThrottle<IpAddr>,
-    /// Internal topics of Kafka that clients lately asked for in vain, by address and name.
+    /// Throttles the log lines of requests for internal topics of Kafka, by address and topic.
     pub missing_internal_topics: LogThrottle<(IpAddr, String)>,
-    /// Consumers without group management whose commits were lately logged, by group and address.
+    /// Throttles the audit lines of commits by consumers without group management, by group and address.
     pub logged_commits: LogThrottle<(String, IpAddr)>,
-    /// Whose software was lately refused for its name, by address.
+    /// Throttles the log lines of invalid client software names, by address.
     pub refused_software: LogThrottle<IpAddr>,
     overrides: RwLock<Overrides>,
-    /// Held by whoever changes the set of topics or a topic's configs, so that such changes happen one after another
+    /// Held during each change of the set of topics or a topic's configs, so that such changes happen one after another
     /// and catalog and storage see them in the same order.
     topic_changes: tokio::sync::Mutex<()>,
     waiting: watch::Sender<Waiting>,
 }
 
 impl Broker {
-    /// Opens what is in the data directory: the catalog, the logs, the groups.
+    /// Opens the catalog, the logs and the groups of the data directory.
     pub async fn open(
         settings: Loaded,
         metrics: Arc<Metrics>,
@@ -95,6 +95,7 @@ impl Broker {
         } = settings;
         let data_dir = config.data_dir.clone();
         let reserve_bytes = config.disk_reserve_bytes;
+        // The reserve first, since it may be needed to open the catalog on a full disk.
         let (reserve, catalog, inventory) = blocking(move || {
             let reserve = Reserve::open(&Fs::new(), &data_dir, reserve_bytes);
             let catalog = Catalog::open(data_dir.join(CATALOG_FILE), Arc::clone(&reserve))?;
@@ -119,6 +120,7 @@ impl Broker {
             Ok((topics, inventory, largest))
         })
         .await?;
+        // Adopted topics are recorded only once their logs are open.
         inventory.settle(&catalog, largest_producer_id).await?;
         blocking(move || {
             let groups = Groups::open(
@@ -151,7 +153,7 @@ impl Broker {
         .await
     }
 
-    /// Host and port under which a client that reached the server at `local` is told to find it.
+    /// Returns the host and port that Metadata returns to a client connected to the address `local`.
     pub fn advertised(&self, local: SocketAddr) -> (String, u16) {
         match &self.config.advertised_addr {
             Some(endpoint) => (endpoint.host.clone(), endpoint.port),
@@ -159,19 +161,19 @@ impl Broker {
         }
     }
 
-    /// Ends all waiting for something to happen, because the server stops: what waits is answered with what there is.
+    /// Ends all waiting, because the server is shutting down: waiting requests are answered with what there is.
     pub fn stop_waiting(&self) {
         self.waiting.send_modify(|waiting| waiting.is_over = true);
         self.groups.close();
     }
 
-    /// Has all fetches that wait now answered with what there is, so that the memory of their requests is free for
-    /// others. Their clients ask again.
+    /// Has all waiting fetches answered with what there is, so that the memory of their requests is freed for others. Their
+    /// clients fetch again.
     pub fn answer_waiting_fetches(&self) {
         self.waiting.send_modify(|waiting| waiting.rounds += 1);
     }
 
-    /// Resolves once a fetch that has begun to wait shall do so no longer.
+    /// Resolves once a fetch that waits since this call has to stop waiting.
     pub async fn ends_waiting(&self) {
         let mut waiting = self.waiting.subscribe();
         let rounds = waiting.borrow().rounds;
@@ -180,26 +182,26 @@ impl Broker {
         let _ = waiting.wait_for(ends).await;
     }
 
-    /// What was set for a topic; empty for a topic that does not exist.
+    /// Returns the configs set for a topic; empty for a topic that does not exist.
     pub fn topic_overrides(&self, name: &str) -> Arc<BTreeMap<String, String>> {
         self.overrides.read().get(name).cloned().unwrap_or_default()
     }
 }
 
-/// Why the data directory could not be opened.
+/// Reasons for which the data directory cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error(transparent)]
     Catalog(#[from] catalog::Error),
     #[error(transparent)]
     Storage(#[from] storage::Error),
-    #[error("topic {topic:?} has a setting that this release does not accept: {reason}")]
+    #[error("topic {topic:?} has a config that this release does not accept: {reason}")]
     Config { topic: String, reason: String },
-    #[error("a bug: opening the data directory panicked")]
+    #[error("opening the data directory panicked; this is a bug")]
     Panicked,
 }
 
-/// Runs slow work off the runtime's threads.
+/// Runs slow work on a blocking thread.
 async fn blocking<T, F>(work: F) -> Result<T, OpenError>
 where
     T: Send + 'static,

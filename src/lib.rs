@@ -1,9 +1,9 @@
 //! Streamline: a Kafka-compatible streaming server with metrics, health and dashboards built in.
 //!
-//! Imports point downward only:
+//! Modules import only those below them:
 //! `cli → server → handlers → broker → coordinator → storage, catalog → record`, and `protocol → record`.
 //! `metrics`, `config`, `clock`, `fs` and `record` are leaves, with nothing but `sync` below them.
-//! `docs/ARCHITECTURE.md` is the map.
+//! `docs/ARCHITECTURE.md` gives an overview.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(

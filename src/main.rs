@@ -1,4 +1,4 @@
-//! Arguments in, exit code out; the rest is the library.
+//! The `streamline` binary: runs the command line of the library and returns its exit code.
 
 use std::process::ExitCode;
 

@@ -1,5 +1,4 @@
-//! Batches that producers were refused: each counted by reason, and told in the log once a minute for each client and
-//! reason.
+//! Refused batches of producers: each is counted by reason, and logged once a minute for each client and reason.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -13,11 +12,11 @@ use crate::metrics::{Metrics, ProduceRefusal};
 pub struct ProduceRefusals {
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
-    /// By reason, address and client id.
-    quiet: LogThrottle<(ProduceRefusal, IpAddr, Box<str>)>,
+    /// Keyed by reason, address and client id.
+    throttle: LogThrottle<(ProduceRefusal, IpAddr, Box<str>)>,
 }
 
-/// Batches of one request that are refused for one reason.
+/// Batches of one request refused for the same reason.
 #[derive(Debug, Clone, Copy)]
 pub struct RefusedBatches<'a> {
     pub reason: ProduceRefusal,
@@ -25,10 +24,10 @@ pub struct RefusedBatches<'a> {
     pub client_id: Option<&'a str>,
     pub peer: SocketAddr,
     pub acks: i16,
-    /// Where the first of them was to go.
+    /// Topic of the first of them.
     pub topic: &'a str,
     pub partition: i32,
-    /// What is wrong with the first of them.
+    /// Error code and message of the first of them.
     pub message: &'a str,
 }
 
@@ -37,7 +36,7 @@ impl ProduceRefusals {
         ProduceRefusals {
             metrics,
             clock,
-            quiet: LogThrottle::default(),
+            throttle: LogThrottle::default(),
         }
     }
 
@@ -56,7 +55,7 @@ impl ProduceRefusals {
         let client_id = shortened(client_id.unwrap_or_default());
         let client = (reason, peer.ip(), Box::from(client_id));
         let now = self.clock.monotonic();
-        if let Some(silenced) = self.quiet.may_say_of(client, now, count) {
+        if let Some(silenced) = self.throttle.allow_one_of(client, now, count) {
             tracing::warn!(
                 topic = shortened(topic),
                 partition,

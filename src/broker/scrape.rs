@@ -1,7 +1,7 @@
-//! Logs and consumer groups in one exposition.
+//! Collection of logs and consumer groups for one exposition.
 //!
-//! Each of them reads its own state once per scrape; here is the order in which they do, by which the lag of a group
-//! agrees with the offsets that the same exposition shows.
+//! Each of them reads its own state once per scrape, in the order given here: it makes the lag of a group consistent with
+//! the offsets of the same exposition.
 
 use super::Broker;
 use crate::metrics::{Collector, Samples};

@@ -1,4 +1,4 @@
-//! The broker over a real log directory and catalog: what survives a restart, and who wins a race.
+//! Tests of the broker over a real data directory and catalog: restarts, crashes and races.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -99,7 +99,7 @@ async fn topics_their_configs_and_records_survive_a_restart() {
 }
 
 #[tokio::test]
-async fn of_many_creations_of_one_name_one_wins() {
+async fn of_concurrent_creations_of_one_name_one_succeeds() {
     let home = Home::new();
     let broker = home.open().await;
     let attempts = (0..8).map(|_| broker.create_topic(new("contested", 1)));
@@ -113,7 +113,7 @@ async fn of_many_creations_of_one_name_one_wins() {
 }
 
 #[tokio::test]
-async fn a_creation_is_finished_when_its_client_has_gone() {
+async fn a_creation_is_finished_after_its_client_disconnects() {
     let home = Home::new();
     let broker = home.open().await;
     let creating = broker.create_topic(new("abandoned", 1));
@@ -130,26 +130,26 @@ async fn a_creation_is_finished_when_its_client_has_gone() {
 }
 
 #[tokio::test]
-async fn a_deletion_cut_short_by_a_crash_is_finished_at_the_next_start() {
+async fn a_deletion_interrupted_by_a_crash_is_finished_at_the_next_start() {
     let home = Home::new();
     let broker = home.open().await;
-    broker.create_topic(new("doomed", 2)).await.unwrap();
-    append(&broker, "doomed");
-    // What a crash between the catalog's step and the storage's leaves behind.
-    broker.catalog.delete_topic("doomed").await.unwrap();
+    broker.create_topic(new("deleted", 2)).await.unwrap();
+    append(&broker, "deleted");
+    // The state that a crash between the catalog's step and the storage's leaves behind.
+    broker.catalog.delete_topic("deleted").await.unwrap();
     drop(broker);
-    assert!(home.log_dir("doomed-0").exists());
+    assert!(home.log_dir("deleted-0").exists());
 
     let broker = home.open().await;
-    assert!(broker.topics.get("doomed").is_none());
-    assert!(!home.log_dir("doomed-0").exists());
-    assert!(!home.log_dir("doomed-1").exists());
+    assert!(broker.topics.get("deleted").is_none());
+    assert!(!home.log_dir("deleted-0").exists());
+    assert!(!home.log_dir("deleted-1").exists());
     assert!(broker.catalog.topics().unwrap().is_empty());
     assert!(broker.catalog.deleted_topics().unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn a_creation_cut_short_by_a_crash_is_finished_at_the_next_start() {
+async fn a_creation_interrupted_by_a_crash_is_finished_at_the_next_start() {
     let home = Home::new();
     let broker = home.open().await;
     let id = uuid::Uuid::new_v4();
@@ -184,7 +184,7 @@ async fn a_topic_found_in_the_data_directory_is_adopted() {
     assert_eq!(topic.partition(0).unwrap().offsets().log_end, 1);
     assert_eq!(broker.catalog.topics().unwrap()[0].id, id);
 
-    // How long its records were to be kept is not known, so none goes before somebody says so.
+    // Its retention is unknown, so no record is deleted until it is set.
     let years_later = 1_000_000_000_000;
     broker.topics.retain(years_later);
     assert_eq!(topic.partition(0).unwrap().offsets().log_start, 0);
@@ -199,7 +199,7 @@ async fn a_topic_found_in_the_data_directory_is_adopted() {
 }
 
 #[tokio::test]
-async fn a_topic_that_storage_cannot_make_is_taken_out_of_the_catalog_again() {
+async fn a_creation_that_storage_fails_is_rolled_back_in_the_catalog() {
     let home = Home::new();
     let broker = home.open().await;
     std::fs::write(
@@ -216,7 +216,7 @@ async fn a_topic_that_storage_cannot_make_is_taken_out_of_the_catalog_again() {
 }
 
 #[tokio::test]
-async fn a_topic_created_anew_is_another_topic() {
+async fn a_recreated_topic_is_a_different_topic() {
     let home = Home::new();
     let broker = home.open().await;
     let first = broker.create_topic(new("again", 1)).await.unwrap();
@@ -225,14 +225,14 @@ async fn a_topic_created_anew_is_another_topic() {
     let second = broker.create_topic(new("again", 1)).await.unwrap();
     assert_ne!(first.id(), second.id());
     assert_eq!(append(&broker, "again"), 0);
-    // The old one cannot be deleted a second time by way of the new one.
+    // Deleting the old one again does not delete the new one.
     let gone = broker.delete_topic(first).await.unwrap_err();
     assert!(matches!(gone, TopicError::Unknown(_)), "{gone}");
     assert!(broker.topics.get("again").is_some());
 }
 
 #[tokio::test]
-async fn what_cannot_be_is_refused_before_anything_is_written() {
+async fn invalid_changes_are_refused_before_anything_is_written() {
     let home = Home::new();
     let broker = home.open_with(&[("max_partitions", "4")]).await;
     broker.create_topic(new("a.b", 2)).await.unwrap();
@@ -258,7 +258,7 @@ async fn what_cannot_be_is_refused_before_anything_is_written() {
 }
 
 #[tokio::test]
-async fn config_edits_apply_at_once_and_only_when_all_are_allowed() {
+async fn config_edits_apply_at_once_and_only_if_all_are_valid() {
     let home = Home::new();
     let broker = home.open().await;
     broker.create_topic(new("t", 1)).await.unwrap();
@@ -293,25 +293,28 @@ async fn config_edits_apply_at_once_and_only_when_all_are_allowed() {
 }
 
 #[tokio::test]
-async fn clients_are_told_the_address_they_reached_unless_one_is_set() {
+async fn the_advertised_address_is_the_one_the_client_connected_to_unless_one_is_set() {
     let home = Home::new();
     let broker = home.open().await;
-    let told = |local: &str| broker.advertised(local.parse().unwrap());
-    assert_eq!(told("10.1.2.3:9092"), ("10.1.2.3".to_owned(), 9092));
-    assert_eq!(told("[fd00::1]:9092"), ("fd00::1".to_owned(), 9092));
-    // A client that came by IPv4 to a socket of both families.
-    assert_eq!(told("[::ffff:10.1.2.3]:1"), ("10.1.2.3".to_owned(), 1));
+    let advertised = |local: &str| broker.advertised(local.parse().unwrap());
+    assert_eq!(advertised("10.1.2.3:9092"), ("10.1.2.3".to_owned(), 9092));
+    assert_eq!(advertised("[fd00::1]:9092"), ("fd00::1".to_owned(), 9092));
+    // An IPv4 client of a dual-stack socket.
+    assert_eq!(
+        advertised("[::ffff:10.1.2.3]:1"),
+        ("10.1.2.3".to_owned(), 1)
+    );
     drop(broker);
     let broker = home.open_with(&[("advertised_addr", "kafka:19092")]).await;
-    let told = broker.advertised("10.1.2.3:9092".parse().unwrap());
-    assert_eq!(told, ("kafka".to_owned(), 19092));
+    let advertised = broker.advertised("10.1.2.3:9092".parse().unwrap());
+    assert_eq!(advertised, ("kafka".to_owned(), 19092));
 }
 
 #[tokio::test]
-async fn a_creation_that_could_not_be_taken_back_does_not_stand_in_the_way_of_the_next() {
+async fn a_creation_that_could_not_be_rolled_back_does_not_block_the_next() {
     let home = Home::new();
     let broker = home.open().await;
-    // Neither can storage make the topic, nor the catalog take it back, as on a disk that is full.
+    // Storage cannot create the topic, nor the catalog roll it back, as on a full disk.
     std::fs::write(home.log_dir("orders-0"), "in the way").unwrap();
     let catalog = rusqlite::Connection::open(home.log_dir(CATALOG_FILE)).unwrap();
     let fail = "CREATE TRIGGER fail BEFORE DELETE ON topics BEGIN SELECT RAISE(FAIL, 'full'); END";
@@ -330,9 +333,9 @@ async fn a_creation_that_could_not_be_taken_back_does_not_stand_in_the_way_of_th
 }
 
 #[tokio::test]
-async fn no_producer_gets_an_id_that_an_adopted_log_has_seen() {
+async fn new_producer_ids_exceed_those_of_adopted_logs() {
     adopt_a_log_with_producers(true).await;
-    // The marker is that of this server's last run, and says nothing of the log's.
+    // The marker is that of this server's last run, not of the log's previous server.
     adopt_a_log_with_producers(false).await;
 }
 
@@ -350,7 +353,7 @@ async fn adopt_a_log_with_producers(was_closed: bool) {
         let appended = partition.append(vec![batch.build().unwrap()], options);
         appended.unwrap()
     };
-    // Such as Kafka gives out, which begins with 0 as well.
+    // As Kafka allocates them, from 0 as well.
     for (partition, id) in [(0, 0), (1, 2_500)] {
         append_as(&broker, partition, id);
     }
@@ -372,7 +375,7 @@ async fn adopt_a_log_with_producers(was_closed: bool) {
 }
 
 #[tokio::test]
-async fn an_adopted_log_that_compaction_left_gaps_in_is_kept_whole() {
+async fn an_adopted_log_with_gaps_left_by_compaction_is_not_truncated() {
     let home = Home::new();
     let broker = home.open().await;
     let mut topic = new("orphan", 1);
@@ -384,7 +387,7 @@ async fn an_adopted_log_that_compaction_left_gaps_in_is_kept_whole() {
     broker.topics.close().unwrap();
     drop(broker);
     home.lose_catalog();
-    // Only the directories of topics are copied from Kafka, not the files that speak of all of them.
+    // Only the directories of topics are copied from Kafka, not the files that concern all of them.
     for file in std::fs::read_dir(home.dir.path()).unwrap() {
         let path = file.unwrap().path();
         if path.is_file() {
@@ -412,7 +415,7 @@ async fn an_adopted_log_that_compaction_left_gaps_in_is_kept_whole() {
     assert_eq!(logs(), before);
     assert_eq!(std::fs::read(&before[1]).unwrap(), shorter);
     drop(broker);
-    // Nor does a loss of power soon after change that.
+    // Nor does a power failure soon after.
     std::fs::remove_file(home.log_dir(".streamline-boot")).unwrap();
     let broker = home.open().await;
     let partition = broker.topics.get("orphan").unwrap().partition(0).unwrap();
@@ -421,13 +424,13 @@ async fn an_adopted_log_that_compaction_left_gaps_in_is_kept_whole() {
 }
 
 #[tokio::test]
-async fn an_ordinary_topic_of_an_internal_name_that_is_there_still_opens() {
+async fn an_existing_topic_with_an_internal_name_still_opens() {
     let home = Home::new();
     let broker = home.open().await;
     for name in ["__consumer_offsets", "__transaction_state"] {
         let refused = broker.create_topic(new(name, 1)).await.unwrap_err();
         assert!(matches!(refused, TopicError::Internal(_)), "{refused}");
-        // What an earlier release did when it was asked for such a topic.
+        // Earlier releases created such topics on request.
         let row = catalog::TopicRow {
             name: name.to_owned(),
             id: uuid::Uuid::new_v4(),
@@ -453,7 +456,7 @@ async fn an_ordinary_topic_of_an_internal_name_that_is_there_still_opens() {
     assert!(matches!(again, Err(TopicError::Internal(_))));
 }
 
-/// Commits an offset in `busy` as a consumer without a group's management does.
+/// Commits an offset in `busy` as a consumer without group management does.
 async fn commit(broker: &Broker, group: &str, partition: i32, offset: i64) {
     let answers = broker.groups.commit_offsets(CommitOffsets {
         group_id: group.to_owned(),
@@ -473,7 +476,7 @@ async fn commit(broker: &Broker, group: &str, partition: i32, offset: i64) {
     assert_eq!(answers.await.unwrap(), [Ok(())]);
 }
 
-/// The values of a family by the rest of the line, which are the labels.
+/// Returns the values of a family by their labels.
 fn samples<'a>(text: &'a str, family: &str) -> BTreeMap<&'a str, i64> {
     let lines = text
         .lines()
@@ -485,7 +488,7 @@ fn samples<'a>(text: &'a str, family: &str) -> BTreeMap<&'a str, i64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_offsets_of_one_exposition_agree_while_all_of_them_move() {
+async fn the_offsets_and_lags_of_one_exposition_are_consistent_while_they_change() {
     const PARTITIONS: i32 = 4;
     const GROUPS: [&str; 2] = ["early", "late"];
     let home = Home::new();

@@ -1,13 +1,13 @@
-//! Changes to the set of topics: created, deleted, given partitions, configured.
+//! Changes to topics: creation, deletion, more partitions, configs.
 //!
-//! The catalog says which topics exist; storage holds their records. Each change runs in a task of its own, so that a
-//! client which hangs up cannot stop it half-way, and one at a time. What a crash between the steps leaves behind is
-//! put right at the next start:
+//! The catalog determines which topics exist; storage holds their records. Each change runs in a task of its own, so that a
+//! client that disconnects cannot stop it half-way, and one at a time. The next start repairs what a crash between the steps
+//! leaves behind:
 //!
 //! * **Create, more partitions**: catalog first. A crash in between leaves a topic without (some) directories; they are
-//!   created, empty, when it is opened. Should storage refuse, the catalog's change is taken back.
-//! * **Delete**: one transaction removes the topic and its committed offsets from the catalog and notes its id as
-//!   deleted; then storage removes the directories; then the note goes. A crash in between leaves the note, by which
+//!   created, empty, when it is opened. If storage fails, the catalog's change is rolled back.
+//! * **Delete**: one transaction removes the topic and its committed offsets from the catalog and records its id as
+//!   deleted; then storage removes the directories; then the id is removed. A crash in between leaves the id, by which
 //!   the next start knows that directories with this id are to be removed and not to be adopted.
 //! * **Configs**: catalog first; storage reads them from there at the start.
 
@@ -23,11 +23,11 @@ use crate::catalog::{self, Catalog, TopicRow};
 use crate::config::{ConfigError, ConfigType, TopicConfig};
 use crate::storage::{self, Topic, TopicSpec};
 
-/// The longest name a topic may have; with the partition's number it has to fit a directory's name.
+/// Longest topic name in bytes; together with the partition's number it has to fit a directory name.
 const NAME_LEN_MAX: usize = 249;
 
-/// Topics in which Kafka keeps its own state. Clients cannot create them; directories of these names that Kafka left
-/// behind are not adopted. Topics of these names that a catalog knows are ordinary ones, of earlier releases.
+/// Topics in which Kafka keeps its own state. Clients cannot create them, and directories of these names that Kafka left
+/// behind are not adopted. Topics of these names in the catalog are ordinary ones, created by earlier releases.
 const INTERNAL: [&str; 4] = [
     "__cluster_metadata",
     CONSUMER_OFFSETS,
@@ -35,18 +35,19 @@ const INTERNAL: [&str; 4] = [
     "__transaction_state",
 ];
 
-/// The topic in which Kafka keeps what groups have committed.
+/// The topic in which Kafka keeps committed offsets.
 pub const CONSUMER_OFFSETS: &str = "__consumer_offsets";
 
-/// What is set for a topic found without its settings, lest the server's defaults delete what was to be kept longer.
-const KEPT_FOR_EVER: [(&str, &str); 2] = [("retention.ms", "-1"), ("retention.bytes", "-1")];
+/// Configs set for an adopted topic, whose own configs are unknown, so that the server's default retention does not delete
+/// its records.
+const UNLIMITED_RETENTION: [(&str, &str); 2] = [("retention.ms", "-1"), ("retention.bytes", "-1")];
 
 /// A topic to be created.
 #[derive(Debug, Clone)]
 pub struct NewTopic {
     pub name: String,
     pub partitions: i32,
-    /// What is set for this topic, by Kafka's names.
+    /// Configs set for this topic, by Kafka's names.
     pub configs: BTreeMap<String, String>,
 }
 
@@ -60,15 +61,15 @@ pub struct ConfigEdit {
 #[derive(Debug, Clone)]
 pub enum ConfigOperation {
     Set(String),
-    /// Back to the server's default.
+    /// Resets to the server's default.
     Delete,
-    /// Adds to a list, unless it is there.
+    /// Adds items to a list, except those that it contains.
     Append(String),
-    /// Takes out of a list, if it is there.
+    /// Removes items from a list.
     Subtract(String),
 }
 
-/// A setting of a topic that was changed; `None` stands for the server's default.
+/// A changed config of a topic; `None` stands for the server's default.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigChange {
     pub name: String,
@@ -76,7 +77,7 @@ pub struct ConfigChange {
     pub after: Option<String>,
 }
 
-/// Why a topic was not changed.
+/// Reasons for which a change of a topic fails.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TopicError {
     #[error("{0}")]
@@ -89,7 +90,7 @@ pub enum TopicError {
     Unknown(String),
     #[error("{0}")]
     InvalidPartitions(String),
-    /// A limit of this server's settings stands against it.
+    /// The change would exceed a limit of the server's settings.
     #[error("{0}")]
     LimitReached(String),
     #[error("{0}")]
@@ -98,17 +99,17 @@ pub enum TopicError {
     Catalog(#[from] catalog::Error),
     #[error(transparent)]
     Storage(#[from] storage::Error),
-    /// The task that made the change ended before its time: the server is going down.
+    /// The task of the change ended early, as when the server is shutting down.
     #[error("the change was interrupted")]
     Interrupted,
 }
 
 impl TopicError {
-    /// True when the change failed because of the server's surroundings, and not because of what was asked.
+    /// Returns true if the change failed because of the server's environment, not because of the request.
     fn is_fault(&self) -> bool {
         match self {
             TopicError::Catalog(error) => error.is_fault(),
-            // Logged once a minute by those who refuse it, and clients ask again and again.
+            // Storage logs it once a minute, and clients retry all the time.
             TopicError::Storage(storage::Error::DiskFull { .. }) => false,
             TopicError::Storage(_) | TopicError::Interrupted => true,
             TopicError::InvalidName(_)
@@ -129,7 +130,7 @@ impl From<ConfigError> for TopicError {
 }
 
 impl Broker {
-    /// Whether a topic could be created, and what its settings would be.
+    /// Checks that a topic can be created, and returns its effective configs.
     pub fn check_new_topic(&self, new: &NewTopic) -> Result<TopicConfig, TopicError> {
         check_name(&new.name)?;
         if self.topics.get(&new.name).is_some() {
@@ -144,14 +145,14 @@ impl Broker {
             .find(|other| collides(other.name(), &new.name))
         {
             return Err(TopicError::InvalidName(format!(
-                "topic '{}' collides with existing topic '{}': they differ in '.' and '_' only",
+                "topic '{}' collides with existing topic '{}': the names differ only in '.' and '_'",
                 new.name,
                 other.name()
             )));
         }
         if new.partitions < 1 {
             return Err(TopicError::InvalidPartitions(format!(
-                "a topic needs at least one partition, not {}",
+                "a topic needs at least 1 partition, got {}",
                 new.partitions
             )));
         }
@@ -159,30 +160,30 @@ impl Broker {
         Ok(self.config.topic_defaults.apply(&new.configs)?)
     }
 
-    /// Creates a topic. Of several attempts at the same name one wins, the others find that it exists.
+    /// Creates a topic. Of several attempts with the same name one succeeds, the others return `AlreadyExists`.
     pub async fn create_topic(self: &Arc<Self>, new: NewTopic) -> Result<Arc<Topic>, TopicError> {
         self.change(|broker| broker.create_now(new)).await
     }
 
-    /// Deletes a topic, its records and every group's offsets in it.
+    /// Deletes a topic, its records and all committed offsets of it.
     pub async fn delete_topic(self: &Arc<Self>, topic: Arc<Topic>) -> Result<(), TopicError> {
         self.change(|broker| broker.delete_now(topic)).await
     }
 
-    /// Whether a topic may be given partitions up to `total`.
+    /// Checks that a topic can be extended to `total` partitions. Returns the current number.
     pub fn check_new_partitions(&self, name: &str, total: i32) -> Result<i32, TopicError> {
         let topic = self.known_topic(name)?;
         let current = topic.partition_count();
         if total <= current {
             return Err(TopicError::InvalidPartitions(format!(
-                "topic '{name}' has {current} partitions, which cannot become {total}: partitions are only ever added"
+                "topic '{name}' has {current} partitions, cannot change to {total}: partitions can only be added"
             )));
         }
         self.check_partitions_max(total - current)?;
         Ok(current)
     }
 
-    /// Gives a topic partitions, up to `total`. Returns how many it had.
+    /// Extends a topic to `total` partitions. Returns the previous number.
     pub async fn add_partitions(
         self: &Arc<Self>,
         name: String,
@@ -192,8 +193,7 @@ impl Broker {
             .await
     }
 
-    /// Changes what is set for a topic. With `validate_only` everything is checked and nothing changed. Returns the
-    /// changes.
+    /// Edits the configs of a topic. With `validate_only` it checks everything and changes nothing. Returns the changes.
     pub async fn edit_configs(
         self: &Arc<Self>,
         name: String,
@@ -208,7 +208,7 @@ impl Broker {
         .await
     }
 
-    /// Replaces everything that is set for a topic. Returns the changes.
+    /// Replaces all configs set for a topic. Returns the changes.
     pub async fn replace_configs(
         self: &Arc<Self>,
         name: String,
@@ -219,7 +219,7 @@ impl Broker {
             .await
     }
 
-    /// Runs one change to its end, whatever becomes of the caller, after those that were asked for before it.
+    /// Runs one change to its end, even if the caller is dropped, and one at a time.
     async fn change<T, F, Fut>(self: &Arc<Self>, change: F) -> Result<T, TopicError>
     where
         T: Send + 'static,
@@ -236,7 +236,7 @@ impl Broker {
         if let Err(fault) = &outcome
             && fault.is_fault()
         {
-            error!(%fault, "a topic could not be changed");
+            error!(%fault, "topic change failed");
         }
         outcome
     }
@@ -257,7 +257,7 @@ impl Broker {
         };
         match self.catalog.create_topic(row.clone()).await {
             Err(catalog::Error::TopicExists(_)) => {
-                // Storage has no such topic: it refused an earlier one, which the catalog could not take back then.
+                // Storage has no such topic: an earlier creation failed there and could not be rolled back in the catalog.
                 self.catalog.delete_topic(&new.name).await?;
                 self.catalog.create_topic(row).await?;
             }
@@ -282,7 +282,7 @@ impl Broker {
             }
             Err(refused) => {
                 if let Err(error) = self.catalog.delete_topic(&new.name).await {
-                    error!(topic = new.name, %error, "a topic that storage refused stays in the catalog");
+                    error!(topic = new.name, %error, "cannot roll back the creation of a topic, it stays in the catalog");
                 }
                 Err(refused)
             }
@@ -295,7 +295,7 @@ impl Broker {
             return Err(TopicError::Unknown(name.to_string()));
         }
         match self.catalog.delete_topic(name).await {
-            // An earlier attempt got this far, and then storage failed.
+            // An earlier attempt removed it from the catalog, and then storage failed.
             Ok(()) | Err(catalog::Error::NoSuchTopic(_)) => {}
             Err(error) => return Err(error.into()),
         }
@@ -303,8 +303,8 @@ impl Broker {
         let owned = Arc::clone(name);
         self.on_disk(move |topics| topics.delete(&owned)).await?;
         if let Err(error) = self.catalog.forget_deleted_topic(topic.id()).await {
-            // Harmless: the note is looked at again at the next start.
-            warn!(topic = %topic.name(), %error, "could not forget a deleted topic's id");
+            // Harmless: the next start tries again.
+            warn!(topic = %topic.name(), %error, "cannot remove the id of a deleted topic from the catalog");
         }
         debug!(topic = %topic.name(), "topic deleted");
         Ok(())
@@ -324,7 +324,7 @@ impl Broker {
             .await;
         if let Err(refused) = added {
             if let Err(error) = self.catalog.set_partitions(&name, before).await {
-                error!(topic = name, %error, "partitions that storage refused stay in the catalog");
+                error!(topic = name, %error, "cannot roll back the addition of partitions, they stay in the catalog");
             }
             return Err(refused);
         }
@@ -369,13 +369,13 @@ impl Broker {
         let limit = self.config.max_partitions;
         if there + i64::from(more) > i64::from(limit) {
             return Err(TopicError::LimitReached(format!(
-                "{more} partitions more than the {there} there are would exceed max_partitions = {limit}"
+                "{more} more partitions than the existing {there} would exceed max_partitions = {limit}"
             )));
         }
         Ok(())
     }
 
-    /// Runs what makes, syncs or removes directories off the runtime.
+    /// Runs work that creates, syncs or removes directories on a blocking thread.
     async fn on_disk<T, F>(&self, work: F) -> Result<T, TopicError>
     where
         T: Send + 'static,
@@ -389,23 +389,23 @@ impl Broker {
     }
 }
 
-/// What catalog and data directory say at the start, compared.
+/// Topics of the catalog and the data directory at the start, compared.
 pub(super) struct TopicInventory {
     known: Vec<TopicRow>,
-    /// They lie in the data directory without being known, such as those that Kafka wrote.
+    /// Topics in the data directory that the catalog does not know, such as those that Kafka wrote.
     adopted: Vec<TopicRow>,
     deleted: HashSet<Uuid>,
 }
 
 impl TopicInventory {
-    /// Finishes the deletions that a crash interrupted, and finds what there is. Blocks.
+    /// Finishes deletions interrupted by a crash, and compares catalog and data directory. Blocks.
     pub(super) fn take(catalog: &Catalog, data_dir: &Path) -> Result<TopicInventory, OpenError> {
         let known = catalog.topics()?;
         let deleted = catalog.deleted_topics()?;
         let mut adopted = Vec::new();
         for found in storage::Topics::scan(data_dir)? {
             if deleted.contains(&found.id) {
-                info!(topic = found.name, "finishing an interrupted deletion");
+                info!(topic = found.name, "finishing interrupted topic deletion");
                 storage::Topics::remove_directories(data_dir, &found)?;
             } else if known.iter().all(|row| row.name != found.name) && is_adoptable(&found.name) {
                 adopted.push(TopicRow {
@@ -413,7 +413,8 @@ impl TopicInventory {
                     id: found.id,
                     partitions: found.partitions,
                     configs: BTreeMap::from(
-                        KEPT_FOR_EVER.map(|(name, value)| (name.to_owned(), value.to_owned())),
+                        UNLIMITED_RETENTION
+                            .map(|(name, value)| (name.to_owned(), value.to_owned())),
                     ),
                 });
             }
@@ -425,12 +426,12 @@ impl TopicInventory {
         })
     }
 
-    /// Names of the topics that are adopted.
+    /// Returns the names of the adopted topics.
     pub(super) fn adopted(&self) -> HashSet<String> {
         self.adopted.iter().map(|row| row.name.clone()).collect()
     }
 
-    /// What is set for each topic, and the topics to open.
+    /// Returns the configs set for each topic, and the topics to open.
     pub(super) fn topics(
         &self,
         defaults: &TopicConfig,
@@ -455,8 +456,8 @@ impl TopicInventory {
         Ok((overrides, specs))
     }
 
-    /// The largest producer id in the logs that are adopted. Whoever gave it out began with 0, like this server, and a
-    /// new producer with an id of old would have its first records taken for retries. Blocks.
+    /// Returns the largest producer id in the adopted logs. Their server allocated ids from 0, like this one, and the first
+    /// records of a new producer with a reused id would be taken for retries. Blocks.
     pub(super) fn largest_adopted_producer_id(
         &self,
         topics: &storage::Topics,
@@ -470,7 +471,7 @@ impl TopicInventory {
         Ok(largest)
     }
 
-    /// Brings the catalog up to date, once the logs are open.
+    /// Updates the catalog, once the logs are open: adds adopted topics, removes ids of deleted ones.
     pub(super) async fn settle(
         self,
         catalog: &Catalog,
@@ -484,7 +485,7 @@ impl TopicInventory {
             warn!(
                 topic,
                 partitions,
-                "adopting a topic found in the data directory; its records are kept until its retention is set"
+                "adopting topic found in the data directory, records are kept until its retention is set"
             );
             catalog.create_topic(row).await?;
         }
@@ -504,15 +505,15 @@ pub fn is_internal(name: &str) -> bool {
     INTERNAL.contains(&name)
 }
 
-/// Kafka's rules for names.
+/// Checks a topic name by Kafka's rules.
 pub fn check_name(name: &str) -> Result<(), TopicError> {
     let reason = if name.is_empty() {
-        "a topic's name cannot be empty".to_owned()
+        "topic name is empty".to_owned()
     } else if name == "." || name == ".." {
-        format!("a topic cannot be named '{name}'")
+        format!("topic name '{name}' is not allowed")
     } else if name.len() > NAME_LEN_MAX {
         format!(
-            "a topic's name is at most {NAME_LEN_MAX} bytes long, not {}",
+            "topic name is longer than {NAME_LEN_MAX} bytes: {} bytes",
             name.len()
         )
     } else if !name
@@ -520,7 +521,7 @@ pub fn check_name(name: &str) -> Result<(), TopicError> {
         .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
     {
         format!(
-            "topic name '{name}' has characters other than ASCII letters, digits, '.', '_' and '-'"
+            "topic name '{name}' contains characters other than ASCII letters, digits, '.', '_' and '-'"
         )
     } else {
         return Ok(());
@@ -528,13 +529,14 @@ pub fn check_name(name: &str) -> Result<(), TopicError> {
     Err(TopicError::InvalidName(reason))
 }
 
-/// Names that Kafka's own metrics could not tell apart; Kafka refuses the second of them.
+/// Returns whether two names differ only in dots and underscores. Kafka's metrics cannot distinguish them, so Kafka refuses
+/// the second.
 fn collides(one: &str, other: &str) -> bool {
     let plain = |byte: u8| if byte == b'.' { b'_' } else { byte };
     one != other && one.bytes().map(plain).eq(other.bytes().map(plain))
 }
 
-/// `configs` after `edits`.
+/// Returns `configs` after `edits`.
 fn edited(
     configs: &BTreeMap<String, String>,
     edits: Vec<ConfigEdit>,
@@ -546,7 +548,7 @@ fn edited(
             ConfigOperation::Set(value) => {
                 configs.insert(name, value);
             }
-            // Kafka takes any name here: MirrorMaker 2 deletes whatever the source topic has by default.
+            // Kafka accepts any name here: MirrorMaker 2 deletes all configs that the source topic has by default.
             ConfigOperation::Delete => {
                 configs.remove(&name);
             }
@@ -571,7 +573,7 @@ fn edited(
     Ok(configs)
 }
 
-/// What differs between two sets of configs.
+/// Returns the differences between two sets of configs.
 fn changes(
     before: &BTreeMap<String, String>,
     after: &BTreeMap<String, String>,
@@ -588,17 +590,17 @@ fn changes(
         .collect()
 }
 
-/// The items of a setting that is a list, as set or by default.
+/// Returns the items of a list config, as set or by default.
 fn list_items(
     configs: &BTreeMap<String, String>,
     name: &str,
     defaults: &TopicConfig,
 ) -> Result<Vec<String>, TopicError> {
     let definition = TopicConfig::definition(name)
-        .ok_or_else(|| TopicError::InvalidConfig(format!("there is no topic setting {name}")))?;
+        .ok_or_else(|| TopicError::InvalidConfig(format!("unknown topic config {name}")))?;
     if definition.config_type != ConfigType::List {
         return Err(TopicError::InvalidConfig(format!(
-            "{name} is not a list: nothing can be appended to it or taken out of it"
+            "{name} is not a list: APPEND and SUBTRACT are not supported"
         )));
     }
     let value = match configs.get(name) {
@@ -650,7 +652,7 @@ mod tests {
     }
 
     #[test]
-    fn edits_apply_in_order_and_leave_the_rest() {
+    fn edits_apply_in_order_and_keep_other_configs() {
         let before = configs(&[("retention.ms", "1"), ("segment.bytes", "1024")]);
         let after = edited(
             &before,
@@ -667,7 +669,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_those_settings_that_differ() {
+    fn changes_are_the_configs_that_differ() {
         let before = configs(&[("a", "1"), ("b", "2"), ("c", "3")]);
         let after = configs(&[("b", "2"), ("c", "4"), ("d", "5")]);
         let change = |name: &str, before: Option<&str>, after: Option<&str>| ConfigChange {
@@ -693,7 +695,7 @@ mod tests {
     }
 
     #[test]
-    fn list_edits_start_from_the_default_and_do_not_repeat() {
+    fn list_edits_start_from_the_default_and_add_no_duplicates() {
         let after = |before: &BTreeMap<String, String>, operation| {
             edited_alone(before, "cleanup.policy", operation).unwrap()
         };
@@ -721,7 +723,7 @@ mod tests {
     }
 
     #[test]
-    fn only_lists_can_be_appended_to() {
+    fn append_and_subtract_are_refused_for_other_types_than_lists() {
         for (name, operation) in [
             ("retention.ms", ConfigOperation::Append("1".into())),
             ("retention.ms", ConfigOperation::Subtract("1".into())),
@@ -736,7 +738,7 @@ mod tests {
     }
 
     #[test]
-    fn deleting_what_is_not_set_or_not_known_changes_nothing() {
+    fn deleting_an_unset_or_unknown_config_changes_nothing() {
         let before = configs(&[("segment.bytes", "1024")]);
         for name in ["retention.ms", "no.such.setting"] {
             let after = edited_alone(&before, name, ConfigOperation::Delete);

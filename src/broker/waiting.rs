@@ -1,23 +1,23 @@
-//! Fetches that wait for records: how many there are, for whoever looks at the server.
+//! Gauge of fetches that wait for records.
 //!
-//! Only a fetch that really waits is counted, so that one which finds its records at once costs nothing. Each holds a
-//! guard, so that none stays counted whose client has gone.
+//! Only fetches that really wait are counted, so that one which finds its records at once costs nothing. Each holds a
+//! guard, so that a fetch of a disconnected client does not stay counted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::metrics::{Collector, Samples, catalog};
 
-/// The number of fetches that wait.
+/// Number of waiting fetches.
 #[derive(Debug, Default)]
 pub struct WaitingFetches {
     count: AtomicU64,
 }
 
-/// A fetch that waits for as long as this lives.
+/// A waiting fetch, counted until dropped.
 pub struct WaitingFetch<'a>(&'a WaitingFetches);
 
 impl WaitingFetches {
-    /// Counts one more.
+    /// Counts a fetch that begins to wait.
     pub fn enter(&self) -> WaitingFetch<'_> {
         self.count.fetch_add(1, Ordering::Relaxed);
         WaitingFetch(self)

@@ -1,7 +1,7 @@
-//! ApiVersions: which APIs there are, derived from the table.
+//! ApiVersions: lists the supported APIs, derived from the table.
 //!
-//! A version of ApiVersions itself that is not known is answered in version 0 with the versions of ApiVersions that are
-//! (KIP-511), since a client cannot know them before it has asked.
+//! An unsupported version of ApiVersions itself is answered in version 0 with its supported versions (KIP-511), since a
+//! client cannot know them before it has asked.
 
 use super::{APIS, Answer, Api, Call, Reply, encode};
 use crate::broker::shortened;
@@ -12,7 +12,7 @@ use crate::protocol::messages::api_versions::{
     ApiVersion, ApiVersionsRequest, ApiVersionsResponse,
 };
 
-/// The first version in which clients say what they are.
+/// The first version in which clients name their software.
 const CLIENT_SOFTWARE_FROM: i16 = 3;
 
 pub(super) async fn handle(call: Call, request: ApiVersionsRequest) -> ApiVersionsResponse {
@@ -32,7 +32,7 @@ pub(super) async fn handle(call: Call, request: ApiVersionsRequest) -> ApiVersio
         client_id = call.client_id.as_deref(),
         software = request.client_software_name,
         version = request.client_software_version,
-        "client introduced itself"
+        "client software identified"
     );
     ApiVersionsResponse {
         api_keys: advertised(APIS),
@@ -40,7 +40,7 @@ pub(super) async fn handle(call: Call, request: ApiVersionsRequest) -> ApiVersio
     }
 }
 
-/// Counts a client whose software was refused, and says so once in a while for each address.
+/// Counts a client with an invalid software name or version, and logs it once a minute for each address.
 fn note_refused(call: &Call, request: &ApiVersionsRequest) {
     let reason = RequestRejection::ClientSoftware;
     let (broker, peer) = (&call.broker, call.context.peer);
@@ -54,13 +54,13 @@ fn note_refused(call: &Call, request: &ApiVersionsRequest) {
             software = shortened(&request.client_software_name),
             version = shortened(&request.client_software_version),
             silenced,
-            "ApiVersions refused: name and version of a client's software need letters, digits, '-' and '.', the latter \
-             two not at either end"
+            "ApiVersions refused: client software name and version must consist of letters, digits, '-' and '.', and \
+             begin and end with a letter or digit"
         );
     }
 }
 
-/// The answer to a version that is not served.
+/// Returns the response to an unsupported version.
 pub(super) fn unsupported(call: &Call) -> Reply {
     let own = APIS.iter().filter(|api| api.key == ApiKey::ApiVersions);
     let response = ApiVersionsResponse {
@@ -86,7 +86,7 @@ fn advertised<'a>(apis: impl IntoIterator<Item = &'a Api>) -> Vec<ApiVersion> {
     versions
 }
 
-/// Kafka's rule: letters, digits, '-' and '.', the latter two not at either end.
+/// Applies Kafka's rule: letters, digits, '-' and '.', the latter two not at either end.
 fn is_valid(name: &str) -> bool {
     let bytes = name.as_bytes();
     let ends_well = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
@@ -102,14 +102,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn produce_is_advertised_from_version_0_and_served_from_3() {
+    fn produce_is_advertised_from_version_0_and_supported_from_3() {
         let produce = &advertised(APIS)[0];
         assert_eq!((produce.api_key, produce.min_version), (0, 0));
         assert_eq!(*APIS[0].versions.start(), 3);
     }
 
     #[test]
-    fn no_api_is_listed_twice() {
+    fn apis_are_listed_once_in_the_order_of_their_keys() {
         let keys: Vec<i16> = advertised(APIS).iter().map(|each| each.api_key).collect();
         assert!(keys.windows(2).all(|pair| pair[0] < pair[1]), "{keys:?}");
     }

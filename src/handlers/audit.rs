@@ -1,44 +1,43 @@
-//! The audit log: who changed what.
+//! The audit log: one line for each request that changed something, with the client and the changes.
 //!
-//! One line for each request that changed something, under a target of its own: who asked, from where, how much was
-//! changed, and the first of the changes. A request that changes thousands of things takes no more than one line of bounded
-//! length.
+//! The lines have a target of their own. Each shows the client, its address, the number of changes and the first of them:
+//! a request that changes thousands of things produces a single line of bounded length.
 
 use std::fmt::{self, Display, Write as _};
 use std::net::SocketAddr;
 
 use super::Call;
 
-/// The target of the lines, by which `log_level` can select them.
+/// Target of the lines, by which `log_level` can select them.
 const TARGET: &str = "streamline::audit";
 
-/// Who asks, as long as nobody authenticates.
+/// Principal of every client, since there is no authentication.
 const ANONYMOUS: &str = "anonymous";
 
-/// Changes that a line lists at most.
+/// Largest number of changes listed in a line.
 const LISTED_MAX: usize = 10;
-/// Bytes of one listed change at most.
+/// Largest number of bytes shown of one change.
 const CHANGE_BYTES_MAX: usize = 500;
-/// Bytes of a name at most. Names of groups and clients may be as long as any text of the protocol.
+/// Largest number of bytes shown of a name. Names of groups and clients may be as long as any string of the protocol.
 const NAME_BYTES_MAX: usize = 100;
 
-/// The line of one request, written when this is dropped, unless nothing was changed.
+/// Audit line of one request, written on drop unless nothing was changed.
 pub(super) struct Audit {
     event: &'static str,
     request: &'static str,
     client_id: Option<String>,
     peer: SocketAddr,
     group: Option<String>,
-    /// Only checks are made, so that nothing is changed.
+    /// The request only validates, so nothing is changed.
     validate_only: bool,
-    /// Lines like this one that were left out before.
+    /// Number of suppressed lines of the same kind since the last one.
     silenced: Option<u64>,
     count: usize,
     listed: Vec<String>,
 }
 
 impl Call {
-    /// Begins the line of this request.
+    /// Starts the audit line of this request.
     pub(super) fn audit(&self, event: &'static str) -> Audit {
         Audit {
             event,
@@ -55,25 +54,25 @@ impl Call {
 }
 
 impl Audit {
-    /// Names the group that all changes are made to.
+    /// Sets the group to which all changes belong.
     pub(super) fn of_group(mut self, group: &str) -> Self {
         self.group = Some(cut(group).to_owned());
         self
     }
 
-    /// Writes no line for a request that only asks for checks.
+    /// Suppresses the line of a request that only validates.
     pub(super) fn unless(mut self, validate_only: bool) -> Self {
         self.validate_only = validate_only;
         self
     }
 
-    /// Says how many lines like this one were left out before.
+    /// Sets the number of suppressed lines of the same kind since the last one.
     pub(super) fn after_silence(&mut self, silenced: u64) {
         self.silenced = Some(silenced);
     }
 
-    /// Runs a change and lists it, unless it fails. A change that was begun is made even if the request is dropped
-    /// meanwhile, because the client is gone; so it is listed from the beginning.
+    /// Runs a change and lists it, unless it fails. The change completes even if this future is dropped because the client
+    /// disconnected, so it is listed before it is awaited.
     pub(super) async fn attempt<T, E>(
         &mut self,
         what: impl Display,
@@ -95,7 +94,7 @@ impl Audit {
         }
     }
 
-    /// Adds to what is said of the last change.
+    /// Appends `more` to the last change.
     pub(super) fn amend(&mut self, more: impl Display) {
         if self.listed.len() == self.count
             && let Some(last) = self.listed.last_mut()
@@ -105,7 +104,7 @@ impl Audit {
         }
     }
 
-    /// Takes the last change back: it was not made.
+    /// Removes the last change, which was not made.
     pub(super) fn withdraw(&mut self) {
         if self.listed.len() == self.count {
             self.listed.pop();
@@ -113,7 +112,7 @@ impl Audit {
         self.count -= 1;
     }
 
-    /// Takes all changes back.
+    /// Removes all changes.
     pub(super) fn clear(&mut self) {
         self.listed.clear();
         self.count = 0;
@@ -121,10 +120,10 @@ impl Audit {
 
     fn changes(&self) -> String {
         let mut changes = String::new();
-        for (place, change) in self.listed.iter().enumerate() {
+        for (index, change) in self.listed.iter().enumerate() {
             let end = change.floor_char_boundary(CHANGE_BYTES_MAX);
             let ellipsis = if end < change.len() { "…" } else { "" };
-            let separator = if place > 0 { ", " } else { "" };
+            let separator = if index > 0 { ", " } else { "" };
             // Writing to a String cannot fail.
             let _ = write!(changes, "{separator}{}{ellipsis}", &change[..end]);
         }
@@ -155,8 +154,7 @@ impl Drop for Audit {
     }
 }
 
-/// A name as a line lists it: quoted unless it is made of the characters that Kafka's own names are, and not longer than
-/// a line bears.
+/// Displays a name: shortened to [`NAME_BYTES_MAX`], and quoted if it has characters outside of plain names.
 pub(super) struct Name<'a>(pub(super) &'a str);
 
 impl Display for Name<'_> {
@@ -176,7 +174,7 @@ fn cut(name: &str) -> &str {
     &name[..name.floor_char_boundary(NAME_BYTES_MAX)]
 }
 
-/// A value before and after a change; `none` where there is none.
+/// Displays a value before and after a change, `none` for an absent one.
 pub(super) struct Change<T>(pub(super) Option<T>, pub(super) Option<T>);
 
 impl<T: Display> Display for Change<T> {
@@ -231,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_short_whatever_is_named() {
+    fn a_line_is_bounded_whatever_the_length_of_names() {
         let mut audit = audit();
         for _ in 0..10_000 {
             audit.list("x".repeat(10_000));
@@ -241,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_could_be_taken_for_several_or_for_lines_are_quoted() {
+    fn names_with_separators_or_control_characters_are_quoted() {
         let long = "x".repeat(101);
         let expected = format!("{}…", &long[..100]);
         for (name, shown) in [
@@ -257,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_says_where_there_was_nothing() {
+    fn a_change_shows_none_for_an_absent_value() {
         assert_eq!(Change(None, Some(5)).to_string(), "none→5");
         assert_eq!(Change(Some(1), Some(2)).to_string(), "1→2");
     }

@@ -1,4 +1,4 @@
-//! DescribeCluster: the nodes there are, which is one.
+//! DescribeCluster: lists the nodes of the cluster, of which there is one.
 
 use super::{Call, operations};
 use crate::broker::NODE_ID;
@@ -7,9 +7,9 @@ use crate::protocol::messages::describe_cluster::{
     DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse,
 };
 
-/// Endpoints that clients talk to.
+/// Endpoint type of brokers.
 const BROKERS: i8 = 1;
-/// Endpoints of KRaft's controllers, of which there are none.
+/// Endpoint type of KRaft controllers, of which there are none.
 const CONTROLLERS: i8 = 2;
 
 pub(super) async fn handle(call: Call, request: DescribeClusterRequest) -> DescribeClusterResponse {
@@ -18,11 +18,11 @@ pub(super) async fn handle(call: Call, request: DescribeClusterRequest) -> Descr
         BROKERS => None,
         CONTROLLERS => Some((
             ErrorCode::MISMATCHED_ENDPOINT_TYPE,
-            "this is a broker; there are no separate controllers".to_owned(),
+            "this server is a broker and has no separate controllers".to_owned(),
         )),
         other => Some((
             ErrorCode::UNSUPPORTED_ENDPOINT_TYPE,
-            format!("there is no endpoint type {other}"),
+            format!("unknown endpoint type {other}"),
         )),
     };
     if let Some((error_code, message)) = refusal {

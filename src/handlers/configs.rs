@@ -1,14 +1,14 @@
 //! DescribeConfigs, AlterConfigs, IncrementalAlterConfigs.
 //!
-//! Topics' settings can be read and changed. The server's own are shown as they are in force, read-only: they come from
-//! its file, environment and flags. What a setting is (type, default, meaning) is declared in `config`, once.
+//! Topic configs can be read and changed. The server's own settings are shown with their effective values, read-only: they
+//! come from its file, environment and flags. Type, default and documentation of a setting are declared once, in `config`.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::Call;
 use super::audit::{Audit, Name};
-use super::refusal::{Refusal, told};
+use super::refusal::{Refusal, error_fields};
 use super::repetition::answer_each;
 use crate::broker::{Broker, ConfigChange, ConfigEdit, ConfigOperation, NODE_ID, TopicError};
 use crate::config::{
@@ -22,19 +22,19 @@ use crate::protocol::messages::describe_configs::{
 };
 use crate::protocol::messages::{alter_configs, incremental_alter_configs};
 
-/// How the audit log calls what changed.
+/// Event of the audit log for changed configs.
 const CONFIGS_CHANGED: &str = "topic configs changed";
 
-/// Kafka's numbers for the kinds of resource that have settings here.
+/// Kafka's numbers of the supported resource types.
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 
-/// Kafka's numbers for where a value comes from.
+/// Kafka's numbers of config sources.
 const SET_FOR_TOPIC: i8 = 1;
 const SET_FOR_SERVER: i8 = 4;
 const BY_DEFAULT: i8 = 5;
 
-/// Kafka's numbers for what an incremental edit does.
+/// Kafka's numbers of the operations of IncrementalAlterConfigs.
 const SET: i8 = 0;
 const DELETE: i8 = 1;
 const APPEND: i8 = 2;
@@ -62,7 +62,7 @@ pub(super) async fn describe(
             Ok(configs) => (configs, None),
             Err(refusal) => (Vec::new(), Some(refusal)),
         };
-        let (error_code, error_message) = told(refusal);
+        let (error_code, error_message) = error_fields(refusal);
         DescribeConfigsResult {
             error_code,
             error_message,
@@ -106,7 +106,7 @@ fn size_of_result(result: &DescribeConfigsResult) -> usize {
         + configs.sum::<usize>()
 }
 
-/// How much is told of each setting.
+/// Optional details of each config.
 #[derive(Clone, Copy)]
 struct Detail {
     synonyms: bool,
@@ -115,7 +115,7 @@ struct Detail {
 
 fn is_wanted(resource: &DescribeConfigsResource, name: &str) -> bool {
     match &resource.configuration_keys {
-        // Clients up to Java 2.x say "all" with an empty list, as Kafka accepts.
+        // Java clients up to 2.x request all with an empty list, which Kafka accepts.
         None => true,
         Some(keys) => keys.is_empty() || keys.iter().any(|key| key == name),
     }
@@ -140,7 +140,7 @@ fn describe_topic(
                 name: definition.name.to_owned(),
                 value: Some(definition.value(&config)),
                 read_only: false,
-                config_source: source_in_force(&sources),
+                config_source: effective_source(&sources),
                 is_sensitive: false,
                 config_type: type_number(definition.config_type),
                 documentation: detail.documentation.then(|| definition.doc.to_owned()),
@@ -150,8 +150,8 @@ fn describe_topic(
     Ok(described.collect())
 }
 
-/// Every place that gives a topic's setting a value, the one in force first, the default last. Empty, as in Kafka, for a
-/// setting that has no server-wide default and is not set.
+/// Returns the sources of a topic config's value, the effective one first, the default last. Empty, as in Kafka, for a
+/// config that has no server-wide default and is not set.
 fn sources(
     definition: &TopicConfigDef,
     overrides: &BTreeMap<String, String>,
@@ -184,8 +184,8 @@ fn sources(
     sources
 }
 
-/// Kafka's number for where the value in force comes from.
-fn source_in_force(sources: &[DescribeConfigsSynonym]) -> i8 {
+/// Returns Kafka's number of the source of the effective value.
+fn effective_source(sources: &[DescribeConfigsSynonym]) -> i8 {
     sources.first().map_or(BY_DEFAULT, |each| each.source)
 }
 
@@ -196,7 +196,7 @@ fn server_sources(setting: &Effective, name: &str) -> Vec<DescribeConfigsSynonym
         source,
     };
     match setting.origin {
-        // The value rather than the declared default, which another setting may have shifted.
+        // The effective value rather than the declared default, which another setting may have changed.
         Origin::Default => vec![source(&setting.value, BY_DEFAULT)],
         _ => vec![
             source(&setting.value, SET_FOR_SERVER),
@@ -212,7 +212,7 @@ fn describe_broker(
 ) -> Result<Vec<DescribeConfigsResourceResult>, Refusal> {
     check_broker(&resource.resource_name)?;
     if resource.resource_name.is_empty() {
-        // What was set dynamically for all brokers: nothing can be.
+        // An empty name requests the dynamic defaults of all brokers, which do not exist here.
         return Ok(Vec::new());
     }
     let described = broker
@@ -238,7 +238,7 @@ fn describe_broker(
     Ok(described.collect())
 }
 
-/// The name that Kafka's tools know a server's setting by, or ours spelled like one.
+/// Returns Kafka's name of a server setting, or for a setting unknown to Kafka its own name with dots.
 fn kafka_name(setting: &Effective) -> String {
     match setting.setting.kafka_name {
         Some(name) => name.to_owned(),
@@ -246,7 +246,7 @@ fn kafka_name(setting: &Effective) -> String {
     }
 }
 
-/// A value as clients read one of its type. A boolean of Kafka's is nothing but `true` or `false`.
+/// Returns a value as Kafka clients parse it: a boolean is only `true` or `false`.
 fn kafka_value(kind: Kind, value: &str) -> &str {
     match kind.parse(value) {
         Some(Value::Switch(true)) => "true",
@@ -255,7 +255,7 @@ fn kafka_value(kind: Kind, value: &str) -> &str {
     }
 }
 
-/// Whether a setting of ours is the one that Kafka spells with dots.
+/// Returns whether `setting` is `kafka_name` with underscores instead of dots.
 fn is_spelled(setting: &str, kafka_name: &str) -> bool {
     let undotted = |byte| if byte == b'.' { b'_' } else { byte };
     setting.bytes().eq(kafka_name.bytes().map(undotted))
@@ -266,13 +266,13 @@ fn check_broker(name: &str) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(invalid_request(format!(
-        "there is no broker '{name}': expected {NODE_ID}, or nothing for the settings of all brokers"
+        "unknown broker '{name}': expected {NODE_ID}, or an empty name for the settings of all brokers"
     )))
 }
 
 fn no_such_type(resource_type: i8) -> Refusal {
     invalid_request(format!(
-        "resource type {resource_type} has no settings here; topics ({TOPIC}) and brokers ({BROKER}) have"
+        "resource type {resource_type} has no configs: supported are topics ({TOPIC}) and brokers ({BROKER})"
     ))
 }
 
@@ -302,7 +302,7 @@ fn kind_number(kind: Kind) -> i8 {
     })
 }
 
-/// The settings of a topic as CreateTopics tells them to its creator.
+/// Returns the configs of a new topic for the response of CreateTopics.
 pub(super) fn created(
     config: &TopicConfig,
     overrides: &BTreeMap<String, String>,
@@ -314,7 +314,7 @@ pub(super) fn created(
             name: definition.name.to_owned(),
             value: Some(definition.value(config)),
             read_only: false,
-            config_source: source_in_force(&sources(definition, overrides, broker)),
+            config_source: effective_source(&sources(definition, overrides, broker)),
             is_sensitive: false,
         })
         .collect()
@@ -332,7 +332,7 @@ pub(super) async fn alter(
         let change = replace(&call.broker, resource, request.validate_only);
         let done = audit.attempt(Name(&resource_name), change).await;
         let done = done.map(|changes| audit_changes(&mut audit, &changes));
-        let (error_code, error_message) = told(done.err());
+        let (error_code, error_message) = error_fields(done.err());
         responses.push(alter_configs::AlterConfigsResourceResponse {
             error_code,
             error_message,
@@ -355,7 +355,7 @@ async fn replace(
     check_named_once(resource.configs.iter().map(|each| &each.name))?;
     let mut configs = BTreeMap::new();
     for config in resource.configs {
-        // Kafka takes null for "back to the default", which is what leaving it out means here.
+        // Null means the default in Kafka, the same as leaving the config out.
         if let Some(value) = config.value {
             configs.insert(config.name, value);
         }
@@ -376,7 +376,7 @@ pub(super) async fn alter_incrementally(
         let change = edit(&call.broker, resource, request.validate_only);
         let done = audit.attempt(Name(&resource_name), change).await;
         let done = done.map(|changes| audit_changes(&mut audit, &changes));
-        let (error_code, error_message) = told(done.err());
+        let (error_code, error_message) = error_fields(done.err());
         responses.push(incremental_alter_configs::AlterConfigsResourceResponse {
             error_code,
             error_message,
@@ -406,7 +406,7 @@ async fn edit(
     Ok(broker.edit_configs(name, edits, validate_only).await?)
 }
 
-/// Says in the audit log what became of the settings of the resource that was listed last.
+/// Adds the config changes to the resource listed last in the audit log.
 fn audit_changes(audit: &mut Audit, changes: &[ConfigChange]) {
     if changes.is_empty() {
         return audit.withdraw();
@@ -429,23 +429,25 @@ fn edit_of(config: incremental_alter_configs::AlterableConfig) -> Result<ConfigE
         (APPEND, Some(value)) => ConfigOperation::Append(value),
         (SUBTRACT, Some(value)) => ConfigOperation::Subtract(value),
         (SET | APPEND | SUBTRACT, None) => {
-            return Err(invalid_request(format!("{name} has no value")));
+            return Err(invalid_request(format!("config {name} has no value")));
         }
         (other, _) => {
             return Err(invalid_request(format!(
-                "{name}: there is no operation {other}"
+                "config {name}: unknown operation {other}"
             )));
         }
     };
     Ok(ConfigEdit { name, operation })
 }
 
-/// Refuses a request that names a setting twice, as Kafka does: which one counts would be a guess.
+/// Refuses a request that names a config twice, as Kafka does: any choice between the values would be a guess.
 fn check_named_once<'a>(names: impl Iterator<Item = &'a String>) -> Result<(), Refusal> {
     let mut seen = HashSet::new();
     for name in names {
         if !seen.insert(name) {
-            return Err(invalid_request(format!("{name} is named twice")));
+            return Err(invalid_request(format!(
+                "config {name} occurs more than once in the request"
+            )));
         }
     }
     Ok(())
@@ -458,7 +460,7 @@ fn check_alterable(resource_type: i8, resource_name: &str) -> Result<(), Refusal
             check_broker(resource_name)?;
             Err(Refusal::new(
                 ErrorCode::INVALID_CONFIG,
-                "the server's settings come from its file, environment and flags, and need a restart to change",
+                "broker configs cannot be changed at run time: change the config file, environment or flags, and restart",
             ))
         }
         other => Err(no_such_type(other)),

@@ -1,4 +1,4 @@
-//! DeleteRecords: moves the start of logs forward, so that the records before it are gone.
+//! DeleteRecords: advances the log start offset of partitions, which deletes the records before it.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::protocol::messages::delete_records::{
 };
 use crate::storage::Partition;
 
-/// Stands for the high watermark: everything that can be read goes.
+/// Requests the high watermark as the new log start offset: deletes all records that can be read.
 const UP_TO_HIGH_WATERMARK: i64 = -1;
 
 pub(super) async fn handle(call: Call, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
@@ -48,7 +48,8 @@ pub(super) async fn handle(call: Call, request: DeleteRecordsRequest) -> DeleteR
     }
 }
 
-/// Returns the new start of the log. Runs off the runtime, since the new start is made durable and segments go.
+/// Deletes records and returns the new log start offset. Runs on a blocking thread, since it flushes the new offset and
+/// deletes segments.
 async fn delete(partition: Arc<Partition>, offset: i64) -> Result<i64, ErrorCode> {
     let work = tokio::task::spawn_blocking(move || {
         let before = match offset {

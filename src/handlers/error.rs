@@ -1,6 +1,6 @@
-//! The only place where what went wrong below becomes a Kafka error code.
+//! Mapping of errors of the lower layers to Kafka error codes, the only one.
 //!
-//! Every match is exhaustive: a new error does not compile until somebody has decided what clients are told.
+//! Every match is exhaustive: a new error does not compile until its code is decided here.
 
 use crate::broker::TopicError;
 use crate::coordinator::group::GroupError;
@@ -25,7 +25,7 @@ pub(super) fn of_storage(error: &storage::Error) -> ErrorCode {
         | Error::Io { .. }
         | Error::Corrupt { .. }
         | Error::Poisoned { .. } => ErrorCode::KAFKA_STORAGE_ERROR,
-        // The server is going down: clients look for the leader again and retry.
+        // The server is shutting down: this code makes clients look for the leader again and retry.
         Error::Closed => ErrorCode::NOT_LEADER_OR_FOLLOWER,
     }
 }
@@ -78,13 +78,13 @@ pub(super) fn of_group(error: &GroupError) -> ErrorCode {
         GroupError::InvalidSessionTimeout => ErrorCode::INVALID_SESSION_TIMEOUT,
         GroupError::UnknownTopicOrPartition => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
         GroupError::OffsetMetadataTooLarge => ErrorCode::OFFSET_METADATA_TOO_LARGE,
-        // Whatever keeps the catalog from being written, a client's commit may be tried again.
+        // A retriable code, whatever keeps the catalog from being written.
         GroupError::Catalog(error) if error.is_fault() => ErrorCode::COORDINATOR_NOT_AVAILABLE,
         GroupError::Catalog(error) => of_catalog(error),
     }
 }
 
-/// The same for one of many answers, of which most are none.
+/// Maps a result of [`of_group`]'s error type, `NONE` for success.
 pub(super) fn of_group_result(answer: &Result<(), GroupError>) -> ErrorCode {
     match answer {
         Ok(()) => ErrorCode::NONE,
@@ -95,7 +95,7 @@ pub(super) fn of_group_result(answer: &Result<(), GroupError>) -> ErrorCode {
 pub(super) fn of_topic_change(error: &TopicError) -> ErrorCode {
     match error {
         TopicError::InvalidName(_) => ErrorCode::INVALID_TOPIC_EXCEPTION,
-        // Kafka's own answer to the creation of __cluster_metadata.
+        // Kafka's code for the creation of __cluster_metadata.
         TopicError::Internal(_) => ErrorCode::INVALID_REQUEST,
         TopicError::AlreadyExists(_) => ErrorCode::TOPIC_ALREADY_EXISTS,
         TopicError::Unknown(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,

@@ -1,10 +1,10 @@
-//! Fetch: batches from partitions' logs, waited for if there are none yet.
+//! Fetch: reads batches from the logs of partitions, and waits if there are none yet.
 //!
-//! A fetch is answered the moment it has `min_bytes`, or a partition has something to say that is not records, and at
-//! `max_wait_ms` at the latest, with every partition it named; earlier when the server stops or other requests need the
-//! memory of those that wait. Batches are always whole: the first of the first partition that has any comes even if it
-//! exceeds the limits (KIP-74), since a consumer could never get past it. Fetch sessions (KIP-227) are not kept: every
-//! response has session id 0, which tells clients to go on naming all their partitions.
+//! A fetch is answered as soon as it has `min_bytes` or a partition has an error or a diverging epoch, and at `max_wait_ms`
+//! at the latest, with every partition it named; earlier when the server is shutting down or other requests need the memory
+//! of waiting fetches. Batches are always whole: the first of the first partition that has any is returned even if it
+//! exceeds the limits (KIP-74), since a consumer could never get past it. Fetch sessions (KIP-227) are not supported: every
+//! response has session id 0, so clients keep naming all their partitions.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -31,13 +31,14 @@ const TOPIC_IDS_FROM: i16 = 13;
 /// The first version whose clients are known to read zstd (KIP-110).
 const ZSTD_FROM: i16 = 10;
 
-/// Partitions that are read on a thread that serves others, too.
-const AT_ONCE_MAX: usize = 500;
+/// Largest number of partitions that is read on a thread of the runtime.
+const READ_INLINE_MAX: usize = 500;
 
-/// Bytes that are copied for one response. A client that reads nothing may have many of them made.
+/// Bytes copied into memory for one response, after which records are sent from files. A client that reads no responses
+/// may cause many of them.
 const COPIED_BYTES_MAX: usize = 512 * 1024;
 
-/// The session epoch of a request for a new session; −1 asks for none. Any other continues a session.
+/// Session epoch of a request for a new session; −1 requests none. Any other continues a session.
 const NEW_SESSION: i32 = 0;
 
 pub(super) async fn handle(call: Call, request: FetchRequest) -> Answer<FetchResponse> {
@@ -50,7 +51,7 @@ pub(super) async fn handle(call: Call, request: FetchRequest) -> Answer<FetchRes
     let plan = Arc::new(Plan::new(&call.broker, call.version, request));
     match plan.fetch(&call.broker).await {
         Some(round) => plan.answer(round),
-        None => plan.answer(plan.broken_down()),
+        None => plan.answer(plan.read_failed()),
     }
 }
 
@@ -65,7 +66,7 @@ struct Plan {
 }
 
 struct TopicPlan {
-    /// What the response repeats to name the topic.
+    /// Response that names the topic, without partitions.
     response: FetchableTopicResponse,
     counters: Option<Arc<TopicCounters>>,
     partitions: Vec<PartitionPlan>,
@@ -76,28 +77,28 @@ struct PartitionPlan {
     partition: Result<Arc<Partition>, ErrorCode>,
 }
 
-/// What one partition has for the client at one moment.
+/// Result of reading one partition.
 enum Found {
     Records(Fetched),
-    /// The client's log went another way after this point.
+    /// The client's log diverges after this point.
     Diverged(EpochEndOffset, storage::Offsets),
     Error(ErrorCode, Option<storage::Offsets>),
 }
 
-/// What all partitions of a plan have at one moment, in the plan's order.
+/// Result of reading all partitions of a plan once, in the plan's order.
 struct Round {
     found: Vec<Found>,
     size_bytes: usize,
-    /// Bytes that are in memory and not in files.
+    /// Bytes in memory, as opposed to regions of files.
     copied_bytes: usize,
-    /// Something was found that no waiting adds to: an error, or records of a segment that is closed.
+    /// True if waiting would not add to the result: an error, a diverging epoch, or records of a closed segment.
     is_final: bool,
 }
 
 impl Plan {
     fn new(broker: &Broker, version: i16, mut request: FetchRequest) -> Plan {
         let by_id = version >= TOPIC_IDS_FROM;
-        // A topic of which no partition is asked for needs no answer, and must not be kept while the fetch waits.
+        // A topic without partitions needs no response, and must not be kept while the fetch waits.
         request.topics.retain(|asked| !asked.partitions.is_empty());
         let topics = request.topics.into_iter().map(|asked| {
             let topic = lookup::topic(broker, by_id, &asked.topic, asked.topic_id)
@@ -132,9 +133,10 @@ impl Plan {
         }
     }
 
-    /// `None` if reading broke down, which only our own bugs and the runtime's end can bring about.
+    /// Reads the partitions, and waits for more if there is not enough. `None` if a blocking read panicked or was cancelled
+    /// by the runtime's shutdown.
     async fn fetch(self: &Arc<Self>, broker: &Broker) -> Option<Round> {
-        // What is not enough is let go of at once: a fetch that waits holds no records, however many there are of them.
+        // A result that is not enough is dropped at once, so that waiting fetches hold no records.
         match self.read().await? {
             round if self.is_enough(&round) || self.max_wait.is_zero() => return Some(round),
             _ => {}
@@ -142,10 +144,10 @@ impl Plan {
         let _counted = broker.waiting_fetches.enter();
         let deadline = Instant::now() + self.max_wait;
         let waiter = Arc::new(Notify::new());
-        // Each watch ends when it is dropped, so a client that hangs up leaves nothing behind.
+        // Each watch ends when it is dropped, so a client that disconnects leaves nothing behind.
         let _watches = self.watch(&waiter);
         loop {
-            // The order closes the gap in which news could be missed: listen, look, then wait.
+            // Subscribe, read, then wait: in any other order a notification could be missed.
             let news = waiter.notified();
             tokio::pin!(news);
             news.as_mut().enable();
@@ -163,7 +165,7 @@ impl Plan {
         }
     }
 
-    /// Watches each partition once, however often it is named: an append tells every watch of its partition.
+    /// Watches each partition once, however often it is named: an append notifies every waiter of its partition.
     fn watch(&self, waiter: &Arc<Notify>) -> Vec<FetchWaiter> {
         let mut watched = HashSet::new();
         self.partitions()
@@ -181,9 +183,9 @@ impl Plan {
         self.topics.iter().flat_map(|topic| &topic.partitions)
     }
 
-    /// Reads off the runtime's threads where the disk may have to be waited for, or where there is much to read.
+    /// Reads all partitions once, on a blocking thread if the disk may block or there are many partitions.
     async fn read(self: &Arc<Self>) -> Option<Round> {
-        let many = self.partitions().nth(AT_ONCE_MAX).is_some();
+        let many = self.partitions().nth(READ_INLINE_MAX).is_some();
         let may_block = many
             || self.partitions().any(|plan| {
                 let partition = plan.partition.as_ref();
@@ -198,8 +200,8 @@ impl Plan {
             .ok()
     }
 
-    /// What is answered when reading broke down.
-    fn broken_down(&self) -> Round {
+    /// Returns an error for every partition, for a read that panicked or was cancelled.
+    fn read_failed(&self) -> Round {
         let error = |_| Found::Error(ErrorCode::UNKNOWN_SERVER_ERROR, None);
         Round {
             found: self.partitions().map(error).collect(),
@@ -209,7 +211,7 @@ impl Plan {
         }
     }
 
-    /// Reads every partition, in the client's order, as far as the limits go.
+    /// Reads every partition, in the client's order, up to the limits.
     fn read_now(&self) -> Round {
         let mut round = Round {
             found: Vec::with_capacity(self.partitions().count()),
@@ -304,13 +306,14 @@ impl PartitionPlan {
         }
     }
 
-    /// A read ends with its segment, however much there is in the next one.
+    /// Returns whether the read ended at the end of a closed segment: a read never continues in the next one.
     fn reads_a_closed_segment(&self) -> bool {
         let partition = self.partition.as_ref();
         partition.is_ok_and(|partition| partition.is_before_active_segment(self.asked.fetch_offset))
     }
 
-    /// Where the log as the client knows it ends, if that is before the offset it asks for (KIP-595).
+    /// Returns the last common epoch and its end offset, if the client's log diverges from this one before its fetch offset
+    /// (KIP-595).
     fn divergence(&self, partition: &Partition) -> Result<Option<EpochEndOffset>, ErrorCode> {
         let last_fetched = self.asked.last_fetched_epoch;
         if last_fetched < 0 {
@@ -320,7 +323,7 @@ impl PartitionPlan {
             .end_offset_for_epoch(last_fetched)
             .map_err(|error| error::of_storage(&error))?;
         if end_offset < 0 {
-            // An epoch this log never had: where the client's log and ours part cannot be told.
+            // This log never had that epoch, so the point of divergence is unknown.
             return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
         }
         let diverged = epoch < last_fetched || end_offset < self.asked.fetch_offset;
@@ -347,7 +350,7 @@ impl PartitionPlan {
             last_stable_offset: offsets.as_ref().map_or(-1, |offsets| offsets.last_stable),
             log_start_offset: offsets.as_ref().map_or(-1, |offsets| offsets.log_start),
             diverging_epoch,
-            // There are no transactions, so none was aborted; whoever reads all records is not told of any.
+            // There are no transactions, so none was aborted. Null for read_uncommitted.
             aborted_transactions: read_committed.then(Vec::new),
             // Empty rather than null: not every client expects null here.
             records: Some(records.unwrap_or_default()),
@@ -356,7 +359,7 @@ impl PartitionPlan {
     }
 }
 
-/// A topic that is stored in zstd cannot be sent to a client that does not know it.
+/// Refuses a topic that is stored with zstd to a client that does not support it.
 fn check_compression(topic: Arc<Topic>, version: i16) -> Result<Arc<Topic>, ErrorCode> {
     if version < ZSTD_FROM && topic.config().compression_type == CompressionType::Zstd {
         return Err(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE);

@@ -1,12 +1,12 @@
-//! Consumer groups: who coordinates them, membership (JoinGroup, SyncGroup, Heartbeat, LeaveGroup), and what operators ask
-//! (ListGroups, DescribeGroups, DeleteGroups).
+//! Consumer groups: lookup of the coordinator (FindCoordinator), membership (JoinGroup, SyncGroup, Heartbeat, LeaveGroup),
+//! and administration (ListGroups, DescribeGroups, DeleteGroups).
 //!
-//! The coordinator's answers come as its own types; here is what the versions of the wire make of them.
+//! The coordinator returns types of its own; the handlers convert them to the versions of the wire.
 
 use bytes::Bytes;
 
 use super::audit::Name;
-use super::refusal::{Refusal, told};
+use super::refusal::{Refusal, error_fields};
 use super::repetition::{answer_each, once_each};
 use super::{Call, error, operations};
 use crate::broker::NODE_ID;
@@ -34,27 +34,27 @@ use crate::protocol::messages::leave_group::{
 use crate::protocol::messages::list_groups::{ListGroupsRequest, ListGroupsResponse, ListedGroup};
 use crate::protocol::messages::sync_group::{SyncGroupRequest, SyncGroupResponse};
 
-/// The only type of group there is, by Kafka's name; ListGroups 5 can filter by it.
+/// Kafka's name of the only supported group type; ListGroups 5 can filter by it.
 const CLASSIC: &str = "classic";
 
-/// FindCoordinator asks for many keys at once.
+/// The first version of FindCoordinator with several keys.
 const FIND_COORDINATOR_BATCHED_FROM: i16 = 4;
-/// A new dynamic member has to come back with the id it is given (KIP-394).
+/// The first version of JoinGroup in which a new dynamic member has to rejoin with the id it is given (KIP-394).
 const MEMBER_ID_REQUIRED_FROM: i16 = 4;
-/// The protocol's name in JoinGroup's response may be null.
+/// The first version of JoinGroup whose response may have a null protocol name.
 const NULL_PROTOCOL_FROM: i16 = 7;
-/// A leader can be told to keep the assignment (KIP-814).
+/// The first version of JoinGroup that can ask the leader to skip the assignment (KIP-814).
 const SKIP_ASSIGNMENT_FROM: i16 = 9;
-/// JoinGroup carries a rebalance timeout of its own.
+/// The first version of JoinGroup with a rebalance timeout of its own.
 const REBALANCE_TIMEOUT_FROM: i16 = 1;
-/// SyncGroup must name the protocol that the member believes was chosen.
+/// The first version of SyncGroup that names the protocol that the member believes was chosen.
 const SYNC_NAMES_PROTOCOL_FROM: i16 = 5;
-/// LeaveGroup names several members, each with its own answer.
+/// The first version of LeaveGroup with several members, each with a result of its own.
 const LEAVE_BATCHED_FROM: i16 = 3;
-/// DescribeGroups says of a group that does not exist that it does not, instead of calling it dead.
+/// The first version of DescribeGroups with an error for a group that does not exist; before, its state is Dead.
 const DESCRIBE_NOT_FOUND_FROM: i16 = 6;
 
-/// What Kafka calls the absence of an error.
+/// Kafka's message for success.
 const NO_ERROR: &str = "NONE";
 
 const KEY_TYPE_GROUP: i8 = 0;
@@ -81,7 +81,7 @@ pub(super) async fn find_coordinator(
         }
         KEY_TYPE_TRANSACTION => no_coordinator(key, Refusal::transactional()),
         _ => {
-            let reason = "this server coordinates nothing of that key type";
+            let reason = "unsupported coordinator key type";
             no_coordinator(key, Refusal::new(ErrorCode::INVALID_REQUEST, reason))
         }
     };
@@ -103,7 +103,7 @@ pub(super) async fn find_coordinator(
     }
     let found = find(request.key);
     let error_message = match found.error_code {
-        // As Kafka says it, and clients test it. From version 4 on Kafka leaves the text of a success empty.
+        // As in Kafka, since clients test for it. From version 4 on Kafka leaves the message of a success empty.
         ErrorCode::NONE => Some(NO_ERROR.to_owned()),
         _ => found.error_message,
     };
@@ -137,6 +137,7 @@ pub(super) async fn join(call: Call, request: JoinGroupRequest) -> JoinGroupResp
         client_id: call.client_id.unwrap_or_default(),
         client_host: format!("/{}", call.context.peer.ip().to_canonical()),
         session_timeout_ms: request.session_timeout_ms,
+        // Version 0 has one timeout for both.
         rebalance_timeout_ms: if call.version >= REBALANCE_TIMEOUT_FROM {
             request.rebalance_timeout_ms
         } else {
@@ -257,7 +258,7 @@ pub(super) async fn leave(call: Call, request: LeaveGroupRequest) -> LeaveGroupR
     };
     let answers = match call.broker.groups.leave(&request.group_id, &leaving) {
         Ok(answers) => answers,
-        // A group that does not exist knows none of the members.
+        // A group that does not exist has none of the members.
         Err(GroupError::UnknownMemberId) => vec![Err(GroupError::UnknownMemberId); leaving.len()],
         Err(refusal) => {
             return LeaveGroupResponse {
@@ -289,7 +290,8 @@ pub(super) async fn leave(call: Call, request: LeaveGroupRequest) -> LeaveGroupR
     }
 }
 
-/// A member that leaves gives its own id; an operator who removes a static member knows only the instance.
+/// Writes removed static members to the audit log. A member that leaves gives its own id; an operator who removes a static
+/// member gives only the instance id.
 fn audit_removal(
     call: &Call,
     group_id: &str,
@@ -403,10 +405,11 @@ fn size_of_description(group: &DescribedGroup) -> usize {
 }
 
 fn not_found(group_id: String, version: i16) -> DescribedGroup {
-    let (error_code, error_message) = told((version >= DESCRIBE_NOT_FOUND_FROM).then(|| {
-        let code = ErrorCode::GROUP_ID_NOT_FOUND;
-        Refusal::new(code, format!("group {group_id:?} does not exist"))
-    }));
+    let (error_code, error_message) =
+        error_fields((version >= DESCRIBE_NOT_FOUND_FROM).then(|| {
+            let code = ErrorCode::GROUP_ID_NOT_FOUND;
+            Refusal::new(code, format!("group {group_id:?} does not exist"))
+        }));
     DescribedGroup {
         error_code,
         error_message,
@@ -419,7 +422,7 @@ fn not_found(group_id: String, version: i16) -> DescribedGroup {
 pub(super) async fn delete(call: Call, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
     let mut results = Vec::new();
     let mut audit = call.audit("groups deleted");
-    // Kafka, too, answers once for each name here.
+    // As in Kafka, one result for each name.
     for group_id in once_each(request.groups_names, String::clone) {
         let deletion = call.broker.groups.delete_group(&group_id);
         let deleted = audit.attempt(Name(&group_id), deletion).await;
@@ -434,7 +437,7 @@ pub(super) async fn delete(call: Call, request: DeleteGroupsRequest) -> DeleteGr
     }
 }
 
-/// Bytes that will be kept for long, copied so that they do not keep the whole request in memory.
+/// Copies bytes that are kept for long, so that they do not keep the whole request in memory.
 fn detached(bytes: &Bytes) -> Bytes {
     Bytes::copy_from_slice(bytes)
 }

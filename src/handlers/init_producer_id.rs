@@ -1,7 +1,7 @@
-//! InitProducerId: an identity for an idempotent producer.
+//! InitProducerId: allocates a producer id for an idempotent producer.
 //!
 //! A producer without a transactional id always gets a new id with epoch 0, whatever it had before, as in Kafka: such a
-//! producer raises its epoch by itself.
+//! producer increments its epoch by itself.
 
 use super::refusal::Refusal;
 use super::{Call, error};
@@ -23,13 +23,13 @@ pub(super) async fn handle(call: Call, request: InitProducerIdRequest) -> InitPr
             ..InitProducerIdResponse::default()
         },
         Err(failure) => {
-            tracing::error!(error = %failure, "could not get a new producer id");
+            tracing::error!(error = %failure, "cannot allocate a producer id");
             refuse(error::of_catalog(&failure))
         }
     }
 }
 
-/// Id and epoch are known both or neither; an empty transactional id is none that Kafka accepts.
+/// Checks as Kafka does that id and epoch are both set or both −1, and that the transactional id is not empty.
 fn check(request: &InitProducerIdRequest) -> Result<(), ErrorCode> {
     let half_known = (request.producer_id == -1) != (request.producer_epoch == -1);
     let empty = request.transactional_id.as_deref() == Some("");

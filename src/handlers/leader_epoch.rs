@@ -1,4 +1,4 @@
-//! OffsetForLeaderEpoch: where the records of a leader epoch end, by which consumers notice a log that was truncated.
+//! OffsetForLeaderEpoch: returns the end offset of a leader epoch, by which consumers detect a truncated log.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! ListOffsets: the offset at a time, or at one of the special places that negative timestamps name.
+//! ListOffsets: finds the offset for a timestamp, or one of the special offsets that negative timestamps request.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::protocol::messages::list_offsets::{
 };
 use crate::storage::{self, Partition};
 
-/// The first version that knows a special timestamp, for those that have one.
+/// Returns the first version that supports a timestamp, `None` for an unknown special one.
 fn known_from(timestamp: i64) -> Option<i16> {
     match timestamp {
         LATEST_TIMESTAMP | EARLIEST_TIMESTAMP | 0.. => Some(1),
@@ -33,7 +33,7 @@ pub(super) async fn handle(call: Call, request: ListOffsetsRequest) -> ListOffse
     if !reads_log {
         return list(&call.broker, call.version, request);
     }
-    // Looking for a time may read from a cold disk, which is not for the runtime's threads to wait for.
+    // The search for a timestamp may read from the disk, which must not block the runtime's threads.
     let partitions = request.clone();
     let (broker, version) = (Arc::clone(&call.broker), call.version);
     match tokio::task::spawn_blocking(move || list(&broker, version, request)).await {
@@ -42,7 +42,7 @@ pub(super) async fn handle(call: Call, request: ListOffsetsRequest) -> ListOffse
     }
 }
 
-/// The answer when the search itself broke down.
+/// Returns the response if the search panicked or was cancelled.
 fn failed(request: ListOffsetsRequest) -> ListOffsetsResponse {
     let refuse = |partition: &ListOffsetsPartition| ListOffsetsPartitionResponse {
         partition_index: partition.partition_index,
@@ -87,7 +87,7 @@ fn list(broker: &Broker, version: i16, request: ListOffsetsRequest) -> ListOffse
     }
 }
 
-/// Partitions that the request names more than once, which Kafka refuses to choose between.
+/// Returns the partitions that the request names more than once, which are refused as in Kafka.
 fn repeated_partitions(topics: &[ListOffsetsTopic]) -> HashSet<(String, i32)> {
     let mut seen = HashSet::new();
     let mut repeated = HashSet::new();
@@ -101,8 +101,8 @@ fn repeated_partitions(topics: &[ListOffsetsTopic]) -> HashSet<(String, i32)> {
     repeated
 }
 
-/// What was found; −1 stands for nothing.
-struct Place {
+/// An offset that was found; −1 in each field if there is none.
+struct FoundOffset {
     offset: i64,
     timestamp: i64,
     leader_epoch: i32,
@@ -113,7 +113,7 @@ fn find(
     asked: &ListOffsetsPartition,
     version: i16,
     read_committed: bool,
-) -> Result<Place, ErrorCode> {
+) -> Result<FoundOffset, ErrorCode> {
     if known_from(asked.timestamp).is_none_or(|from| version < from) {
         return Err(ErrorCode::UNSUPPORTED_VERSION);
     }
@@ -125,7 +125,7 @@ fn find(
         offsets.high_watermark
     };
     let at = |offset: i64| {
-        Ok(Place {
+        Ok(FoundOffset {
             offset,
             timestamp: -1,
             leader_epoch: log.leader_epoch().map_err(|error| code(&error))?,
@@ -140,14 +140,14 @@ fn find(
             .offset_for_timestamp(time)
             .map_err(|error| code(&error))?,
     };
-    // What lies past the end this client may see does not exist for it.
+    // Records past the end that this client may read do not exist for it.
     Ok(match found.filter(|found| found.offset < end) {
-        Some(found) => Place {
+        Some(found) => FoundOffset {
             offset: found.offset,
             timestamp: found.timestamp_ms,
             leader_epoch: found.leader_epoch,
         },
-        None => Place {
+        None => FoundOffset {
             offset: -1,
             timestamp: -1,
             leader_epoch: -1,
@@ -159,16 +159,16 @@ fn code(error: &storage::Error) -> ErrorCode {
     error::of_storage(error)
 }
 
-fn response(index: i32, found: Result<Place, ErrorCode>) -> ListOffsetsPartitionResponse {
+fn response(index: i32, found: Result<FoundOffset, ErrorCode>) -> ListOffsetsPartitionResponse {
     let response = ListOffsetsPartitionResponse {
         partition_index: index,
         ..ListOffsetsPartitionResponse::default()
     };
     match found {
-        Ok(place) => ListOffsetsPartitionResponse {
-            offset: place.offset,
-            timestamp: place.timestamp,
-            leader_epoch: place.leader_epoch,
+        Ok(found) => ListOffsetsPartitionResponse {
+            offset: found.offset,
+            timestamp: found.timestamp,
+            leader_epoch: found.leader_epoch,
             ..response
         },
         Err(error_code) => ListOffsetsPartitionResponse {

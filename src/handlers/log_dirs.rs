@@ -1,4 +1,4 @@
-//! DescribeLogDirs: what the data directory holds and how large it is.
+//! DescribeLogDirs: reports the sizes of partitions and the space of the data directory's volume.
 
 use std::collections::HashSet;
 
@@ -24,6 +24,7 @@ pub(super) async fn handle(call: Call, request: DescribeLogDirsRequest) -> Descr
             .collect(),
     };
     let data_dir = &call.broker.config.data_dir;
+    // −1 means unknown, if the volume cannot be queried.
     let volume = rustix::fs::statvfs(data_dir).ok();
     let bytes = |blocks: Option<u64>, size: u64| match blocks {
         Some(blocks) => i64::try_from(blocks.saturating_mul(size)).unwrap_or(i64::MAX),

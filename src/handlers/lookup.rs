@@ -1,4 +1,4 @@
-//! Finding the topic and partition that a request names.
+//! Lookup of the topic and partition that a request names.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::broker::Broker;
 use crate::protocol::kafka::ErrorCode;
 use crate::storage::{Partition, Topic};
 
-/// The topic a request names: by id where the version has ids, by name otherwise.
+/// Returns the topic that a request names: by id if its version has ids, by name otherwise.
 pub(super) fn topic(
     broker: &Broker,
     by_id: bool,
@@ -33,7 +33,7 @@ pub(super) fn topic_by_name(broker: &Broker, name: &str) -> Result<Arc<Topic>, E
         .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
 }
 
-/// A partition of a topic that was looked up before.
+/// Returns a partition of a topic looked up before.
 pub(super) fn partition(
     topic: &Result<Arc<Topic>, ErrorCode>,
     index: i32,
@@ -45,7 +45,7 @@ pub(super) fn partition(
         .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
 }
 
-/// Whether the client's idea of the leader epoch is ours (KIP-320). −1 says that it has none.
+/// Compares the client's leader epoch with the current one (KIP-320); −1 means that it has none.
 pub(super) fn check_leader_epoch(partition: &Partition, epoch: i32) -> Result<(), ErrorCode> {
     if epoch == -1 {
         return Ok(());

@@ -1,8 +1,8 @@
-//! Metadata: where the partitions of topics are, which here is always on this one node.
+//! Metadata: describes topics and the location of their partitions, which is always this node.
 //!
-//! A topic that does not exist is created when both the client and the server's settings allow it. Clients are told the
-//! advertised address, or else the one by which they reached the server, so that it works from the same machine, the
-//! local network and out of a container alike.
+//! A topic that does not exist is created when both the client and the server's settings allow it. Clients get the
+//! advertised address, or else the one by which they connected, so that it works from the same machine, the local network
+//! and out of a container alike.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub(super) async fn handle(call: Call, request: MetadataRequest) -> MetadataResp
                 .collect()
         }
         Some(topics) => {
-            // Once each: naming a topic a million times shall not make a response a million times its size.
+            // Each topic once, so that a name repeated a million times does not multiply the response.
             let mut described = Vec::new();
             let mut seen = HashSet::new();
             let mut audit = None;
@@ -63,7 +63,7 @@ pub(super) async fn handle(call: Call, request: MetadataRequest) -> MetadataResp
     }
 }
 
-/// The topics that are asked for; `None` means all of them, which version 0 says with an empty list.
+/// Returns the requested topics; `None` means all of them, which version 0 requests with an empty list.
 fn asked(request: &MetadataRequest, version: i16) -> Option<&[MetadataRequestTopic]> {
     let topics = request.topics.as_deref()?;
     (version > 0 || !topics.is_empty()).then_some(topics)
@@ -88,7 +88,7 @@ async fn answer(
     }
     let Some(name) = asked.name.as_ref().filter(|_| !by_id) else {
         return MetadataResponseTopic {
-            // Before version 12 a response has no other way to say that there is no name.
+            // Before version 12 a response cannot have a null name.
             name: Some(asked.name.clone().unwrap_or_default()),
             ..refuse(asked, ErrorCode::INVALID_REQUEST)
         };
@@ -110,12 +110,12 @@ async fn find_or_create(
         return Ok(topic);
     }
     if is_internal(name) {
-        // An empty topic of that name would leave a client that reads Kafka's state blind without a word.
+        // An auto-created empty topic would hide from a client that Kafka's state is not available.
         call.log_missing_internal_topic(name);
         return Err(TopicError::Unknown(name.to_owned()));
     }
     if !(client_allows_creation && broker.config.auto_create_topics) {
-        // A name that no topic can have is said to be invalid even where nothing would be created.
+        // An invalid name is reported as such even if nothing would be created.
         check_name(name)?;
         return Err(TopicError::Unknown(name.to_owned()));
     }
@@ -132,7 +132,7 @@ async fn find_or_create(
     }
 }
 
-/// The topic that somebody else created first.
+/// Returns a topic that another request created first.
 fn existing(broker: &Broker, name: String) -> Result<Arc<Topic>, TopicError> {
     broker.topics.get(&name).ok_or(TopicError::Unknown(name))
 }
@@ -159,7 +159,7 @@ fn describe(topic: &Topic, with_operations: bool) -> MetadataResponseTopic {
             .map(|(index, partition)| MetadataResponsePartition {
                 partition_index: index,
                 leader_id: NODE_ID,
-                // −1 says that it is not known, as for a checkpoint that cannot be read.
+                // −1 means unknown, as for a checkpoint that cannot be read.
                 leader_epoch: partition.leader_epoch().unwrap_or(-1),
                 replica_nodes: vec![NODE_ID],
                 isr_nodes: vec![NODE_ID],

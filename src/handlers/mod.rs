@@ -1,9 +1,10 @@
-//! What the server does with a request: one file per API family, and the table that says which APIs there are.
+//! Request handlers: one file per API family, and the table of supported APIs.
 //!
 //! [`APIS`] is the only list of APIs and versions; ApiVersions, [`dispatch`] and `docs/COMPATIBILITY.md` derive from it.
-//! A handler is an async function from a request to a response. It decides, by calls to the [`Broker`]'s components, and
-//! knows nothing of frames, sockets or metrics of requests. Everything a handler does before it first waits happens in
-//! the order in which a connection's requests arrived, since the connection polls each once before it reads the next.
+//! A handler is an async function from a request to a response. It makes its decisions by calls to the [`Broker`]'s
+//! components, and knows nothing of frames, sockets or request metrics. Everything a handler does before it first waits
+//! happens in the order in which a connection's requests arrived, since the connection polls each handler once before it
+//! reads the next request.
 
 mod api_versions;
 mod audit;
@@ -43,52 +44,52 @@ use crate::protocol::kafka::{
 };
 use crate::protocol::messages;
 
-/// The isolation level of a client that wants no records of open or aborted transactions.
+/// Isolation level of a client that excludes records of open and aborted transactions.
 const READ_COMMITTED: i8 = 1;
 
-/// Returns whether requests of this API may wait for other clients for minutes. Their handlers keep nothing of the request's
-/// bytes by then, so that the memory is free for others.
+/// Returns whether requests of this API may wait for other clients for minutes. Their handlers hold none of the request's
+/// bytes by then, so their memory can be released.
 pub fn waits_for_other_clients(api_key: i16) -> bool {
     [ApiKey::JoinGroup, ApiKey::SyncGroup]
         .iter()
         .any(|api| *api as i16 == api_key)
 }
 
-/// What a handler may know about the connection a request came by.
+/// Connection data that handlers may use.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestContext {
     pub peer: SocketAddr,
-    /// The address by which the client reached the server.
+    /// Server address to which the client connected.
     pub local: SocketAddr,
 }
 
 /// The outcome of a request.
 pub struct Reply {
-    /// `None` when nothing is to be sent: a produce with acks=0, or a request that closes the connection.
+    /// `None` if no response is sent: a produce with acks=0, or a request that closes the connection.
     pub frame: Option<ResponseFrame>,
-    /// Whether the request could not be understood or its response carries any error code.
+    /// True if the request could not be decoded or its response carries any error code.
     pub error: bool,
-    /// Record-batch bytes in the frame by topic, to be counted when the frame has been handed to the socket.
+    /// Record-batch bytes in the frame by topic, counted once the frame has been handed to the socket.
     pub bytes_out: Vec<(Arc<TopicCounters>, u64)>,
-    /// The connection is to be closed, after the frame if there is one.
+    /// Reason to close the connection, after sending the frame if there is one.
     pub close: Option<CloseReason>,
 }
 
-/// Why a request ends its connection.
+/// Reason for which a request closes its connection.
 #[derive(Debug, Clone)]
 pub enum CloseReason {
-    /// Nobody serves an API of this number.
+    /// No API has this key.
     UnknownApi { api_key: i16 },
-    /// The API is served, but not this version of it.
+    /// The API is supported, but not this version of it.
     UnsupportedVersion { api: ApiKey, version: i16 },
     Malformed {
         api: ApiKey,
         version: i16,
         error: DecodeError,
     },
-    /// A produce with acks=0 failed, and closing is the only way to say so. Its handler has logged why.
+    /// A produce with acks=0 failed, which only closing can signal. Its handler has logged the reason.
     UnacknowledgedProduceFailed,
-    /// The response does not fit the protocol. A bug, or a size beyond what a length can say.
+    /// The response cannot be encoded: a bug, or a size beyond the range of a length field.
     Unencodable {
         api: ApiKey,
         version: i16,
@@ -99,15 +100,19 @@ pub enum CloseReason {
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CloseReason::UnknownApi { api_key } => write!(f, "API key {api_key} is not served"),
+            CloseReason::UnknownApi { api_key } => write!(f, "unknown API key {api_key}"),
             CloseReason::UnsupportedVersion { api, version } => {
-                write!(f, "{} version {version} is not served", api.name())
+                write!(f, "unsupported {} version {version}", api.name())
             }
             CloseReason::Malformed {
                 api,
                 version,
                 error,
-            } => write!(f, "{} version {version} is malformed: {error}", api.name()),
+            } => write!(
+                f,
+                "malformed {} request, version {version}: {error}",
+                api.name()
+            ),
             CloseReason::UnacknowledgedProduceFailed => f.write_str("a produce with acks=0 failed"),
             CloseReason::Unencodable {
                 api,
@@ -115,7 +120,7 @@ impl fmt::Display for CloseReason {
                 reason,
             } => write!(
                 f,
-                "the response to {} version {version} cannot be encoded: {reason}",
+                "{} version {version}: response cannot be encoded: {reason}",
                 api.name()
             ),
         }
@@ -133,18 +138,18 @@ impl Reply {
     }
 }
 
-/// One API: its versions and who serves it.
+/// One API: its versions and its handler.
 pub struct Api {
     pub key: ApiKey,
-    /// The versions that are served.
+    /// Supported versions.
     pub versions: RangeInclusive<i16>,
-    /// The lowest version that ApiVersions names. Lower than what is served for Produce only; `None` for what is
-    /// answered without being offered.
+    /// Lowest version in ApiVersions. Lower than the supported ones for Produce only; `None` for an API that is answered
+    /// without being advertised.
     pub advertised_min: Option<i16>,
     serve: fn(Call, Bytes) -> BoxFuture<'static, Reply>,
 }
 
-/// What a handler gets beside the request itself.
+/// Input of a handler besides the request itself.
 struct Call {
     broker: Arc<Broker>,
     context: RequestContext,
@@ -155,25 +160,26 @@ struct Call {
 }
 
 impl Call {
-    /// Says once in a while for each address that a transactional producer was refused.
+    /// Logs that a transactional producer was refused, once a minute for each address.
     fn log_refused_transaction(&self, transactional_id: &str) {
-        let (quiet, peer) = (&self.broker.refused_transactions, self.context.peer);
-        if let Some(silenced) = quiet.allow(peer.ip(), self.broker.clock.monotonic()) {
+        let (throttle, peer) = (&self.broker.refused_transactions, self.context.peer);
+        if let Some(silenced) = throttle.allow(peer.ip(), self.broker.clock.monotonic()) {
             tracing::info!(
                 %peer,
                 client_id = self.client_id.as_deref().map(shortened),
                 transactional_id = shortened(transactional_id),
                 silenced,
-                "refused a transactional producer: this server does not offer transactions"
+                "transactional producer refused: transactions are not supported"
             );
         }
     }
 
-    /// Logs once a minute for each address that an internal topic of Kafka was asked for, and what to use instead.
+    /// Logs that an internal topic of Kafka was requested, and what to use instead, once a minute for each address and
+    /// topic.
     fn log_missing_internal_topic(&self, topic: &str) {
-        let (quiet, peer) = (&self.broker.missing_internal_topics, self.context.peer);
+        let (throttle, peer) = (&self.broker.missing_internal_topics, self.context.peer);
         let now = self.broker.clock.monotonic();
-        let Some(silenced) = quiet.allow((peer.ip(), topic.to_owned()), now) else {
+        let Some(silenced) = throttle.allow((peer.ip(), topic.to_owned()), now) else {
             return;
         };
         let instead = match topic {
@@ -189,14 +195,14 @@ impl Call {
             %peer,
             client_id = self.client_id.as_deref(),
             silenced,
-            "internal Kafka topic requested, which this server does not have"
+            "internal Kafka topic requested, not available on this server"
         );
     }
 }
 
-/// What a handler gives back; a bare response converts into it.
+/// Result of a handler; a bare response converts into it.
 struct Answer<T> {
-    /// `None`: nothing is sent.
+    /// `None` if no response is sent.
     response: Option<T>,
     bytes_out: Vec<(Arc<TopicCounters>, u64)>,
     close: Option<CloseReason>,
@@ -223,11 +229,11 @@ macro_rules! api {
     };
 }
 
-/// Every API that is served, the frequent ones first.
+/// All supported APIs, the frequent ones first.
 pub static APIS: &[Api] = &[
     Api {
-        // Versions 0 to 2 carry message formats that no longer exist, but librdkafka up to 2.8 takes a broker whose
-        // range starts later for one that cannot store compressed records (KAFKA-18659).
+        // Versions 0 to 2 carry message formats that no longer exist, but librdkafka up to 2.8 assumes that a broker whose
+        // range starts later cannot store compressed records (KAFKA-18659).
         advertised_min: Some(0),
         ..api!(messages::produce::ProduceRequest, produce::handle)
     },
@@ -308,7 +314,7 @@ pub static APIS: &[Api] = &[
     },
 ];
 
-/// Starts the work on a request. The future makes progress only when polled.
+/// Creates the handler's future for a request. It makes progress only when polled.
 pub fn dispatch(
     broker: &Arc<Broker>,
     context: RequestContext,
@@ -343,7 +349,7 @@ fn closing(reason: CloseReason) -> BoxFuture<'static, Reply> {
     Box::pin(future::ready(Reply::closing(reason)))
 }
 
-/// Decodes a request, has it handled and encodes the answer.
+/// Decodes a request, runs its handler and encodes the response.
 async fn serve<R, F, Fut, A>(call: Call, body: Bytes, handle: F) -> Reply
 where
     R: Request,

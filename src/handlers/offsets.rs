@@ -23,12 +23,12 @@ use crate::protocol::messages::offset_fetch::{
     OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
 };
 
-/// Clients understand that a group does not exist; earlier ones are told that their generation is not current.
+/// The first version of OffsetCommit with GROUP_ID_NOT_FOUND; earlier ones get ILLEGAL_GENERATION.
 const GROUP_NOT_FOUND_FROM: i16 = 9;
-/// OffsetFetch asks for several groups at once.
+/// The first version of OffsetFetch with several groups.
 const FETCH_BATCHED_FROM: i16 = 8;
 
-/// What OffsetCommit's retention says when the server's shall count.
+/// Retention of OffsetCommit that requests the server's.
 const DEFAULT_RETENTION: i64 = -1;
 
 pub(super) async fn commit(call: Call, request: OffsetCommitRequest) -> OffsetCommitResponse {
@@ -42,6 +42,7 @@ pub(super) async fn commit(call: Call, request: OffsetCommitRequest) -> OffsetCo
         retention_ms: Some(request.retention_time_ms).filter(|ms| *ms != DEFAULT_RETENTION),
         offsets: offsets_to_commit(&request.topics),
     };
+    // Commits of members are routine; only others are audited.
     let audited = (commit.member.generation < 0)
         .then(|| AuditedCommit::begin(&call, &request.group_id, &request.topics));
     let committed = call.broker.groups.commit_offsets(commit).await;
@@ -64,7 +65,7 @@ pub(super) async fn commit(call: Call, request: OffsetCommitRequest) -> OffsetCo
     committed_response(request.topics, answers)
 }
 
-/// An offset before and after a change; `None` where there is none.
+/// A committed offset before and after a change; `None` if absent.
 struct OffsetMove<'a> {
     topic: &'a str,
     partition: i32,
@@ -73,7 +74,7 @@ struct OffsetMove<'a> {
 }
 
 impl<'a> OffsetMove<'a> {
-    /// From what is committed now.
+    /// Creates a change from the offset committed now.
     fn of(
         call: &Call,
         group_id: &str,
@@ -101,11 +102,11 @@ impl Display for OffsetMove<'_> {
     }
 }
 
-/// The audit of a commit that no member of the group makes: of an operator's tool that sets offsets, or of a consumer
+/// Audit of a commit by a client that is not a member of the group: an operator's tool that sets offsets, or a consumer
 /// without group management.
 ///
-/// The two cannot be told apart in every case. The commits of such a consumer only go forward, in a group that never had
-/// members; of these one line a minute is enough.
+/// The two cannot always be distinguished. Commits of such a consumer only advance, in a group that never had members;
+/// these are logged once a minute.
 struct AuditedCommit<'a> {
     audit: Audit,
     group_id: &'a str,
@@ -141,7 +142,7 @@ impl<'a> AuditedCommit<'a> {
         }
     }
 
-    /// Lists what was changed. `answers` has none if the commit was refused as a whole.
+    /// Lists the offsets that were changed. `answers` is empty if the commit was refused as a whole.
     fn end(mut self, call: &Call, answers: &[Result<(), GroupError>]) {
         self.audit.clear();
         let mut changed = self
@@ -177,7 +178,7 @@ fn offsets_to_commit(topics: &[OffsetCommitRequestTopic]) -> Vec<OffsetToCommit>
         .collect()
 }
 
-/// Gives each partition, in the order of the request, its answer.
+/// Builds the response from the error codes of the partitions, in the order of the request.
 fn committed_response(
     topics: Vec<OffsetCommitRequestTopic>,
     answers: Vec<ErrorCode>,
@@ -208,7 +209,8 @@ pub(super) async fn fetch(call: Call, request: OffsetFetchRequest) -> OffsetFetc
     let mut fetcher = Fetcher::new(&call.broker);
     if call.version >= FETCH_BATCHED_FROM {
         let groups = request.groups.into_iter().map(|asked| {
-            let (topics, error_code) = told(fetcher.of_group(&asked.group_id, asked.topics));
+            let (topics, error_code) =
+                error_fields(fetcher.of_group(&asked.group_id, asked.topics));
             OffsetFetchResponseGroup {
                 group_id: asked.group_id,
                 topics,
@@ -220,7 +222,7 @@ pub(super) async fn fetch(call: Call, request: OffsetFetchRequest) -> OffsetFetc
             ..OffsetFetchResponse::default()
         };
     }
-    let (topics, error_code) = told(fetcher.of_group(&request.group_id, request.topics));
+    let (topics, error_code) = error_fields(fetcher.of_group(&request.group_id, request.topics));
     OffsetFetchResponse {
         topics,
         error_code,
@@ -230,20 +232,20 @@ pub(super) async fn fetch(call: Call, request: OffsetFetchRequest) -> OffsetFetc
 
 type FetchedTopics = Vec<OffsetFetchResponseTopics>;
 
-fn told(fetched: Result<FetchedTopics, ErrorCode>) -> (FetchedTopics, ErrorCode) {
+fn error_fields(fetched: Result<FetchedTopics, ErrorCode>) -> (FetchedTopics, ErrorCode) {
     match fetched {
         Ok(topics) => (topics, ErrorCode::NONE),
         Err(refusal) => (Vec::new(), refusal),
     }
 }
 
-/// What one request has asked for so far, by group.
+/// Groups and partitions that one request has named so far, to bound repetitions.
 struct Fetcher<'a> {
     broker: &'a Broker,
     repetitions: Repetitions,
-    /// Groups of which everything was asked.
+    /// Groups of which all offsets were requested.
     whole: HashSet<String>,
-    /// Partitions that were named, by topic.
+    /// Partitions that were named, by group and topic.
     named: HashMap<String, HashMap<String, HashSet<i32>>>,
 }
 
@@ -288,7 +290,7 @@ impl<'a> Fetcher<'a> {
         let partitions = topic.partition_indexes.iter().map(|&index| {
             let groups = &self.broker.groups;
             let committed = groups.committed_offset(group_id, &topic.name, index);
-            // All else of an answer is hardly larger than the index that asks for it.
+            // Apart from the metadata, an answer is hardly larger than the index in the request.
             let metadata_bytes = committed.as_ref().map_or(0, |it| it.metadata.len());
             if named.insert(index) || metadata_bytes == 0 {
                 return fetched(index, committed);
@@ -367,6 +369,7 @@ pub(super) async fn delete(call: Call, request: OffsetDeleteRequest) -> OffsetDe
         .iter()
         .map(|it| (it.topic.to_owned(), it.partition))
         .collect();
+    // Listed before the deletion, which completes even if this future is dropped, and corrected by its results.
     let mut audit = call.audit("offsets deleted").of_group(group_id);
     moves.iter().for_each(|it| audit.list(it));
     let deleted = call

@@ -1,8 +1,8 @@
-//! The operations a principal may perform, as the bit fields of Metadata, DescribeCluster and DescribeGroups.
+//! Authorized operations, as the bit fields of Metadata, DescribeCluster and DescribeGroups.
 //!
-//! There are no access rules yet, so whoever asks may do everything that the kind of resource knows.
+//! There are no access rules yet, so every client may perform all operations of a resource type.
 
-/// Nobody asked.
+/// The request did not ask for authorized operations.
 pub(super) const NOT_REQUESTED: i32 = i32::MIN;
 
 const READ: i32 = 1 << 3;
@@ -16,11 +16,11 @@ const DESCRIBE_CONFIGS: i32 = 1 << 10;
 const ALTER_CONFIGS: i32 = 1 << 11;
 const IDEMPOTENT_WRITE: i32 = 1 << 12;
 
-/// Everything that can be done to a topic.
+/// All operations on a topic.
 pub(super) const TOPIC: i32 =
     READ | WRITE | CREATE | DELETE | ALTER | DESCRIBE | DESCRIBE_CONFIGS | ALTER_CONFIGS;
 
-/// Everything that can be done to the cluster.
+/// All operations on the cluster.
 pub(super) const CLUSTER: i32 = CREATE
     | ALTER
     | DESCRIBE
@@ -29,5 +29,5 @@ pub(super) const CLUSTER: i32 = CREATE
     | ALTER_CONFIGS
     | IDEMPOTENT_WRITE;
 
-/// Everything that can be done to a group.
+/// All operations on a group.
 pub(super) const GROUP: i32 = READ | DELETE | DESCRIBE;

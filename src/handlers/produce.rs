@@ -1,10 +1,9 @@
-//! Produce: batches go to the end of their partitions' logs.
+//! Produce: appends batches to the logs of their partitions.
 //!
-//! Every partition of the request stands for itself: one that refuses its batch does not keep the others from taking
-//! theirs. All appends happen before the handler first waits, hence in the order of a connection's requests; what is
-//! waited for afterwards is the disk alone, as acks=all promises or the topic's `flush.messages` asks. acks=0 gets no
-//! response: if anything was refused the connection closes, which is how such a producer learns of it. Whatever is refused
-//! is counted by reason and logged, here and nowhere else.
+//! Partitions of a request are independent: a refused batch does not affect the others. All appends happen before the
+//! handler first waits, hence in the order of a connection's requests; afterwards it waits only for the flush that acks=all
+//! or the topic's `flush.messages` requires. acks=0 gets no response: if a batch was refused the connection closes, which
+//! is how such a producer learns of it. Refused batches are counted by reason and logged here and nowhere else.
 
 mod refused_batch;
 
@@ -38,15 +37,16 @@ const TOPIC_IDS_FROM: i16 = 13;
 /// The first version whose clients are known to read zstd (KIP-110).
 const ZSTD_FROM: i16 = 7;
 
-/// How long the disk may take before acks=all is answered with a time-out, when the request says less. A request's
-/// time-out is about waiting for other replicas, of which there are none: Kafka's own single broker answers as soon as it
-/// has written, whatever the time-out, and no producer expects one that is shorter than a flush.
+/// Shortest time for the flush before acks=all is answered with a time-out. A request's time-out is for other replicas, of
+/// which there are none: a single Kafka broker answers as soon as it has written, whatever the time-out, and no producer
+/// expects one that is shorter than a flush.
 const FLUSH_MIN: Duration = Duration::from_secs(5);
 
-/// A request that has been worked on for so long gets a thread of its own for the rest.
+/// Time after which the rest of a request's appends run in a blocking section.
 const LONG: Duration = Duration::from_millis(2);
 
-/// How long a request's appends have taken, for those of more than one: most have one, and spare the clock.
+/// Time spent on a request's appends. Starts with the second one, so that the many requests with a single append do not
+/// read the clock.
 #[derive(Default)]
 struct Work {
     appends: usize,
@@ -54,20 +54,20 @@ struct Work {
 }
 
 impl Work {
-    /// Asked before each append.
+    /// Returns whether the appends have taken [`LONG`]. Called before each of them.
     fn is_long(&mut self) -> bool {
         self.appends += 1;
         self.appends > 1 && self.began.get_or_insert_with(Instant::now).elapsed() >= LONG
     }
 }
 
-/// A batch that is in the log.
+/// A batch that has been appended.
 struct Written {
     partition: Arc<Partition>,
     appended: Appended,
 }
 
-/// What became of one partition of the request.
+/// Outcome of one partition of the request.
 struct Outcome {
     index: i32,
     result: Result<Written, Box<RefusedBatch>>,
@@ -87,23 +87,25 @@ pub(super) async fn handle(call: Call, request: ProduceRequest) -> Answer<Produc
     let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
     let mut work = Work::default();
     let mut errors = RecordErrors::of_request(call.version, request.acks != 0);
+    // Appends everything before the first await, which keeps the order of a connection's requests.
     let mut topics = Vec::with_capacity(request.topic_data.len());
     for mut data in request.topic_data {
         let partitions = std::mem::take(&mut data.partition_data);
         let outcomes = append_all(&call, &data, partitions, &acks, &mut work, &mut errors);
         topics.push((data, outcomes));
     }
+    // Waits for the flushes of all partitions at once.
     match acks {
         Ok(acks)
             if acks != Acks::None
                 && topics
                     .iter()
                     .flat_map(|(_, outcomes)| outcomes)
-                    .any(|outcome| awaits_disk(outcome, acks)) =>
+                    .any(|outcome| awaits_flush(outcome, acks)) =>
         {
             let deadline = Instant::now() + timeout.max(FLUSH_MIN);
             let outcomes = topics.iter_mut().flat_map(|(_, outcomes)| outcomes);
-            let waiting = outcomes.filter(|outcome| awaits_disk(outcome, acks));
+            let waiting = outcomes.filter(|outcome| awaits_flush(outcome, acks));
             join_all(waiting.map(|outcome| await_flush(outcome, deadline))).await;
         }
         Ok(_) | Err(_) => {}
@@ -128,7 +130,7 @@ pub(super) async fn handle(call: Call, request: ProduceRequest) -> Answer<Produc
     })
 }
 
-/// What the request promises its sender, or why none of it can be taken.
+/// Returns the acks of the request, or why all of it is refused.
 fn check_request(request: &ProduceRequest) -> Result<Acks, Box<RefusedBatch>> {
     if request.transactional_id.is_some() {
         return Err(RefusedBatch::transactional());
@@ -140,7 +142,7 @@ fn check_request(request: &ProduceRequest) -> Result<Acks, Box<RefusedBatch>> {
         other => Err(RefusedBatch::new(
             ProduceRefusal::InvalidAcks,
             ErrorCode::INVALID_REQUIRED_ACKS,
-            format!("acks must be -1 (all), 0 or 1, not {other}"),
+            format!("invalid acks {other}: must be -1 (all), 0 or 1"),
         )),
     }
 }
@@ -173,8 +175,8 @@ fn append_all(
         .collect()
 }
 
-/// Does work that takes `long` in a way that lets the runtime give this thread's other tasks to another one. A request
-/// of some hundred KiB may hold batches that decompress to GiBs, and appends have to be done before anything is awaited.
+/// Runs `work`, and if it is `long` lets the runtime move this thread's other tasks to another thread. A request of some
+/// hundred KiB may hold batches that decompress to GiBs, and all appends have to precede the first await.
 fn block_in_place_if<T>(long: bool, work: impl FnOnce() -> T) -> T {
     match long && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
         true => tokio::task::block_in_place(work),
@@ -190,7 +192,7 @@ fn append(
     errors: &mut RecordErrors,
 ) -> Result<Written, Box<RefusedBatch>> {
     let partition = lookup::partition(topic, data.index).map_err(|code| {
-        let message = "this server does not have this partition";
+        let message = "this server has no such topic or partition";
         RefusedBatch::new(ProduceRefusal::UnknownTopic, code, message)
     })?;
     let appended = parse(data.records, version).and_then(|batches| {
@@ -206,13 +208,13 @@ fn append(
     }
 }
 
-/// Adds what the partition's producers may want to know when a batch is refused.
+/// Adds the log start offset of the partition to a refused batch.
 fn refused_by(partition: &Partition, mut refused: Box<RefusedBatch>) -> Box<RefusedBatch> {
     refused.log_start_offset = partition.offsets().log_start;
     refused
 }
 
-/// The one batch that a partition of a request holds, as Kafka demands since message format 2.
+/// Parses the only batch of a partition of a request; Kafka requires exactly one since message format 2.
 fn parse(records: Option<Bytes>, version: i16) -> Result<Vec<RecordBatch>, Box<RefusedBatch>> {
     let invalid = |message: &str| {
         RefusedBatch::new(
@@ -225,12 +227,12 @@ fn parse(records: Option<Bytes>, version: i16) -> Result<Vec<RecordBatch>, Box<R
     let [batch] = batches.as_slice() else {
         let count = batches.len();
         return Err(invalid(&format!(
-            "exactly one record batch is needed, not {count}"
+            "expected exactly one record batch per partition, got {count}"
         )));
     };
     let attributes = batch.header().attributes;
     if attributes.is_control() {
-        return Err(invalid("control records are not for clients to write"));
+        return Err(invalid("clients must not write control records"));
     }
     if attributes.is_transactional() {
         return Err(RefusedBatch::transactional());
@@ -239,19 +241,19 @@ fn parse(records: Option<Bytes>, version: i16) -> Result<Vec<RecordBatch>, Box<R
         return Err(RefusedBatch::new(
             ProduceRefusal::Compression,
             ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
-            format!("zstd needs Produce version {ZSTD_FROM} or later"),
+            format!("zstd requires Produce version {ZSTD_FROM} or later"),
         ));
     }
     Ok(batches)
 }
 
-/// Whether the answer has to wait for the disk.
-fn awaits_disk(outcome: &Outcome, acks: Acks) -> bool {
+/// Returns whether the response has to wait for a flush of this partition.
+fn awaits_flush(outcome: &Outcome, acks: Acks) -> bool {
     let written = outcome.result.as_ref();
     written.is_ok_and(|written| acks == Acks::All || written.appended.flush_is_due)
 }
 
-/// Waits until what was written survives loss of power, or it is too late to say so.
+/// Waits until the appended batch is flushed, and turns the outcome into a refusal on failure or at the deadline.
 async fn await_flush(outcome: &mut Outcome, deadline: Instant) {
     let Ok(Written {
         partition,
@@ -267,13 +269,13 @@ async fn await_flush(outcome: &mut Outcome, deadline: Instant) {
         Err(_) => RefusedBatch::new(
             ProduceRefusal::FlushTimeout,
             ErrorCode::REQUEST_TIMED_OUT,
-            "the records are written, but the disk did not confirm it in time",
+            "the records were appended, but not flushed to disk in time",
         ),
     };
     outcome.result = Err(refused_by(partition, refused));
 }
 
-/// Every batch that was refused, with where it was to go.
+/// Returns every refused batch, with its topic and partition.
 fn refused_of(
     topics: &[TopicOutcomes],
 ) -> impl Iterator<Item = (&TopicProduceData, i32, &RefusedBatch)> {
@@ -284,7 +286,7 @@ fn refused_of(
     })
 }
 
-/// Counts and logs what was refused, once for each reason.
+/// Counts the refused batches and logs them once for each reason.
 fn note_refused(call: &Call, acks: i16, topics: &[TopicOutcomes]) {
     let mut noted: Vec<(u64, &TopicProduceData, i32, &RefusedBatch)> = Vec::new();
     for (data, partition, refused) in refused_of(topics) {
@@ -311,7 +313,7 @@ fn note_refused(call: &Call, acks: i16, topics: &[TopicOutcomes]) {
     }
 }
 
-/// The name of a topic of the request, or the id of one that does not exist.
+/// Returns the name of a topic of the request, or its id if no topic has it.
 fn name_of<'a>(call: &Call, data: &'a TopicProduceData) -> Cow<'a, str> {
     if call.version < TOPIC_IDS_FROM {
         return Cow::Borrowed(&data.name);
@@ -394,7 +396,7 @@ mod tests {
         broker
     }
 
-    /// Produces one record with acks=all, from the request's bytes to those of its response.
+    /// Produces one record with acks=all, through encoding and decoding of request and response.
     async fn produce(broker: &Arc<Broker>, timeout_ms: i32) -> PartitionProduceResponse {
         produce_with(broker, -1, timeout_ms).await
     }
@@ -447,9 +449,9 @@ mod tests {
     }
 
     #[test]
-    fn acks_all_waits_for_the_disk_whatever_the_timeout_but_not_for_ever() {
+    fn acks_all_waits_for_the_flush_whatever_the_timeout_but_not_for_ever() {
         assert!(ProduceRequest::VERSIONS.contains(&VERSION));
-        // Everything slow runs on one thread, so that whoever occupies it is a disk that hangs.
+        // All blocking work runs on one thread, so a task that occupies it acts as a disk that hangs.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(1)
@@ -475,7 +477,7 @@ mod tests {
             assert_eq!(
                 partition.offsets().high_watermark,
                 3,
-                "not shown before it is safe"
+                "records are visible only once flushed"
             );
             drop(release);
             hanging.await.unwrap().unwrap_err();
@@ -489,7 +491,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_append_that_reaches_flush_messages_is_on_disk_before_it_is_answered() {
+    async fn the_append_that_reaches_flush_messages_is_flushed_before_it_is_answered() {
         let dir = tempfile::tempdir().unwrap();
         let broker = open(&dir).await;
         let every_third = ConfigEdit {
@@ -499,10 +501,10 @@ mod tests {
         let edited = broker.edit_configs("orders".to_owned(), vec![every_third], false);
         edited.await.unwrap();
         let partition = broker.topics.get("orders").unwrap().partition(0).unwrap();
-        for (on_disk, base_offset) in [(0, 0), (0, 1), (3, 2), (3, 3)] {
+        for (durable_offset, base_offset) in [(0, 0), (0, 1), (3, 2), (3, 3)] {
             let answered = produce_with(&broker, 1, 0).await;
             assert_eq!(answered.base_offset, base_offset, "{answered:?}");
-            assert_eq!(partition.durable_offset(), on_disk);
+            assert_eq!(partition.durable_offset(), durable_offset);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Why something that a client asked for is not done, as the client is told.
+//! Refusals of requests: error code and message for the client.
 
 use super::error;
 use crate::broker::TopicError;
@@ -6,11 +6,11 @@ use crate::protocol::kafka::ErrorCode;
 use crate::record;
 use crate::storage;
 
-/// Bytes of a message at most. Messages repeat names and values that the client sent, which may be as long as anything
-/// the protocol can carry; the message around them would not fit any more.
+/// Largest size of a message in bytes. Messages repeat names and values of the client, which may be as long as the longest
+/// string of the protocol; with the text around them the message would not fit.
 const MESSAGE_BYTES_MAX: usize = 1000;
 
-/// An error code, and what the error's message says.
+/// Error code and message of a refused request.
 #[derive(Debug, Clone)]
 pub(super) struct Refusal {
     pub(super) code: ErrorCode,
@@ -27,18 +27,18 @@ impl Refusal {
         Refusal { code, message }
     }
 
-    /// Of everything that has to do with transactions. The code is the one that producers of every family take as final;
-    /// others they retry for minutes.
+    /// Creates the refusal of transactional requests. Its code is the one that producers of every client library treat as
+    /// final; they retry others for minutes.
     pub(super) fn transactional() -> Self {
         Refusal::new(
             ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-            "this server does not offer transactions",
+            "transactions are not supported",
         )
     }
 }
 
-/// Code and message of an answer; of one that refuses nothing, `NONE` and no message.
-pub(super) fn told(refused: Option<Refusal>) -> (ErrorCode, Option<String>) {
+/// Returns code and message of a response; `NONE` and no message without a refusal.
+pub(super) fn error_fields(refused: Option<Refusal>) -> (ErrorCode, Option<String>) {
     match refused {
         Some(Refusal { code, message }) => (code, Some(message)),
         None => (ErrorCode::NONE, None),
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_cut_where_a_character_ends() {
+    fn messages_are_cut_at_a_character_boundary() {
         let message = |text: &str| Refusal::new(ErrorCode::INVALID_CONFIG, text).message;
         assert_eq!(message("short"), "short");
         let cut = message(&"\u{1f980}".repeat(20_000));

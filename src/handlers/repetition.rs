@@ -1,18 +1,18 @@
-//! What a request names more than once.
+//! Entries that a request repeats.
 //!
-//! Kafka answers each entry of a request, in order, however often the same is named; so does this server. But an answer
-//! may be a thousand times as large as the name that asks for it, and naming the same thing a million times must not make
-//! a response of gigabytes. So what answers repeat is bounded for each request, and entries beyond are refused. Some
-//! requests name a set, in Kafka too: there the first of each name counts.
+//! Kafka answers each entry of a request, in order, however often the same name occurs; so does this server. But an answer
+//! may be a thousand times as large as the name in the request, and a name repeated a million times must not cause a
+//! response of gigabytes. So the bytes of repeated answers are bounded for each request, and entries beyond the bound are
+//! refused. Some requests are sets, in Kafka too: there only the first entry of each name is answered.
 
 use std::collections::HashSet;
 use std::hash::Hash;
 
-/// Bytes that answers to repetitions may take in one response. Checked before an answer is made, so that one of any size
-/// can be had twice.
+/// Bytes of repeated answers in one response. Checked before an answer is made, so that an answer of any size can be
+/// repeated once.
 const REPEATED_BYTES_MAX: usize = 1 << 20;
 
-/// Bytes that the answers to one request's repetitions may still take.
+/// Bound on the bytes of repeated answers of one request.
 pub(super) struct Repetitions {
     bytes_left: usize,
 }
@@ -26,8 +26,7 @@ impl Default for Repetitions {
 }
 
 impl Repetitions {
-    /// Makes an answer that the response holds already, of which `bytes` tells the size; `None` if repetitions have used
-    /// up their bound.
+    /// Makes a repeated answer and charges its size, which `bytes` returns. `None` if the bound is exhausted.
     pub(super) fn repeat<A>(
         &mut self,
         answer: impl FnOnce() -> A,
@@ -42,7 +41,7 @@ impl Repetitions {
     }
 }
 
-/// Answers each entry, in order. Entries whose key was there before are refused once repetitions have used up their bound.
+/// Answers each entry, in order. Entries with a repeated key are refused once the bound is exhausted.
 pub(super) fn answer_each<T, K: Eq + Hash, A>(
     asked: Vec<T>,
     key: impl Fn(&T) -> K,
@@ -62,7 +61,7 @@ pub(super) fn answer_each<T, K: Eq + Hash, A>(
     answers.collect()
 }
 
-/// The first of each key.
+/// Keeps the first entry of each key.
 pub(super) fn once_each<T, K: Eq + Hash>(mut asked: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
     let mut seen = HashSet::new();
     asked.retain(|each| seen.insert(key(each)));
@@ -84,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn repetitions_are_answered_in_order_up_to_their_bound() {
+    fn repeated_entries_are_answered_in_order_up_to_the_bound() {
         let asked = [1, 2, 1, 2, 3, 1];
         assert_eq!(answered(&asked, 1000), asked.map(Some));
         let half = REPEATED_BYTES_MAX / 2;
@@ -92,7 +91,7 @@ mod tests {
             answered(&asked, half),
             [Some(1), Some(2), Some(1), Some(2), Some(3), None]
         );
-        // Larger than the bound, and still to be had twice.
+        // An answer larger than the bound can still be repeated once.
         let twice = [Some(1), Some(2), Some(1), None, Some(3), None];
         assert_eq!(answered(&asked, 2 * REPEATED_BYTES_MAX), twice);
     }

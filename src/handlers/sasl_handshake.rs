@@ -1,21 +1,21 @@
-//! SaslHandshake: refused, with the error that a Kafka broker gives on a listener without SASL.
+//! SaslHandshake: refused with the error that a Kafka broker returns on a listener without SASL.
 //!
-//! ApiVersions does not list it. Java clients that are set to authenticate send it all the same; they take this error as
-//! final and show it, but a connection that closes for trouble of the network, and try again until their time is up.
+//! ApiVersions does not list it. Java clients configured to authenticate send it all the same. They treat this error as
+//! final and report it; a closed connection they would take for a network problem, and retry until they time out.
 
 use super::Call;
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::sasl_handshake::{SaslHandshakeRequest, SaslHandshakeResponse};
 
 pub(super) async fn refuse(call: Call, request: SaslHandshakeRequest) -> SaslHandshakeResponse {
-    let (quiet, peer) = (&call.broker.refused_authentications, call.context.peer);
-    if let Some(silenced) = quiet.allow(peer.ip(), call.broker.clock.monotonic()) {
+    let (throttle, peer) = (&call.broker.refused_authentications, call.context.peer);
+    if let Some(silenced) = throttle.allow(peer.ip(), call.broker.clock.monotonic()) {
         tracing::info!(
             %peer,
             client_id = call.client_id.as_deref(),
             mechanism = request.mechanism,
             silenced,
-            "refused to authenticate a client: this server does not offer SASL, set security.protocol=PLAINTEXT"
+            "SASL authentication refused: SASL is not supported, set security.protocol=PLAINTEXT"
         );
     }
     SaslHandshakeResponse {

@@ -1,13 +1,13 @@
 //! CreateTopics, DeleteTopics, CreatePartitions.
 //!
-//! Each topic of a request stands for itself. What the request's timeout is for elsewhere, waiting for other brokers,
-//! does not happen here: a topic that is answered for is on disk.
+//! Topics of a request are independent. The request's timeout is for other brokers and not needed here: a topic is on disk
+//! before the response is sent.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::audit::{Audit, Change, Name};
-use super::refusal::{Refusal, told};
+use super::refusal::{Refusal, error_fields};
 use super::repetition::once_each;
 use super::{Call, configs};
 use crate::broker::{Broker, NODE_ID, NewTopic, TopicError};
@@ -26,14 +26,14 @@ use crate::protocol::messages::delete_topics::{
 };
 use crate::storage::Topic;
 
-/// How the audit log calls the creation of topics.
+/// Event of the audit log for created topics.
 pub(super) const TOPICS_CREATED: &str = "topics created";
 
-/// Stands for a default that the server knows.
-const UNSAID: i32 = -1;
+/// Requests the broker's default.
+const BROKER_DEFAULT: i32 = -1;
 
-/// Topics that one request creates at most, the same number as Kafka's. What is told of each is a thousand times as
-/// large as its name, and one that is only checked costs its sender nothing else.
+/// Largest number of topics in one request, the same as Kafka's. The response is a thousand times as large as a topic's
+/// name, and with validate_only a name costs its sender nothing else.
 const CREATED_AT_ONCE_MAX: usize = 10_000;
 
 /// The first version that deletes topics by id too.
@@ -46,18 +46,18 @@ pub(super) async fn create(call: Call, request: CreateTopicsRequest) -> CreateTo
     let repeated = repeated(request.topics.iter().map(|topic| topic.name.as_str()));
     let mut topics = Vec::with_capacity(request.topics.len());
     let mut audit = call.audit(TOPICS_CREATED).unless(request.validate_only);
-    // The names that are refused for being repeated are answered once each.
+    // Each repeated name is refused once.
     let mut answered = HashSet::new();
     for asked in request.topics {
         if request.validate_only {
-            // Each is compared with all topics there are; others shall have their turn between two.
+            // Each check compares with all existing topics, so other tasks get a turn in between.
             tokio::task::yield_now().await;
         }
         let name = asked.name.clone();
         let created = if !repeated.contains(&name) {
             create_one(&call.broker, asked, request.validate_only, &mut audit).await
         } else if answered.insert(name.clone()) {
-            Err(named_twice(&name))
+            Err(repeated_name(&name))
         } else {
             continue;
         };
@@ -78,7 +78,7 @@ pub(super) async fn create(call: Call, request: CreateTopicsRequest) -> CreateTo
 }
 
 fn too_many(request: CreateTopicsRequest) -> CreateTopicsResponse {
-    let message = format!("a request may create {CREATED_AT_ONCE_MAX} topics at most");
+    let message = format!("a request can create at most {CREATED_AT_ONCE_MAX} topics");
     let refused = request
         .topics
         .into_iter()
@@ -107,6 +107,7 @@ async fn create_one(
         name: asked.name,
     };
     let overrides = new.configs.clone();
+    // With validate_only the topic id stays nil.
     let mut result = CreatableTopicResult {
         name: new.name.clone(),
         error_message: None,
@@ -127,7 +128,7 @@ async fn create_one(
     Ok(result)
 }
 
-/// A topic's creation as the audit log lists it.
+/// Describes the creation of a topic for the audit log.
 pub(super) fn creation(new: &NewTopic) -> String {
     let mut what = format!("{} partitions={}", Name(&new.name), new.partitions);
     for (name, value) in &new.configs {
@@ -136,27 +137,27 @@ pub(super) fn creation(new: &NewTopic) -> String {
     what
 }
 
-/// How many partitions are asked for, by number or by assignments, all of which can only be to this node.
+/// Returns the number of partitions, given as a number or by assignments, which must all be to this node.
 fn partitions_of(asked: &CreatableTopic, default: i32) -> Result<i32, Refusal> {
     if asked.assignments.is_empty() {
         if !matches!(asked.replication_factor, -1 | 1) {
             return Err(Refusal::new(
                 ErrorCode::INVALID_REPLICATION_FACTOR,
                 format!(
-                    "replication factor {} is not possible: there is 1 broker",
+                    "invalid replication factor {}: there is 1 broker",
                     asked.replication_factor
                 ),
             ));
         }
         return match asked.num_partitions {
-            UNSAID => Ok(default),
+            BROKER_DEFAULT => Ok(default),
             number => Ok(number),
         };
     }
-    if asked.num_partitions != UNSAID || asked.replication_factor != -1 {
+    if asked.num_partitions != BROKER_DEFAULT || asked.replication_factor != -1 {
         return Err(Refusal::new(
             ErrorCode::INVALID_REQUEST,
-            "partitions and replication factor must both be -1 where assignments are given",
+            "partitions and replication factor must both be -1 if assignments are given",
         ));
     }
     check_assignments(&asked.assignments)
@@ -170,7 +171,7 @@ fn check_assignments(assignments: &[CreatableReplicaAssignment]) -> Result<i32, 
         .collect();
     indexes.sort_unstable();
     if !indexes.iter().copied().eq(0..indexes.len() as i32) {
-        return wrong("partitions must be assigned once each, counting from 0".to_owned());
+        return wrong("each partition must be assigned exactly once, counting from 0".to_owned());
     }
     if let Some(other) = assignments.iter().find(|each| each.broker_ids != [NODE_ID]) {
         return wrong(format!(
@@ -187,7 +188,7 @@ fn configs_of(asked: &CreatableTopic) -> Result<BTreeMap<String, String>, Refusa
         let Some(value) = &config.value else {
             return Err(Refusal::new(
                 ErrorCode::INVALID_CONFIG,
-                format!("{} has no value", config.name),
+                format!("config {} has no value", config.name),
             ));
         };
         configs.insert(config.name.clone(), value.clone());
@@ -205,7 +206,7 @@ pub(super) async fn delete(call: Call, request: DeleteTopicsRequest) -> DeleteTo
         };
         request.topic_names.into_iter().map(by_name).collect()
     };
-    // Once each: a refusal is much longer than an empty name, of which a request can have millions.
+    // Each topic once: a refusal is much longer than an empty name, of which a request can have millions.
     let asked = once_each(asked, |each| (each.name.clone(), each.topic_id));
     let mut responses = Vec::with_capacity(asked.len());
     let mut audit = call.audit("topics deleted");
@@ -238,7 +239,7 @@ async fn delete_one(
         }
         Err(refusal) => Err(refusal),
     };
-    (result.error_code, result.error_message) = told(deleted.err());
+    (result.error_code, result.error_message) = error_fields(deleted.err());
     result
 }
 
@@ -256,11 +257,11 @@ fn find(broker: &Broker, asked: &DeleteTopicState) -> Result<Arc<Topic>, Refusal
         }),
         (Some(_), false) => Err(Refusal::new(
             ErrorCode::INVALID_REQUEST,
-            "a topic is deleted by name or by id, not by both",
+            "specify the topic to delete by name or by id, not both",
         )),
         (None, true) => Err(Refusal::new(
             ErrorCode::INVALID_REQUEST,
-            "neither a name nor an id says which topic to delete",
+            "specify the topic to delete by name or by id",
         )),
     }
 }
@@ -278,11 +279,11 @@ pub(super) async fn create_partitions(
         let done = if !repeated.contains(&name) {
             add_partitions(&call.broker, asked, request.validate_only, &mut audit).await
         } else if answered.insert(name.clone()) {
-            Err(named_twice(&name))
+            Err(repeated_name(&name))
         } else {
             continue;
         };
-        let (error_code, error_message) = told(done.err());
+        let (error_code, error_message) = error_fields(done.err());
         results.push(CreatePartitionsTopicResult {
             name,
             error_code,
@@ -309,7 +310,9 @@ async fn add_partitions(
         if !fits {
             return Err(Refusal::new(
                 ErrorCode::INVALID_REPLICA_ASSIGNMENT,
-                format!("{added} new partitions can only be assigned to broker {NODE_ID} each"),
+                format!(
+                    "expected {added} assignments, one per new partition, each to broker {NODE_ID}"
+                ),
             ));
         }
     }
@@ -323,7 +326,8 @@ async fn add_partitions(
     Ok(())
 }
 
-/// Names that a request holds more than once. Which of the entries was meant is not for us to guess.
+/// Returns the names that occur in a request more than once. All their entries are refused, since any choice would be a
+/// guess.
 fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> HashSet<String> {
     let mut times: HashMap<&str, usize> = HashMap::new();
     for name in names {
@@ -336,10 +340,10 @@ fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> HashSet<String> {
         .collect()
 }
 
-fn named_twice(name: &str) -> Refusal {
+fn repeated_name(name: &str) -> Refusal {
     Refusal::new(
         ErrorCode::INVALID_REQUEST,
-        format!("topic '{name}' stands in the request more than once"),
+        format!("topic '{name}' occurs more than once in the request"),
     )
 }
 
@@ -367,14 +371,14 @@ mod tests {
     }
 
     #[test]
-    fn partitions_come_from_the_request_its_assignments_or_the_default() {
+    fn partition_count_comes_from_the_request_its_assignments_or_the_default() {
         assert_eq!(outcome(&asked(3, 1, &[])), Ok(3));
         assert_eq!(outcome(&asked(-1, -1, &[])), Ok(7));
         assert_eq!(outcome(&asked(-1, -1, &[(1, &[1]), (0, &[1])])), Ok(2));
     }
 
     #[test]
-    fn what_needs_more_brokers_than_one_is_refused() {
+    fn replication_factors_and_assignments_beyond_one_broker_are_refused() {
         for replicas in [0, 2, 3, -2] {
             let refused = outcome(&asked(1, replicas, &[]));
             assert_eq!(refused, Err(ErrorCode::INVALID_REPLICATION_FACTOR));
@@ -393,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_beside_assignments_are_refused() {
+    fn counts_together_with_assignments_are_refused() {
         for (partitions, replicas) in [(1, -1), (-1, 1)] {
             let refused = outcome(&asked(partitions, replicas, &[(0, &[1])]));
             assert_eq!(refused, Err(ErrorCode::INVALID_REQUEST));

@@ -1,4 +1,4 @@
-//! What runs beside the requests, for as long as the server does.
+//! Background tasks of the running server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,17 +11,17 @@ use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::storage::Topics;
 
-/// How often the log is asked whether records have waited for the disk as long as `flush.ms` allows.
+/// Interval of the check for logs whose unflushed records have reached the age of `flush.ms`.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How often a shortage of memory for requests is looked at.
+/// Interval of the checks during a shortage of request memory.
 const SHORTAGE_INTERVAL: Duration = Duration::from_millis(100);
-/// Waiting fetches are answered at one in so many looks: their clients ask again at once.
-const LOOKS_PER_ANSWER: u32 = 5;
-/// How often the log looks how full the disk is.
+/// Checks per round of answering waiting fetches, whose clients fetch again at once.
+const CHECKS_PER_ANSWER: u32 = 5;
+/// Interval of the check of free disk space.
 const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The loops; they end when this is dropped.
+/// The background tasks; they end when this is dropped.
 pub struct Background {
     _tasks: JoinSet<()>,
 }
@@ -54,7 +54,7 @@ impl Background {
     }
 }
 
-/// Closes connections whose time is up.
+/// Closes connections whose time-out has expired.
 async fn sweep(connections: Arc<ConnectionRegistry>, clock: Arc<dyn Clock>) {
     let mut interval = tokio::time::interval(connections.sweep_interval());
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -64,8 +64,8 @@ async fn sweep(connections: Arc<ConnectionRegistry>, clock: Arc<dyn Clock>) {
     }
 }
 
-/// While connections wait for the memory of requests, closes those whose requests have stalled, and has waiting fetches
-/// answered. A wait that is over at the next look is no shortage.
+/// Closes connections with stalled requests and has waiting fetches answered, while other connections wait for request
+/// memory. A wait that is over at the next check is no shortage.
 async fn relieve_shortages(
     connections: Arc<ConnectionRegistry>,
     memory: RequestMemory,
@@ -74,13 +74,13 @@ async fn relieve_shortages(
 ) {
     loop {
         memory.shortage().await;
-        for look in 0.. {
+        for check in 0.. {
             tokio::time::sleep(SHORTAGE_INTERVAL).await;
             let usage = memory.usage();
             if usage.waiting == 0 {
                 break;
             }
-            if look % LOOKS_PER_ANSWER == 0 {
+            if check % CHECKS_PER_ANSWER == 0 {
                 broker.answer_waiting_fetches();
             }
             connections.make_room_for_requests(usage.limit_bytes / 4, clock.monotonic());
@@ -88,7 +88,7 @@ async fn relieve_shortages(
     }
 }
 
-/// Does something with the log again and again, when there is cause to, off the runtime's threads, each time to its end.
+/// Runs `work` on a blocking thread at every interval at which `is_due`, one run at a time.
 fn on_disk<F>(
     every: Duration,
     topics: &Arc<Topics>,
@@ -112,7 +112,7 @@ where
                 .await
                 .is_err()
             {
-                tracing::error!("background work on the log panicked");
+                tracing::error!("background log task panicked");
             }
         }
     }

@@ -1,18 +1,18 @@
 //! One client's connection: frames in, requests to their handlers, responses out in the order of the requests.
 //!
-//! The connection is one future that does whatever can be done without waiting and then sleeps until the socket, a
-//! handler or the server has something new. Invariants:
+//! The connection is one future that does all work that needs no waiting and then sleeps until the socket, a handler or
+//! the server wakes it. Invariants:
 //!
-//! - Each handler is polled once right after it was made, before the next request is looked at. So whatever handlers do
-//!   before they first wait happens in the order of the requests.
-//! - Responses leave in the order of the requests, however the handlers finish.
-//! - What is in flight is bounded in number and bytes, and counts against a budget of the whole server
+//! - Each handler is polled once right after its creation, before the next request is decoded. So the work that handlers
+//!   do before they first wait happens in the order of the requests.
+//! - Responses are sent in the order of the requests, in whatever order the handlers finish.
+//! - Requests in flight are bounded in number and bytes, and count against a budget of the whole server
 //!   ([`RequestMemory`]). Beyond that nothing is read, and TCP slows the client down.
-//! - Responses that wait in memory are bounded for each connection and, where the socket does not take them, for the whole
+//! - Responses buffered in memory are bounded for each connection and, where the socket does not accept them, for the whole
 //!   server ([`ConnectionSlot::hold`]).
 //! - An idle connection holds no buffer.
-//! - A client that vanishes does not cancel its requests at once: they get a short while to finish, since half of a
-//!   change is worse than an unheard answer.
+//! - A disconnect does not cancel the client's requests at once: they get a short time to finish, since half of a
+//!   change is worse than an unread response.
 
 mod ended;
 mod in_flight;
@@ -52,28 +52,28 @@ use crate::handlers::{self, CloseReason, Reply, RequestContext};
 use crate::metrics::{Metrics, RequestRejection};
 use crate::protocol::kafka::{LENGTH_BYTES, RequestHeader, decode_request_header};
 
-/// Bytes of one connection's requests that are in flight before it is read no further. One request may be larger.
+/// Bytes of one connection's requests in flight at which reading from it pauses. One request may be larger.
 const IN_FLIGHT_BYTES_MAX: usize = 32 << 20;
-/// Bytes of one connection's responses that wait in memory before no further request is taken.
+/// Bytes of one connection's responses buffered in memory at which reading requests pauses.
 const WAITING_BYTES_MAX: usize = 4 << 20;
-/// What of them the rest of the server is not told of.
+/// Smallest change of the buffered bytes that is reported to the rest of the server.
 const WAITING_BYTES_STEP: usize = 4 * 1024;
-/// How long the requests of a client that is gone may take to finish.
+/// Time for the requests of a disconnected client to finish.
 const LINGER: Duration = Duration::from_secs(3);
-/// Progress that counts against a time-out; less is a trickle that must not keep a connection open.
+/// Bytes of progress that restart a time-out; less is a trickle that must not keep a connection open.
 const PROGRESS_BYTES_MIN: usize = 4 * 1024;
-/// Rounds of reading, working and writing before other connections get their turn.
+/// Rounds of reading, working and writing before the task yields to other connections.
 const ROUNDS_MAX: usize = 32;
-/// The same as a time, for requests that take long: a batch of a few KiB may decompress to more than 100 MiB.
+/// The same limit as a time, for requests that take long: a batch of a few KiB may decompress to more than 100 MiB.
 const SLICE: Duration = Duration::from_millis(5);
-/// A response of which so much went out in one call gives way to what else there is to do.
+/// Bytes written in one call after which a response yields to reading and handlers.
 const WRITTEN_BYTES_MAX: usize = 64 * 1024;
 
-/// Starts the work on a request.
+/// Creates the handler's future for a request.
 pub type Dispatch =
     Box<dyn Fn(RequestContext, RequestHeader, Bytes) -> BoxFuture<'static, Reply> + Send + Sync>;
 
-/// What all connections share.
+/// State shared by all connections.
 pub struct Shared {
     dispatch: Dispatch,
     counting: Arc<Counting>,
@@ -117,14 +117,14 @@ impl Shared {
     }
 }
 
-/// How a request that has arrived in part gets on.
+/// Progress of a request that has arrived in part.
 #[derive(Debug, Clone, Copy)]
 struct Arriving {
-    /// When the present step of its arrival began.
+    /// Start of the current step of its arrival.
     since: Duration,
     /// Bytes of this step that have arrived.
     bytes: usize,
-    /// When the server stopped reading the rest: time that is not held against the client.
+    /// Time at which the server stopped reading the rest; the pause does not count against the client.
     held_up_since: Option<Duration>,
 }
 
@@ -133,30 +133,30 @@ pub struct Connection {
     stream: TcpStream,
     context: RequestContext,
     shared: Arc<Shared>,
-    /// The requests' own handle to what counts them, so that connections do not contend for one reference count.
+    /// A handle of this connection's own, so that connections do not contend for one reference count.
     counting: Arc<Counting>,
     slot: ConnectionSlot,
     incoming: Incoming,
     in_flight: FuturesOrdered<InFlight>,
     in_flight_bytes: usize,
     outgoing: Outgoing<ResponseGuard>,
-    /// Bytes of responses in memory whose turn to go out has not come.
+    /// Bytes of responses in memory that wait for earlier responses.
     buffered_bytes: Arc<AtomicUsize>,
-    /// Bytes of waiting responses that the rest of the server knows of.
+    /// Bytes of buffered responses as last reported to the registry.
     held_bytes: usize,
     /// A request that has arrived in part, if there is one.
     arriving: Option<Arriving>,
-    /// When bytes were last read.
+    /// Time of the last read.
     received_at: Duration,
-    /// When the clock was first read in this turn.
+    /// First reading of the clock in this turn.
     turn_began: Option<Duration>,
-    /// The clock as last read: after a read, a write, and before a further request. More often would cost more than
-    /// it says.
+    /// The clock as last read: after a read, a write, and before a further request. Reading it more often would cost
+    /// more than the precision is worth.
     now: Duration,
     activity: Activity,
-    /// Bytes read or written, and requests finished, since `activity` was noted.
+    /// Bytes read or written since `activity` was noted; a finished request counts as [`PROGRESS_BYTES_MIN`].
     progress_bytes: usize,
-    /// Set once no further request is taken: what remains is to finish and to say this.
+    /// Set once no further request is read: what remains is to finish those in flight and return this.
     ended: Option<Ended>,
     linger: Option<Pin<Box<Sleep>>>,
 }
@@ -197,41 +197,44 @@ impl Connection {
         }
     }
 
-    /// Does what the server asked of this connection. `Some` ends it at once.
-    fn obey(&mut self) -> Option<Ended> {
+    /// Applies the server's request to end this connection, if there is one. `Some` ends it at once.
+    fn check_ending(&mut self) -> Option<Ended> {
         let ending = self.slot.entry.ending()?;
         match ending {
-            DisconnectReason::Drain => self.take_no_more(Ended::Told(DisconnectReason::Drain)),
-            DisconnectReason::Idle if self.is_busy() => self.slot.entry.is_busy_after_all(),
+            // The requests in flight are finished first.
+            DisconnectReason::Drain => self.stop_reading(Ended::ByServer(DisconnectReason::Drain)),
+            // A request arrived between the sweep and this poll.
+            DisconnectReason::Idle if self.is_busy() => self.slot.entry.cancel_idle(),
             DisconnectReason::ReadTimeout => {
-                let what =
-                    "part of a request arrived and the rest did not within request_read_timeout_ms";
+                let what = "an incomplete request stalled for request_read_timeout_ms";
                 self.refuse(RequestRejection::Timeout, &what);
-                return Some(Ended::Told(ending));
+                return Some(Ended::ByServer(ending));
             }
             DisconnectReason::WriteTimeout => {
-                let what = "no byte of a response was taken within response_write_timeout_ms";
+                let what = "the client read nothing of a response within response_write_timeout_ms";
                 self.refuse(RequestRejection::ResponseNotTaken, &what);
-                return Some(Ended::Told(ending));
+                return Some(Ended::ByServer(ending));
             }
             DisconnectReason::ResponseMemory => {
                 let what = format!(
-                    "{} bytes of responses wait to be taken, and queued_max_response_bytes is used up",
+                    "the client has not read {} bytes of responses, and queued_max_response_bytes is exhausted",
                     self.waiting_bytes()
                 );
                 self.refuse(RequestRejection::ResponseMemory, &what);
-                return Some(Ended::Told(ending));
+                return Some(Ended::ByServer(ending));
             }
             DisconnectReason::RequestMemory => {
                 let what = format!(
-                    "a request arrives slowly, {} bytes are kept for it, and others wait because \
-                     queued_max_request_bytes is used up",
+                    "a request that arrives too slowly holds {} bytes while others wait: \
+                     queued_max_request_bytes is exhausted",
                     self.incoming.permit().bytes()
                 );
                 self.refuse(RequestRejection::RequestMemory, &what);
-                return Some(Ended::Told(ending));
+                return Some(Ended::ByServer(ending));
             }
-            DisconnectReason::Idle | DisconnectReason::Abort => return Some(Ended::Told(ending)),
+            DisconnectReason::Idle | DisconnectReason::Abort => {
+                return Some(Ended::ByServer(ending));
+            }
         }
         None
     }
@@ -243,13 +246,13 @@ impl Connection {
             || self.incoming.awaits_memory()
     }
 
-    /// Takes no further request; the first reason given stands.
-    fn take_no_more(&mut self, ended: Ended) {
+    /// Stops reading requests; the first reason given is kept.
+    fn stop_reading(&mut self, ended: Ended) {
         self.ended.get_or_insert(ended);
         self.incoming.discard();
     }
 
-    /// Moves finished requests, in order, to the responses that wait for the socket.
+    /// Moves the responses of finished requests, in order, to the outgoing queue.
     fn collect(&mut self, cx: &mut Context<'_>) -> bool {
         let mut any = false;
         while !self.in_flight.is_empty()
@@ -268,7 +271,7 @@ impl Connection {
             bytes,
             buffered,
         } = finished;
-        // From here on it counts as outgoing.
+        // From here on the response counts as outgoing.
         drop(buffered);
         self.in_flight_bytes -= bytes;
         self.progress_bytes += PROGRESS_BYTES_MIN;
@@ -276,7 +279,7 @@ impl Connection {
             Outcome::Reply(reply) => reply,
             Outcome::Undecodable(error) => {
                 request.error = true;
-                let what = format!("a request's header is malformed: {error}");
+                let what = format!("malformed request header: {error}");
                 self.refuse(RequestRejection::Malformed, &what);
                 return;
             }
@@ -303,10 +306,10 @@ impl Connection {
                 self.refuse(RequestRejection::Unsupported, reason);
             }
             CloseReason::Malformed { .. } => self.refuse(RequestRejection::Malformed, reason),
-            CloseReason::UnacknowledgedProduceFailed => self.take_no_more(Ended::Refused),
+            CloseReason::UnacknowledgedProduceFailed => self.stop_reading(Ended::Refused),
             CloseReason::Unencodable { .. } => {
                 tracing::error!(peer = %self.context.peer, "connection closed: {reason}");
-                self.take_no_more(Ended::Refused);
+                self.stop_reading(Ended::Refused);
             }
         }
     }
@@ -315,7 +318,7 @@ impl Connection {
         self.shared
             .refusals
             .request(reason, self.context.peer, what);
-        self.take_no_more(Ended::Refused);
+        self.stop_reading(Ended::Refused);
     }
 
     /// Hands responses to the socket.
@@ -331,7 +334,7 @@ impl Connection {
                     self.progress_bytes += written;
                     any = true;
                     if written >= WRITTEN_BYTES_MAX {
-                        // A large response goes out in turns with what else there is to do.
+                        // A large response alternates with reading and handlers.
                         break;
                     }
                 }
@@ -345,7 +348,7 @@ impl Connection {
         any
     }
 
-    /// Nothing can be sent any more.
+    /// Drops all responses and stops reading: nothing can be sent any more.
     fn fail(&mut self, error: io::Error) {
         self.outgoing = Outgoing::default();
         self.incoming.discard();
@@ -362,13 +365,13 @@ impl Connection {
             }
     }
 
-    /// Returns whether what is in flight keeps further requests from being read.
+    /// Returns whether the requests in flight keep further ones from being read.
     fn has_enough_in_flight(&self) -> bool {
         self.in_flight.len() >= self.shared.in_flight_max
             || self.in_flight_bytes >= IN_FLIGHT_BYTES_MAX
     }
 
-    /// Bytes of responses that are in memory.
+    /// Returns the bytes of responses buffered in memory.
     fn waiting_bytes(&self) -> usize {
         self.outgoing.memory_bytes() + self.buffered_bytes.load(Ordering::Relaxed)
     }
@@ -383,6 +386,7 @@ impl Connection {
                         self.read_clock();
                     }
                     if self.is_turn_over() {
+                        // The rest of the requests waits for the next turn; `true` keeps the task scheduled.
                         return true;
                     }
                     if let Some((frame, permit)) = self.incoming.next_request(&self.shared.memory) {
@@ -398,7 +402,7 @@ impl Connection {
                         FrameError::Foreign(name) => {
                             let refusals = &self.shared.refusals;
                             refusals.other_protocol(name, self.context.peer, &error);
-                            self.take_no_more(Ended::Refused);
+                            self.stop_reading(Ended::Refused);
                             return true;
                         }
                         FrameError::Length { .. } => RequestRejection::FrameLength,
@@ -421,12 +425,12 @@ impl Connection {
         self.turn_began.get_or_insert(self.now);
     }
 
-    /// Reads what the socket has and there is memory for, once.
+    /// Reads once from the socket, as far as there is memory.
     fn read(&mut self, cx: &mut Context<'_>) -> bool {
         let memory = &self.shared.memory;
         match self.incoming.poll_read(&mut self.stream, memory, cx) {
             Poll::Pending => return false,
-            Poll::Ready(Ok(0)) => self.take_no_more(Ended::ByClient),
+            Poll::Ready(Ok(0)) => self.stop_reading(Ended::ByClient),
             Poll::Ready(Ok(bytes)) => {
                 self.read_clock();
                 self.received_at = self.now;
@@ -440,7 +444,7 @@ impl Connection {
         true
     }
 
-    /// Starts the work on a request, and does what of it needs no waiting.
+    /// Creates the handler of a request and polls it once.
     fn start(&mut self, frame: Bytes, permit: MemoryPermit, cx: &mut Context<'_>) {
         let request = RequestGuard::new(&self.counting, &frame, self.received_at);
         let bytes = permit.bytes();
@@ -470,8 +474,8 @@ impl Connection {
                     Outcome::Undecodable(_) => true,
                 };
                 if closes {
-                    // What came after it is not served, though it is announced only in its turn.
-                    self.take_no_more(Ended::Refused);
+                    // Later requests are not served, although the refusal is logged only when its turn comes.
+                    self.stop_reading(Ended::Refused);
                 }
                 let mut buffered = BufferedBytes::within(&self.buffered_bytes);
                 buffered.add(&finished.outcome);
@@ -493,7 +497,7 @@ impl Connection {
         }
     }
 
-    /// Whether all is said and done.
+    /// Returns whether the connection can be closed: it has ended, and nothing is left in flight or the time for it is up.
     fn has_finished(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(ended) = &self.ended else {
             return false;
@@ -501,8 +505,8 @@ impl Connection {
         if self.in_flight.is_empty() && self.outgoing.is_empty() {
             return true;
         }
-        if matches!(ended, Ended::Told(DisconnectReason::Drain)) {
-            // The server says when its patience is over.
+        if matches!(ended, Ended::ByServer(DisconnectReason::Drain)) {
+            // The registry aborts the connection when the shutdown time-out is over.
             return false;
         }
         let linger = self
@@ -511,7 +515,7 @@ impl Connection {
         linger.as_mut().poll(cx).is_ready()
     }
 
-    /// Notes what a request that has arrived in part holds, and since when the next step of it is awaited.
+    /// Reports the memory that a request which has arrived in part holds, and since when its next step is awaited.
     fn note_arriving(&mut self) {
         if self.incoming.is_empty() {
             self.end_arriving();
@@ -552,14 +556,14 @@ impl Connection {
         self.slot.entry.set_arriving(blamed, arriving.since);
     }
 
-    /// Notes that no request has arrived in part.
+    /// Reports that no request has arrived in part.
     fn end_arriving(&mut self) {
         if self.arriving.take().is_some() {
             self.slot.entry.set_arriving(0, self.now);
         }
     }
 
-    /// Notes what the connection waits for, for the time-outs.
+    /// Reports the connection's activity, by which the registry applies time-outs.
     fn note_activity(&mut self) {
         self.note_arriving();
         let waiting = self.waiting_bytes();
@@ -595,7 +599,7 @@ impl Future for Connection {
         let this = self.get_mut();
         this.slot.entry.register(cx.waker());
         this.turn_began = None;
-        if let Some(ended) = this.obey() {
+        if let Some(ended) = this.check_ending() {
             return Poll::Ready(ended);
         }
         for _ in 0..ROUNDS_MAX {
@@ -614,7 +618,7 @@ impl Future for Connection {
             }
         }
         this.note_activity();
-        // Waking the task at once would put it before whatever the sockets have for others.
+        // Waking the task at once would run it before the tasks of other sockets that are ready.
         let _ = pin!(tokio::task::yield_now()).poll(cx);
         Poll::Pending
     }

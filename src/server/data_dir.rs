@@ -1,4 +1,4 @@
-//! The data directory as a whole: made if absent, and one server's alone.
+//! The data directory as a whole: created if absent, and locked against other servers.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -9,18 +9,18 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::fs::is_full;
 
-/// Kafka locks its directories by a file of the same name.
+/// Name of the lock file, the same as Kafka's.
 const LOCK_FILE: &str = ".lock";
 
-/// A data directory that belongs to this process until dropped.
+/// A data directory that this process holds the lock of until dropped.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    /// The lock goes when the file is closed, however the process ends.
+    /// Releases the lock when it is closed, however the process ends.
     _lock: File,
 }
 
-/// Why a data directory cannot be used.
+/// Reasons for which a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
     #[error("data_dir {path}: another server{} is using it", holder.map_or(String::new(), |pid| format!(" (pid {pid})")))]
@@ -34,7 +34,7 @@ pub enum DataDirError {
 }
 
 impl DataDir {
-    /// Makes the directory if need be and takes it.
+    /// Creates the directory if it does not exist, and locks it.
     pub fn take(path: &Path) -> Result<DataDir, DataDirError> {
         let failed = |doing| {
             move |source| DataDirError::Io {
@@ -43,42 +43,40 @@ impl DataDir {
                 source,
             }
         };
-        std::fs::create_dir_all(path).map_err(failed("it cannot be created"))?;
-        // Log lines and run.json name it as others can find it.
-        let path = path
-            .canonicalize()
-            .map_err(failed("it cannot be resolved"))?;
+        std::fs::create_dir_all(path).map_err(failed("cannot be created"))?;
+        // Log lines and run.json show the absolute path.
+        let path = path.canonicalize().map_err(failed("cannot be resolved"))?;
         let mut lock = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .open(path.join(LOCK_FILE))
-            .map_err(failed("its lock file cannot be opened"))?;
+            .map_err(failed("cannot open its lock file"))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let mut holder = String::new();
-                // Who holds it is a courtesy; that it is held is what matters.
+                // Best effort: the process id only helps the operator.
                 let _ = lock.read_to_string(&mut holder);
                 return Err(DataDirError::InUse {
                     path,
                     holder: holder.trim().parse().ok(),
                 });
             }
-            Err(error) => return Err(failed("it cannot be locked")(error.into())),
+            Err(error) => return Err(failed("cannot be locked")(error.into())),
         }
         match name_holder(&lock) {
-            // Not worth a start that fails on a full disk.
+            // The id is not worth failing the start on a full disk.
             Err(error) if is_full(&error) => {
-                tracing::warn!(path = %path.display(), "disk full, lock file names no process");
+                tracing::warn!(path = %path.display(), "disk full, process id not written to the lock file");
             }
-            other => other.map_err(failed("it cannot be written to"))?,
+            other => other.map_err(failed("cannot be written to"))?,
         }
         Ok(DataDir { path, _lock: lock })
     }
 
-    /// The process that took the directory last, whether it still runs or not.
+    /// Returns the id of the process that locked the directory last, whether it still runs or not.
     pub fn last_holder(path: &Path) -> Option<u32> {
         let holder = std::fs::read_to_string(path.join(LOCK_FILE)).ok()?;
         holder.trim().parse().ok()
@@ -89,13 +87,14 @@ impl DataDir {
     }
 }
 
-/// Writes the process id over the last holder's, in the space that has: what is cut off first may be taken by others.
+/// Writes the process id over the last holder's, in the space that the file has: space freed by truncating first could be
+/// taken by other files.
 fn name_holder(lock: &File) -> io::Result<()> {
     let holder = format!("{}\n", std::process::id());
     let written = lock.write_all_at(holder.as_bytes(), 0);
     let len = match &written {
         Ok(()) => holder.len() as u64,
-        // Nobody, rather than the last one.
+        // No id rather than the last holder's.
         Err(_) => 0,
     };
     lock.set_len(len)?;
@@ -107,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_is_made_and_taken_once() {
+    fn a_directory_is_created_and_locked_by_one_holder_at_a_time() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("a/b");
         assert_eq!(DataDir::last_holder(&path), None);
@@ -126,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_a_file_is_refused_with_the_reason() {
+    fn a_path_that_is_a_file_is_an_error_with_the_reason() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let error = DataDir::take(file.path()).unwrap_err();
         assert!(error.to_string().contains("cannot be created"), "{error}");

@@ -1,17 +1,17 @@
-//! Other protocols that reach a Kafka port by mistake, recognised by how they begin.
+//! Other protocols that reach a Kafka port by mistake, recognised by their first bytes.
 //!
-//! Nothing here is taken for another protocol that could be the first request of a Kafka client.
+//! Bytes that could be the first request of a Kafka client are never taken for another protocol.
 
-/// How a protocol begins, and what the log says of it.
+/// First bytes of a protocol, and its description for the log.
 const BEGINNINGS: &[(&[u8], &str)] = &[
     (b"SSH-", "an SSH banner"),
     (
         b"PROXY ",
-        "a PROXY protocol header, which the load balancer must not send,",
+        "a PROXY protocol header (disable it on the load balancer)",
     ),
     (
         b"\r\n\r\n\0\r\nQUIT\n",
-        "a PROXY protocol header, which the load balancer must not send,",
+        "a PROXY protocol header (disable it on the load balancer)",
     ),
     (b"AMQP", "an AMQP header"),
     (b"EHLO", "an SMTP greeting"),
@@ -19,13 +19,13 @@ const BEGINNINGS: &[(&[u8], &str)] = &[
     (b"PING", "a Redis command"),
 ];
 
-/// ZooKeeper's commands of four letters, as its monitoring sends them.
+/// ZooKeeper's four-letter commands, as monitoring tools send them.
 const FOUR_LETTER_WORDS: [&[u8; 4]; 15] = [
     b"conf", b"cons", b"crst", b"dirs", b"dump", b"envi", b"hash", b"isro", b"mntr", b"ruok",
     b"srst", b"srvr", b"stat", b"wchp", b"wchs",
 ];
 
-/// Names what a connection that began with `start` speaks, as far as it can be told from the bytes that have arrived.
+/// Describes the protocol of a connection that began with `start`, if these bytes suffice to recognise one.
 pub fn recognise(start: &[u8]) -> Option<&'static str> {
     let beginning = BEGINNINGS
         .iter()
@@ -41,34 +41,34 @@ pub fn recognise(start: &[u8]) -> Option<&'static str> {
         return Some("a Redis command");
     }
     if is_zookeeper_session(start) {
-        return Some("a ZooKeeper client's request for a session");
+        return Some("a ZooKeeper session request");
     }
     if is_postgres(start) {
-        return Some("a PostgreSQL client's first message");
+        return Some("a PostgreSQL startup message");
     }
     if is_mqtt(start) {
-        return Some("an MQTT client's CONNECT");
+        return Some("an MQTT CONNECT packet");
     }
     None
 }
 
-/// An array of arguments: `*2\r\n$4\r\n…`.
+/// Recognises an array of arguments: `*2\r\n$4\r\n…`.
 fn is_redis(first: &[u8; 4]) -> bool {
     let [star, digit, third, fourth] = first;
     let ends_here = (third, fourth) == (&b'\r', &b'\n');
-    let goes_on = third.is_ascii_digit() && (fourth.is_ascii_digit() || *fourth == b'\r');
-    *star == b'*' && digit.is_ascii_digit() && (ends_here || goes_on)
+    let continues = third.is_ascii_digit() && (fourth.is_ascii_digit() || *fourth == b'\r');
+    *star == b'*' && digit.is_ascii_digit() && (ends_here || continues)
 }
 
-/// A new session: 44 bytes, or 45 with the read-only flag, and zeroes for protocol version and last transaction seen. To
-/// Kafka a Produce of version 0, which is not served, without correlation id, client id and acks.
+/// Recognises a new session: 44 bytes, or 45 with the read-only flag, and zeroes for protocol version and last transaction
+/// seen. To Kafka, a Produce of version 0, which is not supported, without correlation id, client id and acks.
 fn is_zookeeper_session(start: &[u8]) -> bool {
     start.starts_with(&[0, 0, 0, 44]) | start.starts_with(&[0, 0, 0, 45])
         && start.get(4..16) == Some(&[0; 12])
 }
 
-/// A request for TLS, for GSSAPI encryption, to cancel, or a start with the user's name first. The length counts itself,
-/// so that to Kafka four bytes would be missing, and the client would wait for them.
+/// Recognises a request for TLS, for GSSAPI encryption, to cancel, or a startup message with the user's name first. The
+/// length includes itself, so as a Kafka frame it would lack four bytes, and both sides would wait.
 fn is_postgres(start: &[u8]) -> bool {
     match start.get(4..8) {
         Some([0x04, 0xd2, 0x16, 0x2e..=0x30]) => true,
@@ -77,7 +77,7 @@ fn is_postgres(start: &[u8]) -> bool {
     }
 }
 
-/// A CONNECT packet: its type, a remaining length of one or two bytes, and the protocol's name.
+/// Recognises a CONNECT packet: its type, a remaining length of one or two bytes, and the protocol's name.
 fn is_mqtt(start: &[u8]) -> bool {
     let name = Some(&b"\0\x04MQTT"[..]);
     start.first() == Some(&0x10) && (start.get(2..8) == name || start.get(3..9) == name)
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_the_unknown_nor_what_has_arrived_in_part_is_named() {
+    fn unknown_and_incomplete_beginnings_are_not_named() {
         for start in [
             &b""[..],
             b"SSH",
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn no_api_of_kafka_is_taken_for_another_protocol() {
+    fn no_kafka_request_is_taken_for_another_protocol() {
         for api in APIS {
             for version in api.advertised_min.unwrap_or(0)..=*api.versions.end() {
                 for length in [8_i32, 44, 45, 61, 1000, 100 << 20] {

@@ -1,6 +1,6 @@
-//! Frames: four bytes of length and that many bytes of request, cut out of a stream that may say anything.
+//! Frames: four bytes of length and that many bytes of request, split from an untrusted stream.
 //!
-//! A length is checked before memory is taken for it, and memory is then taken only in step with bytes that have
+//! A length is checked before memory is allocated for it, and memory then grows only in proportion to the bytes that have
 //! arrived: a frame that announces 100 MiB and sends nothing costs nothing. Between frames a reader holds no memory.
 
 use std::fmt;
@@ -9,26 +9,26 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::foreign;
 
-/// Bytes of the length that stands before every frame.
+/// Bytes of the length prefix of every frame.
 pub const PREFIX: usize = 4;
 /// API key, version and correlation id: no request is shorter.
 const FRAME_MIN: usize = 8;
-/// The first memory taken for a frame that does not fit one read.
+/// Bytes first allocated for a frame that does not fit one read.
 const GROWTH_MIN: usize = 64 * 1024;
-/// From there on, how much more than what has arrived while memory is plentiful: a frame of a megabyte moves into larger
-/// memory once, and memory stays in proportion to what was sent.
+/// Growth beyond that while memory is plentiful, as a multiple of the bytes that have arrived: a frame of a megabyte is
+/// moved to a larger buffer once, and memory stays in proportion to what was sent.
 const GROWTH_FACTOR: usize = 15;
-/// A frame of which less than this is missing is not worth reads of its own.
+/// Missing bytes below which a frame is not worth reads of its own.
 const DIRECT_MIN: usize = 16 * 1024;
 
-/// What arrived instead of a frame.
+/// Bytes that are not a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameError {
     /// The start of a TLS handshake.
     Tls,
     /// An HTTP request.
     Http,
-    /// The beginning of another protocol, which is named.
+    /// The beginning of another protocol, with its description.
     Foreign(&'static str),
     /// A length that no request can have.
     Length {
@@ -38,7 +38,7 @@ pub enum FrameError {
     },
 }
 
-/// The first bytes of what arrived, for people to see what it was. They are few, since they may be anything.
+/// The first bytes of a stream, for the operator to recognise. Few of them, since they may be anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Excerpt {
     bytes: [u8; Self::LEN_MAX],
@@ -66,40 +66,40 @@ impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             FrameError::Tls => f.write_str(
-                "a TLS handshake arrived; this port speaks plain Kafka, set security.protocol=PLAINTEXT",
+                "received a TLS handshake; this port serves Kafka without TLS, set security.protocol=PLAINTEXT",
             ),
             FrameError::Http => f.write_str(
-                "an HTTP request arrived; this port speaks Kafka, HTTP is served at http_addr",
+                "received an HTTP request; this port serves Kafka, HTTP is served at http_addr",
             ),
             FrameError::Foreign(name) => {
-                write!(f, "{name} arrived; this port speaks Kafka")
+                write!(f, "received {name}; this port serves Kafka")
             }
             FrameError::Length { length, max, start } => write!(
                 f,
-                "a frame length of {length} arrived, in the bytes {start}; allowed: {FRAME_MIN} to {max} \
+                "received an invalid frame length of {length}, first bytes {start}; allowed: {FRAME_MIN} to {max} \
                  (socket_request_max_bytes)"
             ),
         }
     }
 }
 
-/// Bytes of memory that a frame should get next.
+/// Bytes by which the memory of a frame should grow next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Growth {
-    /// In small steps, while memory is short.
+    /// Small step, while memory is short.
     pub least: usize,
-    /// In large steps, which move the frame seldom.
+    /// Large step, which rarely moves the frame.
     pub most: usize,
 }
 
-/// Cuts frames out of a stream.
+/// Splits a stream into frames.
 #[derive(Debug)]
 pub struct FrameReader {
-    /// What has arrived and not been cut yet. Without memory when empty.
+    /// Bytes that have arrived and not been returned as a frame yet. Has no allocation when empty.
     buffer: BytesMut,
     frame_bytes_max: usize,
     first: bool,
-    /// Memory was taken for the present frame: the rest is read straight to it.
+    /// Memory was allocated for the current frame: the rest is read directly into it.
     grown: bool,
 }
 
@@ -113,18 +113,19 @@ impl FrameReader {
         }
     }
 
-    /// Takes bytes that have arrived.
+    /// Appends bytes that have arrived.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Size of the next frame without its length, if all of it has arrived. After an error the stream is beyond use.
+    /// Returns the size of the next frame without its length, if all of it has arrived. After an error the stream is
+    /// unusable.
     pub fn whole_frame(&self) -> Result<Option<usize>, FrameError> {
         let length = self.frame_length()?;
         Ok(length.filter(|length| self.buffer.len() >= PREFIX + length))
     }
 
-    /// The next whole frame without its length, if there is one.
+    /// Removes the next whole frame and returns it without its length, if there is one.
     pub fn next_frame(&mut self) -> Result<Option<Bytes>, FrameError> {
         let Some(length) = self.whole_frame()? else {
             return Ok(None);
@@ -134,30 +135,30 @@ impl FrameReader {
         self.buffer.advance(PREFIX);
         let frame = self.buffer.split_to(length).freeze();
         if self.buffer.is_empty() {
-            // Lets go of the memory it shares with the frame.
+            // Releases the allocation shared with the frame.
             self.buffer = BytesMut::new();
         }
         Ok(Some(frame))
     }
 
-    /// Drops what has arrived. The stream is beyond use then.
+    /// Drops all bytes that have arrived. The stream is unusable then.
     pub fn clear(&mut self) {
         self.buffer = BytesMut::new();
         self.grown = false;
     }
 
-    /// Whether part of a frame has arrived.
+    /// Returns whether part of a frame has arrived.
     pub fn is_within_frame(&self) -> bool {
         !self.buffer.is_empty()
     }
 
-    /// Bytes that have arrived and not been cut yet.
+    /// Returns the number of bytes that have arrived and not been returned as a frame yet.
     pub fn buffered(&self) -> usize {
         self.buffer.len()
     }
 
-    /// Size of the next frame with its length, as soon as that is known from the buffer and the bytes `ahead`, which have
-    /// not been read yet.
+    /// Returns the size of the next frame including its length, once known from the buffer and the bytes `ahead`, which
+    /// have not been read yet.
     pub fn frame_size(&self, ahead: &[u8]) -> Result<Option<usize>, FrameError> {
         let mut prefix = [0; PREFIX];
         let mut known = 0;
@@ -171,7 +172,7 @@ impl FrameReader {
         Ok(Some(PREFIX + self.checked_length(prefix)?))
     }
 
-    /// Size of the next frame, as soon as its length has arrived.
+    /// Returns the size of the next frame, once its length has arrived.
     fn frame_length(&self) -> Result<Option<usize>, FrameError> {
         match self.buffer.first_chunk::<PREFIX>() {
             Some(prefix) => self.checked_length(*prefix).map(Some),
@@ -186,7 +187,7 @@ impl FrameReader {
         if fits && !self.first {
             return Ok(length as usize);
         }
-        // Another protocol's first bytes may be a length within a generous limit.
+        // Another protocol's first bytes may form a length within a generous limit.
         if prefix[0] == 0x16 && prefix[1] == 0x03 {
             return Err(FrameError::Tls);
         }
@@ -206,8 +207,8 @@ impl FrameReader {
         Ok(length as usize)
     }
 
-    /// How much memory to take next for a large frame that is still arriving; `None` when there is room left, or when
-    /// the rest is small enough to be pushed.
+    /// Returns how much memory to allocate next for a large frame that is still arriving; `None` if there is room left, or
+    /// if the rest is small enough to be pushed.
     pub fn growth(&self) -> Option<Growth> {
         let length = self.frame_length().ok()??;
         let arrived = self.buffer.len();
@@ -222,34 +223,34 @@ impl FrameReader {
         })
     }
 
-    /// Takes memory for `growth` bytes more, which [`FrameReader::growth`] asked for.
+    /// Allocates memory for `growth` more bytes, within the bounds of [`FrameReader::growth`].
     pub fn grow(&mut self, growth: usize) {
-        // An allocation exactly as large as asked for, instead of the doubling that `reserve` prefers.
+        // Allocates the exact size, instead of the doubling that `reserve` prefers.
         let mut larger = BytesMut::with_capacity(self.buffer.len() + growth);
         larger.extend_from_slice(&self.buffer);
         self.buffer = larger;
         self.grown = true;
     }
 
-    /// Whether the rest of the present frame is read straight into memory of its own, or should be.
+    /// Returns whether the rest of the current frame is read directly into memory of its own, or should be.
     pub fn is_large(&self) -> bool {
         self.grown || self.growth().is_some()
     }
 
-    /// Bytes that the present frame lacks; 0 while its length is not known.
+    /// Returns the bytes that the current frame lacks; 0 while its length is not known.
     pub fn missing(&self) -> usize {
         let length = self.frame_length().ok().flatten().unwrap_or(0);
         (PREFIX + length).saturating_sub(self.buffer.len())
     }
 
-    /// As many of them as fit the memory taken for the frame.
+    /// Returns how many of the missing bytes fit the memory allocated for the frame.
     pub fn room_in_frame(&self) -> usize {
         let room = self.buffer.capacity() - self.buffer.len();
         self.missing().min(room)
     }
 
-    /// Returns the memory that was taken for the rest of the present frame, bounded so that nothing of the next one is read
-    /// into it. `None`: bytes are to be pushed.
+    /// Returns the memory allocated for the rest of the current frame, bounded so that nothing of the next one is read into
+    /// it. `None` if bytes are to be pushed.
     pub fn rest_of_frame(&mut self) -> Option<impl BufMut + '_> {
         let limit = match self.grown {
             true => self.room_in_frame(),
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_come_out_whole_however_they_arrive() {
+    fn frames_are_returned_whole_in_whatever_pieces_they_arrive() {
         let bodies: [&[u8]; 3] = [b"12345678", b"a longer request than that", b"abcdefgh"];
         let stream: Vec<u8> = bodies.iter().flat_map(|body| framed(body)).collect();
         for step in 1..=stream.len() {
@@ -295,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_no_request_can_have_are_refused() {
+    fn invalid_frame_lengths_are_refused() {
         for length in [-1, i32::MIN, 0, 7, 1025, i32::MAX] {
             let mut reader = FrameReader::new(1024);
             reader.push(&length.to_be_bytes());
@@ -311,31 +312,31 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_frame_is_named_or_shown_in_part() {
-        let said = |bytes: &[u8]| {
+    fn errors_name_the_other_protocol_or_show_the_first_bytes() {
+        let message = |bytes: &[u8]| {
             let mut reader = FrameReader::new(100 << 20);
             reader.push(bytes);
             reader.next_frame().unwrap_err().to_string()
         };
         assert_eq!(
-            said(b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n"),
-            "an SSH banner arrived; this port speaks Kafka"
+            message(b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n"),
+            "received an SSH banner; this port serves Kafka"
         );
         assert_eq!(
-            said(b"hello\n\xff, who is there?"),
-            "a frame length of 1751477356 arrived, in the bytes \"hello\\n\\xff, who is \"; \
+            message(b"hello\n\xff, who is there?"),
+            "received an invalid frame length of 1751477356, first bytes \"hello\\n\\xff, who is \"; \
              allowed: 8 to 104857600 (socket_request_max_bytes)"
         );
     }
 
     #[test]
-    fn another_protocol_is_named_even_where_it_would_be_the_start_of_a_frame() {
+    fn another_protocol_is_recognised_even_if_its_bytes_could_be_a_frame() {
         let mut reader = FrameReader::new(1024);
         reader.push(b"\0\0\0\x08\x04\xd2");
         assert_eq!(reader.next_frame(), Ok(None));
         reader.push(b"\x16\x2f");
         assert!(matches!(reader.next_frame(), Err(FrameError::Foreign(_))));
-        // Within a connection of Kafka's the same bytes are a request.
+        // Later in a Kafka connection the same bytes are a request.
         let mut reader = FrameReader::new(1024);
         reader.push(&framed(b"\0\x12\0\0\0\0\0\0"));
         reader.push(&framed(b"\x04\xd2\x16\x2f1234"));
@@ -344,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn tls_and_http_are_recognised_even_where_their_bytes_are_a_legal_length() {
+    fn tls_and_http_are_recognised_even_if_their_bytes_are_a_valid_length() {
         for max in [1024, i32::MAX as usize] {
             let mut reader = FrameReader::new(max);
             reader.push(&[0x16, 0x03, 0x01, 0x02, 0x00]);
@@ -356,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_grows_with_what_arrived_and_never_beyond_the_frame() {
+    fn memory_grows_in_proportion_to_arrived_bytes_and_never_beyond_the_frame() {
         let length = 1_000_000;
         for is_short in [false, true] {
             let mut reader = FrameReader::new(length);
@@ -385,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frames_size_is_known_before_its_bytes_are_read() {
+    fn the_frame_size_is_known_from_peeked_bytes() {
         let stream = framed(b"12345678");
         let mut reader = FrameReader::new(1024);
         for read in 0..PREFIX {
@@ -401,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claimed_length_alone_takes_no_memory() {
+    fn an_announced_length_alone_allocates_no_memory() {
         let mut reader = FrameReader::new(100 << 20);
         reader.push(&(100_i32 << 20).to_be_bytes());
         assert!(reader.next_frame().unwrap().is_none());

@@ -1,9 +1,8 @@
-//! The HTTP port: metrics, health, information about the server, for Prometheus, probes and people.
+//! The HTTP port: metrics, health and server information, for Prometheus, probes and operators.
 //!
-//! It runs on a thread and a runtime of its own ([`listener`]), because it must be able to answer that the main
-//! runtime is stuck, and because writing out a hundred thousand series must not hold up a produce. It starts before
-//! recovery, so that a server that is still reading its log says so. It knows the rest of the server only through
-//! [`HttpState`].
+//! It runs on a thread and a runtime of its own ([`listener`]), because it must be able to report that the main runtime
+//! is stuck, and because rendering a hundred thousand series must not delay a produce. It starts before recovery, so that
+//! a server that is still recovering its logs reports so. It knows the rest of the server only through [`HttpState`].
 
 mod connection;
 mod expositions;
@@ -33,29 +32,29 @@ pub use health::Health;
 pub use info::Facts;
 pub use listener::{HttpServer, Limits};
 
-/// What the endpoints show.
+/// Sources of what the endpoints show.
 #[derive(Clone)]
 pub struct HttpState {
     pub handle: PrometheusHandle,
     pub health: Arc<Health>,
-    /// Asked at every `/info`; must not block.
+    /// Called for every `/info`; must not block.
     pub facts: Arc<dyn Fn() -> Facts + Send + Sync>,
 }
 
-/// Path and meaning of every endpoint, as the index shows them.
+/// Path and description of every endpoint, as the index shows them.
 const ENDPOINTS: &[(&str, &str)] = &[
     ("/metrics", "metrics in Prometheus or OpenMetrics text"),
     (
         "/health",
-        "whether storage and listener work: 200, or 503 with reasons",
+        "checks of storage and listener: 200, or 503 with the reasons",
     ),
     (
         "/health/live",
-        "whether the process should be left alone: 200, or 503 when it is stuck",
+        "liveness: 200, or 503 if the process is stuck and must be restarted",
     ),
     (
         "/health/ready",
-        "whether to send it work: 200, or 503 while it recovers, drains or cannot write",
+        "readiness: 200, or 503 while the server recovers, shuts down or cannot write",
     ),
     ("/info", "version, build, addresses, counts"),
 ];
@@ -79,8 +78,8 @@ fn router(state: HttpState, limits: Limits, refusals: Arc<Refusals>) -> Router {
 
 async fn index() -> Response {
     let mut text = format!("streamline {}\n\n", env!("CARGO_PKG_VERSION"));
-    for (path, meaning) in ENDPOINTS {
-        text.push_str(&format!("{path:<16}{meaning}\n"));
+    for (path, description) in ENDPOINTS {
+        text.push_str(&format!("{path:<16}{description}\n"));
     }
     ([(CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }
@@ -88,7 +87,7 @@ async fn index() -> Response {
 async fn not_found(uri: Uri) -> Response {
     let known: Vec<_> = ENDPOINTS.iter().map(|(path, _)| *path).collect();
     let error = format!(
-        "no such path: {}; there are {}",
+        "no such path: {}; known paths: {}",
         uri.path(),
         known.join(", ")
     );
@@ -97,7 +96,7 @@ async fn not_found(uri: Uri) -> Response {
 
 /// The router adds the `allow` header itself.
 async fn method_not_allowed(method: Method, uri: Uri) -> Response {
-    let error = format!("{} does not take {method}, only GET and HEAD", uri.path());
+    let error = format!("{} does not accept {method}, only GET and HEAD", uri.path());
     json_error(StatusCode::METHOD_NOT_ALLOWED, error)
 }
 
@@ -132,7 +131,7 @@ struct Guard {
     refusals: Arc<Refusals>,
 }
 
-/// What holds for every request: no large body, an answer in bounded time, nothing cached on the way.
+/// Applies the rules for every request: no large body, a response in bounded time, no caching.
 async fn guarded(
     State(guard): State<Guard>,
     Extension(Peer(peer)): Extension<Peer>,
@@ -157,7 +156,7 @@ async fn guarded(
         refused(
             HttpRejection::BodyTooLarge,
             StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body has {body_bytes} bytes, the limit is {body_bytes_max}"),
+            format!("a body of {body_bytes} bytes exceeds the limit of {body_bytes_max}"),
         )
     } else {
         match tokio::time::timeout(request_timeout, next.run(request)).await {
@@ -172,12 +171,12 @@ async fn guarded(
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    tracing::debug!(%method, path, status = response.status().as_u16(), "http request");
+    tracing::debug!(%method, path, status = response.status().as_u16(), "HTTP request");
     response
 }
 
-/// The announced length of the body. A chunked body counts as none: no endpoint reads one, so nothing of it is kept,
-/// and its connection closes after the answer.
+/// Returns the announced length of the body. A chunked body counts as empty: no endpoint reads one, so nothing of it is
+/// kept, and its connection closes after the response.
 fn content_length(request: &Request) -> u64 {
     request
         .headers()

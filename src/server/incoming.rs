@@ -1,9 +1,9 @@
-//! Requests on their way in from one socket.
+//! Incoming requests of one socket.
 //!
-//! While memory is plentiful, whatever the socket has is read at once and charged afterwards. While it is short, every
-//! read asks before it takes bytes, and only as many are taken as were granted: the rest waits in the socket. A small
-//! request needs no turn of its own then. Its bytes are looked at where they are, and once all of them are there, the
-//! reserve that no other request may use pays for them ([`RequestMemory::try_extend_small`]).
+//! While memory is plentiful, all bytes in the socket are read at once and charged afterwards. While it is short, every
+//! read acquires memory first and reads no more than was granted: the rest waits in the socket. A small request then does
+//! not have to wait for its turn. Its bytes are peeked at in the socket, and once all of them have arrived, they are charged
+//! to the reserve that no other request may use ([`RequestMemory::try_extend_small`]).
 //!
 //! Between two reads the permit covers the bytes that have arrived and nothing else.
 
@@ -31,7 +31,7 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into());
 }
 
-/// The bytes of requests that have arrived and are not being worked on yet, and the memory they hold.
+/// Bytes of requests that have arrived and have no handler yet, and the memory they hold.
 pub struct Incoming {
     reader: FrameReader,
     permit: MemoryPermit,
@@ -39,17 +39,17 @@ pub struct Incoming {
     address: IpAddr,
 }
 
-/// The bytes that wait in a socket.
+/// Bytes that wait in a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ahead {
-    /// So many of a small request, the last one among them.
+    /// This many bytes complete a small request.
     SmallRequest(usize),
-    /// All that the socket has is part of a small request, which lacks so many.
+    /// Only part of a small request, which lacks this many bytes.
     PartOfSmall(usize),
-    /// The first of those that a large request lacks, which are so many.
+    /// The start of a large request, which lacks this many bytes.
     PartOfLarge(usize),
-    /// The end of the stream, less than a length, or what is no request: so many. Reading them takes no memory worth
-    /// asking for.
+    /// The end of the stream, less than a length prefix, or no valid request: this many bytes. Too few to acquire memory
+    /// for.
     Other(usize),
 }
 
@@ -63,12 +63,12 @@ impl Incoming {
         }
     }
 
-    /// Returns whether a whole request is there. After an error the stream is beyond use.
+    /// Returns whether a whole request has arrived. After an error the stream is unusable.
     pub fn has_request(&self) -> Result<bool, FrameError> {
         Ok(self.reader.whole_frame()?.is_some())
     }
 
-    /// Takes the next whole request, without its length, and what it holds of the memory.
+    /// Removes the next whole request, without its length, together with its memory permit.
     pub fn next_request(&mut self, memory: &RequestMemory) -> Option<(Bytes, MemoryPermit)> {
         let frame = self.reader.next_frame().ok()??;
         let bytes = frame.len() + PREFIX;
@@ -90,7 +90,7 @@ impl Incoming {
         self.reader.is_within_frame()
     }
 
-    /// Returns whether nothing has arrived, is charged or is waited for.
+    /// Returns whether nothing has arrived, no memory is charged and none is awaited.
     pub fn is_empty(&self) -> bool {
         !self.is_within_request() && self.permit.is_empty() && self.awaited.is_none()
     }
@@ -100,24 +100,24 @@ impl Incoming {
         self.awaited.is_some()
     }
 
-    /// The memory that a request which has arrived in part holds.
+    /// Returns the permit of a request that has arrived in part.
     pub fn permit(&self) -> &MemoryPermit {
         &self.permit
     }
 
-    /// Gives up waiting for memory, and a grant that was not used yet.
+    /// Stops waiting for memory and returns a grant that was not used yet.
     pub fn stop_waiting(&mut self) {
         self.awaited = None;
     }
 
-    /// Drops what has arrived, because no further request is taken.
+    /// Drops the bytes that have arrived, because no further request is read.
     pub fn discard(&mut self) {
         self.awaited = None;
         self.reader.clear();
         self.permit = MemoryPermit::default();
     }
 
-    /// Brings the permit in line with what has arrived. Called before the connection waits for anything.
+    /// Adjusts the permit to the bytes that have arrived. Called before the connection waits for anything.
     pub fn settle(&mut self, memory: &RequestMemory) {
         let buffered = self.reader.buffered();
         let charged = self.permit.bytes();
@@ -127,12 +127,12 @@ impl Incoming {
             self.permit.shrink_to(buffered);
         }
         if buffered == 0 && self.permit.overdraft_claimed() > 0 {
-            // No request is arriving, so it is others' turn to exceed the budget.
+            // No request is arriving, so others may exceed the budget instead.
             self.permit = MemoryPermit::default();
         }
     }
 
-    /// Reads what the socket has and there is memory for, once. `Ok(0)` is the end of the stream.
+    /// Reads once from the socket, as far as there is memory. `Ok(0)` is the end of the stream.
     pub fn poll_read(
         &mut self,
         stream: &mut TcpStream,
@@ -149,21 +149,21 @@ impl Incoming {
             granted => granted,
         };
         let read = match self.granted() {
-            // After a look ahead the socket counts as not ready, though it has the bytes that were granted.
+            // After a peek, tokio considers the socket not ready although it has the granted bytes.
             1.. if !self.reader.is_large() => match self.read_at_once(limit, stream) {
                 Err(error) if is_temporary(&error) => self.poll_read_up_to(limit, stream, cx),
                 read => Poll::Ready(read),
             },
             _ => self.poll_read_up_to(limit, stream, cx),
         };
-        // What was granted for bytes that are not there is others' to use.
+        // Returns what was granted for bytes that have not arrived, for others to use.
         if self.granted() > 0 {
             self.permit.shrink_to(self.reader.buffered());
         }
         read
     }
 
-    /// Bytes that were granted and have not arrived yet.
+    /// Returns the number of granted bytes that have not arrived yet.
     fn granted(&self) -> usize {
         self.permit.bytes().saturating_sub(self.reader.buffered())
     }
@@ -195,7 +195,7 @@ impl Incoming {
         })
     }
 
-    /// Gets memory for more of a large request: for as much as is missing, or for a step where the pool has not that much.
+    /// Acquires memory for more of a large request: for all that is missing, or for one step if the pool has less.
     fn poll_grant_for_large(
         &mut self,
         stream: &TcpStream,
@@ -205,7 +205,7 @@ impl Incoming {
         if self.awaits_memory() {
             return Poll::Pending;
         }
-        // Nobody takes a turn for bytes that are not there.
+        // No turn is taken for bytes that have not arrived.
         ready!(stream.poll_read_ready(cx))?;
         self.settle(memory);
         if let Some(growth) = self.reader.growth() {
@@ -222,7 +222,7 @@ impl Incoming {
         self.poll_acquire(missing, Class::Other, memory, cx).map(Ok)
     }
 
-    /// Gets memory for the next bytes of a small request, or for the first ones of any, while memory is short.
+    /// Acquires memory for the next bytes of a small request, or for the first bytes of any, while memory is short.
     fn poll_grant_while_short(
         &mut self,
         stream: &TcpStream,
@@ -255,8 +255,8 @@ impl Incoming {
         }
     }
 
-    /// Looks at what the socket has without taking it. After part of a small request, further bytes wake the connection:
-    /// it waits for the rest and for memory at once, since the socket's own buffer may be too small for the rest.
+    /// Peeks at the bytes in the socket. After part of a small request, further bytes wake the connection: it waits for
+    /// the rest and for memory at the same time, since the socket's own buffer may be too small for the rest.
     fn poll_look_ahead(&self, stream: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<Ahead>> {
         let mut seen = None;
         loop {
@@ -269,7 +269,7 @@ impl Incoming {
                 match ahead {
                     Ahead::PartOfSmall(_) => {
                         part_of_small = Some((count, ahead));
-                        // Said to `try_io`, this means: not ready before more arrives.
+                        // Makes `try_io` clear the readiness until more arrives.
                         Err(io::ErrorKind::WouldBlock.into())
                     }
                     ahead => Ok(ahead),
@@ -278,7 +278,7 @@ impl Incoming {
             match (looked, part_of_small) {
                 (Err(_), Some((count, ahead))) => {
                     let has_more = stream.poll_read_ready(cx)?.is_ready();
-                    // A socket that the client has closed is ready although nothing more arrives.
+                    // A socket closed by the client stays ready although nothing more arrives.
                     if !has_more || seen == Some(count) {
                         return Poll::Ready(Ok(ahead));
                     }
@@ -290,7 +290,7 @@ impl Incoming {
         }
     }
 
-    /// Returns how many bytes the socket has, and what they are.
+    /// Returns the number of bytes in the socket, at most a small request's, and their kind.
     fn look_ahead(&self, stream: &TcpStream) -> io::Result<(usize, Ahead)> {
         SCRATCH.with_borrow_mut(|scratch| {
             let most = PREFIX + SMALL_REQUEST_BYTES;
@@ -310,7 +310,7 @@ impl Incoming {
         })
     }
 
-    /// Waits for a turn. Ready with a number of bytes if they are granted at once.
+    /// Queues for memory. Ready with the number of bytes if they are granted at once.
     fn poll_acquire(
         &mut self,
         missing: usize,

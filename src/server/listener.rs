@@ -17,17 +17,17 @@ use super::registry::ConnectionRegistry;
 use crate::config::ListenAddr;
 use crate::metrics::ConnectionRejection;
 
-/// ConnectionRegistry that wait to be accepted. The kernel caps it at net.core.somaxconn.
+/// Backlog of connections not accepted yet. The kernel caps it at net.core.somaxconn.
 const BACKLOG: i32 = 4096;
-/// When descriptors or memory have run out, accepting again at once would only burn a core.
+/// Pause after a failed accept: when descriptors or memory have run out, retrying at once would only burn a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// A listener that cannot accept is logged once in so many attempts.
+/// Number of failed attempts per log line, 600 of which take a minute.
 const LOG_EVERY: u64 = 600;
 
-/// The addresses a setting stands for, the preferred ones first. Blocks when a name has to be looked up.
+/// Returns the addresses of a setting, the preferred ones first. Blocks when a host name has to be resolved.
 pub fn candidates(addr: &ListenAddr) -> io::Result<Vec<SocketAddr>> {
     match &addr.host {
-        // One socket for both families; where there is no IPv6, one for IPv4.
+        // One socket for both families; on a machine without IPv6, one for IPv4.
         None => Ok(vec![
             SocketAddr::from((Ipv6Addr::UNSPECIFIED, addr.port)),
             SocketAddr::from((Ipv4Addr::UNSPECIFIED, addr.port)),
@@ -36,7 +36,7 @@ pub fn candidates(addr: &ListenAddr) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
-/// Runs `bind` on the candidates until one succeeds. The error is that of the first, which was meant.
+/// Runs `bind` on the candidates until one succeeds. The error is that of the first, preferred candidate.
 pub fn first_that_binds<T>(
     candidates: &[SocketAddr],
     mut bind: impl FnMut(SocketAddr) -> io::Result<T>,
@@ -58,20 +58,20 @@ pub fn first_that_binds<T>(
             }
         }
     }
-    Err(first_error.unwrap_or_else(|| io::Error::other("the name stands for no address")))
+    Err(first_error.unwrap_or_else(|| io::Error::other("the host name resolves to no address")))
 }
 
-/// A bound port on which nobody can connect yet.
+/// A bound port that does not accept connections yet.
 pub struct BoundPort {
     socket: Socket,
     pub local_addr: SocketAddr,
 }
 
 impl BoundPort {
-    /// Takes the port, so that a port in use is noticed before the log is opened.
+    /// Binds the port, so that a port in use is noticed before the logs are opened.
     pub fn bind(addr: SocketAddr) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-        // A restarted server need not wait for its predecessor's connections to be forgotten.
+        // A restarted server need not wait for its predecessor's connections to leave TIME_WAIT.
         socket.set_reuse_address(true)?;
         if addr.is_ipv6() && addr.ip().is_unspecified() {
             socket.set_only_v6(false)?;
@@ -92,14 +92,14 @@ impl BoundPort {
     }
 }
 
-/// Whether clients can connect, for the health check.
+/// State of the listener, for the health check.
 #[derive(Debug, Default)]
 pub struct ListenerState {
     trouble: Mutex<Option<String>>,
 }
 
 impl ListenerState {
-    /// Why clients cannot connect, if so.
+    /// Returns the reason if clients cannot connect.
     pub fn check(&self) -> Result<(), String> {
         match &*self.trouble.lock() {
             Some(trouble) => Err(trouble.clone()),
@@ -112,7 +112,7 @@ impl ListenerState {
     }
 }
 
-/// Accepts connections until told to stop; then the port is closed.
+/// Accepts connections until `stop` is true, then closes the port.
 pub async fn accept_until(
     listener: TcpListener,
     connections: Arc<ConnectionRegistry>,
@@ -124,7 +124,7 @@ pub async fn accept_until(
     loop {
         let accepted = tokio::select! {
             biased;
-            // An error means that whoever could say stop is gone.
+            // An error means that the sender is gone.
             _ = stop.wait_for(|stop| *stop) => break,
             accepted = listener.accept() => accepted,
         };
@@ -135,24 +135,26 @@ pub async fn accept_until(
                     failures = 0;
                     state.set(None);
                 }
-                welcome(stream, peer, &connections, &shared);
+                admit(stream, peer, &connections, &shared);
             }
-            // The client gave up while it waited; its successor may be fine.
+            // The client disconnected while it waited in the backlog; the next one may be fine.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 if failures.is_multiple_of(LOG_EVERY) {
-                    tracing::error!(%error, "no connection can be accepted");
+                    tracing::error!(%error, "cannot accept connections");
                 }
                 failures += 1;
-                state.set(Some(format!("no connection can be accepted: {error}")));
+                state.set(Some(format!("cannot accept connections: {error}")));
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
-    state.set(Some("the listener is closed: the server stops".to_string()));
+    state.set(Some(
+        "the listener is closed: the server is shutting down".to_string(),
+    ));
 }
 
-fn welcome(
+fn admit(
     stream: TcpStream,
     peer: SocketAddr,
     connections: &Arc<ConnectionRegistry>,
@@ -165,7 +167,7 @@ fn welcome(
     }) {
         Ok(local) => local,
         Err(error) => {
-            tracing::debug!(%peer, %error, "gone before it was accepted");
+            tracing::debug!(%peer, %error, "client disconnected before it was accepted");
             return;
         }
     };
@@ -174,31 +176,31 @@ fn welcome(
         Ok(slot) => slot,
         Err(reason) => {
             let why = match reason {
-                ConnectionRejection::TooMany => "max_connections are open",
+                ConnectionRejection::TooMany => "max_connections reached",
                 ConnectionRejection::TooManyFromAddress => {
-                    "max_connections_per_ip are open from its address"
+                    "max_connections_per_ip reached for this address"
                 }
             };
             shared.refusals().connection(reason, peer, &why);
             return;
         }
     };
-    tracing::debug!(%peer, "connected");
+    tracing::debug!(%peer, "connection accepted");
     let connection = Connection::new(stream, peer, local, slot, Arc::clone(shared));
     let metrics = Arc::clone(shared.metrics());
     tokio::spawn(async move {
-        // A panic is a bug of ours, and this connection's alone.
+        // A panic ends this connection alone.
         match AssertUnwindSafe(connection).catch_unwind().await {
-            Ok(ended) => tracing::debug!(%peer, "disconnected: {ended}"),
+            Ok(ended) => tracing::debug!(%peer, "connection closed: {ended}"),
             Err(_) => {
                 metrics.connection_panics.inc();
-                tracing::error!(%peer, "connection closed: a bug in its handling, see the panic above");
+                tracing::error!(%peer, "connection closed: its task panicked, see the panic above");
             }
         }
     });
 }
 
-/// An IPv4 client of a socket for both families, as IPv4.
+/// Converts an IPv4-mapped address of a dual-stack socket to IPv4.
 fn canonical(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }

@@ -1,4 +1,4 @@
-//! Log lines: on standard error, as text or JSON, as much as `log_level` says. Panics are among them.
+//! Logging to standard error, as text or JSON, filtered by `log_level`. Panics are logged too.
 
 use std::io::{self, IsTerminal};
 
@@ -9,7 +9,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Config, LogFormat};
 
-/// Starts logging, for the rest of the process. The first call decides.
+/// Starts logging for the rest of the process. Only the first call has an effect.
 pub fn init(config: &Config) {
     let filter: Targets = config
         .log_level
@@ -31,10 +31,10 @@ pub fn init(config: &Config) {
             let thread = std::thread::current();
             tracing::error!(
                 thread = thread.name().unwrap_or("unnamed"),
-                place = panic.location().map(tracing::field::display),
+                location = panic.location().map(tracing::field::display),
                 backtrace = %std::backtrace::Backtrace::capture(),
                 "panic: {}",
-                panic.payload_as_str().unwrap_or("of a kind that cannot be shown")
+                panic.payload_as_str().unwrap_or("payload is not text")
             );
         }));
     }

@@ -1,25 +1,25 @@
-//! The memory that the requests of all connections share.
+//! Memory budget for the requests of all connections.
 //!
 //! Every byte of a request is charged to one budget from its arrival until its handler is done, or waits for other clients
-//! without needing the bytes any more. Charged is what has arrived, never what a client announces; memory allocated ahead of
-//! the arrival of large requests has a bound of its own. The budget has two parts:
+//! without needing the bytes any more. Only bytes that have arrived are charged, never a length that a client announces;
+//! memory allocated ahead of the arrival of large requests has a bound of its own. The budget has two parts:
 //!
 //! - the **pool**, for every request;
 //! - the **reserve**, an eighth of the budget, for requests of at most [`SMALL_REQUEST_BYTES`] that have arrived whole and
-//!   find the pool used up. Their handlers are done in moments, so no crowd of clients that send large requests, or
-//!   parts of them, keeps small ones from being served.
+//!   find the pool exhausted. Their handlers finish quickly, so clients that send large requests, or parts of them, cannot
+//!   keep small ones from being served.
 //!
-//! A connection for whose next bytes there is no memory leaves them in its socket, and TCP slows the client down. Memory
-//! that becomes free goes to the waiting connections in turn by address, so a client with a thousand connections cannot
-//! crowd out one with a single connection, and within an address to the request that lacks the fewest bytes: were all
-//! read a little at a time, they would hold all memory and none would be whole.
+//! A connection without memory for its next bytes leaves them in its socket, and TCP slows the client down. Freed memory
+//! is granted to the waiting connections in turn by address, so a client with a thousand connections cannot starve one
+//! with a single connection, and within an address to the request that lacks the fewest bytes: if all were read a little
+//! at a time, they would hold all memory and none would be complete.
 //!
-//! Connections that each hold part of a request could still wait for each other for ever. So those that lack the fewest
-//! bytes may exceed the budget, by an eighth of it together or by the rest of one request; at times it is the one that has
-//! waited for longest, however much it lacks. Memory is bounded by that, and by one read of each thread that was under way
-//! when the budget ran out.
+//! Connections that each hold part of a request could still deadlock. So those that lack the fewest bytes may exceed the
+//! budget (an overdraft), by an eighth of it together or by the rest of one request; at times it is the one that has waited
+//! for longest, however much it lacks. Memory is bounded by that, and by one read per thread under way when the budget
+//! was exhausted.
 //!
-//! Connections whose requests stop arriving are not known here: while others wait, `registry.rs` closes them.
+//! This module does not know of connections whose requests stop arriving: `registry.rs` closes them while others wait.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::Future;
@@ -34,12 +34,12 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::metrics::{Collector, Samples, catalog};
 
-/// The most bytes of a request that may use the reserve. It has to fit the receive buffer of a socket.
+/// Largest request that may use the reserve. It has to fit the receive buffer of a socket.
 pub const SMALL_REQUEST_BYTES: usize = 32 * 1024;
-/// Bytes granted at a time to a request for which the pool has not enough memory to read on at will.
+/// Bytes granted at a time to a request when the pool has not enough for all of it.
 pub const GRANT_BYTES: usize = 64 * 1024;
 
-/// One right in so many to exceed the budget goes to the connection that has waited for longest.
+/// One overdraft in this many is granted to the connection that has waited for longest.
 const LONGEST_WAITING_EVERY: u64 = 8;
 
 /// The budget of a server; clones share it.
@@ -61,7 +61,7 @@ struct Budget {
 
 #[derive(Debug)]
 struct State {
-    /// Below zero after reads that were under way when the pool ran out.
+    /// Below zero after reads that were under way when the pool was exhausted.
     pool_free: isize,
     reserve_free: usize,
     /// Bytes that may be allocated ahead of their arrival.
@@ -69,7 +69,7 @@ struct State {
     /// Bytes by which permits may exceed the budget, and by which they do.
     overdraft_claimed: usize,
     overdraft_bytes: usize,
-    /// How many permits were given that right.
+    /// Number of overdrafts granted so far.
     overdrafts: u64,
     small: Queue,
     others: Queue,
@@ -79,15 +79,15 @@ struct State {
 /// Waiting connections, in turn by address.
 #[derive(Debug, Default)]
 struct Queue {
-    by_address: HashMap<IpAddr, BTreeMap<Place, Waiter>>,
+    by_address: HashMap<IpAddr, BTreeMap<Position, Waiter>>,
     turns: VecDeque<IpAddr>,
     waiting: usize,
     begun: u64,
 }
 
-/// Where a connection stands among those of its address.
+/// Position of a connection among the waiting ones of its address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct Position {
     /// Bytes that its request lacks.
     missing: usize,
     /// Increases from one wait to the next.
@@ -100,7 +100,7 @@ struct Waiter {
     granted: oneshot::Sender<MemoryPermit>,
 }
 
-/// Bytes of the budget; given back when dropped.
+/// Bytes taken from the budget; returned when dropped.
 #[derive(Debug, Default)]
 pub struct MemoryPermit {
     /// `None` for a permit that has never held anything.
@@ -119,7 +119,7 @@ struct Overdraft {
     bytes: usize,
 }
 
-/// What the requests hold, for the metrics.
+/// Memory held by requests, for the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
     pub bytes: usize,
@@ -128,7 +128,7 @@ pub struct Usage {
     pub waits: u64,
 }
 
-/// Whose turn it is when memory becomes free.
+/// Priority of a wait when memory becomes free: small requests first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// A small request that has arrived whole.
@@ -136,19 +136,19 @@ pub enum Class {
     Other,
 }
 
-/// A wait for memory. Dropped, it gives up its turn.
+/// A wait for memory; cancelled when dropped.
 #[derive(Debug)]
 pub struct Acquire {
     budget: Arc<Budget>,
     address: IpAddr,
-    place: Place,
+    position: Position,
     class: Class,
     granted: oneshot::Receiver<MemoryPermit>,
     is_over: bool,
 }
 
 impl RequestMemory {
-    /// Creates a budget of so many bytes, the reserve included.
+    /// Creates a budget of `budget_bytes`, the reserve included.
     pub fn new(budget_bytes: usize) -> Self {
         let budget_bytes = budget_bytes.min(isize::MAX as usize);
         let reserve_bytes = budget_bytes / 8;
@@ -174,17 +174,17 @@ impl RequestMemory {
         }
     }
 
-    /// Returns whether reads have to ask before they take memory.
+    /// Returns whether reads have to acquire memory first.
     pub fn is_short(&self) -> bool {
         self.budget.short.load(Ordering::Relaxed)
     }
 
-    /// Resolves when a connection has begun to wait for memory since the last call resolved.
+    /// Resolves once a connection has begun to wait for memory since the last call resolved.
     pub async fn shortage(&self) {
         self.budget.shortage.notified().await;
     }
 
-    /// Returns what requests hold and how many connections wait, at this moment.
+    /// Returns the memory that requests hold and the number of waiting connections, at this moment.
     pub fn usage(&self) -> Usage {
         let budget = &self.budget;
         let state = budget.state.lock();
@@ -209,7 +209,7 @@ impl RequestMemory {
         self.budget.publish(&state);
     }
 
-    /// Adds `bytes` to a permit if the pool has them and no connection waits for them.
+    /// Adds `bytes` to a permit if its overdraft covers them, or if the pool has them and no connection waits for them.
     pub fn try_extend(&self, permit: &mut MemoryPermit, bytes: usize) -> bool {
         let mut state = self.budget.state.lock();
         let extended = state.exceed(permit, bytes) || state.take_from_pool(permit, bytes);
@@ -246,7 +246,7 @@ impl RequestMemory {
         room
     }
 
-    /// Waits for the next bytes of a request that lacks `missing`: all of them, or [`GRANT_BYTES`].
+    /// Queues for memory for the next bytes of a request that lacks `missing`: all of them, or [`GRANT_BYTES`].
     pub fn acquire(&self, address: IpAddr, missing: usize, class: Class) -> Acquire {
         let (sender, granted) = oneshot::channel();
         let mut state = self.budget.state.lock();
@@ -255,7 +255,7 @@ impl RequestMemory {
             bytes: missing.min(GRANT_BYTES),
             granted: sender,
         };
-        let place = state.queue(class).push(address, missing, waiter);
+        let position = state.queue(class).push(address, missing, waiter);
         self.budget.grant(&mut state);
         self.budget.publish(&state);
         drop(state);
@@ -263,7 +263,7 @@ impl RequestMemory {
         Acquire {
             budget: Arc::clone(&self.budget),
             address,
-            place,
+            position,
             class,
             granted,
             is_over: false,
@@ -272,8 +272,9 @@ impl RequestMemory {
 }
 
 impl Budget {
-    /// Gives what is free to those whose turn it is, and then the right to exceed the budget.
+    /// Grants free memory to the waiting connections in turn, and then overdrafts.
     fn grant(self: &Arc<Self>, state: &mut State) {
+        // Small whole requests first: they are served and freed within moments.
         while let Some(bytes) = state.small.first_bytes() {
             let mut permit = MemoryPermit::default();
             if !state.take_from_reserve(&mut permit, bytes) && !state.take_free(&mut permit, bytes)
@@ -283,6 +284,7 @@ impl Budget {
             permit.join(self);
             state.small.grant_first(permit);
         }
+        // All others, in turn by address, as far as the pool lasts.
         while let Some(bytes) = state.others.first_bytes() {
             let mut permit = MemoryPermit::default();
             if !state.take_free(&mut permit, bytes) {
@@ -291,6 +293,7 @@ impl Budget {
             permit.join(self);
             state.others.grant_first(permit);
         }
+        // Overdrafts, without which connections that each hold part of a request could deadlock.
         let overdraft_max = (self.pool_bytes + self.reserve_bytes) / 8;
         while state.others.waiting > 0 && state.overdraft_claimed < overdraft_max {
             let is_by_turn = !state.overdrafts.is_multiple_of(LONGEST_WAITING_EVERY);
@@ -298,10 +301,10 @@ impl Budget {
                 true => state.others.first(),
                 false => state.others.longest_waiting(),
             };
-            let Some((address, place)) = next else {
+            let Some((address, position)) = next else {
                 break;
             };
-            let claimed = place.missing;
+            let claimed = position.missing;
             if state.overdraft_claimed > 0 && state.overdraft_claimed + claimed > overdraft_max {
                 break;
             }
@@ -315,7 +318,7 @@ impl Budget {
             if is_by_turn {
                 state.others.next_turn();
             }
-            state.others.grant(address, place, permit);
+            state.others.grant(address, position, permit);
         }
     }
 
@@ -353,7 +356,7 @@ impl State {
         }
     }
 
-    /// Adds to a permit that may exceed the budget by as much; false for any other.
+    /// Adds to a permit whose overdraft covers `bytes`; false for any other.
     fn exceed(&mut self, permit: &mut MemoryPermit, bytes: usize) -> bool {
         match &mut permit.overdraft {
             Some(overdraft) if overdraft.bytes + bytes <= overdraft.claimed => {
@@ -390,43 +393,43 @@ impl State {
 }
 
 impl Queue {
-    fn push(&mut self, address: IpAddr, missing: usize, waiter: Waiter) -> Place {
+    fn push(&mut self, address: IpAddr, missing: usize, waiter: Waiter) -> Position {
         let waiters = self.by_address.entry(address).or_default();
         if waiters.is_empty() {
             self.turns.push_back(address);
         }
         let number = self.begun;
-        let place = Place { missing, number };
-        waiters.insert(place, waiter);
+        let position = Position { missing, number };
+        waiters.insert(position, waiter);
         self.begun += 1;
         self.waiting += 1;
-        place
+        position
     }
 
-    /// Where the one stands whose turn it is.
-    fn first(&self) -> Option<(IpAddr, Place)> {
+    /// Returns the address and position of the connection whose turn it is.
+    fn first(&self) -> Option<(IpAddr, Position)> {
         let address = *self.turns.front()?;
-        let (place, _) = self.by_address.get(&address)?.first_key_value()?;
-        Some((address, *place))
+        let (position, _) = self.by_address.get(&address)?.first_key_value()?;
+        Some((address, *position))
     }
 
-    /// What the one whose turn it is waits for.
+    /// Returns the bytes for which the connection waits whose turn it is.
     fn first_bytes(&self) -> Option<usize> {
-        let (address, place) = self.first()?;
-        Some(self.by_address.get(&address)?.get(&place)?.bytes)
+        let (address, position) = self.first()?;
+        Some(self.by_address.get(&address)?.get(&position)?.bytes)
     }
 
-    fn longest_waiting(&self) -> Option<(IpAddr, Place)> {
+    fn longest_waiting(&self) -> Option<(IpAddr, Position)> {
         let all = self.by_address.iter();
-        all.flat_map(|(address, waiters)| waiters.keys().map(|place| (*address, *place)))
-            .min_by_key(|(_, place)| place.number)
+        all.flat_map(|(address, waiters)| waiters.keys().map(|position| (*address, *position)))
+            .min_by_key(|(_, position)| position.number)
     }
 
-    /// Grants the one whose turn it is its permit; the next address follows.
+    /// Grants a permit to the connection whose turn it is, and moves on to the next address.
     fn grant_first(&mut self, permit: MemoryPermit) {
-        if let Some((address, place)) = self.first() {
+        if let Some((address, position)) = self.first() {
             self.next_turn();
-            self.grant(address, place, permit);
+            self.grant(address, position, permit);
         }
     }
 
@@ -436,18 +439,18 @@ impl Queue {
         }
     }
 
-    fn grant(&mut self, address: IpAddr, place: Place, permit: MemoryPermit) {
-        if let Some(waiter) = self.remove(address, place) {
+    fn grant(&mut self, address: IpAddr, position: Position, permit: MemoryPermit) {
+        if let Some(waiter) = self.remove(address, position) {
             waiter
                 .granted
                 .send(permit)
-                .expect("a wait that is given up leaves the queue");
+                .expect("a cancelled wait leaves the queue");
         }
     }
 
-    fn remove(&mut self, address: IpAddr, place: Place) -> Option<Waiter> {
+    fn remove(&mut self, address: IpAddr, position: Position) -> Option<Waiter> {
         let waiters = self.by_address.get_mut(&address)?;
-        let waiter = waiters.remove(&place)?;
+        let waiter = waiters.remove(&position)?;
         if waiters.is_empty() {
             self.by_address.remove(&address);
             self.turns.retain(|other| *other != address);
@@ -458,7 +461,7 @@ impl Queue {
 }
 
 impl MemoryPermit {
-    /// Returns the bytes that it covers.
+    /// Returns the number of bytes that it covers.
     pub fn bytes(&self) -> usize {
         self.from_pool + self.from_reserve + self.overdraft.unwrap_or_default().bytes
     }
@@ -468,7 +471,7 @@ impl MemoryPermit {
         self.bytes() == 0 && self.room == 0 && self.overdraft.is_none()
     }
 
-    /// Bytes by which this permit may exceed the budget; 0 for most.
+    /// Returns the bytes by which this permit may exceed the budget; 0 for most.
     pub fn overdraft_claimed(&self) -> usize {
         self.overdraft.unwrap_or_default().claimed
     }
@@ -479,7 +482,7 @@ impl MemoryPermit {
         }
     }
 
-    /// Takes over what `other` holds.
+    /// Adds everything that `other` holds.
     pub fn merge(&mut self, mut other: MemoryPermit) {
         self.from_pool += std::mem::take(&mut other.from_pool);
         self.from_reserve += std::mem::take(&mut other.from_reserve);
@@ -494,8 +497,8 @@ impl MemoryPermit {
         }
     }
 
-    /// Splits off the permit of a request of `bytes` that has arrived whole. The right to exceed the budget goes with it, and
-    /// what was allocated ahead of its arrival is filled.
+    /// Splits off the permit of a request of `bytes` that has arrived whole. The overdraft moves with it, and the room is
+    /// released, since the memory allocated ahead is filled.
     pub fn split(&mut self, bytes: usize) -> MemoryPermit {
         if self.room > 0 {
             self.release_room();
@@ -517,7 +520,7 @@ impl MemoryPermit {
         }
     }
 
-    /// Gives back what is more than `bytes`. The right to exceed the budget stays.
+    /// Returns everything beyond `bytes` to the budget. The overdraft claim is kept.
     pub fn shrink_to(&mut self, bytes: usize) {
         let mut excess = self.bytes().saturating_sub(bytes);
         let Some(budget) = self.budget.as_ref().filter(|_| excess > 0) else {
@@ -566,7 +569,7 @@ impl Drop for MemoryPermit {
 }
 
 impl Acquire {
-    /// Returns for what kind of request memory is awaited.
+    /// Returns the priority of the wait.
     pub fn class(&self) -> Class {
         self.class
     }
@@ -589,18 +592,18 @@ impl Drop for Acquire {
         }
         let unclaimed = {
             let mut state = self.budget.state.lock();
-            state.queue(self.class).remove(self.address, self.place);
-            // Those behind it may need less.
+            state.queue(self.class).remove(self.address, self.position);
+            // Waits behind this one may need less memory.
             self.budget.grant(&mut state);
             self.budget.publish(&state);
             self.granted.try_recv()
         };
-        // Gives its memory back, for which it needs the lock.
+        // Dropped after the lock is released, since returning its memory takes the lock again.
         drop(unclaimed);
     }
 }
 
-/// `streamline_request_memory_*` and `streamline_connections_waiting_for_memory`.
+/// Exports `streamline_request_memory_*` and `streamline_connections_waiting_for_memory`.
 impl Collector for RequestMemory {
     fn collect(&self, out: &mut Samples) {
         let usage = self.usage();

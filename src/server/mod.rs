@@ -1,9 +1,8 @@
 //! The composition root: build, run, drain.
 //!
-//! [`Server::start`] puts the components together in the order in which they are useful: HTTP first, so that whoever
-//! looks can see a server that is still reading its log; the Kafka port last, when everything behind it works.
-//! [`Running::stop`] goes the same way back: readiness first, then the port, then the requests in flight, and last
-//! the log.
+//! [`Server::start`] starts the components in the order in which they are useful: HTTP first, so that a server that is
+//! still recovering its logs is visible; the Kafka port last, when everything behind it works. [`Running::stop`] reverses
+//! that order: readiness first, then the port, then the requests in flight, and last the logs.
 
 mod background;
 mod connection;
@@ -53,12 +52,12 @@ use registry::ConnectionRegistry;
 pub use run_file::RunFile;
 use shutdown::Signals;
 
-/// How long HTTP responses in flight may take once everything else has stopped.
+/// Time for HTTP responses in flight to finish once everything else has stopped.
 const HTTP_GRACE: Duration = Duration::from_millis(500);
-/// How often readiness learns how far a recovery is.
-const OPENING_TOLD_EVERY: Duration = Duration::from_millis(500);
+/// Interval at which `/health/ready` updates the progress of a recovery.
+const RECOVERY_PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Why the server does not start.
+/// Reasons for which the server does not start or stop cleanly.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(transparent)]
@@ -69,23 +68,23 @@ pub enum StartError {
         addr: String,
         source: io::Error,
     },
-    #[error("what is in {dir} cannot be opened: {source}")]
+    #[error("cannot open data directory {dir}: {source}")]
     Open { dir: String, source: OpenError },
-    #[error("the log was not closed cleanly: {0}")]
+    #[error("unclean shutdown: a log could not be closed: {0}")]
     Close(storage::Error),
     #[error("{doing}: {source}")]
     Io {
         doing: &'static str,
         source: io::Error,
     },
-    #[error("a bug: starting up panicked")]
+    #[error("closing the logs panicked; this is a bug")]
     Panicked,
 }
 
 /// Builds servers.
 pub struct Server;
 
-/// A server that takes work.
+/// A server that accepts Kafka clients.
 pub struct Running {
     pub kafka_addr: SocketAddr,
     pub http_addr: SocketAddr,
@@ -99,27 +98,28 @@ pub struct Running {
     accepting: JoinHandle<()>,
     stop_accepting: watch::Sender<bool>,
     background: Background,
-    /// Ends with the process and not before: closing the logs may take longer than liveness tolerates silence.
+    /// Runs until the process exits: closing the logs may take longer than the silence that liveness tolerates.
     _heartbeat: JoinSet<()>,
     signals: Signals,
 }
 
 impl Server {
-    /// Starts a server. It takes work when this returns.
+    /// Starts a server. It accepts Kafka clients when this returns.
     pub async fn start(loaded: Loaded) -> Result<Running, StartError> {
         let clock: Arc<dyn Clock> = SystemClock::new();
         let started = clock.monotonic();
         let started_at_ms = clock.now_ms();
         let mut signals = Signals::listen().map_err(|source| StartError::Io {
-            doing: "signals cannot be listened for",
+            doing: "cannot install signal handlers",
             source,
         })?;
         let config = &loaded.config;
         let data_dir = DataDir::take(&config.data_dir)?;
         RunFile::remove(data_dir.path()).map_err(|source| StartError::Io {
-            doing: "a stale run.json cannot be removed",
+            doing: "cannot remove a stale run.json",
             source,
         })?;
+        // Every log and connection needs descriptors, so before anything is opened.
         let descriptors = raise_descriptor_limit();
         let metrics = init_metrics_with(config.metrics);
         let health = Health::new(Arc::clone(&clock));
@@ -127,6 +127,7 @@ impl Server {
         // Before recovery, which may take minutes and must not look like a stuck runtime.
         let mut heartbeat = JoinSet::new();
         heartbeat.spawn(Arc::clone(&health).beat_forever());
+        // HTTP shows the progress of recovery. Both ports are bound before it, so that a port in use fails the start at once.
         let facts: Arc<Mutex<KnownFacts>> = Arc::default();
         let http = start_http(config, &metrics, &health, &facts)?;
         let http_addr = http.local_addr();
@@ -137,6 +138,7 @@ impl Server {
             advertised: config.advertised_addr.as_ref().map(ToString::to_string),
             http: Some(http_addr),
         };
+        // Recovers the logs.
         let broker = open_broker(loaded, &metrics, &clock, &health, &mut signals)
             .await
             .map_err(|source| StartError::Open {
@@ -156,6 +158,7 @@ impl Server {
             facts.connections = Some(Arc::clone(&connections));
         }
 
+        // From here on clients can connect.
         let listener_state = Arc::new(ListenerState::default());
         let listener = port.listen().map_err(|source| StartError::Listen {
             setting: "listen_addr",
@@ -187,6 +190,7 @@ impl Server {
             Arc::clone(&clock),
         );
 
+        // Tools wait for run.json, so it is written last, when clients can connect.
         let run_file = RunFile {
             listen_addr: kafka_addr,
             http_addr,
@@ -201,7 +205,7 @@ impl Server {
             .reserve
             .spend(fs::is_full, || run_file.write(data_dir.path()))
             .map_err(|source| StartError::Io {
-                doing: "run.json cannot be written",
+                doing: "cannot write run.json",
                 source,
             })?;
         announce(&run_file, &config, descriptors, clock.monotonic() - started);
@@ -225,42 +229,44 @@ impl Server {
 }
 
 impl Running {
-    /// Serves until a signal says stop, then stops in order; a second signal ends the process at once.
+    /// Serves until SIGINT or SIGTERM, then shuts down in order; a second signal exits the process immediately.
     pub async fn until_stopped(mut self) -> Result<(), StartError> {
         let first = self.signals.next().await;
         tracing::info!(
             signal = first.name(),
-            "stopping; a second signal ends at once"
+            "shutting down; a second signal exits immediately"
         );
         let mut signals = Signals::listen().map_err(|source| StartError::Io {
-            doing: "signals cannot be listened for",
+            doing: "cannot install signal handlers",
             source,
         })?;
         tokio::select! {
             stopped = self.stop() => stopped,
             second = signals.next() => {
-                tracing::warn!(signal = second.name(), "ending at once");
+                tracing::warn!(signal = second.name(), "second signal received, exiting immediately");
                 std::process::exit(second.exit_code());
             }
         }
     }
 
-    /// Takes no more work, finishes what is in flight, and leaves everything flushed.
+    /// Stops accepting work, finishes the requests in flight, and flushes and closes the logs.
     pub async fn stop(self) -> Result<(), StartError> {
         let started = self.clock.monotonic();
+        // Load balancers see the failing readiness during the grace period and stop sending clients.
         self.health.set_phase(Phase::Draining);
         tokio::time::sleep(Duration::from_millis(self.config.shutdown_grace_ms)).await;
         self.stop_accepting.send_replace(true);
         if self.accepting.await.is_err() {
-            tracing::error!("the listener had panicked");
+            tracing::error!("Kafka listener panicked");
         }
+        // Answers waiting fetches and group members, which would otherwise delay the drain.
         self.broker.stop_waiting();
-        let patience = Duration::from_millis(self.config.shutdown_timeout_ms);
-        let cut_off = self.connections.drain(patience).await;
-        if cut_off > 0 {
+        let timeout = Duration::from_millis(self.config.shutdown_timeout_ms);
+        let aborted = self.connections.drain(timeout).await;
+        if aborted > 0 {
             tracing::warn!(
-                connections = cut_off,
-                "requests were still in flight after shutdown_timeout_ms"
+                connections = aborted,
+                "requests still in flight after shutdown_timeout_ms, connections aborted"
             );
         }
         drop(self.background);
@@ -268,30 +274,30 @@ impl Running {
         let closing = tokio::task::spawn_blocking(move || {
             let closed = broker.topics.close();
             broker.catalog.close();
-            // What the end of the catalog's log has freed is for the next start.
+            // Closing the catalog may have freed space: the reserve takes it for the next start.
             broker.reserve.leave();
             closed
         });
         let closed = closing.await.map_err(|_| StartError::Panicked)?;
         if let Err(error) = RunFile::remove(self.data_dir.path()) {
-            tracing::warn!(%error, "run.json cannot be removed");
+            tracing::warn!(%error, "cannot remove run.json");
         }
         self.http.stop(HTTP_GRACE).await;
         let took_ms = (self.clock.monotonic() - started).as_millis() as u64;
-        tracing::info!(took_ms, "stopped");
+        tracing::info!(took_ms, "server stopped");
         closed.map_err(StartError::Close)
     }
 }
 
-/// Has readiness say how far the logs are, for as long as it is polled.
-async fn tell(opening: &Opening, health: &Health) -> Infallible {
+/// Reports the progress of recovery in `/health/ready`, for as long as it is polled.
+async fn report_progress(opening: &Opening, health: &Health) -> Infallible {
     loop {
-        tokio::time::sleep(OPENING_TOLD_EVERY).await;
+        tokio::time::sleep(RECOVERY_PROGRESS_INTERVAL).await;
         health.set_phase(Phase::Recovering(opening.to_string()));
     }
 }
 
-/// Opens what is in the data directory, saying meanwhile how far it is. A signal ends the process.
+/// Opens the catalog, logs and groups of the data directory and reports the progress. A signal exits the process.
 async fn open_broker(
     loaded: Loaded,
     metrics: &PrometheusHandle,
@@ -309,15 +315,15 @@ async fn open_broker(
     tokio::select! {
         opened = broker => opened,
         signal = signals.next() => {
-            tracing::info!(signal = signal.name(), "stopped before the logs were open");
-            // Nothing was promised yet. The lock on the data directory has to outlive the threads that read there.
+            tracing::info!(signal = signal.name(), "server stopped during recovery");
+            // Nothing was acknowledged yet. The lock on the data directory has to outlive the threads that read there.
             std::process::exit(0);
         }
-        never = tell(&opening, health) => match never {},
+        never = report_progress(&opening, health) => match never {},
     }
 }
 
-/// Has the metrics and the health check ask the broker's components.
+/// Registers the broker's components with the metrics and the storage check.
 fn watch_broker(broker: &Arc<Broker>, metrics: &PrometheusHandle, health: &Health) {
     let metrics = metrics.metrics();
     metrics.register(Arc::new(Arc::downgrade(broker)));
@@ -329,7 +335,7 @@ fn watch_broker(broker: &Arc<Broker>, metrics: &PrometheusHandle, health: &Healt
     });
 }
 
-/// Logs that the server takes work, and where.
+/// Logs the start of the server and the addresses it serves.
 fn announce(run_file: &RunFile, config: &Config, descriptors: Option<u64>, startup: Duration) {
     tracing::info!(
         version = run_file.version,
@@ -337,21 +343,21 @@ fn announce(run_file: &RunFile, config: &Config, descriptors: Option<u64>, start
         data_dir = %run_file.data_dir.display(),
         durability = %config.durability,
         descriptors,
-        "streamline runs"
+        "server started"
     );
     tracing::info!(
         listen_addr = %run_file.listen_addr,
         advertised_addr = config.advertised_addr.as_ref().map(tracing::field::display),
-        "Kafka clients are served"
+        "listening for Kafka clients"
     );
     tracing::info!(
         http_addr = %run_file.http_addr,
         startup_ms = startup.as_millis() as u64,
-        "metrics, health and info are served"
+        "serving metrics, health and info over HTTP"
     );
 }
 
-/// What `/info` can say so far.
+/// Sources of `/info` that exist so far; filled in during the start.
 #[derive(Default)]
 struct KnownFacts {
     addresses: Addresses,
@@ -429,23 +435,24 @@ fn bind_kafka(config: &Config) -> Result<BoundPort, StartError> {
         })
 }
 
-/// Lets in no more Kafka clients than there are descriptors for. A quarter is for segments and for HTTP: a crowd of clients
-/// must not keep the log from opening its files, nor a health check from being answered.
+/// Lowers `max_connections` to what the file descriptors allow. A quarter of them is kept for segments and HTTP: a crowd of
+/// clients must not keep the log from opening its files, nor a health check from being answered.
 fn fit_connections(config: &mut Config, descriptors: u64) {
-    let share = usize::try_from(descriptors / 4 * 3).unwrap_or(usize::MAX);
-    let max_connections = share.max(1);
+    let for_clients = usize::try_from(descriptors / 4 * 3).unwrap_or(usize::MAX);
+    let max_connections = for_clients.max(1);
     if max_connections < config.max_connections {
         tracing::warn!(
             descriptors,
             max_connections,
             configured = config.max_connections,
-            "the system allows too few open files for max_connections"
+            "open file limit too low for max_connections, using a lower limit"
         );
         config.max_connections = max_connections;
     }
 }
 
-/// Allows as many descriptors as the system lets us: every connection and segment needs some. Returns how many.
+/// Raises the limit of file descriptors to the hard limit: every connection and segment needs some. Returns the limit in
+/// force, `None` if there is none.
 fn raise_descriptor_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -454,7 +461,7 @@ fn raise_descriptor_limit() -> Option<u64> {
             maximum: limit.maximum,
         };
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            tracing::warn!(%error, "the limit of open files cannot be raised");
+            tracing::warn!(%error, "cannot raise the open file limit");
         }
     }
     getrlimit(Resource::Nofile).current

@@ -1,8 +1,8 @@
-//! Responses on their way into one socket.
+//! Outgoing responses of one socket.
 //!
-//! Chunks in memory of as many responses as there are go out with one call; regions of files go from the page cache to
-//! the socket without passing through us. A cold region is read once on a blocking thread first, a piece at a time, so
-//! that the disk's latency holds up neither the runtime nor, by filling the page cache, other readers.
+//! In-memory chunks of several responses are sent with one call; regions of files are sent from the page cache with
+//! `sendfile`. A cold region is first read into the page cache on a blocking thread, a piece at a time, so that the disk's
+//! latency does not block the runtime, and a large region does not fill the page cache at the cost of other readers.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -19,28 +19,28 @@ use tokio::task::JoinHandle;
 
 use crate::record::{FileRegion, Records};
 
-/// Chunks that one call hands over at most.
+/// Largest number of chunks sent by one call.
 const SLICES_MAX: usize = 64;
-/// Bytes of a file that one call hands over at most, and that are warmed at a time.
+/// Largest number of bytes of a file sent by one call, and warmed at a time.
 const FILE_PIECE: usize = 1 << 20;
 /// Bytes read at a time to bring a file into the page cache.
 const WARM_STEP: usize = 128 * 1024;
 
-/// What is left of the responses that have not been handed to the socket yet, and what is to happen once each has.
+/// Responses not yet handed to the socket completely, each with a token that is returned once it has been.
 pub struct Outgoing<T> {
     responses: VecDeque<Response<T>>,
     warming: Option<JoinHandle<io::Result<()>>>,
-    /// How many bytes of the first chunk are warm, when it is a cold region.
+    /// Warm bytes of the first chunk, if it is a cold region.
     warm: usize,
-    /// What is left of chunks in memory.
+    /// Bytes left to send of chunks in memory.
     memory_bytes: usize,
-    /// Bytes of the first chunk that are with the socket already; its memory is free only once all of it is.
+    /// Bytes of the first chunk already handed to the socket; its memory is freed only once all of it has been.
     taken_bytes: usize,
 }
 
 struct Response<T> {
     chunks: VecDeque<Records>,
-    /// Given back once the last byte is handed over.
+    /// Returned once the last byte has been handed to the socket.
     token: T,
 }
 
@@ -57,7 +57,7 @@ impl<T> Default for Outgoing<T> {
 }
 
 impl<T> Outgoing<T> {
-    /// Appends a response. [`Self::pop_sent`] gives `token` back once its last byte is with the socket.
+    /// Appends a response. [`Self::pop_sent`] returns `token` once its last byte has been handed to the socket.
     pub fn push(&mut self, chunks: Vec<Records>, token: T) {
         let mut chunks = VecDeque::from(chunks);
         chunks.retain(|chunk| !chunk.is_empty());
@@ -69,17 +69,17 @@ impl<T> Outgoing<T> {
         self.responses.is_empty()
     }
 
-    /// Responses not yet handed over.
+    /// Returns the number of responses not yet handed over completely.
     pub fn len(&self) -> usize {
         self.responses.len()
     }
 
-    /// Bytes of responses that wait in our memory, unlike those that wait in files.
+    /// Returns the bytes of responses that wait in memory, without regions of files.
     pub fn memory_bytes(&self) -> usize {
         self.memory_bytes + self.taken_bytes
     }
 
-    /// Hands over as much as the socket takes in one call. `Ok(0)` means that nothing was left to do.
+    /// Sends as much as the socket accepts in one call. `Ok(0)` means that there was nothing to send.
     pub fn poll_write(
         &mut self,
         stream: &TcpStream,
@@ -96,7 +96,7 @@ impl<T> Outgoing<T> {
         }
     }
 
-    /// The token of the next response of which nothing is left, in order.
+    /// Removes the first response if it has been sent completely, and returns its token.
     pub fn pop_sent(&mut self) -> Option<T> {
         let sent = self.responses.pop_front_if(|each| each.chunks.is_empty())?;
         Some(sent.token)
@@ -124,14 +124,14 @@ impl<T> Outgoing<T> {
                 }
             }
         }
-        // The kernel keeps a partial packet back for the file's bytes that follow at once.
+        // MORE makes the kernel hold back a partial packet for the file's bytes that follow at once.
         let flags = if followed_by_file {
             SendFlags::NOSIGNAL | SendFlags::MORE
         } else {
             SendFlags::NOSIGNAL
         };
         let written = ready!(poll_send(stream, cx, || Ok(match &slices[..count] {
-            // What a small response is; the kernel has less to look at.
+            // The common case, a small response: `send` costs the kernel less than `sendmsg`.
             [only] => send(stream, only, flags)?,
             several => sendmsg(stream, several, &mut SendAncillaryBuffer::default(), flags)?,
         })))?;
@@ -160,7 +160,7 @@ impl<T> Outgoing<T> {
         if written == 0 {
             return Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
-                "a segment ended before the region that was to be sent from it",
+                "segment is shorter than the region to be sent from it",
             )));
         }
         self.warm = self.warm.saturating_sub(written);
@@ -168,7 +168,7 @@ impl<T> Outgoing<T> {
         Poll::Ready(Ok(written))
     }
 
-    /// Ready when the first bytes of the region are in the page cache.
+    /// Resolves when the first piece of the region is in the page cache.
     fn poll_warm(&mut self, region: &FileRegion, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.warm > 0 {
             return Poll::Ready(Ok(()));
@@ -185,7 +185,7 @@ impl<T> Outgoing<T> {
         Poll::Ready(Ok(()))
     }
 
-    /// Takes `written` bytes off the front.
+    /// Removes `written` bytes from the front.
     fn advance(&mut self, mut written: usize) {
         for response in &mut self.responses {
             while let Some(chunk) = response.chunks.front_mut() {
@@ -216,7 +216,7 @@ impl<T> Outgoing<T> {
     }
 }
 
-/// Runs `send` when the socket takes bytes, and again until it says something other than "not now".
+/// Runs `send` when the socket is writable, and retries while it would block or is interrupted.
 fn poll_send(
     stream: &TcpStream,
     cx: &mut Context<'_>,
@@ -232,7 +232,7 @@ fn poll_send(
     }
 }
 
-/// Reads the first `bytes` of a region, so that they are in the page cache. Blocks.
+/// Reads the first `bytes` of a region to bring them into the page cache. Blocks.
 fn warm(region: &FileRegion, bytes: usize) -> io::Result<()> {
     let mut scratch = vec![0; bytes.min(WARM_STEP)];
     let mut done = 0;
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn memory_and_files_arrive_in_order_and_tokens_come_back_in_order() {
+    async fn bytes_and_tokens_of_memory_and_file_chunks_keep_their_order() {
         let (server, mut client) = pair().await;
         let large: Vec<u8> = (0..5_000_000_u32).map(|i| (i % 251) as u8).collect();
         let mut expected = Vec::new();
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_ends_too_early_is_an_error() {
+    async fn a_file_shorter_than_its_region_is_an_error() {
         for cold in [false, true] {
             let (server, _client) = pair().await;
             let mut outgoing = Outgoing::default();

@@ -1,4 +1,4 @@
-//! Clients that were refused: each counted by reason, and named in the log without letting them flood it.
+//! Refused connections and requests: each is counted by reason, and logged at a limited rate.
 
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
@@ -13,8 +13,8 @@ use crate::metrics::{ConnectionRejection, HttpRejection, Metrics, RequestRejecti
 pub struct Refusals {
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
-    /// By reason, or another protocol's name, and address.
-    quiet: LogThrottle<(&'static str, IpAddr)>,
+    /// Keyed by reason, or another protocol's name, and address.
+    throttle: LogThrottle<(&'static str, IpAddr)>,
 }
 
 impl Refusals {
@@ -22,11 +22,11 @@ impl Refusals {
         Refusals {
             metrics,
             clock,
-            quiet: LogThrottle::default(),
+            throttle: LogThrottle::default(),
         }
     }
 
-    /// A connection that was refused before its first request.
+    /// Records a connection refused before its first request.
     pub fn connection(&self, reason: ConnectionRejection, peer: SocketAddr, why: &dyn Display) {
         self.metrics.connections_rejected.get(reason).inc();
         if let Some(silenced) = self.may_log(reason.as_str(), peer) {
@@ -34,7 +34,7 @@ impl Refusals {
         }
     }
 
-    /// A request that was refused by closing its connection.
+    /// Records a request refused by closing its connection.
     pub fn request(&self, reason: RequestRejection, peer: SocketAddr, what: &dyn Display) {
         self.metrics.requests_rejected.get(reason).inc();
         if let Some(silenced) = self.may_log(reason.as_str(), peer) {
@@ -42,7 +42,7 @@ impl Refusals {
         }
     }
 
-    /// A connection that began in another protocol, which is named. Each protocol is logged by itself.
+    /// Records a connection of another protocol, described by `name`. Log lines are throttled for each protocol separately.
     pub fn other_protocol(&self, name: &'static str, peer: SocketAddr, what: &dyn Display) {
         let reason = RequestRejection::OtherProtocol;
         self.metrics.requests_rejected.get(reason).inc();
@@ -51,18 +51,18 @@ impl Refusals {
         }
     }
 
-    /// A connection or request that was refused on the HTTP port.
+    /// Records a connection or request refused on the HTTP port.
     pub fn http(&self, reason: HttpRejection, peer: SocketAddr, what: &dyn Display) {
         self.metrics.http_rejected.get(reason).inc();
         if let Some(silenced) = self.may_log(reason.as_str(), peer) {
-            tracing::warn!(%peer, reason = reason.as_str(), silenced, "http refused: {what}");
+            tracing::warn!(%peer, reason = reason.as_str(), silenced, "HTTP request refused: {what}");
         }
     }
 
-    /// Whether to log now, and if so how many of the kind were not logged before.
+    /// Returns `None` if the line is to be suppressed, otherwise how many were suppressed since the last one.
     fn may_log(&self, reason: &'static str, peer: SocketAddr) -> Option<u64> {
         let now = self.clock.monotonic();
-        self.quiet.allow((reason, peer.ip()), now)
+        self.throttle.allow((reason, peer.ip()), now)
     }
 }
 
@@ -72,7 +72,7 @@ mod tests {
     use crate::clock::ManualClock;
 
     #[test]
-    fn the_same_refusal_is_counted_every_time_and_logged_once_a_minute() {
+    fn a_repeated_refusal_is_always_counted_and_logged_once_a_minute() {
         let clock = ManualClock::at_ms(0);
         let metrics = Metrics::new(true);
         let refusals = Refusals::new(Arc::clone(&metrics), clock.clone());

@@ -1,20 +1,20 @@
-//! Who is connected: limits, time-outs and the end.
+//! Registry of open connections: limits, time-outs and disconnection.
 //!
-//! Every connection has an [`Entry`] here for as long as it is open. The connection notes in it what it is doing; a
-//! sweep once a second finds those that have been at it for too long and tells them to close. So ten thousand idle
-//! connections need no timer each, and none of them wakes up for nothing.
+//! Every connection has an [`Entry`] here for as long as it is open. The connection stores its current activity in it; a
+//! sweep, at least once a second, finds those whose activity has lasted too long and asks them to close. So ten thousand
+//! idle connections need no timer each, and none of them wakes up for nothing.
 //!
-//! Each also notes what its client leaves lying in the server's memory: responses that the socket does not take. Regions
-//! of log files are no part of it, since they go from the page cache to the socket; what counts are copies of small
-//! batches and lists, such as the metadata of ten thousand topics. One connection is limited to a few MiB by itself
-//! (`connection.rs`); for all together there is one budget. Above half of it, connections with such left-overs are given
-//! no further work. When it is used up, those that hold the most are told to end, as many as make room again. A client
-//! that reads its responses has nothing waiting, so it is neither held up nor chosen.
+//! Each also reports the bytes of responses that wait in memory because the socket does not accept them. Regions of log
+//! files do not count, since they go from the page cache to the socket; copies of small batches and lists do, such as the
+//! metadata of ten thousand topics. One connection is limited to a few MiB by itself (`connection.rs`); all together share
+//! one budget. Above half of it, connections with unread responses get no further work. When it is exhausted, those that
+//! hold the most are disconnected, as many as make room again. A client that reads its responses has nothing waiting, so
+//! it is neither held up nor disconnected.
 //!
-//! Likewise with requests that arrive in part ([`ConnectionRegistry::make_room_for_requests`]): a client that sends parts of many
-//! requests and leaves it at that must not keep the others from sending theirs. While others wait for memory, requests of
-//! which too little arrives are ended, those of the address that holds the most first. Clients that are not read because
-//! of the shortage are not slow.
+//! Likewise with requests that arrive in part ([`ConnectionRegistry::make_room_for_requests`]): a client that sends parts
+//! of many requests and stops there must not keep the others from sending theirs. While others wait for memory, connections
+//! whose request arrives too slowly are disconnected, those of the address that holds the most first. Clients that are not
+//! read because of the shortage do not count as slow.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -31,41 +31,41 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::metrics::{Collector, ConnectionGuard, ConnectionRejection, Metrics, Samples, catalog};
 
-/// What a connection is doing, as far as time-outs care.
+/// Activity of a connection, as far as time-outs depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activity {
     /// Waiting for the client's next request.
     Idle,
     /// Part of a request has arrived.
     Reading,
-    /// A response is waiting for the client to take it.
+    /// A response is waiting for the client to read it.
     Writing,
-    /// Requests are being worked on.
+    /// Requests are in flight.
     Working,
 }
 
-/// So much of a request is to arrive within [`ARRIVAL_STEP_MAX`] while others wait for the memory that it holds.
+/// Bytes of a request that have to arrive within [`ARRIVAL_STEP_MAX`] while others wait for the memory that it holds.
 pub const ARRIVAL_STEP: usize = 64 * 1024;
-/// The rest of a request that may exceed the budget is to arrive in so many steps, for others wait until it is done.
+/// Largest number of steps in which the rest of a request that exceeds the budget has to arrive, since others wait for it.
 pub const OVERDRAFT_STEPS_MAX: usize = 16;
 const ARRIVAL_STEP_MAX: Duration = Duration::from_secs(1);
 
-/// Why a connection is told to end.
+/// Reason for which the server ends a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DisconnectReason {
     /// The client sent no request for too long.
     Idle,
     /// The rest of a request did not arrive in time.
     ReadTimeout,
-    /// The client took no byte of a response for too long.
+    /// The client read nothing of a response for too long.
     WriteTimeout,
-    /// The responses that the client does not take are among the largest, and there is no memory for more.
+    /// The client's unread responses are among the largest, and there is no memory for more.
     ResponseMemory,
-    /// The request that arrives is among the largest, hardly gets on, and others wait for memory.
+    /// The client's request has stalled, and others wait for the memory that it holds.
     RequestMemory,
-    /// The server stops: finish what is in flight, take no more.
+    /// The server is shutting down: finish the requests in flight, read no more.
     Drain,
-    /// The server stops: end at once.
+    /// The server is shutting down: end at once.
     Abort,
 }
 
@@ -89,19 +89,19 @@ impl DisconnectReason {
     }
 }
 
-/// What a connection and the rest of the server know of each other.
+/// State shared by a connection and the registry.
 #[derive(Debug)]
 pub struct Entry {
     address: IpAddr,
-    /// Milliseconds of the monotonic clock since which, and what: the lower two bits are the activity.
+    /// Current activity in the lower two bits; above them its start, in milliseconds of the monotonic clock.
     since: AtomicU64,
-    /// An [`DisconnectReason`], or 0.
+    /// A [`DisconnectReason`], or 0.
     ending: AtomicU8,
     /// Bytes of responses that wait in memory for the client.
     held_bytes: AtomicUsize,
-    /// The memory that a request which has arrived in part holds, while its client is to send more.
+    /// Memory held by a request that has arrived in part, while its client has to send more.
     arriving_bytes: AtomicUsize,
-    /// Milliseconds of the monotonic clock since when the next [`ARRIVAL_STEP`] of it is awaited.
+    /// Milliseconds of the monotonic clock since which the next [`ARRIVAL_STEP`] of it is awaited.
     arriving_since: AtomicU64,
     waker: AtomicWaker,
 }
@@ -119,7 +119,7 @@ impl Entry {
         }
     }
 
-    /// Notes that from `now` on the connection does `activity`.
+    /// Stores the activity that begins at `now`.
     pub fn set_activity(&self, activity: Activity, now: Duration) {
         let bits = match activity {
             Activity::Idle => 0,
@@ -131,15 +131,15 @@ impl Entry {
         self.since.store(since, Ordering::Relaxed);
     }
 
-    /// Notes that part of a request has arrived, its next step is awaited since then, and it holds so much memory.
+    /// Stores that part of a request has arrived, holds `bytes` of memory, and has awaited its next step `since` then.
     pub fn set_arriving(&self, bytes: usize, since: Duration) {
         let since = since.as_millis() as u64;
         self.arriving_since.store(since, Ordering::Relaxed);
-        // Who sees these bytes sees since when, too.
+        // Released after `arriving_since`: a reader that sees these bytes sees their time too.
         self.arriving_bytes.store(bytes, Ordering::Release);
     }
 
-    /// Returns the bytes that a stalled request holds, and since when it has been stalled.
+    /// Returns the bytes that a stalled request holds, and since when its next step has been awaited.
     fn stalled(&self, now: Duration) -> Option<(usize, Duration)> {
         let bytes = self.arriving_bytes.load(Ordering::Acquire);
         let since = Duration::from_millis(self.arriving_since.load(Ordering::Relaxed));
@@ -158,40 +158,40 @@ impl Entry {
         (activity, Duration::from_millis(since >> 2))
     }
 
-    /// How the connection was told to end, if it was.
+    /// Returns why the server asked the connection to end, if it did.
     pub fn ending(&self) -> Option<DisconnectReason> {
         DisconnectReason::from_code(self.ending.load(Ordering::Acquire))
     }
 
-    /// Wakes this task when the connection is told to end.
+    /// Registers the task to wake when the connection is asked to end.
     pub fn register(&self, waker: &std::task::Waker) {
         self.waker.register(waker);
     }
 
-    /// Takes back that an idle connection was to close: a request has arrived meanwhile.
-    pub fn is_busy_after_all(&self) {
+    /// Withdraws an [`DisconnectReason::Idle`]: a request has arrived meanwhile.
+    pub fn cancel_idle(&self) {
         let idle = DisconnectReason::Idle.code();
-        // Anything else that was said stands.
+        // Any other reason stands.
         let _ = self
             .ending
             .compare_exchange(idle, 0, Ordering::AcqRel, Ordering::Acquire);
     }
 
     fn end(&self, ending: DisconnectReason) {
-        // An abort overrides what was said before; nothing overrides an abort.
-        let said =
+        // An abort overrides an earlier reason; nothing overrides an abort.
+        let first =
             self.ending
                 .compare_exchange(0, ending.code(), Ordering::AcqRel, Ordering::Acquire);
-        if said.is_err() && ending == DisconnectReason::Abort {
+        if first.is_err() && ending == DisconnectReason::Abort {
             self.ending.store(ending.code(), Ordering::Release);
         }
         self.waker.wake();
     }
 }
 
-/// How long a connection may do what.
+/// Time-outs by activity.
 #[derive(Debug, Clone, Copy)]
-struct Patience {
+struct Timeouts {
     idle: Duration,
     read: Duration,
     write: Duration,
@@ -201,12 +201,12 @@ struct Patience {
 #[derive(Debug)]
 pub struct ConnectionRegistry {
     open: Mutex<Open>,
-    /// The number of open connections, for whoever waits until there are none.
+    /// Number of open connections, watched while a drain waits for zero.
     count: watch::Sender<usize>,
     max: usize,
     max_per_address: usize,
-    patience: Patience,
-    /// What all entries hold, except those that were told to end because of it: theirs is as good as free.
+    timeouts: Timeouts,
+    /// Sum of all entries' `held_bytes`, except those that are ending because of it: their memory is about to be freed.
     held_bytes: AtomicUsize,
     held_bytes_max: usize,
 }
@@ -220,7 +220,7 @@ struct Open {
 }
 
 impl Open {
-    /// Those that hold any bytes, with how many, beginning with those that hold the most.
+    /// Returns the entries that hold any bytes, with the number, in descending order.
     fn largest_first(
         &self,
         bytes: impl Fn(&Entry) -> usize,
@@ -232,7 +232,7 @@ impl Open {
     }
 }
 
-/// A place among the connections; freed when dropped.
+/// A connection's slot in the registry; freed when dropped.
 pub struct ConnectionSlot {
     pub entry: Arc<Entry>,
     id: u64,
@@ -249,7 +249,7 @@ impl ConnectionRegistry {
             count: watch::Sender::new(0),
             max: config.max_connections,
             max_per_address: config.max_connections_per_ip,
-            patience: Patience {
+            timeouts: Timeouts {
                 idle: Duration::from_millis(config.connections_max_idle_ms),
                 read: Duration::from_millis(config.request_read_timeout_ms),
                 write: Duration::from_millis(config.response_write_timeout_ms),
@@ -259,7 +259,7 @@ impl ConnectionRegistry {
         })
     }
 
-    /// A place for a client from `address`, unless a limit stands against it.
+    /// Registers a connection from `address`. Fails if that would exceed a limit.
     pub fn enter(
         self: &Arc<Self>,
         address: IpAddr,
@@ -293,20 +293,20 @@ impl ConnectionRegistry {
         })
     }
 
-    /// How many connections are open.
+    /// Returns the number of open connections.
     pub fn open_count(&self) -> usize {
         *self.count.borrow()
     }
 
-    /// Tells those to close that have done the same for too long.
+    /// Asks connections to close whose activity has exceeded its time-out.
     pub fn sweep(&self, now: Duration) {
         for entry in self.open.lock().entries.values() {
             let (activity, since) = entry.activity();
             let lasted = now.saturating_sub(since);
             let ending = match activity {
-                Activity::Idle if lasted >= self.patience.idle => DisconnectReason::Idle,
-                Activity::Reading if lasted >= self.patience.read => DisconnectReason::ReadTimeout,
-                Activity::Writing if lasted >= self.patience.write => {
+                Activity::Idle if lasted >= self.timeouts.idle => DisconnectReason::Idle,
+                Activity::Reading if lasted >= self.timeouts.read => DisconnectReason::ReadTimeout,
+                Activity::Writing if lasted >= self.timeouts.write => {
                     DisconnectReason::WriteTimeout
                 }
                 _ => continue,
@@ -315,13 +315,13 @@ impl ConnectionRegistry {
         }
     }
 
-    /// Bytes of responses that wait in memory for clients to take them.
+    /// Returns the bytes of responses that wait in memory for clients to read them.
     pub fn held_bytes(&self) -> usize {
         self.held_bytes.load(Ordering::Relaxed)
     }
 
-    /// Notes that of what `entry` held the server keeps `bytes`. Returns what all hold now.
-    fn keep(&self, entry: &Entry, bytes: usize) -> usize {
+    /// Sets the bytes that `entry` holds. Returns the sum of all entries.
+    fn set_held(&self, entry: &Entry, bytes: usize) -> usize {
         let before = entry.held_bytes.swap(bytes, Ordering::Relaxed);
         let held = &self.held_bytes;
         match bytes.checked_sub(before) {
@@ -330,8 +330,8 @@ impl ConnectionRegistry {
         }
     }
 
-    /// Tells those to end that hold the most, until a quarter of the budget is free.
-    fn make_room(&self) {
+    /// Disconnects the clients that hold the most response memory, until a quarter of the budget is free.
+    fn make_room_for_responses(&self) {
         let open = self.open.lock();
         let enough = self.held_bytes_max - self.held_bytes_max / 4;
         for (_, entry) in open.largest_first(|entry| entry.held_bytes.load(Ordering::Relaxed)) {
@@ -339,12 +339,12 @@ impl ConnectionRegistry {
                 return;
             }
             entry.end(DisconnectReason::ResponseMemory);
-            self.keep(entry, 0);
+            self.set_held(entry, 0);
         }
     }
 
-    /// Ends connections whose requests have stalled until `bytes` are free: those of the address that holds the most in such
-    /// requests first, and of these the ones stalled for longest. Called while others wait for memory.
+    /// Disconnects clients whose requests have stalled until `bytes` are free: those of the address that holds the most in
+    /// such requests first, and of these the ones stalled for longest. Called while others wait for memory.
     pub fn make_room_for_requests(&self, bytes: usize, now: Duration) {
         let open = self.open.lock();
         let entries = open.entries.values();
@@ -364,35 +364,35 @@ impl ConnectionRegistry {
             if freed >= bytes {
                 return;
             }
-            // One that was told before counts all the same: it is about to end.
+            // Counts a connection that is already ending as well: its memory is about to be freed.
             entry.end(DisconnectReason::RequestMemory);
             freed += holds;
         }
     }
 
-    /// How often [`ConnectionRegistry::sweep`] is worth its while: small against the shortest patience.
+    /// Returns the interval for [`ConnectionRegistry::sweep`]: a quarter of the shortest time-out, 1 s at most.
     pub fn sweep_interval(&self) -> Duration {
-        let Patience { idle, read, write } = self.patience;
+        let Timeouts { idle, read, write } = self.timeouts;
         (idle.min(read).min(write) / 4).clamp(Duration::from_millis(10), Duration::from_secs(1))
     }
 
-    /// Lets every connection finish what is in flight, and waits until all have closed, or for `patience`; those left
-    /// then are ended at once. Returns how many those were.
-    pub async fn drain(&self, patience: Duration) -> usize {
-        self.tell_all(DisconnectReason::Drain);
-        if tokio::time::timeout(patience, self.all_closed())
+    /// Lets every connection finish its requests in flight and waits until all have closed, for at most `timeout`; then
+    /// aborts those left. Returns the number of aborted connections.
+    pub async fn drain(&self, timeout: Duration) -> usize {
+        self.end_all(DisconnectReason::Drain);
+        if tokio::time::timeout(timeout, self.all_closed())
             .await
             .is_ok()
         {
             return 0;
         }
-        let left = self.tell_all(DisconnectReason::Abort);
+        let left = self.end_all(DisconnectReason::Abort);
         // They end as soon as their tasks run; only a stuck runtime keeps them.
         let _ = tokio::time::timeout(Duration::from_secs(1), self.all_closed()).await;
         left
     }
 
-    fn tell_all(&self, ending: DisconnectReason) -> usize {
+    fn end_all(&self, ending: DisconnectReason) -> usize {
         let mut open = self.open.lock();
         open.draining = true;
         for entry in open.entries.values() {
@@ -408,25 +408,26 @@ impl ConnectionRegistry {
 }
 
 impl ConnectionSlot {
-    /// Notes how many bytes of responses the client leaves in memory. Called when that has changed and the socket takes
-    /// no more of them, which for a client that reads is never.
+    /// Reports the bytes of responses that wait in memory for the client. Called when that has changed and the socket
+    /// accepts no more of them, which never happens to a client that reads.
     pub fn hold(&self, bytes: usize) {
         if self.entry.ending() == Some(DisconnectReason::ResponseMemory) {
             return;
         }
-        let held = self.connections.keep(&self.entry, bytes);
+        let held = self.connections.set_held(&self.entry, bytes);
         if held > self.connections.held_bytes_max {
-            self.connections.make_room();
+            self.connections.make_room_for_responses();
         }
     }
 
-    /// Whether so much waits for all clients together that those for whom something waits get no further work.
+    /// Returns whether all clients' unread responses exceed half of the budget, above which clients that have any get no
+    /// further work.
     pub fn is_memory_short(&self) -> bool {
         self.connections.held_bytes() > self.connections.held_bytes_max / 2
     }
 }
 
-/// `streamline_responses_waiting_bytes`.
+/// Exports `streamline_responses_waiting_bytes`.
 impl Collector for ConnectionRegistry {
     fn collect(&self, out: &mut Samples) {
         out.family(&catalog::RESPONSES_WAITING_BYTES)
@@ -445,7 +446,7 @@ impl fmt::Debug for ConnectionSlot {
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.connections.keep(&self.entry, 0);
+        self.connections.set_held(&self.entry, 0);
         let mut open = self.connections.open.lock();
         open.entries.remove(&self.id);
         if let Some(from_address) = open.by_address.get_mut(&self.address) {
@@ -479,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_hold_in_total_and_by_address_and_places_are_freed() {
+    fn connections_are_limited_in_total_and_by_address_and_slots_are_freed() {
         let metrics = Metrics::new(true);
         let connections = connections(3, 2);
         let enter = |last| connections.enter(address(last), Duration::ZERO, &metrics);
@@ -498,20 +499,20 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_ends_what_lasts_too_long_and_nothing_else() {
+    fn sweep_ends_only_connections_past_their_time_out() {
         let metrics = Metrics::new(true);
         let connections = connections(10, 10);
-        let place = |activity| {
-            let place = connections
+        let slot = |activity| {
+            let slot = connections
                 .enter(address(1), Duration::ZERO, &metrics)
-                .expect("a place");
-            place.entry.set_activity(activity, Duration::ZERO);
-            place
+                .expect("a slot");
+            slot.entry.set_activity(activity, Duration::ZERO);
+            slot
         };
-        let idle = place(Activity::Idle);
-        let reading = place(Activity::Reading);
-        let writing = place(Activity::Writing);
-        let working = place(Activity::Working);
+        let idle = slot(Activity::Idle);
+        let reading = slot(Activity::Reading);
+        let writing = slot(Activity::Writing);
+        let working = slot(Activity::Working);
         connections.sweep(Duration::from_millis(99));
         assert_eq!(reading.entry.ending(), None);
         connections.sweep(Duration::from_millis(250));
@@ -524,7 +525,7 @@ mod tests {
     }
 
     #[test]
-    fn those_that_hold_the_most_make_room_for_the_others() {
+    fn connections_with_the_most_unread_responses_are_ended_when_the_budget_is_exhausted() {
         let metrics = Metrics::new(true);
         let connections = ConnectionRegistry::new(&Config {
             queued_max_response_bytes: 1000,
@@ -532,32 +533,32 @@ mod tests {
         });
         let enter = || {
             let entered = connections.enter(address(1), Duration::ZERO, &metrics);
-            entered.expect("a place")
+            entered.expect("a slot")
         };
-        let places: Vec<ConnectionSlot> = (0..5).map(|_| enter()).collect();
-        for (place, bytes) in places.iter().zip([100, 400, 0, 390, 110]) {
-            place.hold(bytes);
+        let slots: Vec<ConnectionSlot> = (0..5).map(|_| enter()).collect();
+        for (slot, bytes) in slots.iter().zip([100, 400, 0, 390, 110]) {
+            slot.hold(bytes);
         }
         assert_eq!(connections.held_bytes(), 1000);
-        assert!(places.iter().all(|place| place.entry.ending().is_none()));
-        assert!(places[2].is_memory_short());
-        places[2].hold(1);
-        let told: Vec<bool> = places
+        assert!(slots.iter().all(|slot| slot.entry.ending().is_none()));
+        assert!(slots[2].is_memory_short());
+        slots[2].hold(1);
+        let ended: Vec<bool> = slots
             .iter()
-            .map(|place| place.entry.ending() == Some(DisconnectReason::ResponseMemory))
+            .map(|slot| slot.entry.ending() == Some(DisconnectReason::ResponseMemory))
             .collect();
-        assert_eq!(told, [false, true, false, false, false]);
+        assert_eq!(ended, [false, true, false, false, false]);
         assert_eq!(connections.held_bytes(), 601);
-        // What it still does is of no account.
-        places[1].hold(500);
+        // A connection that is ending no longer counts.
+        slots[1].hold(500);
         assert_eq!(connections.held_bytes(), 601);
-        drop(places);
+        drop(slots);
         assert_eq!(connections.held_bytes(), 0);
         assert!(!enter().is_memory_short());
     }
 
     #[test]
-    fn stalled_requests_make_room_first_those_of_the_address_that_holds_the_most() {
+    fn stalled_requests_are_ended_beginning_with_the_address_that_holds_the_most() {
         let metrics = Metrics::new(true);
         let connections = connections(10, 10);
         let requests = [
@@ -567,37 +568,37 @@ mod tests {
             (2, 5, 0),
             (3, 100, 5_000),
         ];
-        let places = requests.map(|(last, bytes, since_ms)| {
+        let slots = requests.map(|(last, bytes, since_ms)| {
             let entered = connections.enter(address(last), Duration::ZERO, &metrics);
-            let place = entered.expect("a place");
+            let slot = entered.expect("a slot");
             let since = Duration::from_millis(since_ms);
-            place.entry.set_arriving(bytes, since);
-            place
+            slot.entry.set_arriving(bytes, since);
+            slot
         });
-        let told = || {
-            let endings = places.each_ref().map(|place| place.entry.ending());
+        let ended = || {
+            let endings = slots.each_ref().map(|slot| slot.entry.ending());
             endings.map(|it| it == Some(DisconnectReason::RequestMemory))
         };
         connections.make_room_for_requests(60, ARRIVAL_STEP_MAX - Duration::from_millis(1));
-        assert_eq!(told(), [false; 5]);
+        assert_eq!(ended(), [false; 5]);
         let now = ARRIVAL_STEP_MAX + Duration::from_millis(1);
         // The first two hold 50 together, the next two 45.
         connections.make_room_for_requests(30, now);
-        assert_eq!(told(), [true, false, false, false, false]);
+        assert_eq!(ended(), [true, false, false, false, false]);
         connections.make_room_for_requests(51, now);
-        assert_eq!(told()[..2], [true, true]);
-        assert_eq!(told()[2..].iter().filter(|it| **it).count(), 1);
+        assert_eq!(ended()[..2], [true, true]);
+        assert_eq!(ended()[2..].iter().filter(|it| **it).count(), 1);
         connections.make_room_for_requests(usize::MAX, now);
-        assert_eq!(told(), [true, true, true, true, false]);
+        assert_eq!(ended(), [true, true, true, true, false]);
     }
 
     #[tokio::test]
-    async fn a_drain_waits_for_the_last_and_aborts_those_that_stay() {
+    async fn drain_waits_for_all_connections_and_aborts_those_left_at_the_time_out() {
         let metrics = Metrics::new(true);
         let connections = connections(10, 10);
         let enter = || {
             let entered = connections.enter(address(1), Duration::ZERO, &metrics);
-            entered.expect("a place")
+            entered.expect("a slot")
         };
         assert_eq!(connections.drain(Duration::from_secs(10)).await, 0);
         let late = enter();

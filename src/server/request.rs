@@ -1,7 +1,7 @@
-//! One request from its last byte read to the last byte of its response handed to the socket.
+//! Accounting of one request, from reading its last byte to handing the last byte of its response to the socket.
 //!
-//! A request is counted here and nowhere else, once: when its response went out, or when its [`RequestGuard`] is
-//! dropped because there was none or the connection ended before that.
+//! A request is counted here and nowhere else, once: when its response has been sent, or when its [`RequestGuard`] is
+//! dropped because there was no response or the connection ended first.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::metrics::{DoneRequest, Metrics, TopicCounters};
 
-/// What counting needs, shared by the requests of one connection.
+/// Metrics and clock, shared by the requests of one connection.
 pub struct Counting {
     pub metrics: Arc<Metrics>,
     pub clock: Arc<dyn Clock>,
@@ -26,7 +26,7 @@ pub struct RequestGuard {
 }
 
 impl RequestGuard {
-    /// `frame` is the request without its length, `received_at` when its last byte was read.
+    /// Starts the accounting of a request: `frame` without its length, whose last byte was read at `received_at`.
     pub fn new(counting: &Arc<Counting>, frame: &[u8], received_at: Duration) -> Self {
         let api_key = frame
             .first_chunk()
@@ -65,12 +65,12 @@ impl Drop for RequestGuard {
     }
 }
 
-/// Of a clock that shows far less than the 584 years that fit.
+/// Converts a reading of the monotonic clock; 584 years fit.
 fn nanos(time: Duration) -> u64 {
     time.as_nanos() as u64
 }
 
-/// A response on its way out, and what is counted once it is with the socket.
+/// A response on its way out, with the values to count once it has been handed to the socket.
 pub struct ResponseGuard {
     pub request: RequestGuard,
     /// Without the length prefix.
@@ -80,7 +80,7 @@ pub struct ResponseGuard {
 }
 
 impl ResponseGuard {
-    /// The last byte was handed to the socket at `now`.
+    /// Counts the response, whose last byte was handed to the socket at `now`.
     pub fn sent(mut self, now: Duration) {
         self.request.count(now, Some(self.response_bytes));
         for (topic, bytes) in &self.bytes_out {

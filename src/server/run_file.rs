@@ -1,7 +1,7 @@
-//! `run.json` in the data directory: where the running server can be reached, for tools and tests.
+//! `run.json` in the data directory: the addresses of the running server, for tools and tests.
 //!
-//! It is there from the moment clients can connect until a clean stop, and appears whole or not at all. After a crash
-//! a stale one stays behind; the next start removes it.
+//! It exists from the moment clients can connect until a clean shutdown, and is written atomically. A crash leaves a stale
+//! one behind; the next start removes it.
 
 use std::fs;
 use std::io;
@@ -12,22 +12,22 @@ use serde::{Deserialize, Serialize};
 
 const NAME: &str = "run.json";
 
-/// What the file says.
+/// Contents of the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunFile {
-    /// Where Kafka clients connect.
+    /// Address on which Kafka clients connect.
     pub listen_addr: SocketAddr,
     pub http_addr: SocketAddr,
     pub pid: u32,
     pub version: String,
     pub cluster_id: String,
-    /// Unix time.
+    /// Unix time in milliseconds.
     pub started_at_ms: i64,
     pub data_dir: PathBuf,
 }
 
 impl RunFile {
-    /// Writes it to the directory.
+    /// Writes the file to the directory.
     pub fn write(&self, dir: &Path) -> io::Result<()> {
         let text = serde_json::to_string_pretty(self)? + "\n";
         let temporary = dir.join(format!("{NAME}.tmp"));
@@ -35,18 +35,21 @@ impl RunFile {
         fs::rename(&temporary, dir.join(NAME))
     }
 
-    /// Reads it from the directory. The error says which file was meant.
+    /// Reads the file from the directory. Errors name the path.
     pub fn read(dir: &Path) -> io::Result<RunFile> {
         let path = dir.join(NAME);
         let name = |error: io::Error| {
-            let text = format!("no running server found: {}: {error}", path.display());
+            let text = format!(
+                "no running server found: cannot read {}: {error}",
+                path.display()
+            );
             io::Error::new(error.kind(), text)
         };
         let text = fs::read_to_string(&path).map_err(name)?;
         serde_json::from_str(&text).map_err(|error| name(error.into()))
     }
 
-    /// Removes it; it is fine if there is none.
+    /// Removes the file, if there is one.
     pub fn remove(dir: &Path) -> io::Result<()> {
         match fs::remove_file(dir.join(NAME)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -60,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_written_is_read_and_removing_it_twice_is_fine() {
+    fn the_file_is_read_as_written_and_can_be_removed_twice() {
         let dir = tempfile::tempdir().unwrap();
         let written = RunFile {
             listen_addr: "127.0.0.1:9092".parse().unwrap(),

@@ -1,4 +1,4 @@
-//! The signals that stop the server: the first asks for an orderly end, the second for an end at once.
+//! Signals that stop the server: the first requests an orderly shutdown, the second an immediate exit.
 
 use std::io;
 
@@ -11,7 +11,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Listens from now on; a signal that arrives before anybody waits for it is kept.
+    /// Installs the handlers; a signal that arrives before [`Signals::next`] is called is kept.
     pub fn listen() -> io::Result<Self> {
         Ok(Signals {
             interrupt: signal(SignalKind::interrupt())?,
@@ -43,7 +43,7 @@ impl Received {
         }
     }
 
-    /// What a shell reports of a process that this signal ended.
+    /// Returns the exit code that a shell reports for a process ended by this signal.
     pub fn exit_code(self) -> i32 {
         match self {
             Received::Interrupt => 130,

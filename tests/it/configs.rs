@@ -1,4 +1,4 @@
-//! DescribeConfigs, AlterConfigs, IncrementalAlterConfigs.
+//! Tests of DescribeConfigs, AlterConfigs and IncrementalAlterConfigs.
 
 use streamline::config::{TOPIC_CONFIGS, settings};
 use streamline::protocol::kafka::{ErrorCode, Request};
@@ -59,7 +59,7 @@ fn value(client: &mut Client, topic: &str, key: &str) -> String {
     described.configs[0].value.clone().unwrap()
 }
 
-/// Every source of a value: name, value, kind of source.
+/// Returns the sources of a value: name, value, kind of source.
 fn sources(config: &DescribeConfigsResourceResult) -> Vec<(&str, &str, i8)> {
     config
         .synonyms
@@ -150,7 +150,7 @@ fn the_servers_own_settings_are_shown_read_only() {
         (Some("3"), OF_SERVER)
     );
     assert_eq!(of("log.segment.bytes").config_source, DEFAULT);
-    // Whoever reads a boolean of Kafka's takes anything but `true` for false.
+    // Kafka clients parse anything but `true` as false.
     let creates = of("auto.create.topics.enable");
     assert_eq!(
         (creates.value.as_deref(), creates.config_type),
@@ -204,7 +204,7 @@ fn alter(
     (response.error_code, response.error_message)
 }
 
-/// Makes a topic for the tests of one version, and returns its name.
+/// Creates a topic for the tests of one version, and returns its name.
 fn with_two_settings(client: &mut Client, version: i16) -> String {
     let name = format!("version-{version}");
     let configs = [("retention.ms", "1000"), ("segment.ms", "2000")];
@@ -213,7 +213,7 @@ fn with_two_settings(client: &mut Client, version: i16) -> String {
 }
 
 #[test]
-fn every_version_of_alter_configs_replaces_everything_that_was_set() {
+fn every_version_of_alter_configs_replaces_all_configs() {
     let server = Server::start();
     let mut client = server.connect();
     for version in AlterConfigsRequest::VERSIONS {
@@ -278,7 +278,7 @@ fn edit(
 }
 
 #[test]
-fn every_version_of_incremental_alter_configs_changes_what_it_names() {
+fn every_version_of_incremental_alter_configs_changes_only_the_named_configs() {
     let server = Server::start();
     let mut client = server.connect();
     for version in IncrementalAlterConfigsRequest::VERSIONS {
@@ -302,7 +302,7 @@ fn every_version_of_incremental_alter_configs_changes_what_it_names() {
 }
 
 #[test]
-fn edits_that_cannot_be_are_refused_as_a_whole() {
+fn invalid_edits_are_refused_as_a_whole() {
     let server = Server::start();
     let mut client = server.connect();
     create(&mut client, "t", 1);
@@ -361,7 +361,7 @@ fn edits_that_cannot_be_are_refused_as_a_whole() {
                 ("retention.ms", DELETE, None),
             ],
             ErrorCode::INVALID_REQUEST,
-            "twice",
+            "more than once",
         ),
         (
             &[("retention.ms", 9, Some("1"))],
@@ -384,11 +384,11 @@ fn edits_that_cannot_be_are_refused_as_a_whole() {
 }
 
 #[test]
-fn deleting_a_setting_that_is_not_set_or_not_known_does_nothing() {
+fn deleting_an_unset_or_unknown_config_does_nothing() {
     let server = Server::start();
     let mut client = server.connect();
     create(&mut client, "mirrored", 1);
-    // MirrorMaker 2 deletes what the source topic has by default, known here or not. Kafka 4.4 answers NONE.
+    // MirrorMaker 2 deletes all configs that the source topic has by default, known here or not. Kafka 4.4 returns NONE.
     let edits = [
         ("retention.ms", DELETE, None),
         ("no.such.setting", DELETE, None),
@@ -401,7 +401,7 @@ fn deleting_a_setting_that_is_not_set_or_not_known_does_nothing() {
     assert_eq!(value(&mut client, "mirrored", "retention.ms"), "604800000");
 }
 
-/// Operation and value on a LIST setting, and what DescribeConfigs shows afterwards, as Kafka 4.4 answers them.
+/// Operation and value on a LIST config, and its value in DescribeConfigs afterwards, as Kafka 4.4 returns it.
 const LIST_EDITS: &[(i8, Option<&str>, &str)] = &[
     (SET, Some(""), ""),
     (SET, Some("delete,delete"), "delete"),
@@ -419,7 +419,7 @@ const LIST_EDITS: &[(i8, Option<&str>, &str)] = &[
 ];
 
 #[test]
-fn lists_may_be_empty_and_drop_repetitions() {
+fn lists_may_be_empty_and_duplicates_are_removed() {
     let server = Server::start();
     let mut client = server.connect();
     create(&mut client, "listed", 1);
@@ -464,7 +464,7 @@ fn lists_may_be_empty_and_drop_repetitions() {
 }
 
 #[test]
-fn every_setting_takes_the_value_it_has_by_every_way_of_setting_it() {
+fn every_config_accepts_its_default_value_by_every_api() {
     let server = Server::start();
     let mut client = server.connect();
     let defaults: Vec<(&str, &str)> = TOPIC_CONFIGS
@@ -506,7 +506,7 @@ fn log_start(server: &Server, topic: &str) -> f64 {
 }
 
 #[test]
-fn an_empty_cleanup_policy_keeps_records_for_ever_and_over_a_restart() {
+fn an_empty_cleanup_policy_keeps_records_for_ever_even_after_a_restart() {
     let mut server = Server::with(&["--log-retention-check-interval-ms", "50"]);
     let expiring = [
         ("cleanup.policy", ""),
@@ -524,7 +524,7 @@ fn an_empty_cleanup_policy_keeps_records_for_ever_and_over_a_restart() {
         for _ in 0..5 {
             produce(&mut client, &gone, 0, &batch(&["old"]));
         }
-        // Partitions are looked at in turn: when the younger records have gone, the older ones would have, too.
+        // Partitions are checked in turn: when the newer records have been deleted, the older ones would have been, too.
         until("the other topic's records expire", || {
             log_start(&server, "gone") == expired
         });
@@ -545,7 +545,7 @@ fn an_empty_cleanup_policy_keeps_records_for_ever_and_over_a_restart() {
 }
 
 #[test]
-fn the_servers_settings_cannot_be_altered() {
+fn broker_configs_cannot_be_altered() {
     let server = Server::start();
     let mut client = server.connect();
     for (resource, expected) in [
@@ -566,7 +566,7 @@ fn the_servers_settings_cannot_be_altered() {
 }
 
 #[test]
-fn a_changed_setting_works_at_once_and_after_a_kill() {
+fn a_changed_config_applies_at_once_and_survives_a_kill() {
     let mut server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "recompressed", 1);

@@ -1,4 +1,4 @@
-//! Settings from file, environment and flags, as a person at a terminal meets them.
+//! Settings from file, environment and flags, as seen on the command line.
 
 use std::process::Output;
 
@@ -7,15 +7,15 @@ use serde_json::Value;
 use crate::support::Server;
 use crate::support::server::binary;
 
-struct Said {
+struct CommandOutput {
     code: Option<i32>,
     stdout: String,
     stderr: String,
 }
 
-impl From<Output> for Said {
+impl From<Output> for CommandOutput {
     fn from(output: Output) -> Self {
-        Said {
+        CommandOutput {
             code: output.status.code(),
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
@@ -23,14 +23,14 @@ impl From<Output> for Said {
     }
 }
 
-fn streamline(arguments: &[&str], environment: &[(&str, &str)]) -> Said {
+fn streamline(arguments: &[&str], environment: &[(&str, &str)]) -> CommandOutput {
     let mut command = binary();
     command.args(arguments).envs(environment.iter().copied());
     command.output().unwrap().into()
 }
 
 #[test]
-fn config_show_tells_each_value_and_its_source() {
+fn config_show_prints_each_value_and_its_source() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("streamline.toml");
     std::fs::write(
@@ -38,7 +38,7 @@ fn config_show_tells_each_value_and_its_source() {
         "log.retention.ms = 5\nmax_connections = 6\nmetrics = false\n",
     )
     .unwrap();
-    let said = streamline(
+    let output = streamline(
         &[
             "config",
             "show",
@@ -53,8 +53,8 @@ fn config_show_tells_each_value_and_its_source() {
             ("STREAMLINE_DURABILITY", "os"),
         ],
     );
-    assert_eq!(said.code, Some(0), "{}", said.stderr);
-    let shown: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    let shown: Value = serde_json::from_str(&output.stdout).unwrap();
     let find = |name: &str| {
         let all = shown.as_array().unwrap();
         let found = all.iter().find(|each| each["name"] == name).unwrap();
@@ -81,23 +81,23 @@ fn config_show_tells_each_value_and_its_source() {
 }
 
 #[test]
-fn a_refused_setting_stops_the_start_naming_file_key_value_and_what_is_allowed() {
+fn an_invalid_setting_fails_the_start_naming_file_key_value_and_allowed_values() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("streamline.toml");
     std::fs::write(&file, "\ndurability = \"paper\"\nlisten_adr = \":1\"\n").unwrap();
-    let said = streamline(&["--config", file.to_str().unwrap()], &[]);
-    assert_eq!(said.code, Some(2));
+    let output = streamline(&["--config", file.to_str().unwrap()], &[]);
+    assert_eq!(output.code, Some(2));
     let at = file.display();
     for expected in [
         format!("{at}:2: durability = \"paper\" is not allowed; allowed: acks, os"),
         format!("{at}:3: unknown setting listen_adr; did you mean listen_addr?"),
     ] {
-        assert!(said.stderr.contains(&expected), "{}", said.stderr);
+        assert!(output.stderr.contains(&expected), "{}", output.stderr);
     }
 }
 
 #[test]
-fn settings_that_ask_for_what_is_absent_are_refused_with_a_reason() {
+fn settings_for_unsupported_features_are_refused_with_a_reason() {
     for (flag, reason) in [
         (
             ["--log-cleanup-policy", "compact"],
@@ -108,21 +108,21 @@ fn settings_that_ask_for_what_is_absent_are_refused_with_a_reason() {
             "every partition has one replica",
         ),
     ] {
-        let said = streamline(&flag, &[]);
-        assert_eq!(said.code, Some(2));
-        assert!(said.stderr.contains(reason), "{}", said.stderr);
+        let output = streamline(&flag, &[]);
+        assert_eq!(output.code, Some(2));
+        assert!(output.stderr.contains(reason), "{}", output.stderr);
     }
-    let said = streamline(&[], &[("STREAMLINE_SASL_ENABLED_MECHANISMS", "PLAIN")]);
-    assert_eq!(said.code, Some(2));
+    let output = streamline(&[], &[("STREAMLINE_SASL_ENABLED_MECHANISMS", "PLAIN")]);
+    assert_eq!(output.code, Some(2));
     assert!(
-        said.stderr.contains("SASL is not available"),
+        output.stderr.contains("SASL is not available"),
         "{}",
-        said.stderr
+        output.stderr
     );
 }
 
 #[test]
-fn a_server_takes_settings_from_all_three_places() {
+fn settings_are_read_from_file_environment_and_flags() {
     let mut server = Server::stopped(&["--log-format", "json"]);
     let file = server.scratch().join("streamline.toml");
     std::fs::write(&file, "log_level = \"debug\"\nlog_format = \"text\"\n").unwrap();
@@ -137,7 +137,7 @@ fn a_server_takes_settings_from_all_three_places() {
 }
 
 #[test]
-fn help_completions_and_the_manual_page_are_made_from_the_same_tree() {
+fn help_completions_and_manual_page_cover_the_same_settings_and_commands() {
     let help = streamline(&["--help"], &[]).stdout;
     assert!(
         help.contains("--log-retention-ms") && help.contains("Examples:"),
@@ -157,12 +157,12 @@ fn help_completions_and_the_manual_page_are_made_from_the_same_tree() {
     );
 }
 
-/// Cargo hands what the build script told the compiler to the program too, under `cargo run` as in this test.
+/// Cargo sets the build script's variables in the environment of the program too, under `cargo run` as in this test.
 #[test]
-fn what_cargo_leaves_in_the_environment_is_no_setting() {
+fn variables_set_by_cargo_are_not_taken_for_settings() {
     assert!(
         std::env::var_os("BUILT_COMMIT").is_some(),
-        "cargo hands them on"
+        "cargo sets them"
     );
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_streamline"))
         .args(["config", "show"])

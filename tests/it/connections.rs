@@ -1,4 +1,4 @@
-//! Limits and time-outs of connections, seen from the client and in the metrics.
+//! Limits and time-outs of connections, as seen by the client and in the metrics.
 
 use crate::support::{Client, Server};
 use streamline::protocol::kafka::encode_request;
@@ -30,7 +30,7 @@ fn connections_are_counted_while_they_are_open() {
 }
 
 #[test]
-fn a_client_that_vanishes_in_mid_request_leaves_nothing_behind() {
+fn a_disconnect_in_mid_request_leaves_nothing_behind() {
     let server = Server::start();
     let mut staying = server.connect();
     assert!(is_served(&mut staying));
@@ -49,21 +49,21 @@ fn a_client_that_vanishes_in_mid_request_leaves_nothing_behind() {
 }
 
 #[test]
-fn the_limit_on_all_connections_refuses_further_ones_and_frees_places() {
+fn max_connections_refuses_further_connections_until_one_closes() {
     let server = Server::with(&["--max-connections", "2"]);
     let mut first = server.connect();
     let mut second = server.connect();
     assert!(is_served(&mut first) && is_served(&mut second));
     assert!(server.connect().is_closed());
     assert_eq!(rejected(&server, "too_many"), Some(1.0));
-    assert!(server.log().contains("max_connections are open"));
+    assert!(server.log().contains("max_connections reached"));
     drop(first);
     server.until_metric("streamline_connections_active", &[], Some(1.0));
     assert!(is_served(&mut server.connect()));
 }
 
 #[test]
-fn the_limit_on_one_address_leaves_others_alone() {
+fn max_connections_per_ip_does_not_affect_other_addresses() {
     let server = Server::with(&[
         "--max-connections-per-ip",
         "1",
@@ -74,7 +74,7 @@ fn the_limit_on_one_address_leaves_others_alone() {
     assert!(is_served(&mut first));
     assert!(server.connect().is_closed());
     assert_eq!(rejected(&server, "too_many_from_address"), Some(1.0));
-    // A socket bound to another loopback address is another client.
+    // A socket bound to another loopback address counts as another client address.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let other: std::net::SocketAddr = "127.0.0.9:0".parse().unwrap();
     socket.bind(&other.into()).unwrap();

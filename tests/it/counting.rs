@@ -1,4 +1,4 @@
-//! The metrics are right to the request, the record and the byte.
+//! Tests that the metrics are exact to the request, the record and the byte.
 
 use bytes::Bytes;
 use streamline::protocol::kafka::ErrorCode;
@@ -39,7 +39,8 @@ fn requests(metrics: &Exposition, api_key: &str, error: &str) -> f64 {
         .unwrap_or(0.0)
 }
 
-/// Requests are counted when their answer has been handed to the socket, which may be a moment after it arrived.
+/// Waits for a count of requests, which are counted once their response has been handed to the socket; that may be shortly
+/// after the client has received it.
 fn until_counted(server: &Server, api_key: &str, error: &str, expected: f64) {
     let labels = [("api_key", api_key), ("error", error)];
     server.until_metric("streamline_requests_total", &labels, Some(expected));
@@ -55,7 +56,7 @@ fn delete(client: &mut Client, topic: &Topic) {
 }
 
 #[test]
-fn records_and_bytes_are_those_of_the_batches_on_the_wire() {
+fn records_and_bytes_are_counted_as_on_the_wire() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "exact", 2);
@@ -97,13 +98,13 @@ fn records_and_bytes_are_those_of_the_batches_on_the_wire() {
 }
 
 #[test]
-fn what_was_not_appended_is_not_counted() {
+fn batches_that_are_not_appended_are_not_counted() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create_with(&mut client, "refusing", 1, &[("max.message.bytes", "200")]);
     let first = batch_of(7, 0, 0, &["a", "b"]);
     produce(&mut client, &topic, 0, &first);
-    // A duplicate is answered as if it had been appended, and was not.
+    // A duplicate is answered as if it had been appended.
     produce(&mut client, &topic, 0, &first);
     for refused in [batch_of(7, 0, 9, &["gap"]), batch(&[&"large".repeat(100)])] {
         let answer = try_produce(&mut client, &topic, 0, &refused);
@@ -121,7 +122,7 @@ fn what_was_not_appended_is_not_counted() {
 }
 
 #[test]
-fn recompressed_batches_count_as_they_came_and_as_they_went() {
+fn recompressed_batches_count_their_received_and_their_sent_size() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create_with(&mut client, "smaller", 1, &[("compression.type", "zstd")]);
@@ -146,7 +147,7 @@ fn recompressed_batches_count_as_they_came_and_as_they_went() {
 }
 
 #[test]
-fn one_partition_of_many_makes_a_request_an_error() {
+fn an_error_of_one_partition_counts_the_request_as_an_error() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "partly", 1);
@@ -171,14 +172,14 @@ fn one_partition_of_many_makes_a_request_an_error() {
 }
 
 #[test]
-fn every_request_is_counted_once_with_its_sizes_and_its_time() {
+fn every_request_is_counted_once_with_its_sizes_and_its_duration() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "counted", 1);
     for _ in 0..50 {
         produce(&mut client, &topic, 0, &batch(&["x"]));
     }
-    // acks=0 has no answer, but is a request like any other.
+    // acks=0 gets no response, but is counted like any other request.
     for _ in 0..10 {
         let quiet = produce_request(&topic, 0, &[(0, batch(&["y"]).bytes().clone())]);
         client.send(PRODUCE, &quiet);
@@ -214,7 +215,7 @@ fn a_failed_acks_0_produce_is_an_error_and_counts_no_bytes() {
 }
 
 #[test]
-fn a_deleted_topics_series_vanish_and_a_new_one_starts_at_nothing() {
+fn series_of_a_deleted_topic_are_removed_and_a_recreated_topic_starts_at_zero() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "phoenix", 2);
@@ -255,7 +256,7 @@ fn a_deleted_topics_series_vanish_and_a_new_one_starts_at_nothing() {
 }
 
 #[test]
-fn added_partitions_and_deleted_records_show_at_the_next_scrape() {
+fn added_partitions_and_deleted_records_appear_in_the_next_scrape() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create_with(&mut client, "moving", 1, &[("segment.bytes", "256")]);
@@ -301,7 +302,7 @@ fn added_partitions_and_deleted_records_show_at_the_next_scrape() {
 }
 
 #[test]
-fn after_a_restart_counters_start_at_nothing_and_gauges_are_true_at_the_first_scrape() {
+fn after_a_restart_counters_start_at_zero_and_gauges_are_correct_at_the_first_scrape() {
     let mut server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "lasting", 1);
@@ -325,7 +326,7 @@ fn after_a_restart_counters_start_at_nothing_and_gauges_are_true_at_the_first_sc
 }
 
 #[test]
-fn every_wait_for_the_disk_is_served_by_a_flush() {
+fn every_wait_for_durability_is_counted_in_the_flush_metrics() {
     const WAITED: &str = "streamline_log_flush_batches_sum";
     const FLUSHES: &str = "streamline_log_flush_batches_count";
     let server = Server::start();
@@ -336,7 +337,7 @@ fn every_wait_for_the_disk_is_served_by_a_flush() {
         let both = [(0, records()), (1, records())];
         client.call(PRODUCE, &produce_request(&topic, acks, &both));
     }
-    // Two partitions of two requests, one after the other: nobody shares a flush.
+    // Two partitions of two requests, one after the other, so no flush serves two of them.
     server.until_metric(WAITED, &[], Some(4.0));
     server.until_metric(FLUSHES, &[], Some(4.0));
 }

@@ -1,4 +1,4 @@
-//! Fetch, from the log to the wire.
+//! Tests of Fetch.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,11 +15,11 @@ use crate::kafka::{
 };
 use crate::support::{Client, Server};
 
-/// Longer than any answer that does not wait may take, shorter than the waits in these tests.
+/// Longer than any response without waiting takes, shorter than the waits in these tests.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 #[test]
-fn every_version_reads_what_was_produced() {
+fn every_version_reads_produced_records() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "versions", 2);
@@ -49,7 +49,7 @@ fn every_version_reads_what_was_produced() {
             assert_eq!((full.partition_index, full.high_watermark), (1, 3));
             assert_eq!(full.last_stable_offset, 3);
             assert_eq!(full.log_start_offset, if version >= 5 { 0 } else { -1 });
-            // Offset 1 lies in the middle of the first batch, which comes whole.
+            // Offset 1 lies in the middle of the first batch, which is returned whole.
             assert_eq!(values_of(full), ["a", "b", "c"], "version {version}");
             let aborted = full.aborted_transactions.as_ref().map(Vec::len);
             assert_eq!(aborted, (isolation_level == 1).then_some(0));
@@ -62,14 +62,14 @@ fn until_waiting(server: &Server, fetches: usize) {
     server.until_metric("streamline_fetches_waiting", &[], Some(fetches as f64));
 }
 
-/// The response to a fetch, and how long it took.
+/// Returns the response to a fetch, and the time it took.
 fn timed(client: &mut Client, request: &FetchRequest) -> (FetchResponse, Duration) {
     let sent = Instant::now();
     let response = client.call(18, request);
     (response, sent.elapsed())
 }
 
-/// Sends a fetch, runs `meanwhile` once it waits, and returns the response and how long it took from then.
+/// Sends a fetch, runs `meanwhile` once it waits, and returns the response and the time it took from then.
 fn while_waiting(
     server: &Server,
     client: &mut Client,
@@ -85,7 +85,7 @@ fn while_waiting(
 }
 
 #[test]
-fn a_waiting_fetch_is_answered_the_moment_records_arrive() {
+fn a_waiting_fetch_is_answered_as_soon_as_records_arrive() {
     let server = Server::start();
     let (mut consumer, mut producer) = (server.connect(), server.connect());
     let topic = create(&mut producer, "awaited", 2);
@@ -128,7 +128,7 @@ fn a_fetch_waits_for_min_bytes_over_all_partitions() {
 }
 
 #[test]
-fn a_fetch_is_answered_within_max_wait_with_what_there_is() {
+fn a_fetch_is_answered_at_max_wait_with_the_available_records() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "patient", 1);
@@ -150,7 +150,7 @@ fn a_fetch_is_answered_within_max_wait_with_what_there_is() {
         "{took:?}"
     );
     assert_eq!(values_of(&only(little)), ["little"]);
-    // No wait, no minimum and nothing to wait for are answered at once.
+    // Fetches without max_wait, without min_bytes or without partitions are answered at once.
     for at_once in [
         request(1 << 20, 0),
         request(0, 60_000),
@@ -166,7 +166,7 @@ fn a_fetch_is_answered_within_max_wait_with_what_there_is() {
 }
 
 #[test]
-fn a_fetch_does_not_wait_at_the_end_of_a_segment_for_what_the_next_one_has() {
+fn a_fetch_does_not_wait_for_min_bytes_at_the_end_of_a_closed_segment() {
     let server = Server::start();
     let mut client = server.connect();
     let piece = batch(&["0123456789"]);
@@ -188,7 +188,7 @@ fn a_fetch_does_not_wait_at_the_end_of_a_segment_for_what_the_next_one_has() {
 }
 
 #[test]
-fn a_waiting_fetch_is_answered_when_its_topic_goes() {
+fn a_waiting_fetch_is_answered_when_its_topic_is_deleted() {
     let server = Server::start();
     let (mut consumer, mut admin) = (server.connect(), server.connect());
     let topic = create(&mut admin, "leaving", 1);
@@ -210,7 +210,7 @@ fn a_waiting_fetch_is_answered_when_its_topic_goes() {
 }
 
 #[test]
-fn a_partition_with_an_error_is_answered_at_once_beside_the_others() {
+fn an_error_of_one_partition_answers_the_fetch_at_once() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "errors", 2);
@@ -240,7 +240,7 @@ fn a_partition_with_an_error_is_answered_at_once_beside_the_others() {
 }
 
 #[test]
-fn the_first_batch_is_whole_and_the_limits_hold_after_it() {
+fn the_first_batch_is_returned_whole_and_limits_apply_after_it() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "limits", 3);
@@ -265,24 +265,24 @@ fn the_first_batch_is_whole_and_the_limits_hold_after_it() {
         partitions.iter().map(size_of).collect::<Vec<_>>()
     };
     let client = &mut client;
-    // Too little for any batch: the first non-empty partition's first comes all the same, and only that.
+    // Too little for any batch: only the first batch of the first non-empty partition is returned.
     assert_eq!(sizes(client, 1, 1), [0, size, 0]);
     assert_eq!(sizes(client, 1 << 20, 1), [0, size, 0]);
     assert_eq!(sizes(client, 0, 0), [0, size, 0]);
-    // Per partition, whole batches that fit.
+    // The limit per partition: whole batches that fit.
     assert_eq!(sizes(client, 1 << 20, 2 * size), [0, 2 * size, 2 * size]);
     assert_eq!(
         sizes(client, 1 << 20, 3 * size - 1),
         [0, 2 * size, 2 * size]
     );
-    // Over all partitions.
+    // The limit over all partitions.
     assert_eq!(sizes(client, 3 * size, 1 << 20), [0, 3 * size, 0]);
     assert_eq!(sizes(client, 6 * size, 1 << 20), [0, 4 * size, 2 * size]);
     assert_eq!(sizes(client, 1 << 20, 1 << 20), [0, 4 * size, 4 * size]);
 }
 
 #[test]
-fn large_fetches_arrive_byte_for_byte() {
+fn large_fetches_return_records_byte_for_byte() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create_with(&mut client, "large", 1, &[("segment.bytes", "300000")]);
@@ -300,11 +300,11 @@ fn large_fetches_arrive_byte_for_byte() {
         assert!(!values.is_empty(), "there is more at {}", received.len());
         received.extend(values);
     }
-    assert!(received == sent, "what came is what was sent");
+    assert!(received == sent, "received bytes differ from those sent");
 }
 
 #[test]
-fn topics_are_found_by_id_and_not_confused_with_their_predecessors() {
+fn topics_are_found_by_id_and_distinguished_from_deleted_ones_of_the_same_name() {
     let server = Server::start();
     let mut client = server.connect();
     let old = create(&mut client, "reborn", 1);
@@ -336,7 +336,7 @@ fn topics_are_found_by_id_and_not_confused_with_their_predecessors() {
 }
 
 #[test]
-fn leader_epochs_are_compared() {
+fn leader_epochs_are_checked_and_divergence_is_reported() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "epochs", 1);
@@ -354,10 +354,10 @@ fn leader_epochs_are_compared() {
     );
     let ahead = only(client.call(18, &with(1, -1)));
     assert_eq!(ahead.error_code, ErrorCode::UNKNOWN_LEADER_EPOCH);
-    // The client has fetched in an epoch that this log never had.
+    // The client's last fetched epoch never existed in this log.
     let foreign = only(client.call(18, &with(0, 3)));
     assert_eq!(foreign.error_code, ErrorCode::OFFSET_OUT_OF_RANGE);
-    // The client is ahead of where the epoch it knows has ended.
+    // The client's fetch offset is beyond the end of its last fetched epoch.
     let mut beyond = with(0, 0);
     beyond.topics[0].partitions[0].fetch_offset = 5;
     let diverged = only(client.call(18, &beyond));
@@ -393,7 +393,7 @@ fn fetch_sessions_are_declined() {
 }
 
 #[test]
-fn a_topic_kept_in_zstd_is_not_sent_to_clients_that_cannot_read_it() {
+fn a_zstd_topic_is_refused_for_versions_before_zstd_support() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create_with(&mut client, "zstd", 1, &[("compression.type", "zstd")]);
@@ -405,7 +405,7 @@ fn a_topic_kept_in_zstd_is_not_sent_to_clients_that_cannot_read_it() {
 }
 
 #[test]
-fn many_consumers_wait_for_the_same_partition_and_all_are_answered() {
+fn all_fetches_waiting_for_the_same_partition_are_answered() {
     let server = Server::start();
     let mut producer = server.connect();
     let topic = create(&mut producer, "popular", 1);
@@ -429,7 +429,7 @@ fn many_consumers_wait_for_the_same_partition_and_all_are_answered() {
 }
 
 #[test]
-fn a_fetch_is_counted_while_it_waits_and_not_after_its_client_has_vanished() {
+fn a_fetch_is_counted_while_it_waits_and_not_after_its_client_disconnects() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "lonely", 1);
@@ -443,7 +443,7 @@ fn a_fetch_is_counted_while_it_waits_and_not_after_its_client_has_vanished() {
         each.send(18, &request);
         until_waiting(&server, number + 1);
     }
-    // One that asks for no waiting is none of them.
+    // A fetch without max_wait is not counted.
     fetch(&mut client, &topic, 0, 0);
     until_waiting(&server, 3);
     waiting.pop();

@@ -1,4 +1,4 @@
-//! `streamline health`, as a container's check runs it.
+//! `streamline health`, as a container's health check runs it.
 
 use std::process::Output;
 
@@ -17,13 +17,13 @@ fn health(server: &Server, arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn a_running_server_is_healthy_by_every_question() {
+fn a_running_server_passes_every_check() {
     let server = Server::start();
     for question in [&[][..], &["--live"], &["--ready"]] {
         let output = health(&server, question);
-        let said = String::from_utf8(output.stdout).unwrap();
-        assert_eq!(output.status.code(), Some(0), "{question:?}: {said}");
-        assert!(said.starts_with("healthy"), "{said}");
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{question:?}: {stdout}");
+        assert!(stdout.starts_with("healthy"), "{stdout}");
     }
     let url = format!("http://{}/", server.http_addr());
     let output = binary().args(["health", "--url", &url]).output().unwrap();
@@ -31,7 +31,7 @@ fn a_running_server_is_healthy_by_every_question() {
 }
 
 #[test]
-fn a_server_that_is_gone_or_wedged_is_unhealthy() {
+fn a_stopped_or_killed_server_is_unhealthy() {
     let mut server = Server::start();
     server.signal("STOP");
     let output = health(
@@ -40,8 +40,8 @@ fn a_server_that_is_gone_or_wedged_is_unhealthy() {
     );
     server.signal("CONT");
     assert_eq!(output.status.code(), Some(1));
-    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(said["healthy"], false);
+    let stdout: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(stdout["healthy"], false);
     server.kill9();
     let output = health(&server, &[]);
     assert_eq!(output.status.code(), Some(1));

@@ -1,5 +1,5 @@
-//! What arrives on the Kafka port and is no Kafka: each ends its own connection and nothing else, costs next to no
-//! memory, is counted by reason and said in the log.
+//! Malformed, malicious and foreign input on the Kafka port: it closes only its own connection, takes hardly any memory,
+//! is counted by reason and logged.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -29,7 +29,7 @@ use streamline::protocol::messages::produce::ProduceRequest;
 use streamline::record::{BatchBuilder, Compression};
 
 #[track_caller]
-fn lives_on(server: &Server) {
+fn assert_still_serving(server: &Server) {
     let response = server.connect().call(0, &ApiVersionsRequest::default());
     assert!(!response.api_keys.is_empty());
 }
@@ -40,7 +40,7 @@ fn rejected(server: &Server, reason: &str, count: f64) {
     server.until_metric("streamline_requests_rejected_total", &labels, Some(count));
 }
 
-/// A request's frame with any header and body.
+/// Builds the frame of a request with any header and body.
 fn frame(api_key: i16, version: i16, body: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     frame.extend(api_key.to_be_bytes());
@@ -58,31 +58,31 @@ fn other_protocols_on_the_kafka_port_are_named() {
     let server = Server::start();
     let hello = b"\x16\x03\x01\x00\xf1\x01\x00\x00\xed\x03\x03 and so on";
     for (bytes, reason, words) in [
-        (&hello[..], "tls", "a TLS handshake arrived"),
+        (&hello[..], "tls", "received a TLS handshake"),
         (
             b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
             "http",
-            "an HTTP request arrived",
+            "received an HTTP request",
         ),
         (
             b"POST / HTTP/1.1\r\n\r\n",
             "http",
-            "an HTTP request arrived",
+            "received an HTTP request",
         ),
         (
             b"SSH-2.0-OpenSSH_9.2p1\r\n",
             "other_protocol",
-            "an SSH banner arrived; this port speaks Kafka",
+            "received an SSH banner; this port serves Kafka",
         ),
         (
             b"\0\0\0\x08\x04\xd2\x16\x2f",
             "other_protocol",
-            "a PostgreSQL client's first message arrived; this port speaks Kafka",
+            "received a PostgreSQL startup message; this port serves Kafka",
         ),
         (
             b"hello, is anybody there?",
             "frame_length",
-            r#"in the bytes "hello, is anybod"; allowed"#,
+            r#"first bytes "hello, is anybod"; allowed"#,
         ),
     ] {
         let mut client = server.connect();
@@ -97,12 +97,12 @@ fn other_protocols_on_the_kafka_port_are_named() {
     // The second of its kind from the same address is counted, but not logged again.
     rejected(&server, "http", 2.0);
     rejected(&server, "other_protocol", 2.0);
-    assert_eq!(server.log().matches("an HTTP request arrived").count(), 1);
-    lives_on(&server);
+    assert_eq!(server.log().matches("received an HTTP request").count(), 1);
+    assert_still_serving(&server);
 }
 
 #[test]
-fn impossible_lengths_close_the_connection() {
+fn invalid_frame_lengths_close_the_connection() {
     let server = Server::start();
     let lengths = [-1, i32::MIN, i32::MAX, 0, 1, 7, 104_857_601];
     for length in lengths {
@@ -111,11 +111,11 @@ fn impossible_lengths_close_the_connection() {
         assert!(client.is_closed(), "{length}");
     }
     rejected(&server, "frame_length", lengths.len() as f64);
-    lives_on(&server);
+    assert_still_serving(&server);
 }
 
 #[test]
-fn a_client_may_call_itself_by_bytes_that_are_no_text() {
+fn client_ids_that_are_not_utf_8_are_accepted() {
     let server = Server::start();
     let mut client = server.connect();
     for version in ApiVersionsRequest::VERSIONS {
@@ -154,11 +154,11 @@ fn unknown_apis_and_versions_close_the_connection_and_name_the_peer() {
     );
     let labels = [("api_key", "unknown"), ("error", "true")];
     server.until_metric("streamline_requests_total", &labels, Some(1.0));
-    lives_on(&server);
+    assert_still_serving(&server);
 }
 
 #[test]
-fn lying_counts_cost_nothing_for_any_api_and_version() {
+fn false_array_lengths_allocate_no_memory_in_any_api_and_version() {
     let server = Server::start();
     let before_kib = server.resident_kib();
     let apis = server
@@ -171,15 +171,15 @@ fn lying_counts_cost_nothing_for_any_api_and_version() {
         b"\x00\xff\xff\xff\xff\x07\xff\xff\xff\xff\x07",
         b"\x00\x01\x61\x00\x00\x7f\xff\xff\xff\x7f\xff\xff\xff",
     ];
-    let mut told = 0;
+    let mut count = 0;
     for api in &apis {
         for version in api.min_version..=api.max_version {
             for lie in lies {
-                told += 1;
+                count += 1;
                 let mut client = server.connect();
                 client.send_raw(&frame(api.api_key, version, lie)).unwrap();
-                // Some lies are legal requests of some API; those are answered. Nothing more is sent, so the
-                // connection ends either way once our side is closed.
+                // Some of them are valid requests of some API and are answered. Nothing more is sent, so the connection
+                // ends either way once the client's side is closed.
                 client.stream.shutdown(std::net::Shutdown::Write).unwrap();
                 let deadline = Instant::now() + PATIENCE;
                 while client.receive_frame().is_ok() {
@@ -188,36 +188,36 @@ fn lying_counts_cost_nothing_for_any_api_and_version() {
             }
         }
     }
-    lives_on(&server);
+    assert_still_serving(&server);
     let grown_kib = server.resident_kib().saturating_sub(before_kib);
     assert!(grown_kib < 32 * 1024, "grew by {grown_kib} KiB");
     assert!(!server.log().contains("panic"), "{}", server.log());
     println!(
-        "figures: {told} requests with lying counts, to each version of {} APIs: {grown_kib} KiB more resident, no panic",
+        "figures: {count} requests with false array lengths, to each version of {} APIs: {grown_kib} KiB more resident, no panic",
         apis.len()
     );
 }
 
 #[test]
-fn claimed_frames_that_never_come_take_no_memory() {
+fn announced_frames_that_never_arrive_hold_no_memory() {
     let server = Server::start();
-    lives_on(&server);
+    assert_still_serving(&server);
     let before_kib = server.resident_kib();
     let clients: Vec<Client> = (0..500)
         .map(|_| {
             let mut client = server.connect();
-            // 100 MiB each, of which a kilobyte comes.
+            // 100 MiB each, of which a kilobyte arrives.
             client.send_raw(&104_857_600_i32.to_be_bytes()).unwrap();
             client.send_raw(&[0; 1024]).unwrap();
             client
         })
         .collect();
     server.until_metric("streamline_connections_active", &[], Some(500.0));
-    lives_on(&server);
+    assert_still_serving(&server);
     let grown_kib = server.resident_kib().saturating_sub(before_kib);
     assert!(grown_kib < 500 * 96, "grew by {grown_kib} KiB");
     println!(
-        "figures: {} frames of 100 MiB claimed that never came: {grown_kib} KiB more resident",
+        "figures: {} announced frames of 100 MiB that never arrived: {grown_kib} KiB more resident",
         clients.len()
     );
     drop(clients);
@@ -225,7 +225,7 @@ fn claimed_frames_that_never_come_take_no_memory() {
 }
 
 #[test]
-fn half_requests_that_trickle_in_time_out() {
+fn incomplete_requests_that_trickle_in_time_out() {
     let server = Server::with(&["--request-read-timeout-ms", "300"]);
     let mut client = server.connect();
     let request = frame(ApiKey::Metadata as i16, 1, &[0; 100]);
@@ -239,16 +239,16 @@ fn half_requests_that_trickle_in_time_out() {
     }
     assert!(client.is_closed());
     rejected(&server, "timeout", 1.0);
-    lives_on(&server);
+    assert_still_serving(&server);
 }
 
-/// Connections that have sent so much of a request which they announced to be of so many bytes.
+/// Opens `count` connections that each announce a request of `announced` bytes and send `sent` of them.
 fn parts_of_requests(server: &Server, count: usize, announced: usize, sent: usize) -> Vec<Client> {
     let mut part = frame(ProduceRequest::KEY as i16, 9, &vec![0; sent]);
     part[..4].copy_from_slice(&(announced as i32).to_be_bytes());
     let connect = |_| {
         let mut client = server.connect();
-        // Once memory is short, what it does not read may be more than the socket takes.
+        // Once memory is short, the socket may not accept all that the server does not read.
         client.stream.set_nonblocking(true).unwrap();
         let _ = client.send_raw(&part);
         client
@@ -257,7 +257,7 @@ fn parts_of_requests(server: &Server, count: usize, announced: usize, sent: usiz
 }
 
 #[test]
-fn requests_hold_the_memory_of_what_has_arrived_and_not_of_what_is_announced() {
+fn requests_hold_memory_for_arrived_bytes_and_not_for_announced_ones() {
     let server = Server::with(&["--queued-max-request-bytes", "33554432"]);
     let slow = parts_of_requests(&server, 30, 100 << 20, 200_000);
     until("all of it has arrived", || {
@@ -279,7 +279,7 @@ fn requests_hold_the_memory_of_what_has_arrived_and_not_of_what_is_announced() {
 }
 
 #[test]
-fn requests_that_never_arrive_whole_do_not_keep_others_from_theirs() {
+fn incomplete_requests_do_not_keep_other_clients_from_being_served() {
     const BUDGET: f64 = (4 << 20) as f64;
     let server = Server::with(&["--queued-max-request-bytes", "4194304"]);
     let mut ordinary = server.connect();
@@ -291,13 +291,13 @@ fn requests_that_never_arrive_whole_do_not_keep_others_from_theirs() {
         let metrics = server.metrics();
         metrics.value("streamline_connections_waiting_for_memory", &[]) > Some(0.0)
     });
-    // Of those that wait for memory, the one that lacks the least comes first.
+    // Of those that wait for memory, the one that lacks the fewest bytes is served first.
     let mut large = server.connect();
     let records = batch(&["x".repeat(300_000).as_str()]);
     let request = produce_request(&topic, 1, &[(0, records.bytes().clone())]);
     large.send(9, &request);
     let rejected = [("reason", "request_memory")];
-    until("room is made for the large request", || {
+    until("memory is freed for the large request", || {
         produce(&mut ordinary, &topic, 0, &batch(&["small"]));
         let metrics = server.metrics();
         let held = metrics.value("streamline_request_memory_bytes", &[]);
@@ -316,7 +316,7 @@ fn requests_that_never_arrive_whole_do_not_keep_others_from_theirs() {
 }
 
 #[test]
-fn fetches_that_wait_for_ever_do_not_keep_the_memory_that_others_need() {
+fn waiting_fetches_release_their_memory_when_other_requests_need_it() {
     let server = Server::with(&["--queued-max-request-bytes", "1048576"]);
     let mut client = server.connect();
     let topic = create(&mut client, "silent", 1);
@@ -332,11 +332,11 @@ fn fetches_that_wait_for_ever_do_not_keep_the_memory_that_others_need() {
     }
     let answered = waiting[0].receive::<FetchRequest>(12).1;
     assert_eq!(answered.responses[0].partitions.len(), 20_000);
-    lives_on(&server);
+    assert_still_serving(&server);
 }
 
 #[test]
-fn a_client_that_reads_nothing_holds_up_only_itself() {
+fn a_client_that_reads_no_responses_blocks_only_itself() {
     let server = Server::with(&["--response-write-timeout-ms", "300"]);
     let mut client = server.connect();
     client
@@ -355,7 +355,7 @@ fn a_client_that_reads_nothing_holds_up_only_itself() {
     while client.stream.write_all(&many).is_ok() {
         assert!(Instant::now() < deadline, "is never pushed back");
     }
-    lives_on(&server);
+    assert_still_serving(&server);
     server.until_metric("streamline_connections_active", &[], Some(0.0));
     rejected(&server, "response_not_taken", 1.0);
     let grown_kib = server.resident_kib().saturating_sub(before_kib);
@@ -363,9 +363,9 @@ fn a_client_that_reads_nothing_holds_up_only_itself() {
 }
 
 #[test]
-fn many_clients_that_read_nothing_share_one_budget_of_memory() {
+fn unread_responses_of_many_clients_are_bounded_by_one_budget() {
     const BUDGET: f64 = (1 << 20) as f64;
-    // What one connection may take at a time on each of a few threads before it looks at the budget again.
+    // Memory that one connection may take on each of a few threads before it checks the budget again.
     const BURST: f64 = (16 << 20) as f64;
     let server = Server::with(&["--queued-max-response-bytes", "1048576"]);
     let mut reading = server.connect();
@@ -379,7 +379,7 @@ fn many_clients_that_read_nothing_share_one_budget_of_memory() {
     let frame = encode_request(1, 1, None, &request).unwrap();
     let mut slow: Vec<Client> = (0..48).map(|_| server.connect_narrow()).collect();
     for each in &mut slow {
-        // It may be disconnected before it has said all this.
+        // It may be disconnected before it has sent all of this.
         let _ = each.send_raw(&frame.repeat(200));
     }
     let rejected = [("reason", "response_memory")];
@@ -387,7 +387,7 @@ fn many_clients_that_read_nothing_share_one_budget_of_memory() {
         let metrics = server.metrics();
         let held = metrics.value("streamline_responses_waiting_bytes", &[]);
         assert!(held <= Some(BUDGET + BURST), "{held:?} bytes are held");
-        // Whoever reads is served meanwhile.
+        // A client that reads is served meanwhile.
         assert_eq!(reading.call(1, &request), response);
         metrics.value("streamline_requests_rejected_total", &rejected) >= Some(1.0)
     });
@@ -400,7 +400,7 @@ fn many_clients_that_read_nothing_share_one_budget_of_memory() {
 }
 
 #[test]
-fn random_bytes_end_their_connection_and_nothing_else() {
+fn random_bytes_close_only_their_own_connection() {
     let server = Server::start();
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = || {
@@ -417,7 +417,7 @@ fn random_bytes_end_their_connection_and_nothing_else() {
         let bytes = if round % 3 == 0 {
             bytes
         } else {
-            // A true length and a known key, so that the body is reached.
+            // A correct length and a known key, so that the body is decoded.
             frame((random() % 75) as i16, (random() % 14) as i16, &bytes)
         };
         // The server may have closed already.
@@ -425,43 +425,46 @@ fn random_bytes_end_their_connection_and_nothing_else() {
         let _ = client.stream.shutdown(std::net::Shutdown::Write);
         while client.receive_frame().is_ok() {}
     }
-    lives_on(&server);
+    assert_still_serving(&server);
     assert!(!server.log().contains("panic"), "{}", server.log());
 }
 
 #[test]
-fn batches_that_decompress_to_a_lot_do_not_hold_up_others() {
+fn batches_that_decompress_to_a_lot_do_not_block_other_clients() {
     let server = Server::start();
     let topic = create(&mut server.connect(), "bombs", 1);
     let mut builder = BatchBuilder::new(Compression::Zstd);
     builder.push(now_ms(), None, Some(&vec![0; 120 << 20]), &[]);
     let bomb = builder.build().unwrap().bytes().clone();
     assert!(bomb.len() < 64 << 10, "{}", bomb.len());
-    // Work for much longer than this test takes.
+    // Takes much longer to process than this test runs.
     let request = produce_request(&topic, 1, &vec![(0, bomb); 400]);
     let version = *ProduceRequest::VERSIONS.end();
-    // More of them than the runtime has threads.
+    // More attackers than the runtime has threads.
     let threads = std::thread::available_parallelism().map_or(4, usize::from);
     let mut attackers: Vec<_> = (0..=threads).map(|_| server.connect()).collect();
     for attacker in &mut attackers {
         attacker.send(version, &request);
     }
-    until("the first of them are worked on", || {
+    until("the first batches are appended", || {
         let metrics = server.metrics();
         metrics.sum("streamline_log_end_offset", &[("topic", "bombs")]) > threads as f64
     });
-    lives_on(&server);
+    assert_still_serving(&server);
     let labels = [("api_key", "produce"), ("error", "false")];
     let answered = server
         .metrics()
         .value("streamline_requests_total", &labels)
         .unwrap_or_default();
-    assert_eq!(answered, 0.0, "the others came before this client's turn");
+    assert_eq!(
+        answered, 0.0,
+        "this client was served only after the attackers"
+    );
 }
 
-/// Whether the answer to a request has an error code and fits.
+/// Returns whether the response to a request has an error code and fits.
 #[track_caller]
-fn is_refused_in_an_answer<R: Request>(server: &Server, request: &R) {
+fn is_refused_in_a_response<R: Request>(server: &Server, request: &R) {
     for version in R::VERSIONS {
         let mut client = server.connect();
         client.send(version, request);
@@ -471,7 +474,7 @@ fn is_refused_in_an_answer<R: Request>(server: &Server, request: &R) {
 }
 
 #[test]
-fn names_and_values_as_long_as_can_be_are_refused_in_an_answer_that_fits() {
+fn names_and_values_of_maximum_length_are_refused_in_a_response_that_fits() {
     let server = Server::start();
     create(&mut server.connect(), "t", 1);
     let long = "x".repeat(32_767);
@@ -491,7 +494,7 @@ fn names_and_values_as_long_as_can_be_are_refused_in_an_answer_that_fits() {
         (&long, "1"),
         ("cleanup.policy", &long),
     ] {
-        is_refused_in_an_answer(&server, &topic("new", config, value));
+        is_refused_in_a_response(&server, &topic("new", config, value));
         let edit = IncrementalAlterConfigsRequest {
             resources: vec![AlterConfigsResource {
                 resource_type: 2,
@@ -504,10 +507,10 @@ fn names_and_values_as_long_as_can_be_are_refused_in_an_answer_that_fits() {
             }],
             ..IncrementalAlterConfigsRequest::default()
         };
-        is_refused_in_an_answer(&server, &edit);
+        is_refused_in_a_response(&server, &edit);
     }
-    is_refused_in_an_answer(&server, &topic(&long, "retention.ms", "1"));
-    is_refused_in_an_answer(&server, &topic(&"\u{e9}".repeat(120), "retention.ms", "1"));
+    is_refused_in_a_response(&server, &topic(&long, "retention.ms", "1"));
+    is_refused_in_a_response(&server, &topic(&"\u{e9}".repeat(120), "retention.ms", "1"));
     let describe = DescribeConfigsRequest {
         resources: vec![DescribeConfigsResource {
             resource_type: 2,
@@ -516,7 +519,7 @@ fn names_and_values_as_long_as_can_be_are_refused_in_an_answer_that_fits() {
         }],
         ..DescribeConfigsRequest::default()
     };
-    is_refused_in_an_answer(&server, &describe);
+    is_refused_in_a_response(&server, &describe);
     let mut client = server.connect();
     let groups = DescribeGroupsRequest {
         groups: vec![long.clone()],
@@ -524,7 +527,7 @@ fn names_and_values_as_long_as_can_be_are_refused_in_an_answer_that_fits() {
     };
     let highest = *DescribeGroupsRequest::VERSIONS.end();
     assert!(client.call(highest, &groups).has_error());
-    // A member's id is made of its name.
+    // A member's id contains its name.
     let join = JoinGroupRequest {
         group_id: "g".to_owned(),
         session_timeout_ms: 10_000,
@@ -548,20 +551,20 @@ fn names_and_values_as_long_as_can_be_are_refused_in_an_answer_that_fits() {
 }
 
 #[test]
-fn an_http_client_that_takes_no_answer_is_given_up() {
+fn an_http_client_that_reads_no_response_is_disconnected() {
     // Long enough for an exposition to be rendered on a busy machine: one that is too late is answered instead.
     let server = Server::with(&["--http-request-timeout-ms", "3000"]);
     create(&mut server.connect(), "shown", 1_000);
     let mut client = TcpStream::connect(server.http_addr()).unwrap();
     let scrape = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    // More than the sockets' buffers take.
+    // More than the sockets' buffers hold.
     client.write_all(&scrape.repeat(100)).unwrap();
     let labels = [("reason", "response_not_taken")];
     server.until_metric("streamline_http_rejected_total", &labels, Some(1.0));
 }
 
 #[test]
-fn fetches_of_many_partitions_that_nobody_reads_take_little_memory() {
+fn unread_fetch_responses_of_many_partitions_hold_little_memory() {
     let server = Server::start();
     let mut client = server.connect();
     let partitions = 600;

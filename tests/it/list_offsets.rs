@@ -1,4 +1,4 @@
-//! ListOffsets, OffsetForLeaderEpoch, DeleteRecords: where logs start, end, and what lies at a time.
+//! Tests of ListOffsets, OffsetForLeaderEpoch and DeleteRecords.
 
 use streamline::protocol::kafka::{ErrorCode, Request};
 use streamline::protocol::messages::delete_records::{
@@ -50,7 +50,7 @@ fn at(
     found
 }
 
-/// Three batches; the records' times in minutes after `start`: 10 20 | 40 30 | 50.
+/// Creates a topic with three batches; timestamps of the records in minutes after `start`: 10 20 | 40 30 | 50.
 fn timed_topic(client: &mut Client, name: &str, codec: Compression) -> (Topic, i64) {
     let topic = create(client, name, 1);
     let start = now_ms() - 3 * 3_600_000;
@@ -67,7 +67,7 @@ fn timed_topic(client: &mut Client, name: &str, codec: Compression) -> (Topic, i
 }
 
 #[test]
-fn every_version_finds_both_ends_and_times() {
+fn every_version_finds_log_start_log_end_and_timestamps() {
     let server = Server::start();
     let mut client = server.connect();
     let (_, start) = timed_topic(&mut client, "timed", Compression::None);
@@ -75,7 +75,7 @@ fn every_version_finds_both_ends_and_times() {
     for version in ListOffsetsRequest::VERSIONS {
         let epoch = if version >= 4 { 0 } else { -1 };
         for isolation_level in [0, 1] {
-            // Version 1 cannot say it and means uncommitted.
+            // Version 1 has no isolation level and means read_uncommitted.
             if version == 1 && isolation_level == 1 {
                 continue;
             }
@@ -119,7 +119,7 @@ fn every_version_finds_both_ends_and_times() {
 }
 
 #[test]
-fn times_are_found_within_compressed_batches() {
+fn timestamps_are_found_within_compressed_batches() {
     let server = Server::start();
     let mut client = server.connect();
     for codec in Compression::ALL {
@@ -135,26 +135,30 @@ fn times_are_found_within_compressed_batches() {
 }
 
 #[test]
-fn special_places_are_known_from_the_version_that_brought_them() {
+fn special_timestamps_are_supported_from_the_version_that_introduced_them() {
     let server = Server::start();
     let mut client = server.connect();
     let (_, start) = timed_topic(&mut client, "special", Compression::None);
-    for (place, from, offset, timestamp) in [
+    for (special, from, offset, timestamp) in [
         (MAX_TIMESTAMP, 7, 4, start + 50 * 60_000),
         (EARLIEST_LOCAL_TIMESTAMP, 8, 0, -1),
         (LATEST_TIERED_TIMESTAMP, 9, -1, -1),
         (-6, 11, -1, -1),
     ] {
         for version in ListOffsetsRequest::VERSIONS {
-            let found = at(&mut client, version, "special", place);
+            let found = at(&mut client, version, "special", special);
             if version < from {
-                assert_eq!(found.error_code, ErrorCode::UNSUPPORTED_VERSION, "{place}");
+                assert_eq!(
+                    found.error_code,
+                    ErrorCode::UNSUPPORTED_VERSION,
+                    "{special}"
+                );
             } else {
-                assert_eq!(found.error_code, ErrorCode::NONE, "{place}");
+                assert_eq!(found.error_code, ErrorCode::NONE, "{special}");
                 assert_eq!(
                     (found.offset, found.timestamp),
                     (offset, timestamp),
-                    "{place}"
+                    "{special}"
                 );
             }
         }
@@ -162,7 +166,7 @@ fn special_places_are_known_from_the_version_that_brought_them() {
 }
 
 #[test]
-fn the_maximum_is_the_first_of_several_and_absent_from_an_empty_log() {
+fn the_maximum_timestamp_is_the_first_of_several_and_absent_from_an_empty_log() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "peaks", 1);
@@ -187,7 +191,7 @@ fn the_maximum_is_the_first_of_several_and_absent_from_an_empty_log() {
 }
 
 #[test]
-fn what_cannot_be_answered_is_said_for_each_partition() {
+fn errors_are_reported_for_each_partition() {
     let server = Server::start();
     let mut client = server.connect();
     create(&mut client, "present", 2);
@@ -217,7 +221,7 @@ fn what_cannot_be_answered_is_said_for_each_partition() {
 }
 
 #[test]
-fn every_version_of_offset_for_leader_epoch_tells_where_epochs_end() {
+fn every_version_of_offset_for_leader_epoch_returns_the_end_of_an_epoch() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "epochs", 1);
@@ -269,7 +273,7 @@ fn delete_before(topic: &str, partition_index: i32, offset: i64) -> DeleteRecord
 }
 
 #[test]
-fn every_version_of_delete_records_moves_the_start() {
+fn every_version_of_delete_records_advances_the_log_start_offset() {
     let mut server = Server::start();
     let mut client = server.connect();
     let topic = create_with(&mut client, "shrinking", 1, &[("segment.bytes", "256")]);
@@ -297,7 +301,7 @@ fn every_version_of_delete_records_moves_the_start() {
         assert_eq!(before.log_start_offset, start);
         assert!(!values_of(&fetch(&mut client, &topic, 0, start)).is_empty());
     }
-    // Backwards does nothing; past the end and into nowhere is refused.
+    // A lower offset does nothing; one past the end, and an unknown partition, are refused.
     let response = client.call(2, &delete_before("shrinking", 0, 1));
     assert_eq!(response.topics[0].partitions[0].low_watermark, start);
     for (partition, offset, expected) in [
@@ -313,8 +317,11 @@ fn every_version_of_delete_records_moves_the_start() {
     server.restart();
     let mut client = server.connect();
     let earliest = at(&mut client, 10, "shrinking", EARLIEST_TIMESTAMP);
-    assert_eq!(earliest.offset, start, "the new start survives a kill");
-    // Everything: the log is empty and goes on where it was.
+    assert_eq!(
+        earliest.offset, start,
+        "the new log start offset survives a kill"
+    );
+    // Deletes all records: the log is empty and continues at its end offset.
     let all = client.call(2, &delete_before("shrinking", 0, -1));
     assert_eq!(all.topics[0].partitions[0].low_watermark, 20);
     assert_eq!(produce(&mut client, &topic, 0, &batch(&["next"])), 20);

@@ -1,4 +1,4 @@
-//! Metadata, ApiVersions and DescribeCluster: how a client finds its way.
+//! Tests of Metadata, ApiVersions, DescribeCluster and SaslHandshake.
 
 use streamline::handlers::{APIS, Api};
 use streamline::protocol::kafka::{ApiKey, ErrorCode, Request, decode_response};
@@ -52,13 +52,13 @@ fn names(response: &MetadataResponse) -> Vec<&str> {
 }
 
 #[test]
-fn every_version_of_metadata_says_where_partitions_are() {
+fn every_version_of_metadata_returns_the_leaders_of_partitions() {
     let server = Server::start();
     let mut client = server.connect();
-    let topic = create(&mut client, "places", 3);
+    let topic = create(&mut client, "located", 3);
     let address = server.kafka_addr();
     for version in MetadataRequest::VERSIONS {
-        let response = client.call(version, &named(&["places"]));
+        let response = client.call(version, &named(&["located"]));
         let [node] = &response.brokers[..] else {
             panic!("one broker: {response:?}");
         };
@@ -72,7 +72,7 @@ fn every_version_of_metadata_says_where_partitions_are() {
             panic!("one topic: {response:?}");
         };
         assert_eq!(described.error_code, ErrorCode::NONE);
-        assert_eq!(described.name.as_deref(), Some("places"));
+        assert_eq!(described.name.as_deref(), Some("located"));
         let id = if version >= 10 { topic.id } else { Uuid::nil() };
         assert_eq!(described.topic_id, id);
         assert!(!described.is_internal);
@@ -96,7 +96,7 @@ fn every_version_of_metadata_says_where_partitions_are() {
 }
 
 #[test]
-fn all_topics_or_none_are_asked_for_as_each_version_says_it() {
+fn all_topics_or_none_are_requested_as_each_version_defines() {
     let server = Server::start();
     let mut client = server.connect();
     create(&mut client, "b", 1);
@@ -122,8 +122,8 @@ fn all_topics_or_none_are_asked_for_as_each_version_says_it() {
     }
 }
 
-/// librdkafka 2.16 reserves four bytes for the number of topics and leaves them all in its request for all of them. Kafka
-/// takes three of them for the fields that follow, and ignores what is then left over.
+/// librdkafka 2.16 reserves four bytes for the number of topics and leaves them all in its request for all topics. Kafka
+/// decodes three of them as the fields that follow, and ignores the bytes left over.
 #[test]
 fn bytes_after_the_end_of_a_request_are_ignored() {
     let server = Server::start();
@@ -142,7 +142,7 @@ fn bytes_after_the_end_of_a_request_are_ignored() {
 }
 
 #[test]
-fn topics_are_created_when_both_sides_want_it() {
+fn topics_are_auto_created_if_client_and_server_allow_it() {
     let willing = Server::with(&["--default-partitions", "2"]);
     let mut client = willing.connect();
     let without = MetadataRequest {
@@ -160,7 +160,7 @@ fn topics_are_created_when_both_sides_want_it() {
     assert!(!created.topics[0].topic_id.is_nil());
     let again = client.call(METADATA, &without);
     assert_eq!(again.topics[0].topic_id, created.topics[0].topic_id);
-    // Versions before 4 cannot refuse, and so agree.
+    // Versions before 4 cannot disable auto-creation, so they allow it.
     let old = client.call(3, &named(&["by-an-old-client"]));
     assert_eq!(old.topics[0].error_code, ErrorCode::NONE);
 
@@ -174,7 +174,7 @@ fn topics_are_created_when_both_sides_want_it() {
 }
 
 #[test]
-fn names_that_cannot_be_are_invalid_and_not_unknown() {
+fn invalid_names_are_reported_as_invalid_and_not_as_unknown() {
     let server = Server::start();
     let mut client = server.connect();
     create(&mut client, "dotted.name", 1);
@@ -193,8 +193,8 @@ fn names_that_cannot_be_are_invalid_and_not_unknown() {
             assert_eq!(refused.topics[0].name.as_deref(), Some(name));
         }
     }
-    // A legal name beside which another stands that differs in '.' and '_' only: as in Kafka, that matters to whoever
-    // wants it created.
+    // A valid name that differs from an existing one only in '.' and '_': as in Kafka, it is invalid only when the topic
+    // would be created.
     for (allow_auto_topic_creation, code) in [
         (false, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
         (true, ErrorCode::INVALID_TOPIC_EXCEPTION),
@@ -228,7 +228,7 @@ fn topics_are_found_by_id_from_version_12() {
 }
 
 #[test]
-fn operations_are_told_only_to_those_who_ask() {
+fn authorized_operations_are_returned_only_on_request() {
     let server = Server::start();
     let mut client = server.connect();
     create(&mut client, "topic", 1);
@@ -238,9 +238,9 @@ fn operations_are_told_only_to_those_who_ask() {
         ..named(&["topic"])
     };
     for version in 8..=10 {
-        let told = client.call(version, &asking);
-        assert!(told.cluster_authorized_operations > 0);
-        assert!(told.topics[0].topic_authorized_operations > 0);
+        let requested = client.call(version, &asking);
+        assert!(requested.cluster_authorized_operations > 0);
+        assert!(requested.topics[0].topic_authorized_operations > 0);
         let silent = client.call(version, &named(&["topic"]));
         assert_eq!(silent.cluster_authorized_operations, i32::MIN);
         assert_eq!(silent.topics[0].topic_authorized_operations, i32::MIN);
@@ -248,7 +248,7 @@ fn operations_are_told_only_to_those_who_ask() {
 }
 
 #[test]
-fn an_advertised_address_is_told_instead_of_the_one_that_was_reached() {
+fn the_advertised_address_replaces_the_one_the_client_connected_to() {
     let server = Server::with(&["--advertised-addr", "kafka.example:19092"]);
     let mut client = server.connect();
     let node = &client.call(METADATA, &named(&[])).brokers[0];
@@ -258,7 +258,7 @@ fn an_advertised_address_is_told_instead_of_the_one_that_was_reached() {
 }
 
 #[test]
-fn every_version_of_describe_cluster_names_the_one_node() {
+fn every_version_of_describe_cluster_returns_the_only_node() {
     let server = Server::start();
     let mut client = server.connect();
     let cluster_id = client.call(METADATA, &named(&[])).cluster_id.unwrap();
@@ -309,7 +309,7 @@ fn introduced(name: &str, version: &str) -> ApiVersionsRequest {
 }
 
 #[test]
-fn every_version_of_api_versions_lists_what_is_served() {
+fn every_version_of_api_versions_lists_the_supported_apis() {
     let server = Server::start();
     let mut client = server.connect();
     for version in ApiVersionsRequest::VERSIONS {
@@ -318,26 +318,26 @@ fn every_version_of_api_versions_lists_what_is_served() {
         let offered = |api: &&Api| api.key != ApiKey::SaslHandshake;
         assert_eq!(response.api_keys.len(), APIS.len() - 1);
         for api in APIS.iter().filter(offered) {
-            let told = response
+            let listed = response
                 .api_keys
                 .iter()
                 .find(|each| each.api_key == api.key as i16);
-            let told = told.unwrap_or_else(|| panic!("{} is missing", api.key));
-            assert_eq!(told.max_version, *api.versions.end(), "{}", api.key);
+            let listed = listed.unwrap_or_else(|| panic!("{} is missing", api.key));
+            assert_eq!(listed.max_version, *api.versions.end(), "{}", api.key);
             let lowest = if api.key == ApiKey::Produce {
                 0
             } else {
                 *api.versions.start()
             };
-            assert_eq!(told.min_version, lowest, "{}", api.key);
+            assert_eq!(listed.min_version, lowest, "{}", api.key);
         }
         assert!(response.supported_features.is_empty());
     }
 }
 
-/// A Java client set to authenticate sends its handshake without asking whether there is one.
+/// A Java client configured to authenticate sends its handshake although ApiVersions does not list it.
 #[test]
-fn a_client_that_would_authenticate_is_told_that_it_cannot() {
+fn sasl_handshakes_are_refused_with_an_error_and_a_log_line() {
     let server = Server::start();
     let mut client = server.connect();
     for version in SaslHandshakeRequest::VERSIONS {
@@ -346,15 +346,15 @@ fn a_client_that_would_authenticate_is_told_that_it_cannot() {
         assert_eq!(refused.error_code, ErrorCode::ILLEGAL_SASL_STATE);
         assert!(refused.mechanisms.is_empty());
     }
-    let advice = "this server does not offer SASL, set security.protocol=PLAINTEXT";
-    assert_eq!(server.log().matches(advice).count(), 1, "once in a while");
+    let advice = "SASL is not supported, set security.protocol=PLAINTEXT";
+    assert_eq!(server.log().matches(advice).count(), 1, "once a minute");
 }
 
 #[test]
-fn a_version_of_api_versions_from_the_future_is_answered_in_version_0() {
+fn an_unsupported_version_of_api_versions_is_answered_in_version_0() {
     let server = Server::start();
     let mut client = server.connect();
-    // Header with client id and tags, and a body that nobody here can know.
+    // A header with client id and tags, and a body of an unknown version.
     let mut frame = vec![0, 0, 0, 17, 0, 18, 0, 99, 0, 0, 0, 7, 0, 1, b'x', 0];
     frame.extend([1, 2, 3, 4, 5]);
     client.send_raw(&frame).unwrap();
@@ -369,13 +369,13 @@ fn a_version_of_api_versions_from_the_future_is_answered_in_version_0() {
         panic!("only its own range: {response:?}");
     };
     assert_eq!((own.api_key, own.min_version, own.max_version), (18, 0, 4));
-    // The connection goes on, since the client tries again on it.
+    // The connection stays open, since the client retries on it.
     let retried = client.call(4, &introduced("test-client", "1.0.0"));
     assert_eq!(retried.error_code, ErrorCode::NONE);
 }
 
 #[test]
-fn software_names_that_would_spoil_a_log_are_refused() {
+fn invalid_client_software_names_are_refused_and_logged() {
     let server = Server::start();
     let mut client = server.connect();
     for (name, version) in [
@@ -399,14 +399,14 @@ fn software_names_that_would_spoil_a_log_are_refused() {
         .metrics()
         .value("streamline_requests_rejected_total", &refused);
     assert_eq!(counted, Some(10.0));
-    // The connection goes on, as in Kafka, and the log says once who it was and what was wrong.
+    // The connection stays open, as in Kafka, and one log line names the client and the reason.
     let accepted = client.call(4, &introduced("a-b.c", "1"));
     assert_eq!(accepted.error_code, ErrorCode::NONE);
     let log = server.log();
-    let mut said = log
+    let mut lines = log
         .lines()
         .filter(|line| line.contains("ApiVersions refused"));
-    let line = said.next().unwrap();
+    let line = lines.next().unwrap();
     for words in [
         "peer=127.0.0.1:",
         r#"reason="client_software""#,
@@ -414,11 +414,11 @@ fn software_names_that_would_spoil_a_log_are_refused() {
     ] {
         assert!(line.contains(words), "{words} in {line}");
     }
-    assert_eq!(said.next(), None);
+    assert_eq!(lines.next(), None);
 }
 
 #[test]
-fn kafkas_internal_topics_are_not_created_and_whoever_asks_is_named_in_the_log() {
+fn kafkas_internal_topics_are_not_created_and_requests_for_them_are_logged() {
     let server = Server::start();
     let mut client: Client = server.connect();
     let internal = [

@@ -1,4 +1,4 @@
-//! Produce, from the wire to the log.
+//! Tests of Produce.
 
 use bytes::Bytes;
 use streamline::protocol::kafka::{ErrorCode, Request};
@@ -15,7 +15,7 @@ use crate::kafka::{
 use crate::support::Server;
 
 #[test]
-fn every_version_appends_and_answers_with_the_offset() {
+fn every_version_appends_and_returns_the_offset() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "versions", 2);
@@ -50,7 +50,7 @@ fn every_version_appends_and_answers_with_the_offset() {
 }
 
 #[test]
-fn every_codec_is_stored_as_it_came() {
+fn batches_of_every_codec_are_stored_unchanged() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "codecs", 1);
@@ -67,7 +67,7 @@ fn every_codec_is_stored_as_it_came() {
 }
 
 #[test]
-fn zstd_is_refused_from_clients_that_are_too_old_to_read_it() {
+fn zstd_is_refused_for_versions_before_zstd_support() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "old", 1);
@@ -82,7 +82,7 @@ fn zstd_is_refused_from_clients_that_are_too_old_to_read_it() {
 }
 
 #[test]
-fn a_topics_compression_type_recompresses() {
+fn batches_are_recompressed_to_the_compression_type_of_the_topic() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create_with(&mut client, "lz4", 1, &[("compression.type", "lz4")]);
@@ -95,7 +95,7 @@ fn a_topics_compression_type_recompresses() {
 }
 
 #[test]
-fn one_partition_that_refuses_does_not_keep_the_others_from_taking() {
+fn a_refused_partition_does_not_affect_the_others() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "mixed", 2);
@@ -122,7 +122,7 @@ fn one_partition_that_refuses_does_not_keep_the_others_from_taking() {
 }
 
 #[test]
-fn what_no_log_can_take_is_refused_with_kafkas_code_and_a_reason() {
+fn invalid_batches_are_refused_with_kafkas_code_and_a_reason() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create_with(
@@ -185,7 +185,7 @@ fn what_no_log_can_take_is_refused_with_kafkas_code_and_a_reason() {
     assert_eq!(produce(&mut client, &topic, 0, &batch(&["fine"])), 0);
 }
 
-/// An LZ4 batch as a library with linked blocks writes it.
+/// Builds an LZ4 batch as a library with linked blocks writes it.
 fn batch_of_linked_blocks() -> RecordBatch {
     const FRAME_FLAGS_AT: usize = BatchHeader::LEN + 4;
     const FRAME_CHECKSUM_AT: usize = FRAME_FLAGS_AT + 2;
@@ -200,7 +200,7 @@ fn batch_of_linked_blocks() -> RecordBatch {
 }
 
 #[test]
-fn lz4_blocks_that_refer_to_one_another_are_refused_with_the_remedy() {
+fn lz4_frames_with_linked_blocks_are_refused_with_the_remedy() {
     let server = Server::start();
     let mut client = server.connect();
     for compression_type in ["producer", "zstd"] {
@@ -220,7 +220,7 @@ fn lz4_blocks_that_refer_to_one_another_are_refused_with_the_remedy() {
 }
 
 #[test]
-fn wrong_acks_and_transactional_ids_refuse_every_partition() {
+fn invalid_acks_and_transactional_ids_refuse_every_partition() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "acks", 2);
@@ -253,7 +253,7 @@ fn wrong_acks_and_transactional_ids_refuse_every_partition() {
 }
 
 #[test]
-fn unknown_topics_are_unknown_by_name_and_by_id() {
+fn unknown_topics_are_refused_by_name_and_by_id() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = Topic {
@@ -272,13 +272,13 @@ fn unknown_topics_are_unknown_by_name_and_by_id() {
 }
 
 #[test]
-fn acks_0_is_not_answered_and_closes_the_connection_when_it_fails() {
+fn acks_0_gets_no_response_and_closes_the_connection_on_failure() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "quiet", 1);
     let good = produce_request(&topic, 0, &[(0, batch(&["unseen"]).bytes().clone())]);
     client.send(13, &good);
-    // The next answer on the connection is the next request's, and comes after the append.
+    // The next response on the connection is the next request's, and follows the append.
     assert_eq!(values_of(&fetch(&mut client, &topic, 0, 0)), ["unseen"]);
     let mut broken = batch(&["broken"]).bytes().to_vec();
     *broken.last_mut().unwrap() ^= 1;
@@ -295,7 +295,7 @@ fn acks_0_is_not_answered_and_closes_the_connection_when_it_fails() {
 }
 
 #[test]
-fn an_idempotent_producer_is_checked() {
+fn sequence_numbers_and_epochs_of_idempotent_producers_are_checked() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "idempotent", 1);
@@ -312,7 +312,7 @@ fn an_idempotent_producer_is_checked() {
     let second = batch_of(id, 0, 2, &["2"]);
     assert_eq!(produce(&mut client, &topic, 0, &first), 0);
     assert_eq!(produce(&mut client, &topic, 0, &second), 2);
-    // Sent again, as after a lost answer: the same offset, and nothing new in the log.
+    // A retry, as after a lost response, returns the same offset and appends nothing.
     assert_eq!(produce(&mut client, &topic, 0, &first), 0);
     assert_eq!(produce(&mut client, &topic, 0, &second), 2);
     let gap = try_produce(&mut client, &topic, 0, &batch_of(id, 0, 9, &["9"]));
@@ -330,7 +330,7 @@ fn an_idempotent_producer_is_checked() {
 }
 
 #[test]
-fn an_idempotent_producer_is_known_after_a_kill_and_after_a_clean_stop() {
+fn idempotent_producer_state_survives_a_kill_and_a_clean_shutdown() {
     let mut server = Server::start();
     let topic = create(&mut server.connect(), "remembering", 1);
     let mut sequence = 0;
@@ -358,7 +358,7 @@ fn an_idempotent_producer_is_known_after_a_kill_and_after_a_clean_stop() {
 }
 
 #[test]
-fn log_append_time_is_the_servers_and_is_told_to_the_producer() {
+fn log_append_time_is_set_by_the_server_and_returned_to_the_producer() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create_with(
@@ -388,13 +388,13 @@ fn log_append_time_is_the_servers_and_is_told_to_the_producer() {
 }
 
 #[test]
-fn pipelined_requests_are_appended_and_answered_in_their_order() {
+fn pipelined_requests_are_appended_and_answered_in_order() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "pipelined", 1);
     let values: Vec<String> = (0..200).map(|number| number.to_string()).collect();
     for value in &values {
-        // acks=all waits for the disk in between, acks=1 does not: neither overtakes the other.
+        // acks=all waits for a flush in between, acks=1 does not: neither overtakes the other.
         let acks = if value.ends_with('7') { -1 } else { 1 };
         let records = batch(&[value]).bytes().clone();
         client.send(13, &produce_request(&topic, acks, &[(0, records)]));
@@ -411,12 +411,12 @@ fn pipelined_requests_are_appended_and_answered_in_their_order() {
 }
 
 #[test]
-fn versions_that_no_longer_exist_close_the_connection() {
+fn removed_versions_close_the_connection() {
     let server = Server::start();
     for version in [0, 1, 2, 14] {
         let mut client = server.connect();
         let mut frame = vec![0, 0, 0, 20, 0, 0, 0, version, 0, 0, 0, 1, 0xff, 0xff];
-        // acks=1, no timeout, no topics: what every one of these versions can say.
+        // acks=1, no timeout, no topics: a valid body in every one of these versions.
         frame.extend([0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
         client.send_raw(&frame).unwrap();
         assert!(client.is_closed(), "version {version}");

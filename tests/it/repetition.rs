@@ -279,7 +279,7 @@ fn names_without_end_are_deleted_once_and_looked_for_each_time_within_a_bound() 
     }
     let log = server.log();
     assert_eq!(
-        log.matches("refused a transactional producer").count(),
+        log.matches("transactional producer refused").count(),
         1,
         "{log}"
     );

@@ -1,4 +1,4 @@
-//! Stopping: in order when asked once, at once when asked twice.
+//! Shutdown: orderly after one signal, immediate after two.
 
 use std::fs::File;
 use std::net::TcpListener;
@@ -12,7 +12,7 @@ use streamline::protocol::messages::create_topics::{CreatableTopic, CreateTopics
 use streamline::protocol::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
 
 #[test]
-fn a_signal_stops_the_server_in_order() {
+fn a_signal_shuts_the_server_down_cleanly() {
     for signal in ["TERM", "INT"] {
         let mut server = Server::start();
         let mut client = server.connect();
@@ -21,14 +21,14 @@ fn a_signal_stops_the_server_in_order() {
         assert_eq!(server.wait().code(), Some(0), "{signal}\n{}", server.log());
         assert!(client.is_closed());
         assert!(!server.data_dir().join("run.json").exists());
-        assert!(server.log().contains("stopped"));
+        assert!(server.log().contains("server stopped"));
         server.restart();
         server.connect().call(0, &ApiVersionsRequest::default());
     }
 }
 
 #[test]
-fn readiness_ends_before_the_port_closes() {
+fn readiness_fails_before_the_port_closes() {
     let mut server = Server::with(&["--shutdown-grace-ms", "700"]);
     assert_eq!(server.get("/health/ready").0, 200);
     server.signal("TERM");
@@ -36,13 +36,13 @@ fn readiness_ends_before_the_port_closes() {
         server.get("/health/ready").0 == 503
     });
     assert_eq!(server.get("/health/live").0, 200);
-    // Still served, for those who have not noticed yet.
+    // Clients that have not noticed yet are still served.
     server.connect().call(0, &ApiVersionsRequest::default());
     assert_eq!(server.wait().code(), Some(0));
 }
 
 #[test]
-fn a_waiting_fetch_is_answered_early() {
+fn a_waiting_fetch_is_answered_at_shutdown() {
     let mut server = Server::start();
     let mut client = server.connect();
     let topic = CreateTopicsRequest {
@@ -72,7 +72,7 @@ fn a_waiting_fetch_is_answered_early() {
         ..FetchRequest::default()
     };
     let sent = client.send(12, &fetch);
-    // Should the signal arrive before the fetch does, it would not be answered at all.
+    // A fetch that arrives after the signal would not be answered at all.
     server.until_metric("streamline_fetches_waiting", &[], Some(1.0));
     let before = std::time::Instant::now();
     server.signal("TERM");
@@ -85,10 +85,12 @@ fn a_waiting_fetch_is_answered_early() {
 }
 
 #[test]
-fn a_second_signal_ends_at_once() {
+fn a_second_signal_exits_immediately() {
     let mut server = Server::with(&["--shutdown-grace-ms", "600000"]);
     server.signal("TERM");
-    until("it is stopping", || server.get("/health/ready").0 == 503);
+    until("it is shutting down", || {
+        server.get("/health/ready").0 == 503
+    });
     server.signal("INT");
     let before = std::time::Instant::now();
     assert_eq!(server.wait().code(), Some(130));
@@ -96,7 +98,7 @@ fn a_second_signal_ends_at_once() {
 }
 
 #[test]
-fn a_signal_ends_a_recovery_at_once_and_readiness_says_how_far_it_was() {
+fn a_signal_exits_during_recovery_and_readiness_reports_its_progress() {
     let mut server = Server::start();
     let created = binary()
         .args(["topics", "create", "orders", "--bootstrap-server"])
@@ -105,7 +107,7 @@ fn a_signal_ends_a_recovery_at_once_and_readiness_says_how_far_it_was() {
     assert!(created.unwrap().status.success());
     server.kill9();
     let segment = server.data_dir().join("orders-0/00000000000000000000.log");
-    // Zeros that take no room on the disk, and minutes to look through.
+    // A sparse file of zeros, which takes minutes to scan.
     let log = File::options().write(true).open(segment).unwrap();
     log.set_len(1 << 38).unwrap();
     let http_addr = {
@@ -119,18 +121,18 @@ fn a_signal_ends_a_recovery_at_once_and_readiness_says_how_far_it_was() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    until("readiness says how far it is", || {
+    until("readiness reports the progress", || {
         let ready = ureq::get(format!("http://{http_addr}/health/ready"))
             .config()
             .http_status_as_error(false)
             .build()
             .call();
-        let said = ready.and_then(|mut ready| ready.body_mut().read_to_string());
-        said.is_ok_and(|said| said.contains("0 of 1 logs are open"))
+        let body = ready.and_then(|mut ready| ready.body_mut().read_to_string());
+        body.is_ok_and(|body| body.contains("0 of 1 logs are open"))
     });
     let pid = recovering.id().to_string();
-    let told = std::process::Command::new("kill").arg(&pid).status();
-    assert!(told.unwrap().success());
+    let killed = std::process::Command::new("kill").arg(&pid).status();
+    assert!(killed.unwrap().success());
     until("it has ended", || recovering.try_wait().unwrap().is_some());
     assert_eq!(recovering.wait().unwrap().code(), Some(0));
     log.set_len(0).unwrap();

@@ -1,4 +1,4 @@
-//! What a start does, says and refuses.
+//! Start of the server: run.json, log, addresses, and starts that are refused.
 
 use std::net::TcpListener;
 
@@ -10,7 +10,7 @@ use streamline::protocol::messages::api_versions::ApiVersionsRequest;
 use streamline::protocol::messages::metadata::MetadataRequest;
 
 #[test]
-fn run_json_and_the_log_say_where_the_server_is() {
+fn run_json_log_and_info_show_the_addresses() {
     let server = Server::start();
     let text = std::fs::read_to_string(server.data_dir().join("run.json")).unwrap();
     let run: Value = serde_json::from_str(&text).unwrap();
@@ -30,7 +30,7 @@ fn run_json_and_the_log_say_where_the_server_is() {
 }
 
 #[test]
-fn the_cluster_keeps_its_id_over_restarts() {
+fn the_cluster_id_survives_restarts() {
     let mut server = Server::start();
     let id = |server: &Server| {
         let info: Value = serde_json::from_str(&server.get("/info").1).unwrap();
@@ -43,7 +43,7 @@ fn the_cluster_keeps_its_id_over_restarts() {
 }
 
 #[test]
-fn metadata_names_the_address_by_which_the_client_came() {
+fn metadata_returns_the_address_the_client_connected_to() {
     let server = Server::with(&["--listen-addr", ":0"]);
     let port = server.kafka_addr().port();
     for host in ["127.0.0.1", "127.0.0.2", "::1"] {
@@ -58,7 +58,7 @@ fn metadata_names_the_address_by_which_the_client_came() {
 }
 
 #[test]
-fn metadata_names_the_advertised_address_when_there_is_one() {
+fn metadata_returns_the_advertised_address_if_set() {
     let server = Server::with(&["--advertised-addr", "broker.example:19092"]);
     let response = server.connect().call(12, &MetadataRequest::default());
     assert_eq!(response.brokers[0].host, "broker.example");
@@ -66,7 +66,7 @@ fn metadata_names_the_advertised_address_when_there_is_one() {
 }
 
 #[test]
-fn a_second_server_on_the_same_data_is_refused_and_told_who_is_there() {
+fn a_second_server_on_the_same_data_directory_is_refused_with_the_pid_of_the_first() {
     let server = Server::start();
     let second = binary()
         .args(["--listen-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"])
@@ -75,9 +75,12 @@ fn a_second_server_on_the_same_data_is_refused_and_told_who_is_there() {
         .output()
         .unwrap();
     assert_eq!(second.status.code(), Some(1));
-    let said = String::from_utf8(second.stderr).unwrap();
-    assert!(said.contains("another server"), "{said}");
-    assert!(said.contains(&format!("pid {}", server.pid())), "{said}");
+    let stderr = String::from_utf8(second.stderr).unwrap();
+    assert!(stderr.contains("another server"), "{stderr}");
+    assert!(
+        stderr.contains(&format!("pid {}", server.pid())),
+        "{stderr}"
+    );
     server.connect().call(
         4,
         &ApiVersionsRequest {
@@ -88,7 +91,7 @@ fn a_second_server_on_the_same_data_is_refused_and_told_who_is_there() {
 }
 
 #[test]
-fn a_port_in_use_is_refused_with_the_setting_and_the_address() {
+fn a_port_in_use_is_reported_with_setting_and_address() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken_addr = taken.local_addr().unwrap().to_string();
     for (taken_flag, free_flag) in [
@@ -102,20 +105,20 @@ fn a_port_in_use_is_refused_with_the_setting_and_the_address() {
             .arg(dir.path())
             .output()
             .unwrap();
-        let said = String::from_utf8(refused.stderr).unwrap();
-        assert_eq!(refused.status.code(), Some(1), "{said}");
+        let stderr = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(1), "{stderr}");
         let setting = taken_flag.trim_start_matches("--").replace('-', "_");
         assert!(
-            said.contains(&setting) && said.contains(&taken_addr),
-            "{said}"
+            stderr.contains(&setting) && stderr.contains(&taken_addr),
+            "{stderr}"
         );
     }
 }
 
 #[test]
-fn log_lines_can_be_json_to_the_last_one() {
+fn every_log_line_can_be_json() {
     let server = Server::with(&["--log-format", "json"]);
-    until("something is logged", || !server.log().is_empty());
+    until("a line is logged", || !server.log().is_empty());
     for line in server.log().lines() {
         let line: Value = serde_json::from_str(line).unwrap();
         assert!(line["level"].is_string() && line["timestamp"].is_string());
@@ -127,8 +130,8 @@ fn log_lines_can_be_json_to_the_last_one() {
         .output()
         .unwrap();
     assert_eq!(refused.status.code(), Some(1));
-    let said: Value = serde_json::from_slice(&refused.stderr).unwrap();
-    assert_eq!(said["level"], "ERROR");
-    let message = said["message"].as_str().unwrap();
+    let stderr: Value = serde_json::from_slice(&refused.stderr).unwrap();
+    assert_eq!(stderr["level"], "ERROR");
+    let message = stderr["message"].as_str().unwrap();
     assert!(message.contains("another server"), "{message}");
 }

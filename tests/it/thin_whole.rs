@@ -1,4 +1,4 @@
-//! The thinnest whole: a real client produces and consumes, and the metrics show it.
+//! End-to-end test with librdkafka: it produces and consumes, and the metrics count it.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ fn consume(server: &Server, topic: &str, group: &str) -> Vec<String> {
 }
 
 #[test]
-fn librdkafka_produces_and_consumes_and_the_metrics_show_it() {
+fn librdkafka_produces_and_consumes_and_metrics_count_it() {
     let server = Server::start();
     let expected: Vec<String> = (0..RECORDS)
         .map(|number| format!("value-{number}"))

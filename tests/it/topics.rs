@@ -1,4 +1,4 @@
-//! CreateTopics, DeleteTopics, CreatePartitions, DescribeLogDirs.
+//! Tests of CreateTopics, DeleteTopics, CreatePartitions and DescribeLogDirs.
 
 use streamline::config::TOPIC_CONFIGS;
 use streamline::protocol::kafka::{ErrorCode, Request};
@@ -28,7 +28,7 @@ fn create_one(client: &mut Client, version: i16, topic: CreatableTopic) -> Creat
     client.call(version, &request).topics.remove(0)
 }
 
-/// The topics there are, with their numbers of partitions.
+/// Returns all topics with their numbers of partitions.
 fn listed(client: &mut Client) -> Vec<(String, usize)> {
     let all = MetadataRequest {
         topics: None,
@@ -41,7 +41,7 @@ fn listed(client: &mut Client) -> Vec<(String, usize)> {
 }
 
 #[test]
-fn every_version_creates_and_tells_what_it_can() {
+fn every_version_creates_topics_and_returns_its_fields() {
     let server = Server::start();
     let mut client = server.connect();
     for version in CreateTopicsRequest::VERSIONS {
@@ -75,7 +75,7 @@ fn every_version_creates_and_tells_what_it_can() {
 }
 
 #[test]
-fn counts_come_from_the_request_the_assignments_or_the_settings() {
+fn partition_counts_come_from_the_request_the_assignments_or_the_settings() {
     let server = Server::with(&["--default-partitions", "4"]);
     let mut client = server.connect();
     assert_eq!(
@@ -103,7 +103,7 @@ fn counts_come_from_the_request_the_assignments_or_the_settings() {
 }
 
 #[test]
-fn what_cannot_be_created_is_refused_with_code_and_reason_and_leaves_no_trace() {
+fn invalid_topics_are_refused_with_code_and_reason_and_leave_no_trace() {
     let server = Server::with(&["--max-partitions", "50"]);
     let mut client = server.connect();
     create(&mut client, "taken.name", 1);
@@ -177,7 +177,7 @@ fn what_cannot_be_created_is_refused_with_code_and_reason_and_leaves_no_trace() 
 }
 
 #[test]
-fn a_name_given_twice_is_refused_once_and_the_others_are_created() {
+fn a_repeated_name_is_refused_once_and_the_other_topics_are_created() {
     let server = Server::start();
     let mut client = server.connect();
     let request = CreateTopicsRequest {
@@ -187,13 +187,13 @@ fn a_name_given_twice_is_refused_once_and_the_others_are_created() {
         ..CreateTopicsRequest::default()
     };
     let response = client.call(CREATE_TOPICS, &request);
-    let told: Vec<_> = response
+    let results: Vec<_> = response
         .topics
         .iter()
         .map(|each| (each.name.as_str(), each.error_code))
         .collect();
     assert_eq!(
-        told,
+        results,
         [
             ("twice", ErrorCode::INVALID_REQUEST),
             ("once", ErrorCode::NONE)
@@ -203,7 +203,7 @@ fn a_name_given_twice_is_refused_once_and_the_others_are_created() {
 }
 
 #[test]
-fn validation_alone_creates_nothing() {
+fn validate_only_creates_nothing() {
     let server = Server::start();
     let mut client = server.connect();
     let request = CreateTopicsRequest {
@@ -218,7 +218,7 @@ fn validation_alone_creates_nothing() {
 }
 
 #[test]
-fn many_clients_create_one_topic_and_one_of_them_wins() {
+fn of_concurrent_creations_of_one_topic_one_succeeds() {
     let server = Server::start();
     let mut clients: Vec<Client> = (0..10).map(|_| server.connect()).collect();
     let request = CreateTopicsRequest {
@@ -267,7 +267,7 @@ fn delete_one(client: &mut Client, version: i16, state: DeleteTopicState) -> Del
 }
 
 #[test]
-fn every_version_deletes_and_the_disk_is_freed() {
+fn every_version_deletes_topics_and_their_directories() {
     let server = Server::start();
     let mut client = server.connect();
     for version in DeleteTopicsRequest::VERSIONS {
@@ -297,7 +297,7 @@ fn every_version_deletes_and_the_disk_is_freed() {
 }
 
 #[test]
-fn topics_are_deleted_by_id_but_not_by_both_or_neither() {
+fn topics_are_deleted_by_name_or_id_but_not_by_both_or_neither() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "identified", 1);
@@ -322,7 +322,7 @@ fn topics_are_deleted_by_id_but_not_by_both_or_neither() {
 }
 
 #[test]
-fn created_and_deleted_topics_stay_so_over_a_kill() {
+fn creations_and_deletions_of_topics_survive_a_kill() {
     let mut server = Server::start();
     let mut client = server.connect();
     let kept = create(&mut client, "kept", 2);
@@ -349,7 +349,7 @@ fn grown(name: &str, count: i32) -> CreatePartitionsRequest {
 }
 
 #[test]
-fn every_version_of_create_partitions_adds_partitions_that_work() {
+fn every_version_of_create_partitions_adds_usable_partitions() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "growing", 1);
@@ -385,7 +385,7 @@ fn every_version_of_create_partitions_adds_partitions_that_work() {
 }
 
 #[test]
-fn partitions_that_cannot_be_added_are_refused() {
+fn invalid_partition_additions_are_refused() {
     let server = Server::with(&["--max-partitions", "20"]);
     let mut client = server.connect();
     create(&mut client, "fixed", 3);
@@ -423,7 +423,7 @@ fn partitions_that_cannot_be_added_are_refused() {
 }
 
 #[test]
-fn every_version_of_describe_log_dirs_tells_sizes() {
+fn every_version_of_describe_log_dirs_returns_sizes() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "sized", 2);

@@ -1,4 +1,4 @@
-//! A batch that Produce refuses: what its producer, the log and the metrics are told of it.
+//! A batch refused by Produce, with the details for its producer, the log line and the metrics.
 
 use crate::handlers::refusal::Refusal;
 use crate::metrics::ProduceRefusal;
@@ -7,21 +7,21 @@ use crate::protocol::messages::produce::BatchIndexAndErrorMessage;
 use crate::storage::TimestampsOutOfRange;
 use crate::{record, storage};
 
-/// The first version whose responses say which records are wrong (KIP-467).
+/// The first version whose responses list the invalid records (KIP-467).
 const RECORD_ERRORS_FROM: i16 = 8;
 
-/// Why one batch was refused. Boxed, since hardly any batch is.
+/// Reason for which a batch was refused. Boxed, since refusals are rare.
 #[derive(Debug, Clone)]
 pub(super) struct RefusedBatch {
     pub(super) reason: ProduceRefusal,
     pub(super) refusal: Refusal,
     /// −1 unless the partition is known.
     pub(super) log_start_offset: i64,
-    /// The records that are wrong, where single ones are.
+    /// Invalid records, if the refusal concerns single ones.
     pub(super) record_errors: Vec<BatchIndexAndErrorMessage>,
 }
 
-/// How many wrong records the response to a request may still name. A few bytes of compressed records could make it name
+/// Limits the number of invalid records that a response lists. A few bytes of compressed records could make it list
 /// millions.
 #[derive(Debug)]
 pub(super) struct RecordErrors {
@@ -29,7 +29,7 @@ pub(super) struct RecordErrors {
 }
 
 impl RecordErrors {
-    /// Of a request whose response, if there is one, has this version.
+    /// Creates the limit for a request of this version, and whether it gets a response.
     pub(super) fn of_request(version: i16, is_answered: bool) -> Self {
         let named = version >= RECORD_ERRORS_FROM && is_answered;
         RecordErrors {
@@ -80,7 +80,7 @@ impl RefusedBatch {
         })
     }
 
-    /// What storage said against the batch, with the records that are to blame.
+    /// Converts a failed append, with the invalid records that it names.
     pub(super) fn by_storage(failure: storage::Error, errors: &mut RecordErrors) -> Box<Self> {
         let record_errors = match &failure {
             storage::Error::TimestampsOutOfRange(found) => {
@@ -129,7 +129,7 @@ fn reason_of_storage(failure: &storage::Error) -> ProduceRefusal {
         Error::Io { .. } | Error::Corrupt { .. } | Error::Poisoned { .. } => {
             ProduceRefusal::Storage
         }
-        // No append fails so.
+        // An append never returns these errors.
         Error::TopicExists { .. }
         | Error::InvalidPartitionCount { .. }
         | Error::OffsetOutOfRange { .. } => ProduceRefusal::Storage,
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_storage_cannot_do_is_told_apart_from_what_the_producer_did_wrong() {
+    fn storage_errors_map_to_error_code_and_metric_reason() {
         let path = || PathBuf::from("orders-0");
         let poisoned = storage::Error::Poisoned {
             topic: "orders".to_owned(),

@@ -1,4 +1,4 @@
-//! A request being worked on, from the first poll of its handler to its response's turn to go out.
+//! A request in flight, from the first poll of its handler until its response moves to the outgoing queue.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,19 +14,19 @@ use crate::handlers::Reply;
 use crate::protocol::kafka::DecodeError;
 use crate::record::Records;
 
-/// What became of a request.
+/// The outcome of a request.
 pub(super) enum Outcome {
     Reply(Reply),
     Undecodable(DecodeError),
 }
 
-/// A request being worked on.
+/// A request in flight.
 pub(super) struct InFlight {
     pub(super) work: Work,
     pub(super) request: Option<RequestGuard>,
-    /// Its size, which counts against the connection until the response's turn has come.
+    /// Size of the request, which counts against the connection until its response is queued.
     pub(super) bytes: usize,
-    /// Its memory, held until its handler is done.
+    /// Memory of the request, held until its handler is done.
     pub(super) permit: MemoryPermit,
     pub(super) buffered: BufferedBytes,
 }
@@ -36,26 +36,26 @@ pub(super) enum Work {
     Done(Option<Outcome>),
 }
 
-/// A request whose response is there.
+/// A request whose handler is done.
 pub(super) struct Finished {
     pub(super) outcome: Outcome,
     pub(super) request: RequestGuard,
-    /// What it counted for in flight.
+    /// Bytes it counted for in flight.
     pub(super) bytes: usize,
     pub(super) buffered: BufferedBytes,
 }
 
-/// The part of a finished response that is in memory, for as long as it is not its turn to go out. Responses behind one
-/// that is long in coming are many.
+/// Bytes of a finished response that are in memory while it waits for earlier responses. A slow request may delay many
+/// responses behind it.
 #[derive(Default)]
 pub(super) struct BufferedBytes {
     bytes: usize,
-    /// The sum of the connection's; `None` for a response that goes out at once.
+    /// The connection's sum; `None` for a response that is sent at once.
     sum: Option<Arc<AtomicUsize>>,
 }
 
 impl BufferedBytes {
-    /// Nothing yet, to be counted in `sum`.
+    /// Creates an empty count that adds to `sum`.
     pub(super) fn within(sum: &Arc<AtomicUsize>) -> Self {
         BufferedBytes {
             bytes: 0,
@@ -102,7 +102,7 @@ impl Future for InFlight {
         if let Work::Pending(_) = self.work {
             self.buffered.add(&outcome);
         }
-        // The request's bytes are not needed any more; its response is another matter.
+        // The request's bytes are not needed any more; the response is accounted for separately.
         drop(std::mem::take(&mut self.permit));
         let bytes = self.bytes;
         let request = self.request.take();

@@ -1,4 +1,4 @@
-//! The connection against a scripted handler, over a real socket.
+//! Tests of the connection with a scripted handler, over a real socket.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -20,10 +20,10 @@ use crate::record::Records;
 use crate::server::memory::{SMALL_REQUEST_BYTES, Usage};
 use crate::server::registry::ConnectionRegistry;
 
-/// What the scripted handler does with a request, by its correlation id; otherwise it answers at once.
+/// Behaviour of the scripted handler by correlation id; by default it answers at once.
 #[derive(Default)]
 struct Script {
-    /// Answers when told.
+    /// Requests that are answered only once released.
     held: HashMap<i32, oneshot::Receiver<()>>,
     /// The order in which handlers were first polled.
     polled: Vec<i32>,
@@ -139,7 +139,7 @@ async fn start_dispatching(
     }
 }
 
-/// A client, and its connection to the server that `shared` is of.
+/// Connects a client to the server with the state `shared`.
 async fn connect(
     connections: &Arc<ConnectionRegistry>,
     shared: &Arc<Shared>,
@@ -149,9 +149,9 @@ async fn connect(
     let (client, accepted) = tokio::join!(client, listener.accept());
     let (stream, peer) = accepted.unwrap();
     let now = shared.clock().monotonic();
-    let place = connections.enter(peer.ip(), now, shared.metrics());
+    let slot = connections.enter(peer.ip(), now, shared.metrics());
     let local: SocketAddr = stream.local_addr().unwrap();
-    let connection = Connection::new(stream, peer, local, place.ok().unwrap(), Arc::clone(shared));
+    let connection = Connection::new(stream, peer, local, slot.ok().unwrap(), Arc::clone(shared));
     (client.unwrap(), tokio::spawn(connection))
 }
 
@@ -170,12 +170,12 @@ impl Fixture {
         self.client.write_all(bytes).await.unwrap();
     }
 
-    /// The next response's correlation id.
+    /// Returns the correlation id of the next response.
     async fn receive(&mut self) -> i32 {
         receive(&mut self.client).await
     }
 
-    /// Further clients that have sent `part` each.
+    /// Connects further clients that each send `part`.
     async fn crowd(&self, count: usize, part: &[u8]) -> Vec<TcpStream> {
         let mut crowd = Vec::new();
         for _ in 0..count {
@@ -215,7 +215,7 @@ impl Fixture {
 }
 
 #[tokio::test]
-async fn responses_leave_in_the_order_of_requests_and_handlers_start_in_it() {
+async fn handlers_start_and_responses_are_sent_in_the_order_of_requests() {
     let mut fixture = start().await;
     let first = fixture.hold(1);
     let third = fixture.hold(3);
@@ -234,7 +234,7 @@ async fn responses_leave_in_the_order_of_requests_and_handlers_start_in_it() {
 }
 
 #[tokio::test]
-async fn others_get_their_turn_between_requests_that_take_long() {
+async fn other_tasks_run_between_requests_that_take_long() {
     let clock = ManualClock::at_ms(0);
     let turns_of_others = Arc::new(Mutex::new(0));
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -263,7 +263,7 @@ async fn others_get_their_turn_between_requests_that_take_long() {
 }
 
 #[tokio::test]
-async fn a_large_request_arrives_whole_however_it_is_cut() {
+async fn a_large_request_is_read_whole_in_whatever_pieces_it_arrives() {
     let mut fixture = start().await;
     let mut stream = frame(METADATA, 1, 3_000_000);
     stream.extend(frame(METADATA, 2, 0));
@@ -278,7 +278,7 @@ async fn a_large_request_arrives_whole_however_it_is_cut() {
 }
 
 #[tokio::test]
-async fn no_more_than_the_limit_is_in_flight() {
+async fn requests_in_flight_are_limited() {
     let mut fixture = start_with(Config {
         connection_max_inflight_requests: 2,
         ..Config::default()
@@ -300,7 +300,7 @@ async fn no_more_than_the_limit_is_in_flight() {
 }
 
 #[tokio::test]
-async fn requests_beyond_the_budget_wait_until_it_is_free() {
+async fn requests_beyond_the_memory_budget_wait_until_memory_is_free() {
     let mut fixture = start_with(Config {
         queued_max_request_bytes: 1 << 20,
         ..Config::default()
@@ -311,7 +311,7 @@ async fn requests_beyond_the_budget_wait_until_it_is_free() {
         .flat_map(|id| frame(METADATA, id, 900_000))
         .collect();
     fixture.send(&requests).await;
-    // The second goes beyond the budget, the third has to wait.
+    // The second exceeds the budget, the third has to wait.
     fixture
         .until("two are polled", |f| f.script.lock().polled.len() == 2)
         .await;
@@ -336,7 +336,7 @@ async fn small_requests_are_served_while_parts_of_large_ones_hold_all_memory() {
     let Usage {
         bytes, limit_bytes, ..
     } = fixture.memory();
-    // One request may exceed the budget, and nobody has sent more than this.
+    // One request may exceed the budget, and no client has sent more than this.
     assert!(
         bytes <= limit_bytes + part.len(),
         "{bytes} of {limit_bytes}"
@@ -444,7 +444,7 @@ async fn a_request_that_waits_for_other_clients_holds_no_memory() {
 }
 
 #[tokio::test]
-async fn a_client_that_closes_while_it_waits_for_memory_is_gone() {
+async fn a_disconnect_while_waiting_for_memory_ends_the_connection() {
     let mut fixture = start_with(Config {
         queued_max_request_bytes: 1 << 20,
         ..Config::default()
@@ -466,7 +466,7 @@ async fn a_client_that_closes_while_it_waits_for_memory_is_gone() {
 }
 
 #[tokio::test]
-async fn what_is_no_kafka_request_closes_the_connection_by_reason() {
+async fn bytes_that_are_no_kafka_request_close_the_connection_and_are_counted_by_reason() {
     for (bytes, reason) in [
         (&b"\x16\x03\x01\x02\x00\x01"[..], RequestRejection::Tls),
         (b"GET / HTTP/1.1\r\n\r\n", RequestRejection::Http),
@@ -487,7 +487,7 @@ async fn what_is_no_kafka_request_closes_the_connection_by_reason() {
 }
 
 #[tokio::test]
-async fn a_malformed_header_is_a_failed_request_of_its_api() {
+async fn a_malformed_header_counts_as_a_failed_request_of_its_api() {
     let mut fixture = start().await;
     fixture
         .send(b"\x00\x00\x00\x0a\x00\x03\x00\x01\x00\x00\x00\x01\x7f\xff")
@@ -514,7 +514,7 @@ async fn requests_before_a_refusal_are_still_answered() {
 }
 
 #[tokio::test]
-async fn a_client_that_vanishes_is_counted_and_gone() {
+async fn a_disconnect_with_a_request_in_flight_counts_the_request_and_ends_the_connection() {
     let mut fixture = start().await;
     let release = fixture.hold(1);
     let mut bytes = frame(METADATA, 1, 0);
@@ -533,7 +533,7 @@ async fn a_client_that_vanishes_is_counted_and_gone() {
 }
 
 #[tokio::test]
-async fn half_a_request_that_trickles_times_out() {
+async fn a_request_that_trickles_times_out() {
     let mut fixture = start_with(Config {
         request_read_timeout_ms: 200,
         ..Config::default()
@@ -551,7 +551,7 @@ async fn half_a_request_that_trickles_times_out() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_closed_and_one_with_work_is_not() {
+async fn an_idle_connection_is_closed_and_one_with_requests_in_flight_is_not() {
     let mut fixture = start_with(Config {
         connections_max_idle_ms: 100,
         ..Config::default()
@@ -565,12 +565,12 @@ async fn an_idle_connection_is_closed_and_one_with_work_is_not() {
     assert!(fixture.is_closed().await);
     assert!(matches!(
         fixture.ended.await.unwrap(),
-        Ended::Told(DisconnectReason::Idle)
+        Ended::ByServer(DisconnectReason::Idle)
     ));
 }
 
 #[tokio::test]
-async fn a_client_that_takes_no_responses_is_given_up() {
+async fn a_client_that_reads_no_responses_is_disconnected() {
     let mut fixture = start_with(Config {
         response_write_timeout_ms: 200,
         ..Config::default()
@@ -582,12 +582,12 @@ async fn a_client_that_takes_no_responses_is_given_up() {
     writer.await;
     assert!(matches!(
         fixture.ended.await.unwrap(),
-        Ended::Told(DisconnectReason::WriteTimeout)
+        Ended::ByServer(DisconnectReason::WriteTimeout)
     ));
 }
 
 #[tokio::test]
-async fn responses_behind_one_that_is_long_in_coming_count_as_waiting() {
+async fn responses_behind_a_slow_request_count_as_waiting() {
     const SIZE: usize = 1 << 20;
     let script = Arc::new(Mutex::new(Script::default()));
     let (release, held) = oneshot::channel();
@@ -612,11 +612,11 @@ async fn responses_behind_one_that_is_long_in_coming_count_as_waiting() {
     fixture.send(&requests).await;
     let limit = WAITING_BYTES_MAX;
     fixture
-        .until("as much waits as may", |it| {
+        .until("the limit of waiting bytes is reached", |it| {
             it.connections.held_bytes() >= limit
         })
         .await;
-    // Those that take a moment may finish at the same time; beyond them nothing is begun.
+    // The slow ones may finish at the same time; beyond them no request is started.
     assert!(fixture.connections.held_bytes() <= 2 * limit + 2 * SIZE);
     let begun = fixture.script.lock().polled.len();
     assert!(begun < 16, "{begun}");
@@ -632,7 +632,7 @@ async fn responses_behind_one_that_is_long_in_coming_count_as_waiting() {
 }
 
 #[tokio::test]
-async fn a_drain_finishes_what_is_in_flight_and_takes_no_more() {
+async fn drain_finishes_requests_in_flight_and_reads_no_more() {
     let mut fixture = start().await;
     let release = fixture.hold(1);
     fixture.send(&frame(METADATA, 1, 0)).await;
@@ -641,7 +641,7 @@ async fn a_drain_finishes_what_is_in_flight_and_takes_no_more() {
         .await;
     let connections = Arc::clone(&fixture.connections);
     let mut drained = Box::pin(connections.drain(Duration::from_secs(10)));
-    // From the first time it is polled on, the connection knows.
+    // The first poll asks the connection to end.
     assert!((&mut drained).now_or_never().is_none());
     fixture.send(&frame(METADATA, 2, 0)).await;
     release.send(()).unwrap();
@@ -652,7 +652,7 @@ async fn a_drain_finishes_what_is_in_flight_and_takes_no_more() {
 }
 
 #[tokio::test]
-async fn a_panic_in_a_handler_is_an_error_of_that_request() {
+async fn a_panic_in_a_handler_counts_as_an_error_of_that_request() {
     let mut fixture = start().await;
     let mut bytes = frame(METADATA, 1, 0);
     bytes.extend(frame(PANICS, 2, 0));
@@ -674,7 +674,7 @@ async fn an_idle_connection_is_small() {
 }
 
 #[tokio::test]
-async fn sizes_are_counted_without_the_length_prefix() {
+async fn request_and_response_sizes_exclude_the_length_prefix() {
     let mut fixture = start().await;
     fixture.send(&frame(METADATA, 1, 90)).await;
     fixture.receive().await;

@@ -22,11 +22,11 @@ use super::socket::TimedSocket;
 use crate::metrics::HttpRejection;
 use crate::server::refusals::Refusals;
 
-/// Whom a request came from; an extension of each.
+/// Address of the client, an extension of each request.
 #[derive(Clone, Copy)]
 pub(super) struct Peer(pub SocketAddr);
 
-/// Serves until the client goes, breaks the rules, or `stop` becomes true; then the response in flight is finished.
+/// Serves a client until it disconnects, is refused, or `stop` becomes true; then the response in flight is finished.
 pub(super) async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
@@ -36,7 +36,7 @@ pub(super) async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "http connection closed before it was served");
+        tracing::debug!(%peer, %error, "HTTP connection closed before it was served");
         return;
     }
     let (socket, mid_request) = TimedSocket::new(stream, limits.response_timeout);
@@ -58,7 +58,7 @@ pub(super) async fn serve(
         outcome = connection.as_mut() => Some(outcome),
         () = stopping(&mut stop) => None,
         () = cut_off.wanted() => {
-            let why = "expositions that nobody reads are too much memory, and this one is the oldest";
+            let why = "unread metrics responses exceed queued_max_response_bytes, and this one is the oldest";
             refusals.http(HttpRejection::ResponseMemory, peer, &why);
             return;
         }
@@ -72,7 +72,7 @@ pub(super) async fn serve(
     };
     let Err(error) = outcome else { return };
     let rejection = if error.is_timeout() {
-        // A client that keeps its connection open between two scrapes has done nothing wrong.
+        // A time-out between two requests is no error: scrapers keep their connections open.
         mid_request
             .load(Ordering::Relaxed)
             .then_some(HttpRejection::HeaderTimeout)
@@ -83,11 +83,11 @@ pub(super) async fn serve(
     };
     match rejection {
         Some(reason) => refusals.http(reason, peer, &error),
-        None => tracing::debug!(%peer, %error, "http connection ended"),
+        None => tracing::debug!(%peer, %error, "HTTP connection failed"),
     }
 }
 
-/// Whether the socket's own limit was reached: that for taking a response.
+/// Returns whether the error is the time-out of [`TimedSocket`] for reading a response.
 fn is_io_timeout(error: &hyper::Error) -> bool {
     error
         .source()
@@ -95,7 +95,7 @@ fn is_io_timeout(error: &hyper::Error) -> bool {
         .is_some_and(|source| source.kind() == io::ErrorKind::TimedOut)
 }
 
-/// Returns once `stop` is true, or nobody is left who could set it.
+/// Returns once `stop` is true or its sender is gone.
 pub(super) async fn stopping(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }

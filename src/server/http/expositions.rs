@@ -1,8 +1,8 @@
-//! The expositions that clients are still taking, and the memory these hold together.
+//! Metrics expositions that clients are still reading, and the memory they hold together.
 //!
-//! One of a hundred thousand partitions has some 50 MB, and a client may take its time. There is one budget for all: when
-//! a further exposition does not fit, the clients that have been at it for longest are cut off. One that reads is done
-//! long before it is the oldest.
+//! An exposition of a hundred thousand partitions takes about 50 MB, and clients may read slowly. All share one budget:
+//! when a further exposition does not fit, the oldest ones are cut off. A client that reads at all finishes long before
+//! its exposition is the oldest.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,18 +10,18 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// Tells a connection to end.
+/// Asks a connection to end.
 #[derive(Clone, Default)]
 pub(super) struct CutOff(Arc<Notify>);
 
 impl CutOff {
-    /// Returns once the connection is to end.
+    /// Returns once the connection is asked to end.
     pub(super) async fn wanted(&self) {
         self.0.notified().await;
     }
 }
 
-/// All expositions on their way out.
+/// All expositions in flight.
 pub(super) struct Expositions {
     bytes_max: usize,
     held: Mutex<Held>,
@@ -30,12 +30,12 @@ pub(super) struct Expositions {
 #[derive(Default)]
 struct Held {
     bytes: usize,
-    /// In the order in which they were begun. Those that were cut off are gone from here.
+    /// Keyed by number, hence oldest first. Expositions that were cut off are removed.
     by_age: BTreeMap<u64, (usize, CutOff)>,
     begun: u64,
 }
 
-/// An exposition on its way out, for as long as this lives.
+/// An exposition in flight, until dropped.
 pub(super) struct Exposition {
     all: Arc<Expositions>,
     number: u64,
@@ -49,7 +49,7 @@ impl Expositions {
         })
     }
 
-    /// Notes an exposition of `bytes`, and cuts off older ones that leave no room for it.
+    /// Adds an exposition of `bytes`, and cuts off the oldest ones until it fits the budget.
     pub(super) fn begin(self: &Arc<Self>, bytes: usize, cut_off: CutOff) -> Exposition {
         let mut held = self.held.lock();
         while held.bytes + bytes > self.bytes_max
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_make_room_and_those_that_are_done_free_theirs() {
+    fn the_oldest_expositions_are_cut_off_and_finished_ones_free_their_memory() {
         let all = Expositions::new(100);
         let clients: [CutOff; 5] = Default::default();
         let first = all.begin(40, clients[0].clone());

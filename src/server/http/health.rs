@@ -1,13 +1,13 @@
-//! Health: what is asked, how it is known, and the three endpoints that answer it.
+//! Health: the checks, their probes, and the three endpoints that report them.
 //!
-//! - **Live** asks whether a restart would help. Only a stuck runtime says no: load, a full disk and recovery do not,
-//!   for killing a busy or recovering server makes everything worse. A task on the main runtime beats every second,
-//!   from before recovery until the process ends, and what is checked is how long ago it last did.
-//! - **Ready** asks whether to send work here: not while recovering, draining or unable to write.
-//! - **Health** shows the checks `storage` and `listener` by name, for people and alerts.
+//! - **Live** fails only if a restart would help, which is when the runtime is stuck. Load, a full disk and recovery do not
+//!   fail it, since killing a busy or recovering server makes everything worse. A task on the main runtime beats every
+//!   second, from before recovery until the process exits; live checks the time of the last beat.
+//! - **Ready** fails while the server must not get work: while recovering, draining or unable to write.
+//! - **Health** shows the checks `storage` and `listener` by name, for operators and alerts.
 //!
-//! Probes run one at a time on a blocking thread and at most once a second, whoever asks; a probe that does not return
-//! (a hung disk) is itself a reason.
+//! A probe runs on a blocking thread, one run at a time and at most once a second for all requests together; a probe that
+//! does not return (a hung disk) fails its check.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,32 +24,32 @@ use super::{HttpState, json};
 use crate::clock::Clock;
 use crate::metrics::{Collector, Metrics, Samples, catalog};
 
-/// How often the main runtime says that it runs.
+/// Interval of the main runtime's beat.
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
-/// A runtime silent for this long is stuck. A disk that takes seconds for one write holds up a worker, and sometimes
-/// all of them, without being a reason to kill the server.
+/// Time without a beat after which the runtime counts as stuck. A disk that takes seconds for one write blocks a worker,
+/// and sometimes all of them, without being a reason to kill the server.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
-/// A probe's answer is good for this long.
+/// Time for which the outcome of a probe is reused.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-/// A request waits this long for a probe, then answers that it hangs.
-const PROBE_PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 3_000 });
-/// How often the probes run when nobody asks, so that `streamline_ready` is true all the same.
+/// Time for which a request waits for a probe before it reports that the probe hangs.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 3_000 });
+/// Interval of the probes without requests, so that `streamline_ready` stays current.
 pub(super) const PROBE_BACKGROUND_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Where the server is in its life.
+/// Phase of the server's life.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Opening the log; says how far it has come.
+    /// Opening the logs, with the progress.
     Recovering(String),
     Serving,
     /// Requests in flight are being finished.
     Draining,
 }
 
-/// Answers whether something works, or why it does not. May block.
+/// Checks that a component works, or returns why it does not. May block.
 pub type Probe = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
-/// How the server is.
+/// Health of the server.
 pub struct Health {
     clock: Arc<dyn Clock>,
     started: Duration,
@@ -61,16 +61,14 @@ pub struct Health {
 }
 
 impl Health {
-    /// A server that has just been started and is recovering.
+    /// Creates the health of a server that has just been started and is recovering.
     pub fn new(clock: Arc<dyn Clock>) -> Arc<Health> {
         let now = clock.monotonic();
         Arc::new(Health {
             started: now,
             last_beat: AtomicU64::new(now.as_nanos() as u64),
-            phase: Mutex::new(Phase::Recovering(
-                "the log has not been opened yet".to_string(),
-            )),
-            storage: Check::new("storage", "the log has not been opened yet"),
+            phase: Mutex::new(Phase::Recovering("the logs are not open yet".to_string())),
+            storage: Check::new("storage", "the logs are not open yet"),
             listener: Check::new("listener", "not listening for Kafka clients yet"),
             clock,
         })
@@ -84,12 +82,12 @@ impl Health {
         self.phase.lock().clone()
     }
 
-    /// Says how to find out whether the data directory can be written, once there is one.
+    /// Sets the probe of the storage check, once the logs are open.
     pub fn watch_storage(&self, probe: impl Fn() -> Result<(), String> + Send + Sync + 'static) {
         self.storage.watch(Arc::new(probe));
     }
 
-    /// Says how to find out whether Kafka clients can connect.
+    /// Sets the probe of the listener check.
     pub fn watch_listener(&self, probe: impl Fn() -> Result<(), String> + Send + Sync + 'static) {
         self.listener.watch(Arc::new(probe));
     }
@@ -98,12 +96,12 @@ impl Health {
         Arc::clone(&self.clock)
     }
 
-    /// How long the server has been running.
+    /// Returns how long the server has been running.
     pub fn uptime(&self) -> Duration {
         self.clock.monotonic().saturating_sub(self.started)
     }
 
-    /// Beats on the runtime this is spawned on, for as long as that runs: the sign of life `/health/live` looks for.
+    /// Beats once a second on the runtime it is spawned on; `/health/live` checks the time of the last beat.
     pub async fn beat_forever(self: Arc<Self>) {
         loop {
             self.beat();
@@ -116,7 +114,7 @@ impl Health {
         self.last_beat.store(now, Ordering::Relaxed);
     }
 
-    /// Adds `streamline_ready` and `streamline_uptime_seconds`.
+    /// Registers the collector of `streamline_ready` and `streamline_uptime_seconds`.
     pub fn register(self: &Arc<Self>, metrics: &Metrics) {
         metrics.register(Arc::clone(self) as _);
     }
@@ -139,7 +137,7 @@ impl Health {
         Ok(())
     }
 
-    /// Whether to send work here, as far as the last probes know.
+    /// Returns whether the server is ready, by the outcomes of the last probes.
     fn ready(&self) -> Result<(), String> {
         match self.phase() {
             Phase::Recovering(progress) => return Err(format!("recovering: {progress}")),
@@ -164,25 +162,25 @@ impl Collector for Health {
     }
 }
 
-/// One named check: its probe and what that last said.
+/// One named check: its probe and the last outcome.
 struct Check {
     name: &'static str,
     state: Arc<Mutex<CheckState>>,
-    /// Told whenever a probe has answered.
+    /// Notified whenever a probe has returned.
     answered: watch::Sender<()>,
 }
 
 struct CheckState {
     probe: Option<Probe>,
     outcome: Result<(), String>,
-    /// When the probe last answered.
+    /// Time at which the probe last returned.
     answered_at: Option<Duration>,
-    /// When the probe that runs now was started.
+    /// Start of the probe that is running.
     running_since: Option<Duration>,
 }
 
 impl CheckState {
-    fn blame_hanging_probe(&mut self, now: Duration) {
+    fn fail_hanging_probe(&mut self, now: Duration) {
         if let Some(since) = self.running_since {
             let seconds = now.saturating_sub(since).as_secs();
             self.outcome = Err(format!("no answer for {seconds} s"));
@@ -214,28 +212,29 @@ impl Check {
         self.state.lock().outcome.clone()
     }
 
-    /// Brings the outcome up to date: asks the probe, unless it answered less than a second ago, and waits for its
-    /// answer only so long.
+    /// Updates the outcome: runs the probe, unless it returned less than a second ago, and waits for it for at most
+    /// [`PROBE_TIMEOUT`].
     async fn ask(&self, clock: &Arc<dyn Clock>) {
         let mut answered = self.answered.subscribe();
         if self.start_if_due(clock)
-            && tokio::time::timeout(PROBE_PATIENCE, answered.changed())
+            && tokio::time::timeout(PROBE_TIMEOUT, answered.changed())
                 .await
                 .is_err()
         {
-            self.state.lock().blame_hanging_probe(clock.monotonic());
+            self.state.lock().fail_hanging_probe(clock.monotonic());
         }
     }
 
-    /// Starts the probe if its last answer is too old and it is not running yet. True when its answer is worth
-    /// waiting for: of a probe that hangs, only the first who asks has to find out.
+    /// Starts the probe if its last outcome is too old and it is not running yet. Returns whether to wait for it: once a
+    /// probe hangs, only the first request waits for the time-out.
     fn start_if_due(&self, clock: &Arc<dyn Clock>) -> bool {
         let now = clock.monotonic();
         let mut state = self.state.lock();
+        // A running probe is shared by all requests, until it hangs.
         if let Some(since) = state.running_since {
-            let hangs = now.saturating_sub(since) >= PROBE_PATIENCE;
+            let hangs = now.saturating_sub(since) >= PROBE_TIMEOUT;
             if hangs {
-                state.blame_hanging_probe(now);
+                state.fail_hanging_probe(now);
             }
             return !hangs;
         }
@@ -352,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn only_silence_of_the_runtime_ends_liveness() {
+    fn only_a_stuck_runtime_fails_liveness() {
         let clock = ManualClock::at_ms(0);
         let health = Health::new(clock.clone());
         clock.advance(Duration::from_secs(15));
@@ -408,7 +407,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_probe_that_hangs_is_a_reason_and_heals_when_it_returns() {
+    async fn a_hanging_probe_fails_its_check_until_it_returns() {
         let health = serving(SystemClock::new());
         let (release, released) = std::sync::mpsc::channel::<()>();
         let released = Mutex::new(released);
@@ -427,7 +426,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panicking_probe_is_a_reason() {
+    async fn a_panicking_probe_fails_its_check() {
         let health = serving(SystemClock::new());
         health.watch_listener(|| panic!("on purpose"));
         health.probe().await;

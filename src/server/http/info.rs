@@ -1,4 +1,4 @@
-//! `GET /info`: what runs here.
+//! `GET /info`: version, build, addresses and counts of the server.
 
 use std::net::SocketAddr;
 
@@ -9,21 +9,21 @@ use serde::Serialize;
 
 use super::{HttpState, json};
 
-/// What the rest of the server contributes. Before recovery is through, much of it is not known yet.
+/// The part that the rest of the server contributes. Much of it is unknown until recovery is complete.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Facts {
     pub cluster_id: Option<String>,
     pub node_id: Option<i32>,
     pub addresses: Addresses,
-    /// Absent until the log has been opened.
+    /// Absent until the logs are open.
     pub counts: Option<Counts>,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Addresses {
-    /// Where Kafka clients are listened to.
+    /// Address on which the server listens for Kafka clients.
     pub kafka: Option<SocketAddr>,
-    /// The address Metadata names; absent when each client is told the one it reached.
+    /// Address returned by Metadata; absent if each client gets the one by which it connected.
     pub advertised: Option<String>,
     pub http: Option<SocketAddr>,
 }

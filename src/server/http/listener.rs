@@ -17,21 +17,21 @@ use super::{HttpState, connection, router};
 use crate::metrics::HttpRejection;
 use crate::server::refusals::Refusals;
 
-/// What a client of the HTTP port may take.
+/// Limits for clients of the HTTP port.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub connections_max: usize,
-    /// So that one address cannot lock the others, and the container's own health check, out.
+    /// Keeps one address from locking out the others and the container's own health check.
     pub connections_per_address_max: usize,
-    /// For a request's head to arrive, and between two requests of one connection.
+    /// Time for a request's head to arrive, and between two requests of one connection.
     pub header_timeout: Duration,
     pub header_bytes_max: usize,
     pub body_bytes_max: u64,
-    /// For an answer to be ready.
+    /// Time for a response to be ready.
     pub request_timeout: Duration,
-    /// For the client to take it.
+    /// Time for the client to read it.
     pub response_timeout: Duration,
-    /// What expositions that clients have not taken yet may hold together.
+    /// Memory that all expositions in flight may hold together.
     pub expositions_bytes_max: usize,
 }
 
@@ -50,14 +50,14 @@ impl Default for Limits {
     }
 }
 
-/// Rendering for several scrapers at once, and probes, of which a hung disk may hold two.
+/// Blocking threads: for rendering for several scrapers at once, and for probes, of which a hung disk may block two.
 const BLOCKING_THREADS_MAX: usize = 6;
-/// By how much those threads are less urgent than the ones that serve clients: where all processors are busy they still
-/// get a tenth of one.
+/// Niceness of those threads relative to the ones that serve clients: with all processors busy they still get a tenth of
+/// one.
 const NICENESS: i32 = 10;
-/// After the grace of a stop, threads still blocked are left behind after this time.
+/// Time after the grace period of a shutdown after which threads that are still blocked are abandoned.
 const ABANDON_AFTER: Duration = Duration::from_millis(100);
-/// When accepting fails for want of descriptors, trying again at once would only burn a core.
+/// Pause after a failed accept: when descriptors have run out, retrying at once would only burn a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The running HTTP thread.
@@ -78,7 +78,7 @@ impl HttpServer {
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS_MAX)
             .thread_name("http-blocking")
-            .on_thread_start(step_back)
+            .on_thread_start(lower_priority)
             .build()?;
         let listener = {
             let _entered = runtime.enter();
@@ -91,7 +91,7 @@ impl HttpServer {
             .spawn(move || {
                 runtime.block_on(run(listener, state, limits, stopping));
                 runtime.shutdown_timeout(ABANDON_AFTER);
-                // Nobody may be waiting any more.
+                // Fails if `stop` has given up waiting.
                 let _ = finished.send(());
             })?;
         Ok(HttpServer {
@@ -106,23 +106,23 @@ impl HttpServer {
         self.local_addr
     }
 
-    /// Accepts no more, lets responses in flight finish for as long as `grace`, and ends the thread.
+    /// Stops accepting, lets responses in flight finish for at most `grace`, and ends the thread.
     pub async fn stop(self, grace: Duration) {
         self.stop.send_replace(true);
         if tokio::time::timeout(grace, self.stopped).await.is_err() {
-            tracing::warn!("http responses were still in flight after {grace:?}");
+            tracing::warn!(?grace, "HTTP responses still in flight at shutdown");
         } else if self.thread.join().is_err() {
-            tracing::error!("the http thread panicked");
+            tracing::error!("HTTP thread panicked");
         }
     }
 }
 
-/// Lets whoever serves clients go first on this thread's processor. A scrape of 100,000 series takes tens of milliseconds
-/// of one, and the next request must not wait for that.
-fn step_back() {
-    // On Linux, this is about the calling thread alone. Without it a scrape is only more noticeable.
+/// Lowers the priority of the calling thread below the threads that serve clients. A scrape of 100,000 series takes tens of
+/// milliseconds of processor time, and the next request must not wait for that.
+fn lower_priority() {
+    // On Linux, niceness is a property of the thread. A failure only makes scrapes more noticeable.
     if let Err(error) = rustix::process::nice(NICENESS) {
-        tracing::debug!(%error, "a thread for scrapes could not be made less urgent");
+        tracing::debug!(%error, "cannot lower the priority of a scrape thread");
     }
 }
 
@@ -143,23 +143,23 @@ async fn run(
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => match open.admit(peer.ip(), &limits) {
-                    Some(place) => {
+                    Some(permit) => {
                         let serving = connection::serve(
                             stream, peer, router.clone(), limits, Arc::clone(&refusals), for_connections.clone(),
                         );
                         connections.spawn(async move {
                             serving.await;
-                            drop(place);
+                            drop(permit);
                         });
                     }
                     None => refuse(stream, peer, &refusals),
                 },
                 Err(error) => {
-                    tracing::warn!(%error, "accepting an http connection failed");
+                    tracing::warn!(%error, "cannot accept HTTP connections");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
-            // Takes finished connections out of the set, which would otherwise keep them.
+            // Removes finished connections from the set, which would otherwise keep them.
             Some(_) = connections.join_next() => {}
             _ = probes.tick() => {
                 let health = Arc::clone(&health);
@@ -175,7 +175,7 @@ async fn run(
 fn refuse(stream: TcpStream, peer: SocketAddr, refusals: &Refusals) {
     let reason = HttpRejection::TooManyConnections;
     refusals.http(reason, peer, &"too many connections are open");
-    // A fresh socket takes this much without waiting; if it does not, closing says the same.
+    // A new socket accepts this much without waiting; if not, the client only sees the connection close.
     let _ = stream.try_write(
         b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-type: application/json\r\n\
           content-length: 55\r\n\r\n{\"status\":503,\"error\":\"too many connections are open\"}\n",
@@ -189,7 +189,7 @@ struct Open {
 }
 
 impl Open {
-    fn admit(self: &Arc<Self>, address: IpAddr, limits: &Limits) -> Option<Place> {
+    fn admit(self: &Arc<Self>, address: IpAddr, limits: &Limits) -> Option<ConnectionPermit> {
         let mut by_address = self.by_address.lock();
         let all: usize = by_address.values().sum();
         let of_address = by_address.get(&address).copied().unwrap_or(0);
@@ -197,20 +197,20 @@ impl Open {
             return None;
         }
         by_address.insert(address, of_address + 1);
-        Some(Place {
+        Some(ConnectionPermit {
             open: Arc::clone(self),
             address,
         })
     }
 }
 
-/// A connection among the open ones; gives its place up when dropped.
-struct Place {
+/// Permit of an open connection; releases its count when dropped.
+struct ConnectionPermit {
     open: Arc<Open>,
     address: IpAddr,
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut by_address = self.open.by_address.lock();
         if let Some(count) = by_address.get_mut(&self.address) {

@@ -27,10 +27,10 @@ pub(super) async fn get(
     let format = if state.handle.metrics().enabled() {
         Format::negotiate(accept(&headers).as_deref())
     } else {
-        // Only the plain format has a way to say why there is nothing.
+        // Only the text format allows a comment that says why there is nothing.
         Format::Text
     };
-    // `streamline_ready` says what the probes last said.
+    // Brings `streamline_ready` up to date.
     state.health.probe().await;
     // Collecting takes milliseconds when there are many partitions; probes must not wait for it.
     let handle = state.handle.clone();
@@ -42,13 +42,13 @@ pub(super) async fn get(
             (headers, Body::new(Chunks::new(chunks, bytes, held))).into_response()
         }
         Err(error) => {
-            let error = format!("collecting the metrics failed: {error}");
+            let error = format!("cannot collect metrics: {error}");
             json_error(StatusCode::INTERNAL_SERVER_ERROR, error)
         }
     }
 }
 
-/// The header may be sent in several lines, which together are one list.
+/// Returns the Accept header, which may be sent in several lines that together are one list.
 fn accept(headers: &HeaderMap) -> Option<String> {
     let lines: Vec<_> = headers
         .get_all(ACCEPT)
@@ -58,7 +58,7 @@ fn accept(headers: &HeaderMap) -> Option<String> {
     (!lines.is_empty()).then(|| lines.join(","))
 }
 
-/// An exposition on its way out, piece by piece, of a length known beforehand.
+/// Body of an exposition: chunks with a known total length.
 struct Chunks {
     chunks: vec::IntoIter<String>,
     bytes_left: u64,

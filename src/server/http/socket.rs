@@ -1,7 +1,7 @@
-//! A client's socket with a time limit for taking a response.
+//! A client's socket with a time-out for reading a response.
 //!
-//! hyper limits how long a request's head may take to arrive, but nobody limits how long a client may take to read what
-//! it asked for, and an exposition of many megabytes is worth holding a server's memory with.
+//! hyper limits the time for a request's head to arrive, but not the time for the client to read the response, and an
+//! exposition holds many megabytes of memory meanwhile.
 
 use std::future::Future;
 use std::io;
@@ -18,10 +18,9 @@ use tokio::time::Sleep;
 pub(super) struct TimedSocket {
     inner: TcpStream,
     response_timeout: Duration,
-    /// Runs from the first byte of a response until something arrives again, which is the next request.
+    /// Runs from the first byte of a response until bytes of the next request arrive.
     deadline: Option<Pin<Box<Sleep>>>,
-    /// Whether bytes have arrived that no response has followed yet; for telling a client that is slow from one that
-    /// is merely silent.
+    /// True while bytes have arrived that no response has followed yet; tells a slow client from an idle one.
     mid_request: Arc<AtomicBool>,
 }
 
@@ -37,7 +36,7 @@ impl TimedSocket {
         (socket, mid_request)
     }
 
-    /// Fails once the deadline has passed, and has the task woken then.
+    /// Fails once the deadline has passed, and registers the task to be woken then.
     fn check_deadline(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         let timeout = self.response_timeout;
         let deadline = self
@@ -46,7 +45,7 @@ impl TimedSocket {
         match deadline.as_mut().poll(context) {
             Poll::Ready(()) => Err(io::Error::new(
                 io::ErrorKind::TimedOut,
-                "the client did not take its response in time",
+                "the client did not read its response in time",
             )),
             Poll::Pending => Ok(()),
         }

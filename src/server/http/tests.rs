@@ -1,4 +1,4 @@
-//! The endpoints over a real socket, and what the port refuses.
+//! Tests of the endpoints and limits over a real socket.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,7 +12,7 @@ use super::*;
 use crate::clock::{ManualClock, SystemClock};
 use crate::metrics::{Format, Metrics};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 struct Running {
     server: HttpServer,
@@ -82,7 +82,7 @@ impl Running {
 
 fn connect(addr: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(addr).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream
 }
 
@@ -120,13 +120,13 @@ impl Reply {
 fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < PATIENCE, "{what}");
+        assert!(start.elapsed() < TIMEOUT, "{what}");
         std::thread::yield_now();
     }
 }
 
 #[test]
-fn metrics_come_in_the_format_that_is_asked_for() {
+fn metrics_are_rendered_in_the_requested_format() {
     let running = Running::start(Limits::default());
     let text = running.get("/metrics");
     assert_eq!(text.status, 200);
@@ -155,7 +155,7 @@ fn metrics_come_in_the_format_that_is_asked_for() {
 }
 
 #[test]
-fn metrics_that_are_off_say_so_in_any_format() {
+fn disabled_metrics_are_reported_as_text_whatever_the_requested_format() {
     let running = Running::start_with(Limits::default(), Metrics::new(false), SystemClock::new());
     let reply = running.ask(
         "GET",
@@ -167,7 +167,7 @@ fn metrics_that_are_off_say_so_in_any_format() {
 }
 
 #[test]
-fn health_names_each_check_and_why_it_fails() {
+fn health_reports_each_check_with_the_reason_of_failure() {
     let running = Running::start(Limits::default());
     let reply = running.get("/health");
     assert_eq!(reply.status, 200);
@@ -203,7 +203,7 @@ fn health_names_each_check_and_why_it_fails() {
 }
 
 #[test]
-fn readiness_says_that_the_server_recovers_or_drains_and_liveness_does_not_care() {
+fn readiness_fails_during_recovery_and_shutdown_and_liveness_does_not() {
     let running = Running::start(Limits::default());
     assert_eq!(running.get("/health/ready").status, 200);
     for (phase, reason) in [
@@ -222,7 +222,7 @@ fn readiness_says_that_the_server_recovers_or_drains_and_liveness_does_not_care(
 }
 
 #[test]
-fn a_stuck_runtime_is_told_from_outside_it() {
+fn a_stuck_main_runtime_fails_liveness() {
     let clock = ManualClock::at_ms(0);
     let running = Running::start_with(Limits::default(), Metrics::new(true), clock.clone());
     assert_eq!(running.get("/health/live").status, 200);
@@ -237,7 +237,7 @@ fn a_stuck_runtime_is_told_from_outside_it() {
 }
 
 #[test]
-fn info_tells_build_and_counts() {
+fn info_shows_build_and_counts() {
     let running = Running::start(Limits::default());
     let reply = running.get("/info");
     assert_eq!(reply.status, 200);
@@ -283,7 +283,7 @@ fn head_has_the_headers_of_get_and_no_body() {
 }
 
 #[test]
-fn other_paths_and_methods_are_told_what_there_is() {
+fn unknown_paths_and_methods_are_refused_with_the_known_ones() {
     let running = Running::start(Limits::default());
     let reply = running.get("/nothing?x=1");
     assert_eq!(reply.status, 404);
@@ -301,12 +301,12 @@ fn other_paths_and_methods_are_told_what_there_is() {
         reply.json()["error"]
             .as_str()
             .unwrap()
-            .contains("/metrics does not take POST")
+            .contains("/metrics does not accept POST")
     );
 }
 
 #[test]
-fn a_large_body_is_refused_unread() {
+fn a_large_body_is_refused_without_reading_it() {
     let running = Running::start(Limits::default());
     let reply = running.ask("GET", "/info", "content-length: 1000000\r\n");
     assert_eq!(reply.status, 413);
@@ -333,12 +333,12 @@ fn a_head_that_does_not_arrive_closes_the_connection() {
     assert_eq!(
         running.rejected(HttpRejection::HeaderTimeout),
         1,
-        "a client that sends nothing at all is closed without being blamed"
+        "a client that sends nothing at all is closed without being counted"
     );
 }
 
 #[test]
-fn what_is_not_http_is_counted() {
+fn bytes_that_are_not_http_are_counted_as_malformed() {
     let running = Running::start(Limits::default());
     for garbage in [
         &b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n"[..],
@@ -355,7 +355,7 @@ fn what_is_not_http_is_counted() {
 }
 
 #[test]
-fn one_address_gets_only_so_many_connections() {
+fn connections_of_one_address_are_limited() {
     let running = Running::start(Limits {
         connections_per_address_max: 2,
         ..Limits::default()
@@ -366,7 +366,7 @@ fn one_address_gets_only_so_many_connections() {
     assert_eq!(reply.json()["error"], "too many connections are open");
     assert_eq!(running.rejected(HttpRejection::TooManyConnections), 1);
     drop(held);
-    eventually("places are given back", || {
+    eventually("closed connections free their permits", || {
         let mut stream = connect(running.addr());
         let request = "GET /health/live HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
         stream.write_all(request.as_bytes()).unwrap();
@@ -376,7 +376,7 @@ fn one_address_gets_only_so_many_connections() {
 }
 
 #[test]
-fn a_client_that_does_not_take_its_response_is_cut_off() {
+fn a_client_that_does_not_read_its_response_is_cut_off() {
     let metrics = Metrics::new(true);
     for topic in 0..200_000 {
         metrics.topic(&format!("topic-with-a-rather-long-name-{topic:08}"));
@@ -442,19 +442,22 @@ fn scrapers_that_read_nothing_share_one_budget_of_memory() {
         running.rejected(HttpRejection::ResponseMemory) == 2
     });
     let reply = running.get("/metrics");
-    assert!(reply.body.len() >= one.len(), "whoever reads gets it whole");
+    assert!(
+        reply.body.len() >= one.len(),
+        "a client that reads gets it whole"
+    );
     eventually("and another one for it", || {
         running.rejected(HttpRejection::ResponseMemory) == 3
     });
-    for (place, mut stream) in slow.into_iter().enumerate() {
+    for (index, mut stream) in slow.into_iter().enumerate() {
         let mut rest = Vec::new();
         let _ = stream.read_to_end(&mut rest);
-        assert_eq!(rest.len() > one.len(), place == 3, "of the client {place}");
+        assert_eq!(rest.len() > one.len(), index == 3, "client {index}");
     }
 }
 
 #[tokio::test]
-async fn a_slow_answer_is_given_up() {
+async fn a_slow_response_times_out() {
     let running = Running::start(Limits {
         request_timeout: Duration::from_millis(100),
         ..Limits::default()
@@ -483,7 +486,7 @@ async fn stopping_closes_the_port_and_idle_connections() {
     idle.write_all(b"GET /health/live HTTP/1.1\r\nhost: a\r\n\r\n")
         .unwrap();
     idle.read_exact(&mut [0; 12]).unwrap();
-    running.server.stop(PATIENCE).await;
+    running.server.stop(TIMEOUT).await;
     idle.read_to_end(&mut Vec::new()).unwrap();
     assert_eq!(
         TcpStream::connect(addr).unwrap_err().kind(),

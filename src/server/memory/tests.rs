@@ -1,4 +1,4 @@
-//! Permits and waits of the budget, one thread.
+//! Tests of permits and waits on one thread.
 
 use super::*;
 use futures_util::FutureExt;
@@ -10,7 +10,7 @@ fn address(last: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(127, 0, 0, last))
 }
 
-/// A budget whose pool is `pool_kib` and whose reserve a seventh of that.
+/// Creates a budget with a pool of `pool_kib` and a reserve of a seventh of that.
 fn memory(pool_kib: usize) -> RequestMemory {
     RequestMemory::new(pool_kib * KIB / 7 * 8)
 }
@@ -24,7 +24,7 @@ fn granted(acquire: &mut Acquire) -> Option<MemoryPermit> {
 }
 
 #[test]
-fn bytes_are_given_back_when_a_permit_shrinks_splits_or_is_dropped() {
+fn memory_is_returned_when_a_permit_shrinks_or_is_dropped() {
     let memory = memory(700);
     let mut permit = MemoryPermit::default();
     assert!(memory.try_extend(&mut permit, 600 * KIB));
@@ -40,7 +40,7 @@ fn bytes_are_given_back_when_a_permit_shrinks_splits_or_is_dropped() {
 }
 
 #[test]
-fn what_has_arrived_is_charged_even_beyond_the_budget() {
+fn bytes_that_have_arrived_are_charged_even_beyond_the_budget() {
     let memory = memory(70);
     let mut permit = MemoryPermit::default();
     memory.charge(&mut permit, 100 * KIB);
@@ -51,7 +51,7 @@ fn what_has_arrived_is_charged_even_beyond_the_budget() {
 }
 
 #[test]
-fn only_small_requests_take_the_reserve_and_they_take_it_last() {
+fn only_small_requests_use_the_reserve_and_only_when_the_pool_is_exhausted() {
     let memory = memory(70);
     let mut large = MemoryPermit::default();
     assert!(memory.try_extend(&mut large, 60 * KIB));
@@ -70,14 +70,14 @@ fn only_small_requests_take_the_reserve_and_they_take_it_last() {
     assert_eq!(granted(&mut waiting).map(|it| it.bytes()), Some(KIB));
 }
 
-/// Has `memory` exceeded by as much as may be, so that further waits do wait.
+/// Takes the largest overdraft, so that further waits are not granted at once.
 fn overdraw(memory: &RequestMemory) -> MemoryPermit {
     let mut overdraft = wait(memory, 9, 1_000);
     granted(&mut overdraft).expect("it may exceed the budget")
 }
 
 #[test]
-fn the_rest_of_one_large_request_may_exceed_the_budget() {
+fn one_large_request_may_overdraw_the_budget_until_its_handler_is_done() {
     let memory = memory(70);
     let mut all = MemoryPermit::default();
     assert!(memory.try_extend(&mut all, 70 * KIB));
@@ -104,7 +104,7 @@ fn the_rest_of_one_large_request_may_exceed_the_budget() {
 }
 
 #[test]
-fn several_may_exceed_the_budget_by_an_eighth_of_it() {
+fn several_requests_may_overdraw_the_budget_by_an_eighth_of_it() {
     let memory = memory(700);
     let mut all = MemoryPermit::default();
     assert!(memory.try_extend(&mut all, 700 * KIB));
@@ -123,7 +123,7 @@ fn several_may_exceed_the_budget_by_an_eighth_of_it() {
 }
 
 #[test]
-fn the_one_that_waits_for_longest_may_exceed_the_budget_at_times() {
+fn the_longest_wait_is_granted_an_overdraft_once_in_a_while() {
     let memory = memory(70);
     let mut all = MemoryPermit::default();
     assert!(memory.try_extend(&mut all, 70 * KIB));
@@ -158,7 +158,7 @@ fn addresses_take_turns_however_many_connections_each_has() {
 }
 
 #[test]
-fn the_request_of_an_address_that_lacks_least_comes_first() {
+fn within_an_address_the_request_that_lacks_the_fewest_bytes_is_granted_first() {
     let memory = memory(70);
     let mut all = MemoryPermit::default();
     assert!(memory.try_extend(&mut all, 70 * KIB));
@@ -177,18 +177,18 @@ fn the_request_of_an_address_that_lacks_least_comes_first() {
 }
 
 #[test]
-fn a_wait_that_is_given_up_leaves_its_turn_to_the_next() {
+fn a_cancelled_wait_leaves_its_turn_to_the_next() {
     let memory = memory(70);
     let mut all = MemoryPermit::default();
     assert!(memory.try_extend(&mut all, 70 * KIB));
     let overdraft = overdraw(&memory);
-    let given_up = wait(&memory, 1, 10);
+    let cancelled = wait(&memory, 1, 10);
     let mut next = wait(&memory, 1, 10);
-    drop(given_up);
+    drop(cancelled);
     assert_eq!(memory.usage().waiting, 1);
     all.shrink_to(60 * KIB);
     assert!(granted(&mut next).is_some());
-    // Granted and never looked at.
+    // Granted but never polled.
     let unclaimed = wait(&memory, 1, 10);
     all.shrink_to(0);
     drop((unclaimed, next, overdraft));
@@ -197,7 +197,7 @@ fn a_wait_that_is_given_up_leaves_its_turn_to_the_next() {
 }
 
 #[test]
-fn room_ahead_of_arrival_is_bounded_and_ends_with_the_arrival() {
+fn room_ahead_of_arrival_is_bounded_and_released_on_arrival() {
     let memory = memory(7_000);
     let mut permits = [(); 3].map(|()| MemoryPermit::default());
     let rooms = permits
