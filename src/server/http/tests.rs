@@ -163,7 +163,7 @@ fn metrics_that_are_off_say_so_in_any_format() {
         "accept: application/openmetrics-text\r\n",
     );
     assert_eq!(reply.status, 200);
-    assert!(reply.body.contains("switched off"), "{}", reply.body);
+    assert!(reply.body.contains("disabled"), "{}", reply.body);
 }
 
 #[test]
