@@ -1,5 +1,5 @@
-//! Documents that are generated from the code. A test fails when one of them no longer says what the code says;
-//! `UPDATE_DOCS=1 cargo test --test docs` writes them anew.
+//! Documents generated from the code. A test fails if a document does not match the code;
+//! `UPDATE_DOCS=1 cargo test --test docs` regenerates them.
 
 use std::fmt::Write;
 use std::fs;
@@ -14,7 +14,7 @@ use streamline::metrics::catalog::{
 use streamline::metrics::{COUNT, LATENCY, SIZE};
 use streamline::protocol::kafka::ApiKey;
 
-/// Compares a document with what it should say, or writes it when asked to.
+/// Compares a document with its expected text, or writes it if `UPDATE_DOCS` is set.
 #[track_caller]
 fn check(name: &str, expected: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -37,7 +37,7 @@ fn check(name: &str, expected: &str) {
 }
 
 #[test]
-fn the_list_of_metrics_is_that_of_the_catalogue() {
+fn documented_metrics_match_the_catalogue() {
     check("METRICS.md", &metrics_document());
 }
 
@@ -118,7 +118,7 @@ fn values<L: LabelValues>(metric: &Metric, out: &mut String) {
 }
 
 #[test]
-fn meanings_fit_into_a_table() {
+fn help_texts_fit_into_a_table() {
     for metric in catalog::ALL {
         assert!(!metric.help.contains(['|', '\n']), "{}", metric.name);
         assert!(
@@ -130,7 +130,7 @@ fn meanings_fit_into_a_table() {
 }
 
 #[test]
-fn the_list_of_apis_is_that_of_the_dispatcher() {
+fn documented_apis_match_the_dispatcher() {
     check("COMPATIBILITY.md", &compatibility_document());
 }
 
