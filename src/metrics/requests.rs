@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::histogram::{HistogramSnapshot, LATENCY, Layout, SIZE, nanos};
 use super::rows::{RowWriter, Rows};
 
-/// Request counts, durations and sizes of one API key. All are in one row, so that a request is recorded with one row look-up
-/// and one write. The request counter is derived from the duration histogram, so that the two never disagree.
+/// Request counts, durations and sizes of one API key. All are in one row, so that a request is recorded with one row
+/// look-up and one write. The request counter is derived from the duration histogram, so that the two never disagree.
 pub struct RequestInstruments {
     rows: Rows<WORDS>,
 }

@@ -45,7 +45,8 @@ pub struct ResponseFrame {
 /// For an unknown API key only the first three fields are certain. The client id is then decoded if possible, and the
 /// rest of the frame has no meaning.
 pub fn decode_request_header(frame: &mut Bytes) -> Result<RequestHeader, DecodeError> {
-    // The client id has a fixed length prefix in every header version, so that brokers can read it before they know the rest.
+    // The client id has a fixed length prefix in every header version, so that brokers can read it before they know the
+    // rest.
     let mut decoder = Decoder::new(frame.clone(), fixed(0));
     let api_key = decoder.i16()?;
     let api_version = decoder.i16()?;

@@ -87,7 +87,7 @@ impl Groups {
             .with_group(group_id, false, |slot, now, _| {
                 allowed(&slot.group)?;
                 let row = slot.group.row();
-                // Queue the deletion before a new group of this name can be created, so that the new group's offsets survive.
+                // Queued before a new group of this name can be created, so that the new group's offsets survive.
                 let deleted = self.catalog.delete_group(group_id);
                 slot.group.kill(now);
                 self.groups.write().remove(group_id);

@@ -22,6 +22,7 @@ impl Groups {
         let expire_ms = commit
             .retention_ms
             .map(|retention_ms| now_ms.saturating_add(retention_ms));
+        // Reject unknown partitions and oversized metadata one by one; commit the rest.
         let mut answers: Vec<_> = commit
             .offsets
             .iter()
@@ -63,6 +64,7 @@ impl Groups {
             if self.catalog.offsets(&commit.group_id).is_some() {
                 self.with_group(&commit.group_id, true, |_, _, _| {});
             }
+            // Topics deleted before the commit was written.
             for (offset, answer) in commit.offsets.iter().zip(&mut answers) {
                 if missing.contains(&offset.topic) {
                     *answer = Err(GroupError::UnknownTopicOrPartition);

@@ -162,7 +162,7 @@ impl Group {
         }
     }
 
-    /// Restores a stored group. Its members' sessions start anew, so that clients still alive continue without a rebalance.
+    /// Restores a stored group. Its members' sessions start again, so that live clients continue without a rebalance.
     pub(super) fn restore(row: GroupRow, limits: Limits, now: Now, effects: &mut Effects) -> Self {
         let mut group = Self::new(row.id, limits, now);
         group.generation = row.generation;
@@ -273,8 +273,8 @@ impl Group {
         self.transition(GroupState::Dead, now);
     }
 
-    /// Adds a member, or asks it to join again with `new_member_id`. The answer is an effect: at once, or when the generation
-    /// is complete.
+    /// Adds a member, or asks it to join again with `new_member_id`. The answer is an effect: at once, or when the
+    /// generation is complete.
     pub(super) fn join(
         &mut self,
         mut join: JoinGroup,
@@ -447,7 +447,8 @@ impl Group {
                     .is_some_and(|member| member.waiting_join == Some(ticket));
                 // If a rebalance began meanwhile, it answers the join with its own generation.
                 if self.state == GroupState::Stable && waits {
-                    // After a failure the client joins again as a new member of the same instance, and the row is stored again.
+                    // After a failure the client joins again as a new member of the same instance, and the row is
+                    // stored again.
                     let answer = outcome.map(|()| {
                         let mut joined = self.joined(&member_id);
                         if supports_skipping_assignment {

@@ -21,7 +21,8 @@ pub(super) fn topics(metadata: &[u8]) -> Option<BTreeSet<String>> {
     }
     let (count, after) = take_i32(rest)?;
     rest = after;
-    // Each topic takes at least the two bytes of its length, so a false count cannot cause a large allocation or a long loop.
+    // Each topic takes at least the two bytes of its length, so a false count cannot cause a large allocation or a long
+    // loop.
     if usize::try_from(count).ok()? > rest.len() / 2 {
         return None;
     }

@@ -161,6 +161,7 @@ impl Group {
         let Some(mut member) = self.members.remove(predecessor) else {
             return;
         };
+        // Fail the predecessor's waiting requests, then move its state to the new id.
         answer_removed(&mut member, &GroupError::FencedInstanceId, effects);
         let leader_before = self.leader.clone().unwrap_or_default();
         if leader_before == predecessor {

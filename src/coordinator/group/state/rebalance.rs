@@ -21,6 +21,7 @@ impl Group {
     }
 
     pub(super) fn prepare_rebalance(&mut self, now: Now, effects: &mut Effects) {
+        // The unfinished generation's assignment is void: waiting members must join again.
         if self.state == GroupState::CompletingRebalance {
             for member in self.members.values_mut() {
                 member.assignment = Bytes::new();
