@@ -1,4 +1,4 @@
-//! What reading a request and writing its response cost, beside what the `kafka-protocol` crate takes for the same bytes.
+//! Cost of decoding requests and encoding responses, compared with the `kafka-protocol` crate on the same bytes.
 //!
 //! `cargo bench --bench codec`
 
@@ -27,7 +27,7 @@ use streamline::record::Records;
 
 const BATCH_BYTES: usize = 16 * 1024;
 
-/// The newest version whose topics have names, so that strings are part of the work.
+/// The newest version with topic names, so that strings are part of the work.
 const PRODUCE_VERSION: i16 = 12;
 const FETCH_VERSION: i16 = 12;
 const METADATA_VERSION: i16 = 13;
@@ -143,7 +143,7 @@ fn frame_of<R: Request>(version: i16, response: &R::Response) -> Bytes {
     Bytes::from(bytes).slice(4..)
 }
 
-/// Reading `body` and writing `response`, here and by the witness.
+/// Decodes `body` and encodes `response`, with our codec and with the reference (the witness).
 fn compare<R, W>(c: &mut Criterion, version: i16, body: &Bytes, response: &R::Response)
 where
     R: Request,
@@ -159,7 +159,7 @@ where
     group.bench_function("write response", |b| {
         b.iter(|| encode_response::<R>(1, version, black_box(response)).expect("it encodes"));
     });
-    // Its headers in these versions: a correlation id and one byte of tags.
+    // The response header in these versions: a correlation id and one byte of tags.
     let frame = frame_of::<R>(version, response);
     let theirs = W::Response::decode(&mut frame.slice(5..), version).expect("valid");
     group.bench_function("write response, witness", |b| {

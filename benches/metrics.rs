@@ -1,4 +1,4 @@
-//! What seeing costs: one record alone and with every core recording, and a scrape of many series.
+//! Cost of metrics: recording on one core and on all cores, and a scrape of many series.
 //!
 //! `cargo bench --bench metrics`. The comparison with other libraries is in `bench/metrics-libraries`.
 
@@ -15,14 +15,14 @@ use streamline::metrics::{
 const FETCH: i16 = 1;
 const DURATION: Duration = Duration::from_micros(730);
 
-/// CPU time of this thread: what other programs take of the machine does not count. Nor does waiting for a lock, which
-/// flatters whoever has one.
+/// Returns the CPU time of this thread, which excludes the load of other programs. It also excludes waiting for locks,
+/// which favours implementations that use them.
 fn cpu_time() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
-/// CPU time of `iterations` calls one after the other.
+/// Returns the CPU time of `iterations` sequential calls.
 fn repeated<T>(iterations: u64, run: impl Fn() -> T) -> Duration {
     let start = cpu_time();
     for _ in 0..iterations {
@@ -31,7 +31,7 @@ fn repeated<T>(iterations: u64, run: impl Fn() -> T) -> Duration {
     cpu_time() - start
 }
 
-/// Time of `iterations` calls on each of `threads` threads at once, in CPU time of one thread.
+/// Runs `iterations` calls on each of `threads` threads concurrently and returns the CPU time per thread.
 fn timed(iterations: u64, threads: usize, record: impl Fn() + Sync) -> Duration {
     let barrier = Barrier::new(threads);
     let run = || {
@@ -89,7 +89,7 @@ fn recording(criterion: &mut Criterion) {
     }
 }
 
-/// Partitions as storage shows them.
+/// Partition series as exposed by storage.
 struct Partitions {
     topics: Vec<Arc<str>>,
 }

@@ -1,4 +1,4 @@
-//! What a batch costs: the checks on arrival, iteration, and each codec both ways.
+//! Cost of record batches: parsing, validation, iteration, and compression and decompression by each codec.
 //!
 //! `cargo bench --bench record`
 
@@ -13,7 +13,7 @@ use streamline::record::{
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// Text-like bytes: words from a small vocabulary, so that codecs find what they find in JSON or log lines.
+/// Generates text from a small vocabulary, which compresses like JSON or log lines.
 fn text(len: usize) -> Vec<u8> {
     const WORDS: [&str; 8] = [
         "\"user\":",
@@ -39,7 +39,7 @@ fn text(len: usize) -> Vec<u8> {
     out
 }
 
-/// A batch of about `size` bytes in records of `record` bytes.
+/// Builds a batch of about `size` bytes in records of `record` bytes.
 fn batch(size: usize, record: usize, codec: Compression) -> RecordBatch {
     let text = text(size);
     let mut builder = BatchBuilder::new(codec);

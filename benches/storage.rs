@@ -1,4 +1,4 @@
-//! Appending to a log and reading from it, in the page cache: what the storage layer itself costs.
+//! Cost of the storage layer itself: appending to a log and reading from it in the page cache.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -89,7 +89,7 @@ fn read(criterion: &mut Criterion) {
                 let fetched = partition
                     .read(offset, max_bytes, true)
                     .expect("the offset is there");
-                // Each batch holds the same number of records.
+                // Each batch has the same number of records.
                 let batches =
                     fetched.records.map_or(0, |records| records.len()) / batch.size_bytes();
                 offset += batches as i64 * i64::from(batch.header().record_count);
@@ -114,7 +114,7 @@ fn read(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What a start costs after a clean shutdown, and what a scrape of so many partitions does.
+/// Cost of a start after a clean shutdown, and of a scrape, with many partitions.
 fn many_partitions(criterion: &mut Criterion) {
     let partitions = 10_000;
     let dir = tempfile::tempdir().expect("there is room");

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Runs fuzz targets: fuzz/run.sh [SECONDS] [TARGET…]
-# Each target first goes over its committed corpus, then looks for more until SECONDS (20) have passed; without targets,
-# all run, one for each core. What it finds new stays in target/fuzz/TARGET and is used again by the next run; an input that
-# breaks something is left in fuzz/artifacts/TARGET. Needs cargo-fuzz.
+# Each target runs its committed corpus and then searches for new inputs until SECONDS (default 20) have passed. Without
+# targets, all of them run, one per core. New inputs are kept in target/fuzz/TARGET for the next run; failing inputs are
+# written to fuzz/artifacts/TARGET. Requires cargo-fuzz.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$here/.."
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
-# The sanitizers' flags are unstable; the toolchain is the stable one all the same.
+# The sanitizer flags are unstable, but the toolchain is the stable one.
 export RUSTC_BOOTSTRAP=1
 
 seconds=${1:-20}

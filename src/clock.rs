@@ -1,7 +1,7 @@
-//! Time as a component: production reads the machine's clocks, tests turn the hands themselves.
+//! Time as a component: production uses the system clocks, tests a manual one.
 //!
-//! Nothing outside this module calls `Instant::now()` or `SystemTime::now()` in logic, so that retention, session
-//! timeouts and latencies can be tested without waiting for them.
+//! No logic outside this module calls `Instant::now()` or `SystemTime::now()`, so that retention, session timeouts and
+//! latencies can be tested without waiting.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A source of wall-clock and monotonic time.
 pub trait Clock: Send + Sync + Debug {
-    /// Milliseconds since the Unix epoch, as Kafka's record timestamps count them. May jump either way.
+    /// Returns milliseconds since the Unix epoch, like Kafka's record timestamps. May jump forwards or backwards.
     fn now_ms(&self) -> i64;
 
-    /// Time since an arbitrary fixed point. Never goes back.
+    /// Returns the time since an arbitrary fixed point. Never decreases.
     fn monotonic(&self) -> Duration;
 }
 
-/// The machine's own clocks.
+/// The system clocks.
 #[derive(Debug)]
 pub struct SystemClock {
     origin: Instant,
@@ -52,7 +52,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that moves only when it is told to.
+/// A clock that moves only through [`ManualClock::advance`].
 #[derive(Debug)]
 pub struct ManualClock {
     now_ms: AtomicI64,
@@ -60,7 +60,7 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// A clock that shows `now_ms` and whose monotonic time starts at zero.
+    /// Creates a clock with the wall time `now_ms` and the monotonic time zero.
     pub fn at_ms(now_ms: i64) -> Arc<Self> {
         Arc::new(Self {
             now_ms: AtomicI64::new(now_ms),
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manual_clock_moves_both_hands_together() {
+    fn a_manual_clock_advances_both_times() {
         let clock = ManualClock::at_ms(1_000);
         clock.advance(Duration::from_millis(250));
         assert_eq!(clock.now_ms(), 1_250);

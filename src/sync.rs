@@ -1,7 +1,7 @@
-//! Names of what threads meet in, for the files that `tests/models` compiles as well.
+//! Synchronisation primitives, re-exported for the files that `tests/models` compiles as well.
 //!
-//! There loom stands behind the names, which tries every order of events and every stale value that the memory model
-//! allows. So nothing is defined here, and a file that takes its atomics from here is checked with nothing changed.
+//! There the same names refer to loom, which explores every interleaving and every stale value that the memory model
+//! allows. Nothing is defined here, so a file that imports its atomics from here is checked unchanged.
 
 pub(crate) use std::sync::atomic;
 pub(crate) use std::{hint, thread};

@@ -1,7 +1,7 @@
-//! kill -9 under load: what was acknowledged is there again, once and in order.
+//! kill -9 under load: acknowledged records survive, once and in order.
 //!
-//! `CRASH_CYCLES` sets how often the server is killed (8 unless set; a campaign takes 1,000) and `CRASH_SEED` the moments
-//! at which. The seed is printed, and with `-- --nocapture` how far a campaign is.
+//! `CRASH_CYCLES` sets the number of kills (default 8; a campaign takes 1,000) and `CRASH_SEED` their times. The seed is
+//! printed, and with `-- --nocapture` also the progress of a campaign.
 
 mod support;
 
@@ -26,13 +26,13 @@ const FLAGS: [&str; 4] = [
     "--log-segment-bytes",
     "1048576",
 ];
-/// So often a log survives before it is read back and another one begun: a campaign reports as it goes, and neither the
-/// log to be recovered nor the book about it grows without end.
+/// Kills per log, before it is read back and a new one is begun. So a campaign reports its progress, and neither the log to
+/// recover nor the ledger grows without bound.
 const CYCLES_PER_LOG: u64 = 20;
 /// Long enough for librdkafka to reconnect and drain its queue after the last restart.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where the server put each acknowledged record: its number by partition and offset.
+/// The number of each acknowledged record, by partition and offset.
 #[derive(Default)]
 struct Ledger {
     acknowledged: Mutex<BTreeMap<(i32, i64), u64>>,
@@ -40,20 +40,23 @@ struct Ledger {
 }
 
 #[derive(Clone, Default)]
-struct Bookkeeper(Arc<Ledger>);
+struct LedgerContext(Arc<Ledger>);
 
-impl ClientContext for Bookkeeper {}
+impl ClientContext for LedgerContext {}
 
-impl ProducerContext for Bookkeeper {
+impl ProducerContext for LedgerContext {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
         match result {
             Ok(message) => {
-                let place = (message.partition(), message.offset());
+                let position = (message.partition(), message.offset());
                 let mut acknowledged = self.0.acknowledged.lock().unwrap();
-                let before = acknowledged.insert(place, number as u64);
-                assert_eq!(before, None, "two records were acknowledged at {place:?}");
+                let before = acknowledged.insert(position, number as u64);
+                assert_eq!(
+                    before, None,
+                    "two records were acknowledged at {position:?}"
+                );
             }
             Err(_) => {
                 self.0.failed.fetch_add(1, Ordering::Relaxed);
@@ -62,7 +65,7 @@ impl ProducerContext for Bookkeeper {
     }
 }
 
-/// Writes numbered records, round robin, until told to stop; then waits for what is still under way.
+/// Writes numbered records, round robin, until stopped; then waits for outstanding deliveries.
 struct Writer {
     ledger: Arc<Ledger>,
     stop: Arc<AtomicBool>,
@@ -71,8 +74,8 @@ struct Writer {
 
 impl Writer {
     fn start(address: &str, topic: &'static str, settings: &[(&str, &str)]) -> Writer {
-        let book = Bookkeeper::default();
-        let ledger = book.0.clone();
+        let context = LedgerContext::default();
+        let ledger = context.0.clone();
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", address)
@@ -83,7 +86,8 @@ impl Writer {
         for (key, value) in settings {
             config.set(*key, *value);
         }
-        let producer: ThreadedProducer<Bookkeeper> = config.create_with_context(book).unwrap();
+        let producer: ThreadedProducer<LedgerContext> =
+            config.create_with_context(context).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = thread::spawn(move || {
@@ -95,14 +99,14 @@ impl Writer {
                 let record = BaseRecord::<(), str, usize>::with_opaque_to(topic, number)
                     .partition(number as i32 % PARTITIONS)
                     .payload(&text);
-                // A full queue is the client's back-pressure while the server is away.
+                // A full queue is the client's back-pressure while the server is down.
                 if producer.send(record).is_err() {
                     producer.flush(Duration::from_millis(50)).ok();
                 }
             }
             producer
                 .flush(PATIENCE)
-                .expect("everything is settled once the server is back");
+                .expect("all records are delivered or failed once the server is back");
         });
         Writer {
             ledger,
@@ -113,19 +117,19 @@ impl Writer {
 
     fn finish(self) -> Arc<Ledger> {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().expect("the writer ended in peace");
+        self.thread.join().expect("the writer does not panic");
         self.ledger
     }
 }
 
-/// Every record of a topic by partition, in the order of the log.
+/// Returns all records of a topic by partition, in log order.
 fn read_all(address: &str, topic: &str) -> BTreeMap<i32, Vec<(i64, u64)>> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", address)
         .set("group.id", "verifier")
         .set("enable.auto.commit", "false")
         .set("check.crcs", "true")
-        // The client pauses for a second whenever it holds this many.
+        // The client pauses for a second whenever its queue holds this many messages.
         .set("queued.min.messages", "10000000")
         .create()
         .unwrap();
@@ -169,7 +173,7 @@ fn number_in(message: &BorrowedMessage<'_>) -> u64 {
     std::str::from_utf8(payload).unwrap().parse().unwrap()
 }
 
-/// Everything acknowledged stands where the acknowledgement said, and offsets have no holes.
+/// Asserts that every acknowledged record is at its acknowledged offset, and that offsets have no gaps.
 fn assert_nothing_lost(topic: &str, ledger: &Ledger, log: &BTreeMap<i32, Vec<(i64, u64)>>) {
     let found: BTreeMap<(i32, i64), u64> = log
         .iter()
@@ -181,23 +185,23 @@ fn assert_nothing_lost(topic: &str, ledger: &Ledger, log: &BTreeMap<i32, Vec<(i6
     let acknowledged = ledger.acknowledged.lock().unwrap();
     assert!(
         !acknowledged.is_empty(),
-        "{topic}: the load reached the server"
+        "{topic}: no record was acknowledged"
     );
-    for (place, number) in acknowledged.iter() {
+    for (position, number) in acknowledged.iter() {
         assert_eq!(
-            found.get(place),
+            found.get(position),
             Some(number),
-            "{topic}: record {number}, acknowledged at {place:?}"
+            "{topic}: record {number}, acknowledged at {position:?}"
         );
     }
     for (partition, list) in log {
         for (expected, (offset, _)) in list.iter().enumerate() {
-            assert_eq!(*offset, expected as i64, "{topic}-{partition} has a hole");
+            assert_eq!(*offset, expected as i64, "{topic}-{partition} has a gap");
         }
     }
 }
 
-/// An idempotent producer's records stand in the log once each and in the order they were sent.
+/// Asserts that an idempotent producer's records are in the log once each, in the order in which they were sent.
 fn assert_once_and_in_order(topic: &str, log: &BTreeMap<i32, Vec<(i64, u64)>>) {
     for (partition, list) in log {
         let mut seen = HashSet::new();
@@ -205,7 +209,7 @@ fn assert_once_and_in_order(topic: &str, log: &BTreeMap<i32, Vec<(i64, u64)>>) {
         for (offset, number) in list {
             assert!(
                 seen.insert(number),
-                "{topic}-{partition}: record {number} stands twice, again at {offset}"
+                "{topic}-{partition}: record {number} is duplicated at {offset}"
             );
             assert!(
                 last < Some(number),
@@ -216,17 +220,17 @@ fn assert_once_and_in_order(topic: &str, log: &BTreeMap<i32, Vec<(i64, u64)>>) {
     }
 }
 
-/// What was acknowledged, and found again.
+/// Numbers of acknowledged records that were found again, by acks.
 #[derive(Default)]
 struct Tally {
     all: usize,
     one: usize,
 }
 
-/// Kills a fresh server as often as asked while two producers write to it, then reads everything back.
+/// Kills a new server `cycles` times while two producers write to it, then reads everything back.
 fn kill_under_load(cycles: u64, seed: &mut u64) -> Tally {
     let mut server = Server::with(&FLAGS);
-    // The clients know one address, so the server must come back where it was.
+    // The clients know one address, so the server must keep it across restarts.
     let address = server.kafka_addr().to_string();
     server.set_flags(&[&["--listen-addr", &address], &FLAGS[..]].concat());
     let idempotent = Writer::start(
@@ -247,7 +251,7 @@ fn kill_under_load(cycles: u64, seed: &mut u64) -> Tally {
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
         let progress = idempotent.ledger.acknowledged.lock().unwrap().len();
-        // Load must flow again before the next blow, or the cycle proves nothing.
+        // Records must be acknowledged again before the next kill, or the cycle tests nothing.
         support::until("records are acknowledged again", || {
             idempotent.ledger.acknowledged.lock().unwrap().len() > progress
         });
@@ -264,7 +268,7 @@ fn kill_under_load(cycles: u64, seed: &mut u64) -> Tally {
     assert_eq!(
         idempotent.failed.load(Ordering::Relaxed),
         0,
-        "an idempotent producer lives through every restart"
+        "deliveries of an idempotent producer failed"
     );
     let log = read_all(&address, "ledger-one");
     assert_nothing_lost("ledger-one", &leader, &log);
@@ -276,7 +280,7 @@ fn kill_under_load(cycles: u64, seed: &mut u64) -> Tally {
 }
 
 #[test]
-fn acknowledged_records_survive_kill_nine_once_and_in_order() {
+fn acknowledged_records_survive_sigkill_once_and_in_order() {
     let from_env = |name: &str| {
         std::env::var(name)
             .ok()
@@ -309,18 +313,18 @@ fn acknowledged_records_survive_kill_nine_once_and_in_order() {
     );
 }
 
-/// Half a batch at the end of a segment, as a crash in the middle of a write leaves it.
+/// A partial batch at the end of a segment, as left by a crash in the middle of a write.
 #[test]
-fn a_torn_tail_is_cut_and_every_acknowledged_record_before_it_served() {
+fn a_torn_tail_is_truncated_without_losing_acknowledged_records() {
     let mut server = Server::with(&FLAGS);
     let write = |server: &Server, count: usize| {
         let address = server.kafka_addr().to_string();
-        let book = Bookkeeper::default();
-        let ledger = book.0.clone();
-        let producer: ThreadedProducer<Bookkeeper> = ClientConfig::new()
+        let context = LedgerContext::default();
+        let ledger = context.0.clone();
+        let producer: ThreadedProducer<LedgerContext> = ClientConfig::new()
             .set("bootstrap.servers", address)
             .set("acks", "all")
-            .create_with_context(book)
+            .create_with_context(context)
             .unwrap();
         for number in 0..count {
             let text = number.to_string();
@@ -353,7 +357,7 @@ fn a_torn_tail_is_cut_and_every_acknowledged_record_before_it_served() {
     assert_eq!(
         metrics.value("streamline_log_size_bytes", &labels),
         Some(whole.len() as f64),
-        "the torn bytes are gone from the file's size"
+        "the torn bytes were not truncated"
     );
     let second = write(&server, 50);
     assert_eq!(
@@ -365,7 +369,7 @@ fn a_torn_tail_is_cut_and_every_acknowledged_record_before_it_served() {
             .unwrap()
             .0,
         &(0, 100),
-        "writing goes on where the whole batches end"
+        "the next append follows the last whole batch"
     );
     let log = read_all(&server.kafka_addr().to_string(), "torn");
     assert_nothing_lost("torn", &first, &log);

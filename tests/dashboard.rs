@@ -1,5 +1,5 @@
-//! The example dashboard and alerts, read as files: every metric they ask for exists with the labels they use, every
-//! panel says what it shows, and no two panels overlap. `tests/prometheus.rs` runs the same queries for real.
+//! Checks of the example dashboard and alerts as files: every metric they query exists with the labels they use, every
+//! panel has a description, and no two panels overlap. `tests/prometheus.rs` runs the same queries against a Prometheus.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -29,7 +29,7 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
         .unwrap_or_else(|| panic!("{key} of {value}"))
 }
 
-/// Every query: of panels, of variables, of annotations.
+/// Returns all queries of panels, variables and annotations.
 fn dashboard_queries(dashboard: &Value) -> Vec<String> {
     let of_panels = panels(dashboard)
         .iter()
@@ -53,7 +53,7 @@ fn dashboard_queries(dashboard: &Value) -> Vec<String> {
         .collect()
 }
 
-/// The `expr` of every rule, whether on one line or folded over several.
+/// Returns the `expr` of every rule, on one line or folded over several.
 fn alert_queries() -> Vec<String> {
     let text = example("alerts.yml");
     let mut lines = text.lines().peekable();
@@ -73,14 +73,14 @@ fn alert_queries() -> Vec<String> {
     queries
 }
 
-/// A metric as a query names it, and the labels it selects by.
+/// A metric name in a query and the labels it is selected by.
 #[derive(Debug)]
 struct Selector {
     name: String,
     labels: Vec<String>,
 }
 
-/// Metric names and their matchers in a query; functions, keywords and what stands in `by (…)` are left out.
+/// Returns the metric names and their matchers in a query, without functions, keywords and the labels in `by (…)`.
 fn selectors(query: &str) -> Vec<Selector> {
     let bytes = query.as_bytes();
     let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b':';
@@ -119,10 +119,10 @@ fn selectors(query: &str) -> Vec<Selector> {
     found
 }
 
-/// Labels that Prometheus gives every series.
+/// Labels that Prometheus adds to every series.
 const OF_PROMETHEUS: [&str; 2] = ["instance", "job"];
 
-/// Asserts that a selector names a series the server has, with labels it has.
+/// Asserts that a selector names an existing metric and existing labels of it.
 fn check(selector: &Selector, query: &str) {
     if selector.name == "up" {
         return;
@@ -143,7 +143,7 @@ fn check(selector: &Selector, query: &str) {
 }
 
 #[test]
-fn every_query_asks_for_metrics_and_labels_that_exist() {
+fn every_query_uses_existing_metrics_and_labels() {
     let queries = [dashboard_queries(&dashboard()), alert_queries()].concat();
     assert!(queries.len() > 50, "{} queries", queries.len());
     for query in &queries {
@@ -154,7 +154,7 @@ fn every_query_asks_for_metrics_and_labels_that_exist() {
 }
 
 #[test]
-fn grouping_uses_labels_that_exist() {
+fn groupings_use_existing_labels() {
     let known: BTreeSet<&str> = catalog::ALL
         .iter()
         .flat_map(|metric| metric.labels.iter().copied())
@@ -171,7 +171,7 @@ fn grouping_uses_labels_that_exist() {
     }
 }
 
-/// Without the prefix: what the dashboard is for. Metrics beyond these may be shown or not.
+/// Metrics, without their prefix, that the dashboard must show. Others are optional.
 const SHOWN: &[&str] = &[
     "connections_active",
     "connections_total",
@@ -193,7 +193,7 @@ const SHOWN: &[&str] = &[
 ];
 
 #[test]
-fn the_dashboard_shows_what_it_is_for() {
+fn the_dashboard_shows_all_required_metrics() {
     let shown: BTreeSet<String> = dashboard_queries(&dashboard())
         .iter()
         .flat_map(|query| selectors(query))
@@ -208,7 +208,7 @@ fn the_dashboard_shows_what_it_is_for() {
 }
 
 #[test]
-fn every_panel_has_title_description_unit_thresholds_and_the_chosen_data_source() {
+fn every_panel_has_a_title_description_unit_thresholds_and_data_source() {
     for panel in panels(&dashboard()) {
         let title = text(panel, "title");
         assert!(!title.is_empty());
@@ -232,7 +232,7 @@ fn every_panel_has_title_description_unit_thresholds_and_the_chosen_data_source(
 }
 
 #[test]
-fn panels_stand_in_named_rows_without_overlap() {
+fn panels_are_in_named_rows_without_overlap() {
     let dashboard = dashboard();
     let mut ids = BTreeSet::new();
     let mut cells = BTreeSet::new();
@@ -241,7 +241,7 @@ fn panels_stand_in_named_rows_without_overlap() {
         assert!(ids.insert(panel["id"].as_u64().unwrap()), "id of {title}");
         let side = |name: &str| panel["gridPos"][name].as_u64().unwrap();
         let (x, y, w, h) = (side("x"), side("y"), side("w"), side("h"));
-        assert!(x + w <= 24 && w > 0 && h > 0, "{title} leaves the grid");
+        assert!(x + w <= 24 && w > 0 && h > 0, "{title} is outside the grid");
         for column in x..x + w {
             for line in y..y + h {
                 assert!(
@@ -263,7 +263,7 @@ fn panels_stand_in_named_rows_without_overlap() {
 }
 
 #[test]
-fn the_dashboard_is_of_grafana_11_and_offers_its_variables() {
+fn the_dashboard_is_for_grafana_11_and_defines_its_variables() {
     let dashboard = dashboard();
     assert!(dashboard["schemaVersion"].as_u64().unwrap() >= 39);
     let variables: Vec<_> = dashboard["templating"]["list"]
@@ -285,13 +285,13 @@ fn the_dashboard_is_of_grafana_11_and_offers_its_variables() {
         let name = &name[..end];
         assert!(
             variables.contains(&name) || ["rate_interval", "all"].contains(&name),
-            "${name} is no variable"
+            "${name} is not defined"
         );
     }
 }
 
 #[test]
-fn every_alert_explains_itself_and_has_a_place_in_the_handbook() {
+fn every_alert_has_annotations_and_an_entry_in_the_operations_guide() {
     let text = example("alerts.yml");
     let rules: Vec<_> = text.split("- alert: ").skip(1).collect();
     assert_eq!(rules.len(), alert_queries().len());
@@ -304,7 +304,7 @@ fn every_alert_explains_itself_and_has_a_place_in_the_handbook() {
         }
         assert!(
             handbook.contains(&format!("`{name}`")),
-            "docs/OPERATIONS.md does not say what to do about {name}"
+            "docs/OPERATIONS.md has no entry for {name}"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What the metrics promise to the outside: the names, types and labels people build dashboards on.
+//! The stable interface of the metrics: names, types and labels that dashboards rely on.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,8 @@ use streamline::metrics::catalog::{
 use streamline::metrics::{Format, Metrics, PrometheusHandle, api_key_name};
 use streamline::protocol::kafka::ApiKey;
 
-/// Renaming one of these breaks somebody's dashboard or alert.
-const PROMISED: &[(&str, Kind, &[&str])] = &[
+/// Renaming one of these breaks users' dashboards and alerts.
+const DOCUMENTED: &[(&str, Kind, &[&str])] = &[
     ("streamline_connections_active", Kind::Gauge, &[]),
     ("streamline_connections_total", Kind::Counter, &[]),
     ("streamline_uptime_seconds", Kind::Gauge, &[]),
@@ -68,8 +68,8 @@ const PROMISED: &[(&str, Kind, &[&str])] = &[
 ];
 
 #[test]
-fn the_promised_metrics_have_their_names_types_and_labels() {
-    for (name, kind, labels) in PROMISED {
+fn documented_metrics_keep_their_names_types_and_labels() {
+    for (name, kind, labels) in DOCUMENTED {
         let metric = catalog::ALL.iter().find(|metric| metric.name == *name);
         let metric = metric.unwrap_or_else(|| panic!("no metric {name}"));
         assert_eq!(metric.kind, *kind, "{name}");
@@ -78,15 +78,15 @@ fn the_promised_metrics_have_their_names_types_and_labels() {
 }
 
 #[test]
-fn apis_have_the_names_the_protocol_gives_them() {
+fn api_names_match_the_protocol() {
     for key in ApiKey::ALL {
         assert_eq!(api_key_name(*key as i16), key.metric_name());
     }
 }
 
-/// The lines that stand in the description of the feature, with other numbers.
+/// The documented example lines, with other numbers.
 #[test]
-fn requests_look_as_documented() {
+fn requests_are_exposed_as_documented() {
     let metrics = Metrics::new(true);
     for _ in 0..3 {
         metrics
@@ -109,7 +109,7 @@ fn requests_look_as_documented() {
     }
 }
 
-/// The program's source outside of `folder`, as one text.
+/// Returns the source of the server outside of `folder` as one text.
 fn source_outside(folder: &str) -> String {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let left_out = src.join(folder);
@@ -135,9 +135,9 @@ fn source(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
-/// A series that nothing feeds is worse than none: it looks as if all were well.
+/// A series without data is worse than none: it looks as if everything were fine.
 #[test]
-fn every_declared_metric_is_fed() {
+fn every_declared_metric_is_collected() {
     let text = source_outside("metrics/catalog.rs");
     let declared: Vec<_> = source("src/metrics/catalog.rs")
         .lines()
@@ -153,13 +153,13 @@ fn every_declared_metric_is_fed() {
     for ident in declared {
         assert!(
             text.contains(&format!("catalog::{ident}")),
-            "nothing feeds {ident}"
+            "{ident} is never collected"
         );
     }
 }
 
 #[test]
-fn every_instrument_is_recorded_into_where_the_work_is_done() {
+fn every_instrument_is_recorded_outside_the_metrics_area() {
     let text = source_outside("metrics");
     for line in source("src/metrics/mod.rs").lines() {
         let Some((field, kind)) = line
@@ -172,14 +172,14 @@ fn every_instrument_is_recorded_into_where_the_work_is_done() {
         if ["Counter,", "Gauge,", "Histogram,", "LabelledCounters<"]
             .iter()
             .any(|instrument| kind.starts_with(instrument))
-            // Moved by the guard of a connection.
+            // Updated by the guard of a connection.
             && !field.starts_with("connections_total")
             && !field.starts_with("connections_active")
         {
-            // Rustfmt may put the dot and the name on a line of their own.
+            // Rustfmt may put the dot and the name on a separate line.
             assert!(
                 text.contains(&format!(".{field}")),
-                "nothing records {field}"
+                "{field} is never recorded"
             );
         }
     }
@@ -190,7 +190,7 @@ fn every_instrument_is_recorded_into_where_the_work_is_done() {
     ] {
         for reason in reasons {
             let used = format!("{used_as}::{reason}");
-            assert!(text.contains(&used), "nothing refuses with {used}");
+            assert!(text.contains(&used), "{used} is never used");
         }
     }
     assert!(text.contains(".connection_opened()"));

@@ -1,12 +1,12 @@
-//! Losses of power: what was promised to survive them does.
+//! Power failures: acknowledged data survives them.
 //!
-//! Two logs live on a simulated disk that forgets what was not synchronised: sectors of files, sizes, names. A random
-//! sequence of operations runs on them, and at a random moment, in the middle of an append, a roll, a checkpoint, a
-//! recovery or a shutdown, the power fails. What is found after that is held against what was acknowledged: everything
-//! the disk was waited for is there, in order and once, nothing that was never written is, and retries are recognised.
+//! Two logs are on a simulated disk that loses everything unflushed: sectors of files, file sizes, names. Random operations
+//! run on them, and the power fails at a random moment: in the middle of an append, a roll, a checkpoint, a recovery or a
+//! shutdown. The logs found afterwards are compared with what was acknowledged: all flushed records are present, once and
+//! in order; no record is present that was never written; and retries are recognised.
 //!
-//! `POWER_CUTS=100000 cargo test --test power_loss -- --nocapture` runs so many losses of power and says how far it is.
-//! A failure prints its seed and the operations; `POWER_SEED=…` runs that one again.
+//! `POWER_CUTS=100000 cargo test --test power_loss -- --nocapture` runs that many power failures and prints its progress.
+//! A failed run prints its seed and the operations; `POWER_SEED=…` repeats it.
 
 #[path = "support/model.rs"]
 mod model;
@@ -34,24 +34,24 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 const CUTS: u64 = 600;
-/// How many losses of power one machine lives through before it is replaced.
+/// Power failures per machine; then a new machine is created.
 const CUTS_PER_MACHINE: u64 = 10;
 const START_MS: i64 = 1_700_000_000_000;
 const TOPIC: &str = "power";
 
-/// How an operation or a start ended when the power failed over it.
+/// The error of an operation or a start during which the power failed.
 struct PowerFailed;
 
-/// What is known about one log.
+/// The expected state of one log.
 #[derive(Default)]
 struct Model {
-    /// By offset, from 0 on: what was appended, and what an append was about to when the power failed.
+    /// By offset, from 0: appended records, including those of an append during which the power failed.
     records: Vec<Written>,
-    /// The disk was waited for up to here.
+    /// Records below this offset have been flushed.
     durable: i64,
-    /// Records below were deleted for good.
+    /// Records below this offset are durably deleted.
     deleted: i64,
-    /// Where the log starts, and where it may start if the operation that is under way gets done.
+    /// The log start offset, and its value if the operation in progress completes.
     log_start: i64,
     log_start_max: i64,
     producers: BTreeMap<i64, Producer>,
@@ -64,7 +64,7 @@ impl Model {
     }
 }
 
-/// How the last run of the server ended.
+/// The way in which the last run of the server ended.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum End {
     Clean,
@@ -75,14 +75,14 @@ enum End {
 struct Machine {
     random: Random,
     runtime: Runtime,
-    /// One directory for each boot of the machine.
+    /// One subdirectory per boot of the machine.
     boots: TempDir,
     boot: u64,
     disk: Arc<Disk>,
     faults: Arc<Faults>,
     clock: Arc<ManualClock>,
     spec: TopicSpec,
-    /// The catalog knows the topic.
+    /// True if the catalog contains the topic.
     known: bool,
     topics: Arc<Topics>,
     models: Vec<Model>,
@@ -94,7 +94,7 @@ struct Machine {
 impl Machine {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
-        // What would survive is simulated, so the files themselves may lie in memory.
+        // Durability is simulated, so the files themselves may be in memory.
         let memory = Path::new("/dev/shm");
         let boots = match memory.is_dir() {
             true => tempfile::tempdir_in(memory),
@@ -152,12 +152,14 @@ impl Machine {
     }
 
     fn partition(&self, number: usize) -> Arc<Partition> {
-        let topic = self.topics.get(TOPIC).expect("it was created");
-        topic.partition(number as i32).expect("there are two")
+        let topic = self.topics.get(TOPIC).expect("the topic was created");
+        topic
+            .partition(number as i32)
+            .expect("the topic has two partitions")
     }
 
-    /// Lives until the power has failed as often as asked.
-    fn live(&mut self, cuts: u64) {
+    /// Runs operations until the power has failed `cuts` times.
+    fn run(&mut self, cuts: u64) {
         while self.cuts < cuts {
             let stepped = self.step();
             if stepped.is_err() || self.disk.is_off() {
@@ -184,7 +186,7 @@ impl Machine {
             }
             151..153 => self.recreate_topic(),
             153..170 => {
-                // A roll with its snapshot is a dozen changes, so is a checkpoint.
+                // A roll with its snapshot makes a dozen changes, and so does a checkpoint.
                 let after = self.random.below(25);
                 self.note(format!("power fails after {after} more changes"));
                 self.disk.fail_power_after(after);
@@ -202,8 +204,8 @@ impl Machine {
         }
     }
 
-    /// The result of an operation that only a loss of power may make fail.
-    fn settled<T>(&self, result: Result<T, Error>) -> Result<T, PowerFailed> {
+    /// Checks the result of an operation, which may fail only because of a power failure.
+    fn check_result<T>(&self, result: Result<T, Error>) -> Result<T, PowerFailed> {
         match result {
             Ok(value) => Ok(value),
             Err(_) if self.disk.is_off() => Err(PowerFailed),
@@ -217,7 +219,7 @@ impl Machine {
             builder = builder.producer(id, 0, sequence);
         }
         let mut records = Vec::new();
-        // Batches of equal size and count are those that one past can be mistaken for another with.
+        // With batches of equal size and count, one history of the log could be mistaken for another.
         for _ in 0..self.random.between(1, 2) {
             self.next_value += 1;
             let padding = "x".repeat(self.random.pick(&[0, 0, 0, 40, 700]));
@@ -242,15 +244,15 @@ impl Machine {
             let model = &mut self.models[number];
             let known = model.first_producer + producer;
             let sequence = model.producers.entry(known).or_default().next_sequence;
-            let (batch, of_batch) = self.batch(Some((known, sequence)));
+            let (batch, batch_records) = self.batch(Some((known, sequence)));
             id = Some(known);
             batches.push(batch);
-            records.extend(of_batch);
+            records.extend(batch_records);
         } else {
             for _ in 0..self.random.between(1, 4) {
-                let (batch, of_batch) = self.batch(None);
+                let (batch, batch_records) = self.batch(None);
                 batches.push(batch);
-                records.extend(of_batch);
+                records.extend(batch_records);
             }
         }
         let count = records.len() as i64;
@@ -272,7 +274,7 @@ impl Machine {
         let appended = self
             .partition(number)
             .append(batches, AppendOptions { acks });
-        let appended = self.settled(appended)?;
+        let appended = self.check_result(appended)?;
         assert_eq!(
             (appended.base_offset, appended.duplicate),
             (base_offset, false)
@@ -293,14 +295,14 @@ impl Machine {
         self.note(format!("retry in {number} of {}", sent.last_offset));
         let partition = self.partition(number);
         let again = partition.append(vec![sent.batch], AppendOptions { acks: Acks::All });
-        let again = self.settled(again)?;
+        let again = self.check_result(again)?;
         assert_eq!(
             (again.base_offset, again.duplicate),
             (sent.base_offset, true)
         );
         let end = sent.last_offset + 1;
         let waited = self.runtime.block_on(partition.wait_durable(end));
-        self.settled(waited)?;
+        self.check_result(waited)?;
         let model = &mut self.models[number];
         model.durable = model.durable.max(end);
         Ok(())
@@ -311,18 +313,18 @@ impl Machine {
         let end = self.models[number].end();
         let partition = self.partition(number);
         let waited = self.runtime.block_on(partition.wait_durable(end));
-        self.settled(waited)?;
+        self.check_result(waited)?;
         self.models[number].durable = end;
         Ok(())
     }
 
     fn flush_due(&mut self) -> Result<(), PowerFailed> {
-        self.note("flush what is due".to_string());
+        self.note("flush due partitions".to_string());
         self.topics.flush_due();
         Ok(())
     }
 
-    /// Part of an append may get as far as the disk, and must be taken back for good.
+    /// Part of the append may reach the disk and must be removed durably.
     fn append_to_a_full_disk(&mut self, number: usize) -> Result<(), PowerFailed> {
         self.note(format!("append to {number} on a full disk"));
         let (batches, records): (Vec<_>, Vec<_>) = (0..3).map(|_| self.batch(None)).unzip();
@@ -351,7 +353,7 @@ impl Machine {
             .push(format!("delete records of {number} before {before}"));
         model.log_start_max = before;
         let deleted = partition.delete_records(before);
-        let deleted = self.settled(deleted)?;
+        let deleted = self.check_result(deleted)?;
         assert_eq!(deleted, before);
         let model = &mut self.models[number];
         model.log_start = before;
@@ -381,7 +383,7 @@ impl Machine {
     fn close_and_restart(&mut self) -> Result<(), PowerFailed> {
         self.note("close".to_string());
         let closed = self.topics.close();
-        self.settled(closed)?;
+        self.check_result(closed)?;
         for model in &mut self.models {
             model.durable = model.end();
         }
@@ -396,7 +398,7 @@ impl Machine {
         self.note("delete the topic".to_string());
         self.known = false;
         let deleted = self.topics.delete(TOPIC);
-        self.settled(deleted)?;
+        self.check_result(deleted)?;
         self.create_topic()
     }
 
@@ -410,10 +412,10 @@ impl Machine {
             .collect();
         self.known = true;
         let created = self.topics.create(self.spec.clone());
-        self.settled(created).map(|_| ())
+        self.check_result(created).map(|_| ())
     }
 
-    /// Starts the server again, and the machine as often as the power fails meanwhile.
+    /// Restarts the server, and the machine again whenever the power fails during the start.
     fn restart(&mut self, mut end: End) {
         loop {
             if end == End::PowerLost {
@@ -430,7 +432,7 @@ impl Machine {
             }
             let data_dir = self.root().join("data");
             let opened = open(&data_dir, &self.disk, &self.faults, &self.clock, specs);
-            if let Ok(topics) = self.settled(opened)
+            if let Ok(topics) = self.check_result(opened)
                 && !self.disk.is_off()
             {
                 self.topics = topics;
@@ -461,7 +463,7 @@ impl Machine {
             .disk
             .after_power_loss(&root, &mut |count| random.below(count))
             .unwrap();
-        // What the last failure needs for a look is the last two boots.
+        // Keep the last two boots, which are needed to analyse a failure.
         if let Some(old) = self.boot.checked_sub(2) {
             std::fs::remove_dir_all(self.boots.path().join(old.to_string())).unwrap();
         }
@@ -472,7 +474,7 @@ impl Machine {
         ));
     }
 
-    /// Holds what a start has found against what was acknowledged.
+    /// Compares the log after a start with what was acknowledged.
     fn check(&mut self, number: usize, end: End) {
         let partition = self.partition(number);
         let offsets = partition.offsets();
@@ -487,7 +489,7 @@ impl Machine {
                 offsets.log_end,
                 model.end()
             );
-            // Deleted segments may come back, deleted records may not.
+            // Segments deleted by retention may reappear, records deleted by DeleteRecords must not.
             let bounds = model.deleted..=model.log_start.max(model.log_start_max);
             assert!(
                 bounds.contains(&offsets.log_start),
@@ -503,11 +505,11 @@ impl Machine {
         model.log_start_max = offsets.log_start;
         if end == End::PowerLost {
             if model.durable < offsets.log_start {
-                // Of records that were deleted, some had never reached the disk. Nobody can tell whose they were.
+                // Some deleted records had never been flushed, so it is unknown which producers they belonged to.
                 model.first_producer += 10;
                 model.producers.clear();
             }
-            // The disk has what was read from it.
+            // All data that survived is on disk.
             model.durable = model.end();
         }
         check_records(&partition, model);
@@ -529,7 +531,8 @@ fn check_records(partition: &Arc<Partition>, model: &Model) {
     assert_eq!(offset, model.end());
 }
 
-/// The last five batches of each producer, as far as they reached the log, are recognised, and its next one will follow.
+/// Checks that retries of each producer's last five batches that reached the log are recognised, and sets its next sequence
+/// to follow the last of them.
 fn check_producers(partition: &Arc<Partition>, model: &mut Model) {
     let end = model.end();
     for (id, producer) in &mut model.producers {
@@ -558,7 +561,7 @@ fn open(
 }
 
 #[test]
-fn what_was_acknowledged_survives_losses_of_power() {
+fn acknowledged_records_survive_power_failures() {
     let number = |name: &str| -> Option<u64> { std::env::var(name).ok()?.parse().ok() };
     let cuts = number("POWER_CUTS").unwrap_or(CUTS);
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
@@ -573,7 +576,7 @@ fn what_was_acknowledged_survives_losses_of_power() {
     for machine_number in 0..machines {
         let seed = first.wrapping_add(machine_number * 7919);
         let mut machine = Machine::new(seed);
-        let outcome = catch_unwind(AssertUnwindSafe(|| machine.live(CUTS_PER_MACHINE)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| machine.run(CUTS_PER_MACHINE)));
         if outcome.is_err() {
             let log = machine.log.join("\n");
             let kept = machine.boots.keep();
@@ -581,15 +584,15 @@ fn what_was_acknowledged_survives_losses_of_power() {
         }
         if (machine_number + 1) % 100 == 0 || machine_number + 1 == machines {
             println!(
-                "{} losses of power in {} s: nothing promised is gone",
+                "{} power failures in {} s: no acknowledged record was lost",
                 (machine_number + 1) * CUTS_PER_MACHINE,
                 started.elapsed().as_secs()
             );
         }
     }
     println!(
-        "figures: {} losses of power on {machines} machines, POWER_SEED={first} and every 7919th after it; nothing promised \
-         is gone",
+        "figures: {} power failures on {machines} machines, POWER_SEED={first} and every 7919th after it; no acknowledged \
+         record was lost",
         machines * CUTS_PER_MACHINE,
     );
 }

@@ -1,8 +1,8 @@
-//! The server watched by a real Prometheus while real clients work: every query of the example dashboard returns data,
-//! every alert's expression can be evaluated, and `promtool` has nothing to say about the exposition but what is known.
+//! The server scraped by a real Prometheus while real clients are running: every query of the example dashboard returns
+//! data, every alert expression can be evaluated, and `promtool` reports no problems with the exposition except known ones.
 //!
-//! Needs the programs `prometheus` and `promtool`, so plain `cargo test` leaves it out:
-//! `cargo test --test prometheus -- --ignored` runs it.
+//! Requires the programs `prometheus` and `promtool`, so plain `cargo test` skips it. Run it with
+//! `cargo test --test prometheus -- --ignored`.
 
 mod support;
 
@@ -24,7 +24,7 @@ use support::Server;
 const PATIENCE: Duration = Duration::from_secs(90);
 const TOPIC: &str = "orders";
 
-/// The names `promtool` remarks on: gauges that are called `_total` because that is what they were asked to be called.
+/// The names that `promtool` complains about: gauges whose specified names end in `_total`.
 const KNOWN_REMARKS: [&str; 4] = [
     "streamline_consumer_groups_total",
     "streamline_partitions_total",
@@ -38,7 +38,7 @@ fn example(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// A program of the package `prometheus`.
+/// Returns a command for a program of the package `prometheus`.
 fn program(name: &str) -> Command {
     let found = Command::new(name)
         .arg("--version")
@@ -52,7 +52,7 @@ fn program(name: &str) -> Command {
     Command::new(name)
 }
 
-/// A Prometheus that scrapes one server every second; ends with the value.
+/// A Prometheus that scrapes one server every second until it is dropped.
 struct Prometheus {
     process: Child,
     url: String,
@@ -65,7 +65,7 @@ impl Prometheus {
         let config = directory.path().join("prometheus.yml");
         let example = fs::read_to_string(example("prometheus.yml")).unwrap();
         let rules = self::example("alerts.yml");
-        // The example itself, with nothing changed but time, place and target.
+        // The example configuration with only intervals, paths and target changed.
         let adapted = example
             .replace("interval: 15s", "interval: 1s")
             .replace("alerts.yml", rules.to_str().unwrap())
@@ -112,7 +112,7 @@ impl Prometheus {
         serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))
     }
 
-    /// The values a query has now; an error is one of the query or of Prometheus.
+    /// Returns the current values of a query, or the error that Prometheus reports.
     fn query(&self, expr: &str) -> Result<Vec<f64>, String> {
         let answer = self.get("/api/v1/query", &[("query", expr)])?;
         if answer["status"] != "success" {
@@ -125,7 +125,7 @@ impl Prometheus {
             .collect())
     }
 
-    /// Waits until every query has data, and says which have none in the end.
+    /// Waits until every query has data. Fails with the list of queries that have none.
     fn wait_for_data(&self, queries: &BTreeSet<String>) {
         let start = Instant::now();
         let mut waiting: Vec<_> = queries
@@ -154,13 +154,13 @@ impl Prometheus {
 
 impl Drop for Prometheus {
     fn drop(&mut self) {
-        // It may have ended by itself; the test has failed then already.
+        // If the process has already exited, the test has failed before.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// Produces, consumes in a group of two, commits, and now and then asks for what does not exist.
+/// Produces, consumes in a group of two, commits, and from time to time sends a request that fails.
 fn work(kafka: &str, stop: &AtomicBool) {
     let config = |extra: &[(&str, &str)]| {
         let mut config = ClientConfig::new();
@@ -179,7 +179,7 @@ fn work(kafka: &str, stop: &AtomicBool) {
             while !stop.load(Ordering::Relaxed) {
                 let (key, payload) = (number.to_string(), vec![b'x'; 200]);
                 let record = BaseRecord::to(TOPIC).key(&key).payload(&payload);
-                // A full queue empties itself while polling.
+                // Polling drains a full queue.
                 let _ = producer.send(record);
                 producer.poll(Duration::from_millis(5));
                 number += 1;
@@ -199,7 +199,7 @@ fn work(kafka: &str, stop: &AtomicBool) {
                 consumer.subscribe(&[TOPIC]).unwrap();
                 while !stop.load(Ordering::Relaxed) {
                     if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
-                        // Fails while the group rebalances; the next one will do.
+                        // Fails while the group rebalances; a later commit succeeds.
                         let _ = consumer.commit_message(&message, CommitMode::Async);
                     }
                 }
@@ -213,7 +213,7 @@ fn dashboard() -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
-/// As Grafana would send it with everything selected.
+/// Substitutes variables as Grafana does with everything selected.
 fn substituted(query: &str) -> String {
     let mut query = query.replace("$__rate_interval", "5s");
     for variable in ["instance", "api_key", "topic", "group"] {
@@ -234,7 +234,7 @@ fn panel_queries() -> BTreeSet<String> {
         .collect()
 }
 
-/// `label_values(selector, label)` is what Grafana asks for; in PromQL the same is a grouping.
+/// Grafana's `label_values(selector, label)`, written as a PromQL grouping.
 fn variable_queries() -> BTreeSet<String> {
     let dashboard = dashboard();
     let variables = dashboard["templating"]["list"].as_array().unwrap();
@@ -253,7 +253,7 @@ fn variable_queries() -> BTreeSet<String> {
         .collect()
 }
 
-/// What an alert compares with its threshold, which a healthy server does not reach.
+/// Returns the left-hand sides of the alert expressions. A healthy server does not reach their thresholds.
 fn alert_queries(rules: &Value) -> BTreeSet<String> {
     rules["data"]["groups"]
         .as_array()
@@ -277,7 +277,7 @@ fn every_dashboard_query_and_alert_has_data_from_a_real_prometheus() {
     let prometheus = Prometheus::start(&server.http_addr().to_string());
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        // Dropped also when an assertion fails, so that the clients end and the scope can.
+        // Dropped even if an assertion fails, so that the clients stop and the scope can end.
         let _stopping = StopOnDrop(&stop);
         let kafka = server.kafka_addr().to_string();
         let stop = &stop;

@@ -1,11 +1,11 @@
-//! The log against a model.
+//! Model test of the log.
 //!
-//! A random sequence of operations is run on one partition and on a plain list that says what ought to be there. The
-//! operations include every way in which a server ends: cleanly, killed with a write half done, and by a loss of power
-//! that takes what was not synchronised. Segments are a few batches long, so that they roll all the time.
+//! Random operations run on one partition and on a plain list with the expected records. They include every way in which a
+//! server stops: cleanly, killed in the middle of a write, and by a power failure that loses unflushed data. Segments hold
+//! a few batches, so that they roll all the time.
 //!
-//! A failure prints its seed; `STREAMLINE_SEED=… cargo test --test property` runs that one again, and
-//! `STREAMLINE_CASES=1000` runs that many.
+//! A failure prints its seed. `STREAMLINE_SEED=… cargo test --test property` repeats that case; `STREAMLINE_CASES=1000`
+//! runs that many cases.
 
 #[path = "support/model.rs"]
 mod model;
@@ -36,13 +36,13 @@ const OPERATIONS: usize = 120;
 const START_MS: i64 = 1_700_000_000_000;
 const RETENTION_MS: i64 = 100_000;
 
-/// What ought to be in the log.
+/// The expected content of the log.
 struct Model {
-    /// By offset, from 0 on, deleted ones included.
+    /// By offset, from 0, including deleted records.
     records: Vec<Written>,
     log_start: i64,
     high_watermark: i64,
-    /// The disk was waited for up to here.
+    /// Records below this offset have been flushed.
     durable: i64,
     producers: BTreeMap<i64, Producer>,
     next_value: u64,
@@ -131,7 +131,7 @@ impl Run {
             43..48 => self.wait_durable(),
             48..51 => self.append_to_a_full_disk(),
             51..66 => self.read(),
-            66..72 => self.look_up_a_time(),
+            66..72 => self.look_up_a_timestamp(),
             72..76 => self.delete_records(),
             76..80 => self.retain(),
             80..85 => self
@@ -139,7 +139,7 @@ impl Run {
                 .advance(Duration::from_millis(self.random.below(20_000))),
             85..90 => self.reopen_cleanly(),
             90..95 => self.reopen_after_a_kill(),
-            _ => self.reopen_after_a_loss_of_power(),
+            _ => self.reopen_after_a_power_failure(),
         }
         self.check_offsets();
     }
@@ -179,9 +179,9 @@ impl Run {
             let mut batches = Vec::new();
             let mut records = Vec::new();
             for _ in 0..self.random.between(1, 3) {
-                let (batch, of_batch) = self.batch(None);
+                let (batch, batch_records) = self.batch(None);
                 batches.push(batch);
-                records.extend(of_batch);
+                records.extend(batch_records);
             }
             (batches, records)
         };
@@ -206,9 +206,9 @@ impl Run {
                 last_offset: appended.last_offset,
             });
         }
-        // Whatever was visible before goes on being so; more is, unless a promise is open.
-        let open = self.model.high_watermark < appended.base_offset;
-        if acks != Acks::All && !open {
+        // The high watermark never moves back. It moves forward unless an earlier acks=all append waits for its flush.
+        let flush_pending = self.model.high_watermark < appended.base_offset;
+        if acks != Acks::All && !flush_pending {
             self.model.high_watermark = self.model.end();
         }
         if acks == Acks::All && self.random.one_in(2) {
@@ -259,7 +259,7 @@ impl Run {
     }
 
     fn wait_durable(&mut self) {
-        self.note("wait for the disk".to_string());
+        self.note("wait for a flush".to_string());
         let end = self.model.end();
         self.runtime
             .block_on(self.partition.wait_durable(end))
@@ -317,7 +317,7 @@ impl Run {
         }
     }
 
-    fn look_up_a_time(&mut self) {
+    fn look_up_a_timestamp(&mut self) {
         let now_ms = self.clock.now_ms();
         let timestamp_ms = self.random.between(START_MS - 500, now_ms + 500);
         self.note(format!("look up {timestamp_ms}"));
@@ -353,7 +353,7 @@ impl Run {
                 let record = &self.model.records[offset as usize];
                 assert!(
                     record.timestamp_ms < now_ms - RETENTION_MS + 5_000,
-                    "{offset} went early"
+                    "{offset} was deleted too early"
                 );
             }
         }
@@ -364,7 +364,7 @@ impl Run {
         self.note("clean restart".to_string());
         self.topics.close().unwrap();
         self.model.durable = self.model.end();
-        self.disturb_indexes();
+        self.corrupt_indexes();
         self.reopen();
     }
 
@@ -387,13 +387,13 @@ impl Run {
         let mut content = std::fs::read(&active).unwrap();
         content.extend_from_slice(&torn);
         std::fs::write(&active, content).unwrap();
-        self.disturb_indexes();
+        self.corrupt_indexes();
         self.reopen();
     }
 
-    fn reopen_after_a_loss_of_power(&mut self) {
+    fn reopen_after_a_power_failure(&mut self) {
         let mut segments = self.segments();
-        // Whole segments may be gone, and of the last one left an end, as far as they were not synchronised.
+        // Unflushed data may be lost: whole segments, and the end of the last remaining one.
         while segments.len() > 1
             && base_offset(&segments[segments.len() - 1]) >= self.model.durable.max(1)
             && self.random.one_in(2)
@@ -407,21 +407,21 @@ impl Run {
         let mut content = content;
         match self.random.below(3) {
             0 => content.truncate(kept),
-            // The file's size survived, its data did not.
+            // The file size survives, the data does not.
             1 => content[kept..].fill(0),
-            // A hole: one page was not written, what lies behind it was.
+            // A hole: some pages were not written, but later ones were.
             _ => {
                 let end = self.random.between(kept as i64, content.len() as i64) as usize;
                 content[kept..end].fill(0);
             }
         }
         self.note(format!(
-            "loss of power; {kept} bytes of {} left",
+            "power failure; {kept} bytes of {} left",
             last.display()
         ));
         std::fs::write(&last, content).unwrap();
         std::fs::remove_file(self.dir.path().join(".streamline-boot")).unwrap();
-        self.disturb_indexes();
+        self.corrupt_indexes();
         let before = self.model.end();
         self.reopen_and(|run| {
             let end = run.partition.offsets().log_end;
@@ -432,7 +432,7 @@ impl Run {
             );
             run.model.records.truncate(end as usize);
             if end == run.model.log_start {
-                // Deleted records may be among the lost; which producers are still known is hard to tell.
+                // Deleted records may be among the lost ones, so the model does not know which producers are still known.
                 run.model.first_producer += 10;
                 run.model.producers.clear();
             }
@@ -446,8 +446,8 @@ impl Run {
         });
     }
 
-    /// Removes, empties, cuts or garbles some index files.
-    fn disturb_indexes(&mut self) {
+    /// Removes, empties, truncates or corrupts some index files.
+    fn corrupt_indexes(&mut self) {
         for path in self.files(&["index", "timeindex"]) {
             let content = std::fs::read(&path).unwrap();
             match self.random.below(12) {
@@ -455,8 +455,8 @@ impl Run {
                 1 => std::fs::write(path, []).unwrap(),
                 2 => std::fs::write(path, &content[..content.len() / 2]).unwrap(),
                 3 => {
-                    let garbled: Vec<u8> = content.iter().map(|byte| byte ^ 0x11).collect();
-                    std::fs::write(path, garbled).unwrap();
+                    let corrupt: Vec<u8> = content.iter().map(|byte| byte ^ 0x11).collect();
+                    std::fs::write(path, corrupt).unwrap();
                 }
                 _ => {}
             }
@@ -468,19 +468,19 @@ impl Run {
         self.reopen_and(|run| assert_eq!(run.partition.offsets().log_end, end));
     }
 
-    fn reopen_and(&mut self, settle: impl FnOnce(&mut Self)) {
+    fn reopen_and(&mut self, update_model: impl FnOnce(&mut Self)) {
         let specs = vec![self.spec.clone()];
         self.topics = open(self.dir.path(), &self.clock, &self.faults, specs);
         self.partition = self.topics.get("model").unwrap().partition(0).unwrap();
-        settle(self);
-        // What survived is there for all.
+        update_model(self);
+        // After a restart the whole log is visible.
         self.model.high_watermark = self.model.end();
         self.check_offsets();
         self.check_everything();
         self.check_producers();
     }
 
-    /// Each producer's last five batches are recognised.
+    /// Checks that retries of each producer's last five batches are recognised.
     fn check_producers(&self) {
         for (id, producer) in &self.model.producers {
             producer.check_recognised(&self.partition, *id);
@@ -545,7 +545,7 @@ fn base_offset(path: &Path) -> i64 {
     name.parse().unwrap()
 }
 
-/// Where the batches below an offset end.
+/// Returns the file position at which the batches below an offset end.
 fn position_of(content: &[u8], offset: i64) -> usize {
     let mut position = 0;
     while let Some(header) = content.get(position..position + 61) {
@@ -559,7 +559,7 @@ fn position_of(content: &[u8], offset: i64) -> usize {
 }
 
 #[test]
-fn the_log_does_what_the_model_does() {
+fn the_log_matches_the_model_under_random_operations() {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let (first, cases) = match number("STREAMLINE_SEED") {
         Some(seed) => (seed, 1),
@@ -588,7 +588,7 @@ fn the_log_does_what_the_model_does() {
         records += run.model.next_value;
     }
     println!(
-        "figures: {cases} logs from STREAMLINE_SEED={first} and every 7919th after it, {OPERATIONS} operations on each, \
-         crashes among them, {records} records: every log held what its model did"
+        "figures: {cases} logs from STREAMLINE_SEED={first} and every 7919th after it, {OPERATIONS} operations on each \
+         including crashes, {records} records: every log matched its model"
     );
 }

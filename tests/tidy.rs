@@ -1,8 +1,8 @@
-//! The layout of the repository, checked: which area may import which, what no area may contain, that no file is
-//! dead, what the server depends on and under which licences.
+//! Checks of the repository's layout: allowed imports between areas, forbidden constructs, unused files, and the server's
+//! dependencies and their licences.
 //!
-//! Everything here reads source text or `cargo metadata`; nothing is built or started. A rule that fails names the
-//! file and the line. The rules themselves are explained in `docs/ARCHITECTURE.md`.
+//! All checks read source text or `cargo metadata`; nothing is built or started. A failed check names file and line. The
+//! rules are explained in `docs/ARCHITECTURE.md`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
@@ -11,7 +11,7 @@ use std::process::Command;
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
 
-/// An area of `src/` and the areas it may import. An area that is not listed may not exist.
+/// Each area of `src/` and the areas it may import. No other areas may exist.
 #[rustfmt::skip]
 const ALLOWED_IMPORTS: &[(&str, &str)] = &[
     ("cli",         "server handlers broker coordinator storage catalog protocol record metrics config clock fs"),
@@ -30,7 +30,7 @@ const ALLOWED_IMPORTS: &[(&str, &str)] = &[
     ("sync",        ""),
 ];
 
-/// What `src/storage/` must not know: the wire protocol, sockets and HTTP.
+/// Names that `src/storage/` must not use: the wire protocol, sockets and HTTP.
 const UNKNOWN_TO_STORAGE: &[&str] = &[
     "ApiKey",
     "ErrorCode",
@@ -44,14 +44,14 @@ const UNKNOWN_TO_STORAGE: &[&str] = &[
     "http::",
 ];
 
-/// Attributes that production code does not contain. Shortcuts such as `unwrap()` are denied by lints, in `Cargo.toml` and
-/// `src/lib.rs`.
+/// Attributes forbidden in production code, each with the remedy. Lints in `Cargo.toml` and `src/lib.rs` deny the other
+/// shortcuts, such as `unwrap()`.
 const NOT_IN_PRODUCTION: &[(&str, &str)] = &[
-    ("allow(dead_code)", "remove what nothing calls"),
-    ("allow(unused", "remove what nothing calls"),
+    ("allow(dead_code)", "remove unused code"),
+    ("allow(unused", "remove unused code"),
 ];
 
-/// Licences under which a dependency may come.
+/// Allowed licences of dependencies.
 const LICENCES: &[&str] = &[
     "0BSD",
     "Apache-2.0",
@@ -69,7 +69,7 @@ const LICENCES: &[&str] = &[
     "Zlib",
 ];
 
-/// The most crates that building the server may take: what it links and what its build scripts need.
+/// Maximum number of crates needed to build the server, including those of build scripts.
 const CRATES_MAX: usize = 200;
 
 #[test]
@@ -82,7 +82,7 @@ fn imports_point_downward_only() {
         };
         let Some(may_import) = allowed.get(area.as_str()) else {
             wrong.push(format!(
-                "{}: area `{area}` has no place in the table of imports",
+                "{}: area `{area}` is not in the table of imports",
                 file.name()
             ));
             continue;
@@ -96,11 +96,11 @@ fn imports_point_downward_only() {
             }
         }
     }
-    assert_none(&wrong, "imports that point up or sideways");
+    assert_none(&wrong, "imports against the layering");
 }
 
 #[test]
-fn storage_knows_neither_the_protocol_nor_sockets_nor_http() {
+fn storage_is_independent_of_protocol_sockets_and_http() {
     let mut wrong = Vec::new();
     for file in production_files()
         .iter()
@@ -112,27 +112,27 @@ fn storage_knows_neither_the_protocol_nor_sockets_nor_http() {
             }
         }
     }
-    assert_none(&wrong, "storage that knows who asks");
+    assert_none(&wrong, "uses of protocol, sockets or HTTP in storage");
 }
 
 #[test]
-fn errors_become_kafka_codes_in_one_file() {
+fn errors_are_mapped_to_kafka_codes_in_one_file() {
     let mut wrong = Vec::new();
     for file in production_files() {
         if !file.is_under("src/handlers/error.rs") && !file.is_under("src/protocol") {
             for line in lines_with(&file.code, "for ErrorCode") {
                 wrong.push(format!(
-                    "{}:{line}: turns something into a Kafka error code",
+                    "{}:{line}: maps an error to a Kafka error code",
                     file.name()
                 ));
             }
         }
     }
-    assert_none(&wrong, "error codes chosen outside src/handlers/error.rs");
+    assert_none(&wrong, "error codes assigned outside src/handlers/error.rs");
 }
 
 #[test]
-fn json_is_written_by_the_http_server_the_command_line_and_for_run_json_only() {
+fn json_is_used_only_by_the_http_server_the_command_line_and_run_json() {
     let mut wrong = Vec::new();
     for file in production_files() {
         let may = ["src/server/http", "src/server/run_file.rs", "src/cli"]
@@ -151,7 +151,7 @@ fn json_is_written_by_the_http_server_the_command_line_and_for_run_json_only() {
 }
 
 #[test]
-fn production_code_has_no_shortcuts() {
+fn production_code_has_no_forbidden_constructs() {
     let mut wrong = Vec::new();
     for file in production_files() {
         for (word, instead) in NOT_IN_PRODUCTION {
@@ -164,7 +164,7 @@ fn production_code_has_no_shortcuts() {
 }
 
 #[test]
-fn every_source_file_says_what_it_owns() {
+fn every_source_file_has_a_module_doc() {
     let mut wrong = Vec::new();
     for path in rust_files() {
         let text = read(&path);
@@ -173,26 +173,29 @@ fn every_source_file_says_what_it_owns() {
             .map(str::trim)
             .find(|line| !line.is_empty() && !line.starts_with("#!"));
         if !first.is_some_and(|line| line.starts_with("//!")) {
-            wrong.push(format!("{}: starts without a `//!` doc", relative(&path)));
+            wrong.push(format!(
+                "{}: does not start with a `//!` doc",
+                relative(&path)
+            ));
         }
     }
     assert_none(&wrong, "files without a module doc");
 }
 
 #[test]
-fn every_source_file_is_compiled_into_something() {
+fn every_source_file_is_compiled() {
     let reached = reachable_files();
     let dead: Vec<String> = rust_files()
         .iter()
         .filter(|path| !reached.contains_key(*path))
-        .map(|path| format!("{}: no `mod` leads here", relative(path)))
+        .map(|path| format!("{}: no `mod` declares it", relative(path)))
         .collect();
     assert_none(&dead, "dead files");
 }
 
 #[test]
-fn the_repository_names_no_machine_and_no_registry() {
-    // Spelled in pieces, since this file is searched like every other.
+fn the_repository_contains_no_local_paths_and_no_registry_hosts() {
+    // Spelled in pieces, because this file is searched too.
     let anywhere: Vec<String> = [
         ["/ro", "ot/"],
         ["/wo", "rk/"],
@@ -224,7 +227,7 @@ fn the_repository_names_no_machine_and_no_registry() {
         for (number, line) in text.lines().enumerate() {
             for word in &anywhere {
                 let found = line.match_indices(word.as_str()).any(|(at, _)| {
-                    // A path begins where no path is already going on: `net/work/x` is not a machine's `/work`.
+                    // Only the start of a path counts: `net/work/x` does not contain the local path `/work`.
                     !word.starts_with('/')
                         || !line[..at].chars().next_back().is_some_and(|before| {
                             before.is_alphanumeric() || "._-}~$*".contains(before)
@@ -240,14 +243,11 @@ fn the_repository_names_no_machine_and_no_registry() {
             }
         }
     }
-    assert_none(
-        &wrong,
-        "places that only one machine has, registry hosts or leftovers",
-    );
+    assert_none(&wrong, "local paths, registry hosts or leftovers");
 }
 
 #[test]
-fn links_between_documents_lead_somewhere() {
+fn links_between_documents_are_valid() {
     let mut wrong = Vec::new();
     for path in all_files()
         .iter()
@@ -268,7 +268,7 @@ fn links_between_documents_lead_somewhere() {
             }
         }
     }
-    assert_none(&wrong, "links that lead nowhere");
+    assert_none(&wrong, "broken links");
 }
 
 #[test]
@@ -289,7 +289,7 @@ fn every_fuzz_target_is_declared_and_has_a_corpus() {
     }
     for target in &targets {
         if !manifest.contains(&format!("\"fuzz_targets/{target}.rs\"")) {
-            wrong.push(format!("fuzz/Cargo.toml: does not name `{target}`"));
+            wrong.push(format!("fuzz/Cargo.toml: does not declare `{target}`"));
         }
         let corpus = fuzz.join("corpus").join(target);
         let inputs = fs::read_dir(&corpus).map(Iterator::count).unwrap_or(0);
@@ -304,14 +304,14 @@ fn every_fuzz_target_is_declared_and_has_a_corpus() {
     {
         let name = entry.file_name().to_string_lossy().into_owned();
         if !targets.contains(&name) {
-            wrong.push(format!("fuzz/corpus/{name}: corpus of no target"));
+            wrong.push(format!("fuzz/corpus/{name}: has no target"));
         }
     }
     assert_none(&wrong, "fuzz targets that would not run");
 }
 
 #[test]
-fn dependencies_come_under_permissive_licences() {
+fn dependencies_have_permissive_licences() {
     let metadata = metadata();
     let own = &metadata
         .root_package()
@@ -330,7 +330,7 @@ fn dependencies_come_under_permissive_licences() {
                 package.name, package.version
             )),
             None => wrong.push(format!(
-                "{} {}: names no licence",
+                "{} {}: has no licence",
                 package.name, package.version
             )),
         }
@@ -339,7 +339,7 @@ fn dependencies_come_under_permissive_licences() {
 }
 
 #[test]
-fn the_server_stands_on_few_crates() {
+fn the_server_depends_on_few_crates() {
     let metadata = metadata();
     let resolve = metadata
         .resolve
@@ -370,7 +370,7 @@ fn the_server_stands_on_few_crates() {
 }
 
 #[test]
-fn licence_expressions_are_understood() {
+fn licence_expressions_are_evaluated() {
     assert!(licence_allowed("MIT OR Apache-2.0"));
     assert!(licence_allowed("MIT/Apache-2.0"));
     assert!(licence_allowed("(MIT OR Apache-2.0) AND Unicode-3.0"));
@@ -382,7 +382,7 @@ fn licence_expressions_are_understood() {
 }
 
 #[test]
-fn the_reader_of_source_text_sees_code_only() {
+fn comments_strings_and_tests_are_removed_from_source_text() {
     let text = r####"
 //! crate::comment
 fn a<'x>(c: char) { /* crate::block /* nested */ */ let _ = ("crate::string \" more", 'x', '"', r#"crate::"raw"#); }
@@ -399,7 +399,7 @@ fn b() { crate::zeta::call(); $crate::eta::call(); }
         .map(|(_, area)| area)
         .collect();
     assert_eq!(areas, ["alpha", "beta", "gamma", "zeta", "eta"]);
-    assert_eq!(code.len(), text.len(), "positions stay what they were");
+    assert_eq!(code.len(), text.len(), "positions must not change");
     assert!(lines_with(&code, ".unwrap()").is_empty());
 }
 
@@ -427,7 +427,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", relative(path)))
 }
 
-/// Every file of the repository, without what building and running it leaves behind.
+/// Returns every file of the repository, without build and run-time output.
 fn all_files() -> Vec<PathBuf> {
     let ignored: BTreeSet<String> = read(&root().join(".gitignore"))
         .lines()
@@ -465,7 +465,7 @@ fn rust_files() -> Vec<PathBuf> {
     files
 }
 
-/// A file of `src/` that goes into the server: its path and its text without comments, strings and tests.
+/// A file of `src/` compiled into the server: its path, and its text without comments, strings and tests.
 struct Source {
     path: PathBuf,
     code: String,
@@ -476,7 +476,7 @@ impl Source {
         relative(&self.path)
     }
 
-    /// Whether the file is `prefix`, lies in it, or is a sibling that `prefix` begins (`src/server/http.rs`).
+    /// Returns whether the file is `prefix`, is inside it, or is a sibling whose name starts with it (`src/server/http.rs`).
     fn is_under(&self, prefix: &str) -> bool {
         self.name()
             .strip_prefix(prefix)
@@ -502,7 +502,7 @@ fn production_files() -> Vec<Source> {
     files
 }
 
-/// The area a file of `src/` belongs to; none for the two crate roots.
+/// Returns the area of a file of `src/`; `None` for the two crate roots.
 fn area_of(path: &Path) -> Option<String> {
     let inside = path.strip_prefix(root().join("src")).ok()?;
     let first = inside.iter().next()?.to_string_lossy().into_owned();
@@ -510,7 +510,7 @@ fn area_of(path: &Path) -> Option<String> {
     (area != "lib" && area != "main").then(|| area.to_string())
 }
 
-/// Every area named after `crate::`, with its line, groups in braces included.
+/// Returns every area named after `crate::` with its line, including areas in brace groups.
 fn imported_areas(code: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (at, _) in code.match_indices("crate::") {
@@ -566,7 +566,7 @@ fn lines_with(code: &str, word: &str) -> Vec<usize> {
         .collect()
 }
 
-/// `text` with comments, the insides of strings and items under `#[cfg(test)]` blanked; every byte keeps its place.
+/// Returns `text` with comments, string contents and items under `#[cfg(test)]` blanked. Every byte keeps its position.
 fn production_code(text: &str) -> String {
     let mut code = code_only(text).into_bytes();
     let marker = b"#[cfg(test)]";
@@ -606,7 +606,7 @@ fn production_code(text: &str) -> String {
     String::from_utf8(code).expect("only whole characters were replaced")
 }
 
-/// `text` with comments and the insides of strings blanked; every byte keeps its place.
+/// Returns `text` with comments and string contents blanked. Every byte keeps its position.
 fn code_only(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut code = bytes.to_vec();
@@ -670,7 +670,7 @@ fn code_only(text: &str) -> String {
             blank(&mut code, at + 1, end);
             at = end + 1;
         } else if rest[0] == b'\'' {
-            // A character literal ends with a quote after one character or an escape; a lifetime does not.
+            // A character literal ends with a quote after one character or escape; a lifetime does not.
             let escaped = rest.get(1) == Some(&b'\\');
             let char_len = text[at + 1..].chars().next().map_or(0, char::len_utf8);
             if escaped {
@@ -690,7 +690,7 @@ fn code_only(text: &str) -> String {
     String::from_utf8(code).expect("only whole characters were replaced")
 }
 
-/// The number of `#` of a raw string that starts here, if one does.
+/// Returns the number of `#` of a raw string that starts here, or `None`.
 fn raw_string_hashes(rest: &[u8]) -> Option<usize> {
     let after = rest
         .strip_prefix(b"br".as_slice())
@@ -699,7 +699,7 @@ fn raw_string_hashes(rest: &[u8]) -> Option<usize> {
     (after.get(hashes) == Some(&b'"')).then_some(hashes)
 }
 
-/// Every file that a target of any manifest in the repository reaches through `mod`, and whether only tests do.
+/// Returns every file reached through `mod` from a target of any manifest, and whether only tests reach it.
 fn reachable_files() -> BTreeMap<PathBuf, bool> {
     let mut reached: BTreeMap<PathBuf, bool> = BTreeMap::new();
     let mut queue: VecDeque<(PathBuf, bool, bool)> = VecDeque::new();
@@ -752,7 +752,7 @@ fn reachable_files() -> BTreeMap<PathBuf, bool> {
     reached
 }
 
-/// The modules that `text` declares to be in other files: name, explicit path, whether under `#[cfg(test)]`.
+/// Returns the modules that `text` declares in other files: name, explicit path, and whether under `#[cfg(test)]`.
 fn declared_modules(text: &str) -> Vec<(String, Option<String>, bool)> {
     let code = code_only(text);
     let mut modules = Vec::new();
@@ -789,7 +789,7 @@ fn declared_modules(text: &str) -> Vec<(String, Option<String>, bool)> {
     modules
 }
 
-/// The whole dependency graph as locked, for the platform that runs this test.
+/// Returns the whole locked dependency graph for the platform that runs this test.
 fn metadata() -> Metadata {
     let rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
         .arg("-vV")
@@ -808,7 +808,7 @@ fn metadata() -> Metadata {
         .expect("cargo metadata works where cargo test does")
 }
 
-/// Whether an SPDX expression can be met with allowed licences alone. `/` is the older spelling of `OR`.
+/// Returns whether an SPDX expression can be satisfied with allowed licences. `/` is the older spelling of `OR`.
 fn licence_allowed(expression: &str) -> bool {
     let spaced = expression
         .replace('/', " OR ")

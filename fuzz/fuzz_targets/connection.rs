@@ -1,5 +1,5 @@
-//! Any bytes as what a client sends, arriving in pieces of any size: the frames that a connection cuts out of them are
-//! those that a simple reading of the protocol finds, and memory is only ever taken in step with what arrived.
+//! Arbitrary bytes from a client, arriving in pieces of any size: the connection finds the same frames as a simple
+//! reference parser, and allocates memory only in proportion to the bytes received.
 
 #![no_main]
 
@@ -10,13 +10,13 @@ use streamline::server::frame::FrameReader;
 
 const FRAME_BYTES_MAX: usize = 256 * 1024;
 const FRAME_BYTES_MIN: usize = 8;
-/// Memory that is taken for a frame before it has arrived: this, or so many times what has.
+/// Bound on the memory allocated for a frame that has not arrived yet: these bytes, or a multiple of the bytes received.
 const GROWTH_BYTES: usize = 64 * 1024;
 const GROWTH_FACTOR: usize = 15;
 
 fuzz_target!(|input: (u16, u8, &[u8])| {
     let (step, padding, bytes) = input;
-    // So that large frames come to an end without the fuzzer having to find their bytes.
+    // Padding completes large frames, so that the fuzzer need not generate their bytes.
     let mut stream = bytes.to_vec();
     stream.resize(stream.len() + usize::from(padding) * 2048, b'p');
     let step = usize::from(step).max(1);
@@ -29,7 +29,7 @@ fuzz_target!(|input: (u16, u8, &[u8])| {
         loop {
             match reader.next_frame() {
                 Ok(Some(frame)) => {
-                    // What a header says may be anything, as long as reading it is safe.
+                    // The header may contain anything, as long as decoding it is safe.
                     let _ = decode_request_header(&mut frame.clone());
                     found.push(frame);
                 }
@@ -43,7 +43,11 @@ fuzz_target!(|input: (u16, u8, &[u8])| {
         if let Some(growth) = reader.growth() {
             assert!(growth.least <= growth.most);
             assert!(growth.most <= GROWTH_BYTES.max(GROWTH_FACTOR * stream.len()));
-            reader.grow(if step % 2 == 0 { growth.least } else { growth.most });
+            reader.grow(if step % 2 == 0 {
+                growth.least
+            } else {
+                growth.most
+            });
         }
         let piece = step.min(rest.len());
         let taken = if let Some(mut room) = reader.rest_of_frame() {
@@ -63,11 +67,11 @@ fuzz_target!(|input: (u16, u8, &[u8])| {
             .zip(&expected)
             .all(|(found, expected)| found == expected)
     );
-    // Only the first frame may be refused though its length is legal: for looking like TLS or HTTP.
+    // Only the first frame may be rejected despite a valid length: if it looks like TLS or HTTP.
     assert!(found.len() == expected.len() || (refused && found.is_empty()));
 });
 
-/// The whole frames in `stream`, up to the first length that is not legal.
+/// Returns the whole frames in `stream`, up to the first invalid length.
 fn frames_of(mut stream: &[u8]) -> Vec<&[u8]> {
     let mut frames = Vec::new();
     while let Some((prefix, rest)) = stream.split_first_chunk() {

@@ -1,6 +1,6 @@
-//! Any bytes as a request of any API and version: no panic; and what decodes, encodes and decodes to the same.
+//! Arbitrary bytes as a request of any API and version: no panic, and a decoded request round-trips.
 //!
-//! The first byte picks the API, the second the version.
+//! The first byte selects the API, the second the version.
 
 #![no_main]
 
@@ -25,10 +25,11 @@ impl ForApi for Decode {
         let Ok(request) = decode_request::<R>(self.body, version) else {
             return;
         };
-        let frame = encode_request(0, version, None, &request).expect("what decodes, encodes");
+        let frame =
+            encode_request(0, version, None, &request).expect("a decoded request can be encoded");
         let mut frame = frame.slice(LENGTH_BYTES..);
         decode_request_header(&mut frame).expect("our own header");
-        let again = decode_request::<R>(frame, version).expect("what we encoded");
+        let again = decode_request::<R>(frame, version).expect("an encoded request can be decoded");
         assert_eq!(again, request);
     }
 }

@@ -1,7 +1,7 @@
-//! Any bytes as a response of any API and version, as the command line meets them: no panic; and what decodes, encodes
-//! and decodes to the same.
+//! Arbitrary bytes as a response of any API and version, as received by the command line: no panic, and a decoded
+//! response round-trips.
 //!
-//! The first byte picks the API, the second the version; the correlation id and the header's tags are put in front.
+//! The first byte selects the API, the second the version. The correlation id and the header's tags are prepended.
 
 #![no_main]
 
@@ -29,14 +29,16 @@ impl ForApi for Decode<'_> {
         let Ok((_, response)) = decode_response::<R>(frame, version) else {
             return;
         };
-        let encoded = encode_response::<R>(0, version, &response).expect("what decodes, encodes");
+        let encoded =
+            encode_response::<R>(0, version, &response).expect("a decoded response can be encoded");
         let chunks = encoded
             .chunks
             .iter()
             .map(|chunk| chunk.to_bytes().expect("in memory"));
         let bytes: Vec<u8> = chunks.flatten().collect();
         let frame = Bytes::from(bytes).slice(LENGTH_BYTES..);
-        let (_, again) = decode_response::<R>(frame, version).expect("what we encoded");
+        let (_, again) =
+            decode_response::<R>(frame, version).expect("an encoded response can be decoded");
         assert_eq!(again, response);
     }
 }

@@ -1,4 +1,4 @@
-//! Any bytes as a whole request frame, taken apart as a connection does it: header, then the body by key and version.
+//! Arbitrary bytes as a whole request frame, decoded as by a connection: header, then the body by API key and version.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Any bytes as the index files of a cleanly closed log: every record is found all the same.
+//! Arbitrary bytes as the index files of a cleanly closed log: every record is still found.
 
 #![no_main]
 
@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use streamline::record::{BatchBuilder, BatchHeader, Compression};
 use streamline_fuzz::ScratchLog;
 
-/// Batches of one record, one a second.
+/// Batches of one record, one per second.
 const BATCHES: i64 = 40;
 
 static SCRATCH: LazyLock<ScratchLog> = LazyLock::new(|| ScratchLog::of("index-open"));
@@ -40,7 +40,9 @@ fuzz_target!(|data: &[u8]| {
         files.push(("00000000000000000040.log", &[]));
     }
     SCRATCH.lay_out(&files, true);
-    let (_topics, partition) = SCRATCH.open().expect("an index is no reason not to open");
+    let (_topics, partition) = SCRATCH
+        .open()
+        .expect("a corrupt index does not prevent opening");
     assert_eq!(partition.offsets().log_end, BATCHES);
     for offset in (0..BATCHES).rev() {
         let fetched = partition.read(offset, 1, true).expect("the log is sound");

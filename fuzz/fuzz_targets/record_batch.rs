@@ -1,4 +1,4 @@
-//! Any bytes as a batch: first as they are, then with length, magic and CRC put right so that the records are reached.
+//! Arbitrary bytes as a batch: first unchanged, then with valid length, magic and CRC, so that the records are parsed.
 
 #![no_main]
 

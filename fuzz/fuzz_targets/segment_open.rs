@@ -1,5 +1,5 @@
-//! Any bytes as a segment file, found after a crash: opening, reading, looking up and appending never panic, and what is
-//! served are valid batches in order.
+//! Arbitrary bytes as a segment file after a crash: opening, reading, looking up and appending never panic, and only valid
+//! batches are served, in order.
 
 #![no_main]
 
@@ -14,7 +14,7 @@ const OPTIONS: AppendOptions = AppendOptions { acks: Acks::Leader };
 
 static SCRATCH: LazyLock<ScratchLog> = LazyLock::new(|| ScratchLog::of("segment-open"));
 
-/// The bytes with every CRC put right that the lengths lead to, so that what lies behind the check is reached.
+/// Returns the bytes with a valid CRC in every batch found by its length, so that the code after the check is reached.
 fn with_right_crcs(data: &[u8]) -> Vec<u8> {
     let mut bytes = data.to_vec();
     let mut position = 0;
@@ -33,7 +33,7 @@ fn with_right_crcs(data: &[u8]) -> Vec<u8> {
 
 fn open_and_use(content: &[u8]) {
     SCRATCH.lay_out(&[("00000000000000000000.log", content)], false);
-    let (_topics, partition) = SCRATCH.open().expect("damage is no reason not to open");
+    let (_topics, partition) = SCRATCH.open().expect("corruption does not prevent opening");
     let mut builder = BatchBuilder::new(Compression::None);
     builder.push(0, None, Some(b"appended"), &[]);
     let appended = partition.append(vec![builder.build().expect("it holds a record")], OPTIONS);
@@ -44,7 +44,7 @@ fn open_and_use(content: &[u8]) {
     while offset < end {
         let fetched = partition
             .read(offset, 1 << 20, true)
-            .expect("what is damaged was taken out");
+            .expect("corrupt ranges were removed");
         let records = fetched.records.expect("there is more before the end");
         let mut bytes = records.to_bytes().expect("the file is there");
         while !bytes.is_empty() {

@@ -1,4 +1,4 @@
-//! Any bytes as snappy data: no panic, nothing past the limit; and what we compress, we read again.
+//! Arbitrary bytes as snappy data: no panic, no output above the limit, and our own compressed data round-trips.
 
 #![no_main]
 

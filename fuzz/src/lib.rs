@@ -1,4 +1,4 @@
-//! A log of one partition in a scratch directory, laid out and opened anew for each input.
+//! A log with one partition in a scratch directory, written and opened again for each input.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ pub struct ScratchLog {
 }
 
 impl ScratchLog {
-    /// In the directory for temporary files, which `run.sh` lays in memory and removes: the log is made anew thousands of
-    /// times a second.
+    /// Creates a log in the directory for temporary files. `run.sh` puts that directory in memory and removes it, because
+    /// the log is written thousands of times per second.
     pub fn of(target: &str) -> Self {
         let name = format!("streamline-{target}-{}", std::process::id());
         Self {
@@ -23,7 +23,7 @@ impl ScratchLog {
         }
     }
 
-    /// Makes the log hold these files and nothing else. Whether the shutdown before was clean is said by the marker.
+    /// Replaces the files of the log with `files`. The marker of a clean shutdown exists only if `clean` is true.
     pub fn lay_out(&self, files: &[(&str, &[u8])], clean: bool) {
         let dir = self.data_dir.join("t-0");
         let _ = std::fs::remove_dir_all(&dir);
@@ -38,7 +38,7 @@ impl ScratchLog {
         }
     }
 
-    /// Opens it. The partition is of use for as long as the topics are kept.
+    /// Opens the log. The partition is usable as long as the topics are kept.
     pub fn open(&self) -> Result<(Arc<Topics>, Arc<Partition>), Error> {
         let spec = TopicSpec {
             name: "t".to_string(),

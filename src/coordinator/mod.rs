@@ -1,6 +1,6 @@
-//! What clients agree on with each other through the server: consumer groups.
+//! Coordination between clients: consumer groups.
 //!
-//! The coordinator decides; what must outlive it goes to the catalog. It speaks its own plain types: versions, codes and
-//! names of the wire protocol are the handlers' business.
+//! The coordinator decides; durable state is kept in the catalog. It uses its own types: protocol versions, error codes
+//! and wire names belong to the handlers.
 
 pub mod group;

@@ -1,6 +1,6 @@
-//! The value of the `api_key` label: Kafka's name of the API in snake case.
+//! Values of the `api_key` label: Kafka's API names in snake case.
 //!
-//! Metrics import no other area, so they cannot ask `protocol` for names; a test holds both tables together.
+//! Metrics import no other area, so they cannot take the names from `protocol`; a test keeps both tables consistent.
 
 /// By API key, without gaps.
 const NAMES: [&str; 93] = [
@@ -99,10 +99,10 @@ const NAMES: [&str; 93] = [
     "delete_share_group_offsets",
 ];
 
-/// How many values the label can have: all known keys, and one for the rest.
+/// Number of label values: one per known key, and one for all unknown keys.
 pub(super) const COUNT: usize = NAMES.len() + 1;
 
-/// Where a key's instruments stand; all unknown keys share the last place.
+/// Returns the index of a key's instruments. All unknown keys share the last index.
 #[inline]
 pub(super) fn index(api_key: i16) -> usize {
     usize::try_from(api_key).map_or(NAMES.len(), |key| key.min(NAMES.len()))
@@ -112,7 +112,7 @@ pub(super) fn name_at(index: usize) -> &'static str {
     NAMES.get(index).copied().unwrap_or("unknown")
 }
 
-/// The label's value for a key as it came over the wire, `unknown` for those Kafka does not have.
+/// Returns the label value for a key from the wire: `unknown` for keys that Kafka does not define.
 pub fn api_key_name(api_key: i16) -> &'static str {
     name_at(index(api_key))
 }
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_key_from_the_wire_has_a_name() {
+    fn every_key_has_a_name() {
         assert_eq!(api_key_name(0), "produce");
         assert_eq!(api_key_name(18), "api_versions");
         assert_eq!(api_key_name(44), "incremental_alter_configs");

@@ -1,7 +1,7 @@
-//! Every metric there is: name, type, unit, labels and meaning, declared once.
+//! The catalogue of metrics: name, type, unit, labels and help text of each, declared once.
 //!
-//! A [`Metric`] cannot be made outside this file, and [`super::Samples`] takes nothing else, so a series under a name
-//! that is not declared here cannot exist. `docs/METRICS.md` is generated from this file.
+//! A [`Metric`] cannot be constructed outside this file, and [`super::Samples`] accepts nothing else, so no series can
+//! exist under an undeclared name. `docs/METRICS.md` is generated from this file.
 
 /// The Prometheus type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ impl Kind {
 /// One metric family.
 #[derive(Debug)]
 pub struct Metric {
-    /// The place in [`ALL`].
+    /// Position in [`ALL`].
     index: usize,
     pub name: &'static str,
     pub kind: Kind,
@@ -37,7 +37,7 @@ impl Metric {
         self.index
     }
 
-    /// The name OpenMetrics gives the family: a counter's without the `_total` of its sample.
+    /// Returns the OpenMetrics name of the family: for a counter, the sample's name without `_total`.
     pub fn family_name(&self) -> &'static str {
         match self.kind {
             Kind::Counter => self.name.strip_suffix("_total").unwrap_or(self.name),
@@ -45,7 +45,7 @@ impl Metric {
         }
     }
 
-    /// The unit, where the family's name ends in one; OpenMetrics allows a `# UNIT` line only then.
+    /// Returns the unit if the family's name ends in one. OpenMetrics allows a `# UNIT` line only then.
     pub fn unit(&self) -> Option<&'static str> {
         ["seconds", "bytes", "batches"].into_iter().find(|unit| {
             self.family_name()
@@ -55,7 +55,7 @@ impl Metric {
     }
 }
 
-/// Metrics that belong together, in the order they are shown.
+/// Metrics of one area, in the order of exposition.
 pub struct Section {
     pub title: &'static str,
     pub metrics: &'static [&'static Metric],
@@ -80,7 +80,7 @@ macro_rules! catalog {
         /// Every metric, in the order of exposition.
         pub static ALL: &[&Metric] = &[$($(&$ident,)*)*];
 
-        /// The same by area.
+        /// Every metric, grouped by area.
         pub static SECTIONS: &[Section] = &[$(Section { title: $title, metrics: &[$(&$ident,)*] },)*];
     };
 }
@@ -94,17 +94,17 @@ catalog! {
         UPTIME_SECONDS: Gauge "streamline_uptime_seconds" []
             "Server uptime";
         READY: Gauge "streamline_ready" []
-            "Whether the server takes work: 1, or 0 while it recovers, drains or cannot write";
+            "1 if the server accepts work, 0 while it is recovering, draining or unable to write";
         BUILD_INFO: Gauge "streamline_build_info" ["version", "commit"]
-            "Always 1; the labels say which build is running";
+            "Version and commit of the running build, as labels; the value is always 1";
         CONNECTIONS_REJECTED_TOTAL: Counter "streamline_connections_rejected_total" ["reason"]
-            "Connections refused before their first request";
+            "Connections rejected before their first request";
         CONNECTION_PANICS_TOTAL: Counter "streamline_connection_panics_total" []
-            "Connections that a bug of the server ended; its log says which";
+            "Connections closed by a panic in the server (a bug); see the server log";
         REQUESTS_REJECTED_TOTAL: Counter "streamline_requests_rejected_total" ["reason"]
-            "Requests that were refused as a whole; all but those for client_software close their connection";
+            "Requests rejected as a whole; every reason except client_software also closes the connection";
         HTTP_REJECTED_TOTAL: Counter "streamline_http_rejected_total" ["reason"]
-            "Connections and requests refused on the HTTP port";
+            "Connections and requests rejected on the HTTP port";
     }
     "Requests" {
         REQUESTS_TOTAL: Counter "streamline_requests_total" ["api_key", "error"]
@@ -116,19 +116,19 @@ catalog! {
         RESPONSE_SIZE_BYTES: Histogram "streamline_response_size_bytes" ["api_key"]
             "Response payload size";
         REQUEST_MEMORY_BYTES: Gauge "streamline_request_memory_bytes" []
-            "Memory that requests hold, from their first byte that has arrived until their handler is done";
+            "Memory held by requests, each from its first byte received until its handler is done";
         REQUEST_MEMORY_LIMIT_BYTES: Gauge "streamline_request_memory_limit_bytes" []
-            "Memory that requests may hold (queued_max_request_bytes); an eighth of it is for small requests alone";
+            "Limit on memory held by requests (queued_max_request_bytes); one eighth is reserved for small requests";
         REQUEST_MEMORY_WAITS_TOTAL: Counter "streamline_request_memory_waits_total" []
-            "Times that a connection was not read because requests held all memory";
+            "Times a connection was paused because request memory was exhausted";
         CONNECTIONS_WAITING_FOR_MEMORY: Gauge "streamline_connections_waiting_for_memory" []
-            "Connections that are not read at the moment because requests hold all memory";
+            "Connections currently paused because request memory is exhausted";
         PRODUCE_REFUSED_TOTAL: Counter "streamline_produce_refused_total" ["reason"]
-            "Batches of Produce requests that were answered with an error; a request has one for each partition it names";
+            "Produce batches answered with an error; a request has one batch per partition";
         RESPONSES_WAITING_BYTES: Gauge "streamline_responses_waiting_bytes" []
-            "Bytes of responses that wait in memory for clients to take them";
+            "Bytes of responses held in memory until clients read them";
         FETCHES_WAITING: Gauge "streamline_fetches_waiting" []
-            "Fetches that wait for records at the moment";
+            "Fetch requests currently waiting for records";
     }
     "Storage" {
         TOPICS_TOTAL: Gauge "streamline_topics_total" []
@@ -138,61 +138,61 @@ catalog! {
         RECORDS_TOTAL: Counter "streamline_records_total" ["topic", "partition"]
             "Records written";
         BYTES_IN_TOTAL: Counter "streamline_bytes_in_total" ["topic"]
-            "Bytes of record batches received, as they stood on the wire";
+            "Bytes of record batches received, in their wire form";
         BYTES_OUT_TOTAL: Counter "streamline_bytes_out_total" ["topic"]
-            "Bytes of record batches sent, as they stood on the wire";
+            "Bytes of record batches sent, in their wire form";
         LOG_SIZE_BYTES: Gauge "streamline_log_size_bytes" ["topic", "partition"]
             "Partition size";
         LOG_END_OFFSET: Gauge "streamline_log_end_offset" ["topic", "partition"]
-            "Latest offset: the one the next record will get";
+            "Log end offset: the offset of the next record";
         SEGMENTS_TOTAL: Gauge "streamline_segments_total" ["topic", "partition"]
             "Segment count";
         LOG_FLUSH_DURATION_SECONDS: Histogram "streamline_log_flush_duration_seconds" []
-            "Time of one fdatasync of a log segment";
+            "Duration of fdatasync calls on log segments";
         LOG_FLUSH_FAILURES_TOTAL: Counter "streamline_log_flush_failures_total" []
-            "Failed fdatasyncs; each one has poisoned its partition";
+            "Failed fdatasync calls; each one stops all further writes to its partition";
         LOG_FLUSH_BATCHES: Histogram "streamline_log_flush_batches" []
-            "Batches with acks=all that waited for one synchronisation of their partition and were served by it";
+            "Batches with acks=all completed by one flush of their partition";
         LOG_START_OFFSET: Gauge "streamline_log_start_offset" ["topic", "partition"]
-            "Earliest offset that can be read";
+            "Log start offset: the earliest offset that can be read";
         LOG_HIGH_WATERMARK: Gauge "streamline_log_high_watermark" ["topic", "partition"]
-            "Offset up to which consumers can read";
+            "High watermark: the offset up to which consumers can read";
         DISK_AVAILABLE_BYTES: Gauge "streamline_disk_available_bytes" []
-            "Free bytes of the file system that holds the data directory, as of the last second";
+            "Free bytes on the file system of the data directory, updated every second";
         DISK_SIZE_BYTES: Gauge "streamline_disk_size_bytes" []
-            "Size of the file system that holds the data directory";
+            "Size of the file system of the data directory";
         DISK_RESERVE_BYTES: Gauge "streamline_disk_reserve_bytes" []
-            "Bytes of the disk reserve that are held; absent if disk_reserve_bytes is 0";
+            "Bytes currently held in the disk reserve; absent if disk_reserve_bytes is 0";
         DISK_FULL: Gauge "streamline_disk_full" []
-            "Whether records are refused because the disk is full: 1, or 0";
+            "1 while records are rejected because the disk is full, otherwise 0";
         LOG_DAMAGED_RANGES_TOTAL: Counter "streamline_log_damaged_ranges_total" []
-            "Damaged ranges of the log that were found, set aside and not served";
+            "Corrupt log ranges found and set aside; their records are not served";
         RECOVERY_DURATION_SECONDS: Gauge "streamline_recovery_duration_seconds" []
-            "How long opening the logs took at the last start";
+            "Time taken to open the logs at the last start";
         RECOVERY_PARTITIONS: Gauge "streamline_recovery_partitions" []
-            "Partitions that were opened at the last start";
+            "Partitions opened at the last start";
         RECOVERY_TRUNCATED_BYTES_TOTAL: Counter "streamline_recovery_truncated_bytes_total" []
-            "Bytes of incomplete writes that recovery cut off";
+            "Bytes of incomplete writes truncated by recovery";
         RETENTION_DELETED_SEGMENTS_TOTAL: Counter "streamline_retention_deleted_segments_total" []
             "Segments deleted by retention";
         RETENTION_DELETED_BYTES_TOTAL: Counter "streamline_retention_deleted_bytes_total" []
-            "Bytes of the segments deleted by retention";
+            "Bytes of segments deleted by retention";
     }
     "Consumer groups" {
         CONSUMER_GROUPS_TOTAL: Gauge "streamline_consumer_groups_total" []
-            "Active groups: those with members";
+            "Active groups: groups with at least one member";
         CONSUMER_LAG: Gauge "streamline_consumer_lag" ["group", "topic", "partition"]
-            "Consumer lag: records that the group has yet to read, from its committed offset or the log start, whichever is higher, to the log end; absent without a commit";
+            "Consumer lag: records from the committed offset or the log start offset, whichever is higher, to the log end offset; absent without a commit";
         CONSUMER_LOST_RECORDS: Gauge "streamline_consumer_lost_records" ["group", "topic", "partition"]
-            "Records deleted before the group committed an offset past them: log start minus committed offset, at least 0";
+            "Records deleted before the group committed an offset past them: log start offset minus committed offset, at least 0";
         CONSUMER_GROUPS_BY_STATE: Gauge "streamline_consumer_groups_by_state" ["state"]
-            "Groups by the state they are in";
+            "Groups by state";
         CONSUMER_GROUP_MEMBERS: Gauge "streamline_consumer_group_members" ["group"]
             "Members of the group";
         CONSUMER_GROUP_REBALANCES_TOTAL: Counter "streamline_consumer_group_rebalances_total" ["group"]
-            "Rebalances that the group has completed";
+            "Rebalances completed by the group";
         CONSUMER_GROUP_COMMITTED_OFFSET: Gauge "streamline_consumer_group_committed_offset" ["group", "topic", "partition"]
-            "Committed offset: the one the group will read next";
+            "Committed offset: the next offset the group will read";
     }
     "Process" {
         PROCESS_CPU_SECONDS_TOTAL: Counter "process_cpu_seconds_total" []
@@ -212,7 +212,7 @@ catalog! {
     }
 }
 
-/// The values of a label that is an enum in code.
+/// A label whose values are an enum.
 pub trait LabelValues: Copy + 'static {
     const ALL: &'static [Self];
     fn as_str(self) -> &'static str;
@@ -242,7 +242,7 @@ macro_rules! label_values {
 label_values! {
     /// The `reason` of `streamline_connections_rejected_total`.
     ConnectionRejection {
-        /// The limit on all connections was reached.
+        /// The limit on the total number of connections was reached.
         TooMany = "too_many",
         /// The limit on connections from one address was reached.
         TooManyFromAddress = "too_many_from_address",
@@ -256,23 +256,23 @@ label_values! {
         Tls = "tls",
         /// The first bytes were an HTTP request.
         Http = "http",
-        /// The first bytes were those of another protocol.
+        /// The first bytes belonged to another protocol.
         OtherProtocol = "other_protocol",
-        /// The frame's length was negative, too small for a header, or above the limit.
+        /// The frame length was negative, too small for a header, or above the limit.
         FrameLength = "frame_length",
         /// Header or body could not be decoded.
         Malformed = "malformed",
-        /// The API key or its version is not served.
+        /// The API key or version is not supported.
         Unsupported = "unsupported",
-        /// The client's software has a name or version that Kafka does not allow; it is answered, and may go on.
+        /// The client's software name or version is not valid in Kafka. The client gets an error and may continue.
         ClientSoftware = "client_software",
         /// The frame did not arrive in time.
         Timeout = "timeout",
-        /// The client did not take a response in time.
+        /// The client did not read a response in time.
         ResponseNotTaken = "response_not_taken",
-        /// Requests held all memory, others waited, and this client's had stalled.
+        /// Request memory was exhausted, others were waiting for it, and this client's request had stalled.
         RequestMemory = "request_memory",
-        /// The memory for responses that wait was used up, and this client's were among the largest.
+        /// The memory for unsent responses was exhausted, and this client's were among the largest.
         ResponseMemory = "response_memory",
     }
 }
@@ -280,15 +280,15 @@ label_values! {
 label_values! {
     /// The `reason` of `streamline_produce_refused_total`.
     ProduceRefusal {
-        /// Records have timestamps outside the range that the topic takes.
+        /// Record timestamps are outside the topic's allowed range.
         Timestamp = "timestamp",
-        /// The batch breaks a rule of the format, or is not for clients to write.
+        /// The batch violates the format, or is of a kind that clients must not write.
         InvalidRecord = "invalid_record",
-        /// The batch was damaged on its way: its checksum or its length is wrong.
+        /// The batch is corrupt: its checksum or length is wrong.
         Corrupt = "corrupt",
-        /// The batch is larger than the topic takes, or decompresses to more than the server takes.
+        /// The batch exceeds the topic's size limit, or decompresses to more than the server allows.
         TooLarge = "too_large",
-        /// The codec is not for this version of the request, or cannot read the bytes.
+        /// The codec is not allowed in this version of the request, or cannot decompress the data.
         Compression = "compression",
         /// The request or the batch belongs to a transaction.
         Transactional = "transactional",
@@ -296,17 +296,17 @@ label_values! {
         UnknownTopic = "unknown_topic",
         /// `acks` is none of -1, 0 and 1.
         InvalidAcks = "invalid_acks",
-        /// An idempotent producer left out a sequence.
+        /// The sequence of an idempotent producer has a gap.
         OutOfOrderSequence = "out_of_order_sequence",
-        /// A newer epoch of the idempotent producer is known.
+        /// The idempotent producer was fenced by a newer epoch.
         ProducerEpoch = "producer_epoch",
-        /// There is no room left on the disk.
+        /// The disk is full.
         DiskFull = "disk_full",
-        /// The disk failed, or the partition takes no more records since it did.
+        /// The disk failed, or the partition has rejected all writes since an earlier failure.
         Storage = "storage",
-        /// The records are written, but the disk did not confirm it in time.
+        /// The records were written but not flushed in time.
         FlushTimeout = "flush_timeout",
-        /// The server is going down.
+        /// The server is shutting down.
         Closing = "closing",
     }
 }
@@ -316,17 +316,17 @@ label_values! {
     HttpRejection {
         /// The limit on open HTTP connections was reached.
         TooManyConnections = "too_many_connections",
-        /// The request's head did not arrive in time.
+        /// The request header did not arrive in time.
         HeaderTimeout = "header_timeout",
-        /// What arrived was not HTTP, or its head was too large.
+        /// The data was not HTTP, or the request header was too large.
         Malformed = "malformed",
-        /// The answer was not ready in time.
+        /// The response was not ready in time.
         RequestTimeout = "request_timeout",
-        /// The client did not take the answer in time.
+        /// The client did not read the response in time.
         ResponseNotTaken = "response_not_taken",
-        /// The memory for expositions was used up, and this client had been taking its one for longest.
+        /// The memory for expositions was exhausted, and this client had been reading its exposition the longest.
         ResponseMemory = "response_memory",
-        /// The request carried a larger body than any endpoint takes.
+        /// The request body was larger than any endpoint accepts.
         BodyTooLarge = "body_too_large",
     }
 }
@@ -337,7 +337,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn every_entry_knows_its_place_and_no_name_is_used_twice() {
+    fn indexes_match_positions_and_names_are_unique() {
         let mut names = HashSet::new();
         for (index, metric) in ALL.iter().enumerate() {
             assert_eq!(metric.index(), index, "{}", metric.name);
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_legal_and_counters_end_in_total() {
+    fn names_are_valid_and_counters_end_in_total() {
         for metric in ALL {
             assert!(
                 metric
@@ -370,7 +370,7 @@ mod tests {
 
     /// OpenMetrics forbids two families whose samples could carry the same name.
     #[test]
-    fn no_family_can_clash_with_the_samples_of_another() {
+    fn no_family_name_collides_with_a_sample_of_another() {
         let mut names = HashSet::new();
         for metric in ALL {
             let family = metric.family_name();

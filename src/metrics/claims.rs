@@ -1,21 +1,21 @@
-//! Which shards of an instrument have an owner.
+//! Ownership of shards by threads.
 //!
-//! Claiming is an acquire and giving back a release on the same word, so a thread that inherits a shard sees everything
-//! the thread before it wrote there.
+//! Claiming is an acquire and releasing a release on the same word, so the next owner of a shard sees everything that
+//! the previous owner wrote to it.
 
 use crate::sync::atomic::{AtomicU64, Ordering};
 
-/// The shard of all threads that own none: those beyond the limit, and those that are just ending.
+/// The shard shared by all threads that own none: threads beyond the limit and threads that are ending.
 pub(super) const SHARED: usize = 0;
 
-/// The shards that are taken, one bit each.
+/// The claimed shards, one bit each.
 pub(super) struct Claims(pub(super) AtomicU64);
 
 impl Claims {
-    /// What it begins with: nobody can claim the shared shard.
+    /// The initial value: only the shared shard is marked, so that no thread can claim it.
     pub(super) const NONE: u64 = 1 << SHARED;
 
-    /// A shard, below `count`, that nobody else has until it is given back.
+    /// Claims a free shard below `count` until it is released. Returns `None` if all are claimed.
     pub(super) fn take(&self, count: usize) -> Option<usize> {
         let mut taken = self.0.load(Ordering::Relaxed);
         loop {
@@ -35,7 +35,7 @@ impl Claims {
         }
     }
 
-    pub(super) fn give_back(&self, slot: usize) {
+    pub(super) fn release(&self, slot: usize) {
         self.0.fetch_and(!(1 << slot), Ordering::Release);
     }
 }

@@ -1,22 +1,22 @@
-//! What is read at scrape time instead of being recorded.
+//! Metrics read at scrape time instead of being recorded.
 //!
-//! Areas that hold state worth showing implement [`Collector`] themselves; here are the trait and the collectors that
-//! belong to no area: the build, and the process as the kernel sees it.
+//! Areas with state to expose implement [`Collector`] themselves. This file has the trait and the collectors that belong
+//! to no area: the build, and the process as the kernel reports it.
 
 use std::sync::Weak;
 
 use super::catalog;
 use super::exposition::Samples;
 
-/// Something that can say how it stands when it is asked.
+/// A source of samples at scrape time.
 ///
-/// `collect` runs on a scrape, beside the work it describes: it takes no lock that an append or a group operation
-/// waits for longer than it takes to copy a few numbers.
+/// `collect` runs concurrently with the work it describes. It must not hold a lock that appends or group operations need
+/// for longer than it takes to copy a few numbers.
 pub trait Collector: Send + Sync {
     fn collect(&self, out: &mut Samples);
 }
 
-/// A collector that goes when its owner does. For owners that themselves hold the metrics, so that neither keeps the
+/// A collector that disappears with its owner. For owners that themselves hold the metrics, so that neither keeps the
 /// other alive: `metrics.register(Arc::new(Arc::downgrade(&owner)))`.
 impl<C: Collector> Collector for Weak<C> {
     fn collect(&self, out: &mut Samples) {
@@ -38,7 +38,7 @@ impl Collector for BuildInfo {
     }
 }
 
-/// `process_*`, from `/proc`. What cannot be read is left out, so that another kernel costs series and not scrapes.
+/// `process_*`, from `/proc`. Values that cannot be read are left out, so that scrapes still work on other kernels.
 pub(super) struct Process;
 
 impl Collector for Process {
@@ -71,7 +71,7 @@ impl Collector for Process {
     }
 }
 
-/// The number of a line like `VmRSS:     1234 kB`.
+/// Returns the number in a line like `VmRSS:     1234 kB`.
 fn status_field(status: &str, name: &str) -> Option<u64> {
     status
         .lines()
@@ -82,8 +82,8 @@ fn status_field(status: &str, name: &str) -> Option<u64> {
         .ok()
 }
 
-/// Newer kernels give the directory the number of its entries as size; older ones give 0, and then they are counted,
-/// which takes milliseconds when there are ten thousand.
+/// Returns the number of open file descriptors. Newer kernels report it as the size of the directory. Older kernels report
+/// 0, and the entries are counted, which takes milliseconds with ten thousand of them.
 fn open_fds() -> Option<u64> {
     let size = std::fs::metadata("/proc/self/fd").ok()?.len();
     if size > 0 {
@@ -95,7 +95,7 @@ fn open_fds() -> Option<u64> {
 }
 
 struct Times {
-    /// In user space and in the kernel together.
+    /// User and system time together.
     cpu_seconds: f64,
     /// Since the Unix epoch.
     start_seconds: f64,
@@ -104,7 +104,7 @@ struct Times {
 impl Times {
     fn read() -> Option<Times> {
         let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-        // The second field is the program's name in parentheses and may hold anything; the first behind it is field 3.
+        // The second field is the program's name in parentheses and may contain any byte; after it comes field 3.
         let (_, after_name) = stat.rsplit_once(')')?;
         let fields: Vec<&str> = after_name.split_whitespace().collect();
         let seconds = |field: usize| {
@@ -144,12 +144,12 @@ mod tests {
     }
 
     #[test]
-    fn the_process_describes_itself() {
+    fn process_metrics_have_plausible_values() {
         let deadline = Instant::now() + Duration::from_secs(30);
         let mut text = render(&Process);
-        // The kernel counts in hundredths of a second.
+        // The kernel counts CPU time in hundredths of a second.
         while value(&text, "process_cpu_seconds_total") == 0.0 {
-            assert!(Instant::now() < deadline, "no CPU time is counted");
+            assert!(Instant::now() < deadline, "no CPU time was counted");
             text = render(&Process);
         }
         assert!(value(&text, "process_resident_memory_bytes") > 100_000.0);
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_weak_collector_goes_with_its_owner() {
+    fn a_weak_collector_disappears_with_its_owner() {
         let owner = Arc::new(BuildInfo);
         let weak = Arc::downgrade(&owner);
         assert_eq!(render(&weak), render(&BuildInfo));
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_build_is_named() {
+    fn build_info_has_version_and_commit() {
         let version = env!("CARGO_PKG_VERSION");
         assert!(render(&BuildInfo).contains(&format!("version=\"{version}\",commit=\"")));
     }

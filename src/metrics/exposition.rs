@@ -1,9 +1,9 @@
-//! Samples as text: the Prometheus format 0.0.4 and OpenMetrics 1.0.
+//! Text exposition: the Prometheus format 0.0.4 and OpenMetrics 1.0.
 //!
-//! Collectors write straight into one list of chunks a family, in any order; [`Samples::finish`] puts the families one
-//! after the other without copying what is large. Chunks instead of one string, because strings that grow to megabytes
-//! in turns are moved again and again, which took longer than writing them. Nothing is kept between two scrapes, so a
-//! series lives exactly as long as what it describes.
+//! Collectors write directly into one list of chunks per family, in any order. [`Samples::finish`] concatenates the
+//! families without copying large ones. Chunks are used instead of one string per family because reallocating several
+//! strings that grow to megabytes took longer than writing them. Nothing is kept between scrapes, so a series exists
+//! exactly as long as the object it describes.
 
 use std::fmt::Write;
 
@@ -27,8 +27,8 @@ impl Format {
         }
     }
 
-    /// The format a client prefers, by the rules of HTTP's `Accept`: the highest quality wins, and among equals the
-    /// plain text does, which every client can read. A client that takes neither gets plain text all the same.
+    /// Selects the format by the rules of HTTP's `Accept`: the highest quality wins. On a tie plain text wins, because every
+    /// client can read it. A client that accepts neither gets plain text too.
     pub fn negotiate(accept: Option<&str>) -> Format {
         let accept = accept.unwrap_or("*/*");
         let text = quality(accept, "text/plain", |version| version == "0.0.4");
@@ -43,8 +43,8 @@ impl Format {
     }
 }
 
-/// The quality an `Accept` header gives one media type, in thousandths; 0 when it is not accepted. The most specific
-/// range that matches decides; among ranges of one type that name different versions, the one with a version we speak.
+/// Returns the quality that an `Accept` header gives a media type, in thousandths; 0 if it is not accepted. The most
+/// specific matching range decides; ranges that name an unsupported version are ignored.
 fn quality(accept: &str, media_type: &str, speaks: impl Fn(&str) -> bool) -> u32 {
     let (kind, _) = media_type.split_once('/').unwrap_or((media_type, ""));
     let mut best = (0, 0);
@@ -82,7 +82,7 @@ fn quality(accept: &str, media_type: &str, speaks: impl Fn(&str) -> bool) -> u32
     best.1
 }
 
-/// A value a label can have.
+/// A label value that can be written as text.
 pub trait LabelValue {
     fn write_to(&self, out: &mut String);
 }
@@ -182,10 +182,10 @@ impl Value {
     }
 }
 
-/// What one scrape has gathered so far.
+/// The samples collected so far by one scrape.
 pub struct Samples {
     format: Format,
-    /// By place in the catalogue; a family without samples is not exposed.
+    /// By position in the catalogue. A family without samples is not exposed.
     families: Vec<Chunks>,
 }
 
@@ -193,10 +193,10 @@ pub struct Samples {
 type Chunks = Vec<String>;
 
 const CHUNK_BYTES: usize = 64 * 1024;
-/// A chunk with less room than this is full. Longer samples make their chunk grow, which is merely slower.
+/// A chunk with less free space than this is full. A longer sample makes its chunk grow, which is only slower.
 const SAMPLE_BYTES_USUAL_MAX: usize = 512;
 
-/// The chunk to write the next sample to.
+/// Returns the chunk for the next sample.
 fn open_chunk(chunks: &mut Chunks) -> &mut String {
     match chunks.last() {
         None => chunks.push(String::new()),
@@ -207,7 +207,7 @@ fn open_chunk(chunks: &mut Chunks) -> &mut String {
     }
     chunks
         .last_mut()
-        .expect("one was just pushed, or there was one")
+        .expect("the list is not empty after the match")
 }
 
 impl Samples {
@@ -218,7 +218,7 @@ impl Samples {
         }
     }
 
-    /// The family to add samples to. It may be asked for again and again, in any order.
+    /// Returns a family to add samples to. May be called repeatedly and in any order.
     pub fn family(&mut self, metric: &'static Metric) -> Family<'_> {
         Family {
             metric,
@@ -271,7 +271,7 @@ fn write_header(metric: &Metric, format: Format, out: &mut String) {
     }
 }
 
-/// One family of a scrape, open for samples.
+/// One family of a scrape, to add samples to.
 pub struct Family<'a> {
     metric: &'static Metric,
     format: Format,
@@ -279,7 +279,7 @@ pub struct Family<'a> {
 }
 
 impl Family<'_> {
-    /// Adds the sample of a counter or gauge. Labels stand in the catalogue's order.
+    /// Adds the sample of a counter or gauge. Labels must be in the catalogue's order.
     pub fn sample(&mut self, labels: &[Label<'_>], value: impl Into<Value>) {
         debug_assert_ne!(self.metric.kind, Kind::Histogram, "{}", self.metric.name);
         self.write_sample("", labels, None, value.into());
@@ -358,7 +358,7 @@ fn escape_label(value: &str, out: &mut String) {
     }
 }
 
-/// Help text: the old format escapes no quotes, OpenMetrics does.
+/// Escapes a help text. OpenMetrics escapes quotes, the Prometheus text format does not.
 fn escape_help(help: &str, format: Format, out: &mut String) {
     for c in help.chars() {
         match c {
@@ -394,8 +394,8 @@ fn write_f64(value: f64, out: &mut String) {
     }
 }
 
-/// A bucket's bound. OpenMetrics wants what Go's `%g` prints, with `.0` where that looks like an integer; the old
-/// format takes any number, and plain decimals are what people expect to read and type.
+/// Writes a bucket's bound. OpenMetrics requires the output of Go's `%g`, with `.0` appended to integers. The Prometheus
+/// text format allows any number; plain decimals are the easiest to read and type.
 fn write_bound(bound: f64, format: Format, out: &mut String) {
     if format == Format::Text || bound.is_infinite() {
         return write_f64(bound, out);
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn text_names_a_counter_with_its_suffix_and_ends_without_a_mark() {
+    fn text_format_keeps_the_counter_suffix_and_has_no_end_marker() {
         let text = render(Format::Text, |out| {
             out.family(&catalog::REQUESTS_TOTAL)
                 .sample(&[("api_key", &"produce"), ("error", &false)], 1523_u64);
@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn openmetrics_names_the_family_without_the_suffix_and_ends_with_eof() {
+    fn openmetrics_drops_the_family_suffix_and_ends_with_eof() {
         let text = render(Format::OpenMetrics, |out| {
             out.family(&catalog::REQUESTS_TOTAL)
                 .sample(&[("api_key", &"fetch"), ("error", &true)], 7_u64);
@@ -465,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn families_stand_in_catalogue_order_however_they_were_filled() {
+    fn families_are_exposed_in_catalogue_order() {
         let text = render(Format::Text, |out| {
             for partition in 0..2 {
                 let labels: [Label<'_>; 2] = [("topic", &"t"), ("partition", &partition)];
@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_family_comes_in_chunks_and_whole() {
+    fn a_large_family_is_split_into_chunks_without_loss() {
         let mut samples = Samples::new(Format::OpenMetrics);
         let partitions = 0..5_000;
         for partition in partitions.clone() {
@@ -545,7 +545,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_read_naturally_in_text_and_canonically_in_openmetrics() {
+    fn bounds_are_plain_decimals_in_text_and_canonical_in_openmetrics() {
         let bounds = |format| -> Vec<String> {
             [&LATENCY, &SIZE]
                 .iter()

@@ -1,26 +1,26 @@
-//! Distributions over fixed buckets.
+//! Histograms with fixed buckets.
 
 use std::time::Duration;
 
 use super::rows::{RowWriter, Rows, wide};
 
-/// The upper bounds of a histogram's buckets, in the integer unit it is recorded in.
+/// Upper bounds of a histogram's buckets, in the integer unit in which values are recorded.
 pub struct Buckets {
-    /// Ascending; a value equal to a bound falls below it, as Prometheus' `le` demands.
+    /// Ascending. A value equal to a bound belongs to that bound's bucket, as Prometheus' `le` requires.
     pub bounds: &'static [u64],
-    /// How many of the recorded unit make one of the exposed unit: 10⁹ for nanoseconds shown as seconds.
+    /// Recorded units per exposed unit: 10⁹ for nanoseconds exposed as seconds.
     pub per_unit: f64,
-    /// By the position of a value's highest bit, so that its bucket is found in one step: a search would cost more than
-    /// the rest of a record.
+    /// By the position of a value's highest bit, so that its bucket is found in one step. A search would cost more than the
+    /// rest of the recording.
     by_highest_bit: [Span; 64],
 }
 
-/// Values of the same highest bit, which at most one bound divides.
+/// The range of values with the same highest bit, which contains at most one bound.
 #[derive(Clone, Copy)]
 struct Span {
-    /// How many bounds lie below all of them.
+    /// Number of bounds below the range.
     below: u8,
-    /// The bound among them.
+    /// The bound in the range, or `u64::MAX`.
     bound: u64,
 }
 
@@ -42,7 +42,7 @@ impl Buckets {
         }
         assert!(
             below == bounds.len(),
-            "bounds ascend, each with a highest bit of its own"
+            "bounds must ascend, and no two may have the same highest bit"
         );
         Self {
             bounds,
@@ -51,7 +51,7 @@ impl Buckets {
         }
     }
 
-    /// The bucket of a value: how many bounds lie below it.
+    /// Returns the bucket of a value: the number of bounds below it.
     #[inline]
     fn index(&self, value: u64) -> usize {
         let span = &self.by_highest_bit[(value | 1).ilog2() as usize];
@@ -59,7 +59,7 @@ impl Buckets {
     }
 }
 
-/// Latencies, recorded in nanoseconds and shown in seconds: 50 µs to 30 s.
+/// Latencies, recorded in nanoseconds and exposed in seconds: 50 µs to 30 s.
 pub static LATENCY: Buckets = Buckets::new(
     &[
         50_000,
@@ -103,7 +103,7 @@ pub static SIZE: Buckets = Buckets::new(
     1.0,
 );
 
-/// Numbers of things that come in groups: 1 to 4,096.
+/// Numbers of items in a group: 1 to 4,096.
 pub static COUNT: Buckets = Buckets::new(
     &[
         1,
@@ -123,26 +123,26 @@ pub static COUNT: Buckets = Buckets::new(
     1.0,
 );
 
-/// A distribution's place in a row: its sum, then one count for each bound and one for all values beyond the last.
+/// Layout of a histogram in a row: its sum, then one count per bound and one for all values above the last bound.
 #[derive(Clone, Copy)]
-pub(super) struct Placed {
+pub(super) struct Layout {
     buckets: &'static Buckets,
     sum: usize,
 }
 
-/// Two words: ten thousand long polls wait for more than 2⁶⁴ ns within weeks.
+/// Two words, because ten thousand long polls add up to more than 2⁶⁴ ns within weeks.
 const SUM_WORDS: usize = 2;
 
-impl Placed {
+impl Layout {
     pub(super) const fn at(word: usize, buckets: &'static Buckets) -> Self {
-        Placed { buckets, sum: word }
+        Layout { buckets, sum: word }
     }
 
     const fn counts(self) -> usize {
         self.sum + SUM_WORDS
     }
 
-    /// The first word behind it.
+    /// Returns the index of the first word after the histogram.
     pub(super) const fn end(self) -> usize {
         self.counts() + self.buckets.bounds.len() + 1
     }
@@ -170,29 +170,29 @@ impl Placed {
     }
 }
 
-/// A distribution of its own.
+/// A histogram in rows of its own.
 pub struct Histogram {
     rows: Rows<HISTOGRAM_WORDS>,
-    place: Placed,
+    layout: Layout,
 }
 
-/// Enough for the longest of [`LATENCY`], [`SIZE`] and [`COUNT`].
+/// Sufficient for the longest of [`LATENCY`], [`SIZE`] and [`COUNT`].
 const HISTOGRAM_WORDS: usize = 23;
 const _: () = assert!(
-    Placed::at(0, &LATENCY).end() <= HISTOGRAM_WORDS
-        && Placed::at(0, &SIZE).end() <= HISTOGRAM_WORDS
-        && Placed::at(0, &COUNT).end() <= HISTOGRAM_WORDS
+    Layout::at(0, &LATENCY).end() <= HISTOGRAM_WORDS
+        && Layout::at(0, &SIZE).end() <= HISTOGRAM_WORDS
+        && Layout::at(0, &COUNT).end() <= HISTOGRAM_WORDS
 );
 
 impl Histogram {
     pub fn new(enabled: bool, buckets: &'static Buckets) -> Self {
         Self {
             rows: Rows::new(enabled),
-            place: Placed::at(0, buckets),
+            layout: Layout::at(0, buckets),
         }
     }
 
-    /// Records a time into a histogram over [`LATENCY`].
+    /// Records a duration in a histogram over [`LATENCY`].
     #[inline]
     pub fn record_duration(&self, duration: Duration) {
         self.record(nanos(duration));
@@ -202,27 +202,27 @@ impl Histogram {
     #[inline]
     pub fn record(&self, value: u64) {
         if let Some(row) = self.rows.write() {
-            self.place.record(&row, value);
+            self.layout.record(&row, value);
         }
     }
 
-    /// What has been recorded until now; its count and sum are those of exactly the values in its buckets.
+    /// Returns everything recorded so far. Count and sum are those of exactly the values in the buckets.
     pub fn snapshot(&self) -> HistogramSnapshot {
-        let mut snapshot = self.place.empty();
-        self.rows.read(|row| self.place.add_to(&mut snapshot, row));
+        let mut snapshot = self.layout.empty();
+        self.rows.read(|row| self.layout.add_to(&mut snapshot, row));
         snapshot
     }
 }
 
-/// Whole nanoseconds, as many as fit.
+/// Converts to whole nanoseconds, saturating.
 pub(super) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A histogram as it stood at one moment.
+/// Snapshot of a histogram.
 pub struct HistogramSnapshot {
     pub(super) buckets: &'static Buckets,
-    /// One count for each bound, not accumulated, and last the values beyond all bounds.
+    /// One count per bound, not cumulative, and last the count of values above all bounds.
     pub(super) counts: Vec<u64>,
     /// In the recorded unit.
     sum: u128,
@@ -233,7 +233,7 @@ impl HistogramSnapshot {
         self.counts.iter().sum()
     }
 
-    /// In the exposed unit.
+    /// Returns the sum in the exposed unit.
     pub fn sum(&self) -> f64 {
         self.sum as f64 / self.buckets.per_unit
     }
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_shown_in_seconds() {
+    fn durations_are_exposed_in_seconds() {
         let histogram = Histogram::new(true, &LATENCY);
         histogram.record_duration(Duration::from_millis(1));
         histogram.record_duration(Duration::from_secs(u64::MAX));
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn every_value_falls_into_the_bucket_a_search_would_find() {
+    fn every_value_falls_into_the_bucket_found_by_a_search() {
         for buckets in [&LATENCY, &SIZE, &COUNT] {
             let edges = buckets.bounds.iter().flat_map(|b| [b - 1, *b, b + 1]);
             let powers = (0..64).flat_map(|bit| [(1_u64 << bit) - 1, 1 << bit]);

@@ -1,8 +1,8 @@
 //! Counters and gauges.
 //!
-//! Counters are sharded by thread (see [`super::slots`]) and every shard has a cache line of its own, so that recording
-//! threads never fight over one. Reading sums the shards. Instruments made while metrics are off have no shards at all:
-//! recording then finds none and returns.
+//! Counters are sharded by thread (see [`super::slots`]), each shard on its own cache line, so that recording threads do not
+//! contend. Reading sums the shards. Instruments created while metrics are off have no shards, and recording returns at
+//! once.
 
 use std::marker::PhantomData;
 
@@ -74,8 +74,8 @@ impl Counter {
     }
 }
 
-/// The record-batch bytes of one topic, as they stood on the wire. Both counters share their cache lines: whoever
-/// records one of them rarely records the other at the same moment, and a topic costs half the memory.
+/// Record-batch bytes of one topic, in their wire form. Both counters share cache lines: a thread rarely records both at the
+/// same time, and a topic takes half the memory.
 pub struct TopicCounters {
     lines: Box<[Line]>,
 }
@@ -90,13 +90,13 @@ impl TopicCounters {
         }
     }
 
-    /// Counts bytes that were appended to the topic.
+    /// Counts bytes appended to the topic.
     #[inline]
     pub fn add_bytes_in(&self, bytes: u64) {
         self.add(Self::BYTES_IN, bytes);
     }
 
-    /// Counts bytes of the topic that were handed to a consumer's socket.
+    /// Counts bytes of the topic handed to a consumer's socket.
     #[inline]
     pub fn add_bytes_out(&self, bytes: u64) {
         self.add(Self::BYTES_OUT, bytes);
@@ -119,8 +119,7 @@ impl TopicCounters {
     }
 }
 
-/// One counter for each value of a label whose values are an enum, so that the set of series is bounded and complete
-/// from the first scrape on.
+/// One counter for each value of an enum label, so that the set of series is bounded and complete from the first scrape.
 pub struct LabelledCounters<L: LabelValues> {
     counters: Box<[Counter]>,
     label: PhantomData<L>,
@@ -146,7 +145,7 @@ impl<L: LabelValues> LabelledCounters<L> {
     }
 }
 
-/// A number that goes up and down. Not sharded: gauges move once a connection, not once a request.
+/// A number that goes up and down. Not sharded: gauges change once per connection, not once per request.
 pub struct Gauge {
     value: AtomicI64,
     enabled: bool,
@@ -177,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_counter_sums_what_many_threads_added() {
+    fn a_counter_sums_the_additions_of_all_threads() {
         let counter = Counter::new(true);
         std::thread::scope(|scope| {
             for _ in 0..slots::count() * 2 {
@@ -188,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn instruments_that_are_off_record_nothing() {
+    fn disabled_instruments_record_nothing() {
         let counter = Counter::new(false);
         counter.inc();
         let gauge = Gauge::new(false);

@@ -1,15 +1,15 @@
-//! What the server counts and how it shows it.
+//! Metrics: recording, collecting and exposing them.
 //!
 //! - [`catalog`] declares every metric; nothing else can name one.
 //! - [`instruments`] (counters, gauges), [`histogram`] and [`requests`] are recorded on the hot path in a few
-//!   nanoseconds, resolved once for each API key, topic or connection and never looked up by label for a request.
-//! - [`collectors`] are asked at scrape time: state that already lives somewhere is read there and never pushed here,
-//!   so a deleted topic's series are gone at the next scrape.
+//!   nanoseconds. They are resolved once per API key, topic or connection, never looked up by label per request.
+//! - [`collectors`] run at scrape time: state that already exists elsewhere is read there and never pushed here, so a
+//!   deleted topic's series are absent from the next scrape.
 //! - [`exposition`] writes the text formats.
 //!
-//! Components get an `Arc<Metrics>` through their constructors. The free functions of this module do the same through
-//! the process-wide instance of [`init_metrics`], for code that has no handle. This area imports no other but `sync`:
-//! what is measured comes to it, not the other way round.
+//! Components get an `Arc<Metrics>` through their constructors. The free functions of this module record into the
+//! process-wide instance of [`init_metrics`], for code that has no handle. This area imports no other area but `sync`:
+//! the measured components depend on it, not the other way round.
 
 mod api_keys;
 pub mod catalog;
@@ -36,7 +36,7 @@ pub use histogram::{COUNT, Histogram, HistogramSnapshot, LATENCY, SIZE};
 pub use instruments::{Counter, Gauge, LabelledCounters, TopicCounters};
 pub use requests::{DoneRequest, RequestInstruments, RequestsSnapshot};
 
-/// All instruments of one server, and the collectors that are asked at scrape time.
+/// All instruments of one server, and the collectors that run at scrape time.
 pub struct Metrics {
     enabled: bool,
     pub connections_active: Gauge,
@@ -45,21 +45,21 @@ pub struct Metrics {
     pub requests_rejected: LabelledCounters<RequestRejection>,
     pub http_rejected: LabelledCounters<HttpRejection>,
     pub produce_refused: LabelledCounters<ProduceRefusal>,
-    /// Connections ended by a bug of ours.
+    /// Connections closed by a panic in the server.
     pub connection_panics: Counter,
     pub log_flush_duration: Histogram,
     pub log_flush_failures: Counter,
-    /// How many of those who waited for the disk one synchronisation of a partition served.
+    /// Waiting batches completed by one flush of a partition.
     pub log_flush_batches: Histogram,
-    /// By [`api_keys::index`]; made when the first request of its kind arrives, so that an API nobody uses has no
-    /// series. From then on both values of `error` are there, for a ratio needs both.
+    /// By [`api_keys::index`]. Created when the first request of an API arrives, so that an unused API has no series. From
+    /// then on both values of `error` are exposed, because an error ratio needs both.
     requests: [OnceLock<Box<RequestInstruments>>; api_keys::COUNT],
     topics: RwLock<BTreeMap<Arc<str>, Arc<TopicCounters>>>,
     collectors: RwLock<Vec<Arc<dyn Collector>>>,
 }
 
 impl Metrics {
-    /// With `enabled` false every record is one branch, and there is nothing to render.
+    /// Creates the instruments. If `enabled` is false, recording is a single branch and nothing is rendered.
     pub fn new(enabled: bool) -> Arc<Metrics> {
         Arc::new(Metrics {
             enabled,
@@ -86,15 +86,15 @@ impl Metrics {
         self.enabled
     }
 
-    /// The instruments of an API key as it came over the wire; all keys Kafka does not know share one set.
+    /// Returns the instruments of an API key from the wire. All keys unknown to Kafka share one set.
     #[inline]
     pub fn request(&self, api_key: i16) -> &RequestInstruments {
         self.requests[api_keys::index(api_key)]
             .get_or_init(|| Box::new(RequestInstruments::new(self.enabled)))
     }
 
-    /// The counters of a topic, made on the first call. Whoever serves the topic keeps them; only topics that exist
-    /// may be asked for, or clients could make series by asking for names.
+    /// Returns the counters of a topic, creating them on the first call. The topic keeps the handle. Call it only for
+    /// existing topics: otherwise clients could create series by naming topics.
     pub fn topic(&self, name: &str) -> Arc<TopicCounters> {
         if let Some(counters) = self.topics.read().get(name) {
             return Arc::clone(counters);
@@ -106,18 +106,18 @@ impl Metrics {
         Arc::clone(counters)
     }
 
-    /// Drops a deleted topic's series. A topic of the same name made later starts at 0.
+    /// Removes a deleted topic's series. A topic created later under the same name starts at 0.
     pub fn forget_topic(&self, name: &str) {
         self.topics.write().remove(name);
     }
 
-    /// Adds a collector, which is kept for as long as the metrics are. One that holds the metrics itself is registered
-    /// through a `Weak` (see [`Collector`]).
+    /// Adds a collector for the lifetime of the metrics. Register one that itself holds the metrics through a `Weak` (see
+    /// [`Collector`]).
     pub fn register(&self, collector: Arc<dyn Collector>) {
         self.collectors.write().push(collector);
     }
 
-    /// Counts a connection from now until the guard is dropped.
+    /// Counts a connection as open until the guard is dropped.
     pub fn connection_opened(self: &Arc<Self>) -> ConnectionGuard {
         self.connections_total.inc();
         self.connections_active.add(1);
@@ -183,7 +183,7 @@ impl Metrics {
     }
 
     fn collect_topics(&self, out: &mut Samples) {
-        // Copied, so that a topic can be created while ten thousand are being written out.
+        // Copied, so that topics can be created while thousands of them are being written out.
         let topics: Vec<_> = self
             .topics
             .read()
@@ -199,7 +199,7 @@ impl Metrics {
     }
 }
 
-/// An open connection in the metrics; undoes itself.
+/// Counts an open connection until it is dropped.
 pub struct ConnectionGuard {
     metrics: Arc<Metrics>,
 }
@@ -210,7 +210,7 @@ impl Drop for ConnectionGuard {
     }
 }
 
-/// What shows the metrics of a server; cheap to clone.
+/// Renders the metrics of a server. Cheap to clone.
 #[derive(Clone)]
 pub struct PrometheusHandle {
     metrics: Arc<Metrics>,
@@ -221,17 +221,17 @@ impl PrometheusHandle {
         Self { metrics }
     }
 
-    /// The whole exposition, true at the moment of the call. While metrics are off there is none, which a comment says.
+    /// Renders the whole exposition as of now. If metrics are off, the result is only a comment that says so.
     pub fn render(&self, format: Format) -> String {
         self.render_chunks(format).concat()
     }
 
-    /// The same in pieces, for sending it without copying it into one.
+    /// Renders the exposition in chunks, which can be sent without copying them into one string.
     pub fn render_chunks(&self, format: Format) -> Vec<String> {
         if !self.metrics.enabled {
-            // OpenMetrics knows no comments but this one.
+            // OpenMetrics allows no other comment.
             let text = match format {
-                Format::Text => "# Metrics are switched off by the setting `metrics`.\n",
+                Format::Text => "# Metrics are disabled by the setting `metrics`.\n",
                 Format::OpenMetrics => "# EOF\n",
             };
             return vec![text.to_string()];
@@ -252,12 +252,13 @@ impl PrometheusHandle {
 
 static PROCESS_WIDE: OnceLock<PrometheusHandle> = OnceLock::new();
 
-/// The process-wide metrics, made on the first call.
+/// Returns the process-wide metrics, creating them on the first call.
 pub fn init_metrics() -> PrometheusHandle {
     init_metrics_with(true)
 }
 
-/// The same with the switch of the setting `metrics`; only the first call of either function decides.
+/// Returns the process-wide metrics, enabled or disabled as the setting `metrics` says. Only the first call of this
+/// function or [`init_metrics`] decides.
 pub fn init_metrics_with(enabled: bool) -> PrometheusHandle {
     PROCESS_WIDE
         .get_or_init(|| PrometheusHandle::new(Metrics::new(enabled)))
@@ -268,7 +269,7 @@ fn process_wide() -> Option<&'static Arc<Metrics>> {
     PROCESS_WIDE.get().map(|handle| &handle.metrics)
 }
 
-/// Counts one request that has been dealt with, and its latency. Like all functions here it does nothing before
+/// Counts one completed request and records its latency. Like all functions here, it does nothing before
 /// [`init_metrics`].
 pub fn record_request(api_key: i16, duration: Duration, error: bool) {
     if let Some(metrics) = process_wide() {
@@ -276,35 +277,35 @@ pub fn record_request(api_key: i16, duration: Duration, error: bool) {
     }
 }
 
-/// The size of a request's frame.
+/// Records the size of a request frame.
 pub fn record_request_size(api_key: i16, bytes: u64) {
     if let Some(metrics) = process_wide() {
         metrics.request(api_key).record_request_size(bytes);
     }
 }
 
-/// The size of a response's frame.
+/// Records the size of a response frame.
 pub fn record_response_size(api_key: i16, bytes: u64) {
     if let Some(metrics) = process_wide() {
         metrics.request(api_key).record_response_size(bytes);
     }
 }
 
-/// Counts record-batch bytes that were appended to a topic.
+/// Counts record-batch bytes appended to a topic.
 pub fn record_bytes_in(topic: &str, bytes: u64) {
     if let Some(metrics) = process_wide() {
         metrics.topic(topic).add_bytes_in(bytes);
     }
 }
 
-/// Counts record-batch bytes that were sent from a topic.
+/// Counts record-batch bytes sent from a topic.
 pub fn record_bytes_out(topic: &str, bytes: u64) {
     if let Some(metrics) = process_wide() {
         metrics.topic(topic).add_bytes_out(bytes);
     }
 }
 
-/// Counts a connection until the guard is dropped.
+/// Counts a connection as open until the guard is dropped.
 pub fn record_connection() -> Option<ConnectionGuard> {
     process_wide().map(Metrics::connection_opened)
 }
@@ -323,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn an_api_has_series_once_it_was_seen_and_then_for_both_outcomes() {
+    fn the_first_request_of_an_api_creates_series_for_both_outcomes() {
         let metrics = Metrics::new(true);
         assert!(!render(&metrics).contains("api_key"));
         metrics.request(0).record(Duration::from_micros(800), false);
@@ -345,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forgotten_topic_is_gone_and_starts_anew() {
+    fn a_removed_topic_has_no_series_and_starts_again_at_zero() {
         let metrics = Metrics::new(true);
         let counters = metrics.topic("orders");
         counters.add_bytes_in(10);
@@ -364,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_undo_themselves() {
+    fn a_connection_is_counted_until_its_guard_is_dropped() {
         let metrics = Metrics::new(true);
         let first = metrics.connection_opened();
         drop(metrics.connection_opened());
@@ -376,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn reasons_are_all_there_from_the_start() {
+    fn every_reason_has_a_series_from_the_start() {
         let metrics = Metrics::new(true);
         metrics
             .connections_rejected
@@ -394,12 +395,12 @@ mod tests {
     }
 
     #[test]
-    fn switched_off_metrics_say_so() {
+    fn disabled_metrics_render_only_a_comment() {
         let metrics = Metrics::new(false);
         metrics.request(0).record(Duration::ZERO, false);
         drop(metrics.connection_opened());
         let handle = PrometheusHandle::new(metrics);
-        assert!(handle.render(Format::Text).contains("switched off"));
+        assert!(handle.render(Format::Text).contains("disabled"));
         assert_eq!(handle.render(Format::OpenMetrics), "# EOF\n");
     }
 

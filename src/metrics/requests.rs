@@ -1,31 +1,31 @@
-//! What is recorded about the requests of one API key.
+//! Request metrics of one API key.
 
 use std::time::Duration;
 
-use super::histogram::{HistogramSnapshot, LATENCY, Placed, SIZE, nanos};
+use super::histogram::{HistogramSnapshot, LATENCY, Layout, SIZE, nanos};
 use super::rows::{RowWriter, Rows};
 
-/// One row for all of it: a request finds its row once and enters it once. Requests are counted by their durations,
-/// so that the counter and the histogram can never disagree.
+/// Request counts, durations and sizes of one API key. All are in one row, so that a request is recorded with one row
+/// look-up and one write. The request counter is derived from the duration histogram, so that the two never disagree.
 pub struct RequestInstruments {
     rows: Rows<WORDS>,
 }
 
 const FAILED: usize = 0;
-const DURATION: Placed = Placed::at(1, &LATENCY);
-const REQUEST_SIZE: Placed = Placed::at(DURATION.end(), &SIZE);
-const RESPONSE_SIZE: Placed = Placed::at(REQUEST_SIZE.end(), &SIZE);
+const DURATION: Layout = Layout::at(1, &LATENCY);
+const REQUEST_SIZE: Layout = Layout::at(DURATION.end(), &SIZE);
+const RESPONSE_SIZE: Layout = Layout::at(REQUEST_SIZE.end(), &SIZE);
 const WORDS: usize = 55;
 const _: () = assert!(RESPONSE_SIZE.end() <= WORDS);
 
-/// A request that has been dealt with. Sizes are those of the frames, without their length prefixes.
+/// A completed request. Sizes are frame sizes without the length prefix.
 #[derive(Debug, Clone, Copy)]
 pub struct DoneRequest {
-    /// Nanoseconds from its last byte read to the last byte of its response handed to the socket.
+    /// Nanoseconds from the last byte read of the request to the last byte of its response handed to the socket.
     pub duration_ns: u64,
     pub error: bool,
     pub request_bytes: u64,
-    /// `None` if nothing was answered.
+    /// `None` if the request has no response.
     pub response_bytes: Option<u64>,
 }
 
@@ -36,7 +36,7 @@ impl RequestInstruments {
         }
     }
 
-    /// Counts a request with all that is known of it.
+    /// Counts a request with its duration, outcome and sizes.
     #[inline]
     pub fn record_done(&self, request: &DoneRequest) {
         let Some(row) = self.rows.write() else {
@@ -49,28 +49,28 @@ impl RequestInstruments {
         }
     }
 
-    /// Counts a request, of whose sizes nothing is said.
+    /// Counts a request without its sizes.
     pub fn record(&self, duration: Duration, error: bool) {
         if let Some(row) = self.rows.write() {
             count(&row, nanos(duration), error);
         }
     }
 
-    /// The size of a request's frame.
+    /// Records the size of a request frame.
     pub fn record_request_size(&self, bytes: u64) {
         if let Some(row) = self.rows.write() {
             REQUEST_SIZE.record(&row, bytes);
         }
     }
 
-    /// The size of a response's frame.
+    /// Records the size of a response frame.
     pub fn record_response_size(&self, bytes: u64) {
         if let Some(row) = self.rows.write() {
             RESPONSE_SIZE.record(&row, bytes);
         }
     }
 
-    /// What has been recorded until now.
+    /// Returns everything recorded so far.
     pub fn snapshot(&self) -> RequestsSnapshot {
         let mut snapshot = RequestsSnapshot {
             failed: 0,
@@ -96,7 +96,7 @@ fn count(row: &RowWriter<'_, WORDS>, duration_ns: u64, error: bool) {
     }
 }
 
-/// The requests of one API key, as they stood at one moment.
+/// Snapshot of the request metrics of one API key.
 pub struct RequestsSnapshot {
     failed: u64,
     pub duration: HistogramSnapshot,
@@ -105,7 +105,7 @@ pub struct RequestsSnapshot {
 }
 
 impl RequestsSnapshot {
-    /// Requests counted, by whether they failed.
+    /// Returns the number of failed requests, or of successful ones.
     pub fn requests(&self, error: bool) -> u64 {
         if error {
             self.failed
@@ -128,7 +128,7 @@ mod tests {
     };
 
     #[test]
-    fn a_request_is_in_every_instrument_once() {
+    fn a_request_is_recorded_once_in_every_instrument() {
         let instruments = RequestInstruments::new(true);
         let failed = DoneRequest {
             error: true,
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_off_records_nothing() {
+    fn disabled_instruments_record_nothing() {
         let instruments = RequestInstruments::new(false);
         instruments.record_done(&DONE);
         instruments.record(Duration::ZERO, true);

@@ -1,7 +1,7 @@
 //! Rows of words that are written together and read together.
 //!
-//! An instrument of several words has one row for each shard (see [`super::slots`]). A row carries a sequence number
-//! that is odd while its writer is inside, so that whoever reads sees all that one writer wrote, or nothing of it.
+//! An instrument of several words has one row per shard (see [`super::slots`]). A row carries a sequence number that is odd
+//! while the row is being written (a seqlock), so that a reader sees each write entirely or not at all.
 
 use std::array;
 
@@ -9,18 +9,18 @@ use super::slots::{self, SHARED};
 use crate::sync::atomic::{AtomicU64, Ordering, fence};
 use crate::sync::{hint, thread};
 
-/// A reader that meets a writer this often in a row takes what it sees.
+/// Attempts after which a reader that always meets a writer accepts an inconsistent row.
 const READ_ATTEMPTS_MAX: usize = 10_000;
 
-/// One shard, on cache lines of its own. With the sequence number it fills whole lines if `WORDS` is one less than a
-/// multiple of eight.
+/// One shard, on its own cache lines. With the sequence number it fills whole lines if `WORDS` is one less than a multiple
+/// of eight.
 #[repr(align(64))]
 struct Row<const WORDS: usize> {
     sequence: AtomicU64,
     words: [AtomicU64; WORDS],
 }
 
-/// The shards of one instrument; none at all while metrics are off.
+/// The shards of one instrument; none while metrics are off.
 pub(super) struct Rows<const WORDS: usize> {
     rows: Box<[Row<WORDS>]>,
 }
@@ -37,7 +37,7 @@ impl<const WORDS: usize> Rows<WORDS> {
         }
     }
 
-    /// This thread's row, to be written until the writer is dropped. `None` while metrics are off.
+    /// Begins a write to this thread's row, which ends when the writer is dropped. Returns `None` while metrics are off.
     #[inline]
     pub(super) fn write(&self) -> Option<RowWriter<'_, WORDS>> {
         let slot = slots::current();
@@ -48,7 +48,7 @@ impl<const WORDS: usize> Rows<WORDS> {
         })
     }
 
-    /// Shows every row to `each`, as it stood between two writes.
+    /// Calls `each` for every row, with its content between two writes.
     pub(super) fn read(&self, mut each: impl FnMut(&[u64; WORDS])) {
         for row in &self.rows {
             each(&row.read());
@@ -56,10 +56,10 @@ impl<const WORDS: usize> Rows<WORDS> {
     }
 }
 
-/// A row being written. Nobody else writes it meanwhile, so plain loads and stores will do.
+/// A row being written. It has no other writer meanwhile, so plain loads and stores are sufficient.
 pub(super) struct RowWriter<'a, const WORDS: usize> {
     row: &'a Row<WORDS>,
-    /// Before the write; even.
+    /// The sequence number before the write; even.
     sequence: u64,
 }
 
@@ -71,7 +71,7 @@ impl<const WORDS: usize> RowWriter<'_, WORDS> {
         word.store(value, Ordering::Relaxed);
     }
 
-    /// Adds to a number of two words, of which the given one is the lower.
+    /// Adds to a number of two words, the lower one at `low`.
     #[inline]
     pub(super) fn add_wide(&self, low: usize, n: u64) {
         let [low, high] = [&self.row.words[low], &self.row.words[low + 1]];
@@ -82,7 +82,7 @@ impl<const WORDS: usize> RowWriter<'_, WORDS> {
     }
 }
 
-/// The number that [`RowWriter::add_wide`] adds to.
+/// Combines the two words that [`RowWriter::add_wide`] writes.
 pub(super) fn wide(low: u64, high: u64) -> u128 {
     u128::from(high) << u64::BITS | u128::from(low)
 }
@@ -114,8 +114,8 @@ impl<const WORDS: usize> Row<WORDS> {
     }
 }
 
-/// Makes the sequence number odd and returns its even value before. In the shared shard this is a lock held for a
-/// handful of instructions; in an owned shard nobody else writes.
+/// Makes the sequence number odd and returns its previous, even value. In the shared shard this takes a lock, held for a
+/// few instructions; an owned shard has no other writer.
 #[inline]
 fn enter(sequence: &AtomicU64, slot: usize) -> u64 {
     let before = if slot == SHARED {
@@ -125,7 +125,7 @@ fn enter(sequence: &AtomicU64, slot: usize) -> u64 {
         sequence.store(before.wrapping_add(1), Ordering::Relaxed);
         before
     };
-    // The odd number must be visible before anything written inside.
+    // The odd number must become visible before any word of the row.
     fence(Ordering::Release);
     before
 }
@@ -155,7 +155,7 @@ fn lock(sequence: &AtomicU64) -> u64 {
 fn back_off(attempts: &mut usize) {
     *attempts += 1;
     if attempts.is_multiple_of(64) {
-        // The other side may have lost its core in the middle.
+        // The other thread may have been preempted in the middle.
         thread::yield_now();
     } else {
         hint::spin_loop();

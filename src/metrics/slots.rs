@@ -1,10 +1,9 @@
-//! Which shard of an instrument a thread writes to.
+//! Assignment of threads to the shards of an instrument.
 //!
 //! Every sharded instrument has [`count`] shards. Shard [`SHARED`] may be written by any thread and therefore needs
-//! atomic read-modify-write. The others belong to one thread at a time: a thread claims one the first time it records
-//! anything and gives it back when it ends. A shard with a single writer is updated by a plain load and store, which is
-//! what makes a record cost a few nanoseconds, alone or with every core recording. Which shards are taken,
-//! [`super::claims`] knows.
+//! atomic read-modify-write. Each of the others belongs to one thread at a time: a thread claims one when it first records
+//! a value and releases it when it ends. A shard with a single writer is updated by a plain load and store, so that
+//! recording takes a few nanoseconds even with every core recording. [`super::claims`] tracks the claimed shards.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -13,7 +12,7 @@ use std::sync::atomic::AtomicU64;
 use super::claims::Claims;
 pub(super) use super::claims::SHARED;
 
-/// A thread that has not recorded anything yet.
+/// The slot of a thread that has not recorded anything yet.
 const UNCLAIMED: usize = usize::MAX;
 
 static CLAIMS: Claims = Claims(AtomicU64::new(Claims::NONE));
@@ -23,22 +22,22 @@ thread_local! {
     static CLAIM: Claim = const { Claim(Cell::new(SHARED)) };
 }
 
-/// Gives the thread's shard back when the thread ends.
+/// Releases the thread's shard when the thread ends.
 struct Claim(Cell<usize>);
 
 impl Drop for Claim {
     fn drop(&mut self) {
         let slot = self.0.get();
         if slot != SHARED {
-            // Destructors of other thread-locals may still record: from here on, into the shared shard.
+            // Destructors of other thread-locals may still record; from here on they use the shared shard.
             SLOT.set(SHARED);
-            CLAIMS.give_back(slot);
+            CLAIMS.release(slot);
         }
     }
 }
 
-/// How many shards an instrument has: the shared one and two for each core, since besides the runtime's workers a few
-/// blocking threads record as well.
+/// Returns the number of shards of an instrument: the shared one and two per core, at most 64 in all. Two, because
+/// blocking threads record besides the runtime's workers.
 pub(super) fn count() -> usize {
     static COUNT: OnceLock<usize> = OnceLock::new();
     *COUNT.get_or_init(|| {
@@ -47,7 +46,7 @@ pub(super) fn count() -> usize {
     })
 }
 
-/// The shard this thread writes to.
+/// Returns the shard of the current thread.
 #[inline]
 pub(super) fn current() -> usize {
     let slot = SLOT.get();
@@ -74,7 +73,7 @@ mod tests {
     use std::sync::{Barrier, Mutex};
 
     #[test]
-    fn threads_alive_together_never_share_an_owned_shard() {
+    fn concurrent_threads_never_share_an_owned_shard() {
         let threads = count() + 4;
         let barrier = Barrier::new(threads);
         let seen = Mutex::new(Vec::new());

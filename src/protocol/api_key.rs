@@ -1,10 +1,10 @@
-//! The APIs this program knows, by Kafka's keys.
+//! The declared APIs, by Kafka's API keys.
 
 use std::fmt;
 
 macro_rules! api_keys {
     ($($name:ident = $key:literal, $metric_name:literal, flexible $flexible:expr;)*) => {
-        /// Which API a request is of. Only APIs whose messages are declared have a key here.
+        /// The API of a request. Only APIs with declared messages have a key here.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(i16)]
         pub enum ApiKey {
@@ -15,21 +15,21 @@ macro_rules! api_keys {
             /// Every key, in ascending order.
             pub const ALL: &'static [ApiKey] = &[$(ApiKey::$name),*];
 
-            /// Kafka's name, such as `ListOffsets`.
+            /// Returns Kafka's name of the API, such as `ListOffsets`.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(ApiKey::$name => stringify!($name),)*
                 }
             }
 
-            /// The name in metrics' labels, such as `list_offsets`.
+            /// Returns the name in metric labels, such as `list_offsets`.
             pub const fn metric_name(self) -> &'static str {
                 match self {
                     $(ApiKey::$name => $metric_name,)*
                 }
             }
 
-            /// The first version with compact lengths and tagged fields, in header and body.
+            /// Returns the first version with compact lengths and tagged fields, in header and body.
             pub const fn flexible_from(self) -> i16 {
                 match self {
                     $(ApiKey::$name => $flexible,)*
@@ -50,7 +50,7 @@ macro_rules! api_keys {
     };
 }
 
-/// The flexible version of an API that has none.
+/// The first flexible version of an API that has none.
 const NEVER: i16 = i16::MAX;
 
 api_keys! {
@@ -84,7 +84,7 @@ api_keys! {
     DescribeCluster = 60, "describe_cluster", flexible 0;
 }
 
-/// A key that no API here has.
+/// An API key that is not declared here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("API key {0} is not served")]
 pub struct UnknownApiKey(pub i16);
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_key_is_found_by_its_number_and_named_in_snake_case() {
+    fn keys_parse_from_their_number_and_have_snake_case_names() {
         for &key in ApiKey::ALL {
             assert_eq!(ApiKey::try_from(key as i16), Ok(key));
             let camel: String = key

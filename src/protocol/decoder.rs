@@ -1,8 +1,8 @@
-//! Reading what came from the network, with every length checked before memory is taken for it.
+//! Decoding of data from the network. Every length is checked before memory is allocated for it.
 //!
-//! Three bounds hold, whatever the bytes say:
-//! * a string, a byte field or a tagged field is no longer than the bytes that are left;
-//! * an array has no more elements than the bytes that are left could encode, at the element's smallest encoding;
+//! Three bounds hold for any input:
+//! * a string, byte field or tagged field is no longer than the remaining bytes;
+//! * an array has no more elements than the remaining bytes could encode at the element's smallest encoding;
 //! * all strings and arrays of a message together take at most [`memory_budget`] bytes.
 //!
 //! Byte fields and record batches are slices of the frame and take no memory of their own.
@@ -14,10 +14,10 @@ use thiserror::Error;
 
 use super::wire::{Version, Wire};
 
-/// The longest text in any message, in any version.
+/// Longest string in any version of any message, in bytes.
 pub(super) const STRING_BYTES_MAX: usize = i16::MAX as usize;
 
-/// What a frame was refused for, and where.
+/// A decoding error and its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("{problem} (at byte {at} of the body)")]
 pub struct DecodeError {
@@ -28,39 +28,39 @@ pub struct DecodeError {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Problem {
-    #[error("{wanted} bytes announced or needed, {left} are left")]
+    #[error("{wanted} bytes needed, {left} left")]
     Truncated { wanted: usize, left: usize },
-    #[error("an array of {count} elements announced, {left} bytes are left")]
+    #[error("array of {count} elements does not fit into the {left} bytes left")]
     CountExceedsBytes { count: usize, left: usize },
     #[error("negative length {0}")]
     NegativeLength(i64),
-    #[error("null where the protocol allows none")]
+    #[error("null is not allowed here")]
     UnexpectedNull,
     #[error("variable-length integer longer than 32 bits")]
     VarintTooLong,
-    #[error("a text of {0} bytes announced, {STRING_BYTES_MAX} are allowed")]
+    #[error("string of {0} bytes is longer than the {STRING_BYTES_MAX} allowed")]
     StringTooLong(usize),
-    #[error("text that is not UTF-8")]
+    #[error("string is not valid UTF-8")]
     NotUtf8,
-    #[error("the message would take more memory than its size permits")]
+    #[error("message would take more memory than its size allows")]
     OverBudget,
-    #[error("tagged field leaves {0} of its announced bytes unread")]
+    #[error("tagged field has {0} bytes after its value")]
     TagNotConsumed(usize),
     #[error("{0} bytes follow the end of the message")]
     TrailingBytes(usize),
-    #[error("version {0} is not one of this message's")]
+    #[error("version {0} of the message is not supported")]
     UnsupportedVersion(i16),
 }
 
-/// No element takes more memory than this many times its smallest encoding; `Decoder::nullable_array` checks it.
+/// Maximum ratio of an element's size in memory to its smallest encoding; checked by `Decoder::nullable_array`.
 const MEMORY_RATIO_MAX: usize = 32;
 
-/// The memory that the decoded form of `frame_bytes` may take in strings and arrays.
+/// Returns the memory in bytes that the strings and arrays of a decoded frame of `frame_bytes` may take.
 ///
-/// A message decodes to more bytes than it has on the wire: an empty string is 1 byte there and 24 here. The worst
-/// ratio of any element in any message is 32, so that small frames always fit, however they are filled. A frame of many
-/// megabytes that is neither Produce nor Fetch has no honest reason to exist; for such the bound flattens to 64 MiB and
-/// twice the frame, still several times what a million partitions in one request would take.
+/// A message takes more memory than wire bytes: an empty string is 1 byte on the wire and 24 in memory. The highest ratio
+/// of any element in any message is 32, so small frames always fit, whatever they contain. No legitimate frame of many
+/// megabytes exists that is neither Produce nor Fetch. For such sizes the bound flattens to 64 MiB plus twice the frame,
+/// still several times the size of a request with a million partitions.
 pub fn memory_budget(frame_bytes: usize) -> usize {
     let steep = (64 << 10) + frame_bytes.saturating_mul(MEMORY_RATIO_MAX);
     let flat = (64 << 20) + frame_bytes.saturating_mul(2);
@@ -71,7 +71,7 @@ pub fn memory_budget(frame_bytes: usize) -> usize {
 #[derive(Debug)]
 pub struct Decoder {
     bytes: Bytes,
-    /// The part not read yet. Inside a tagged field it ends where the field does.
+    /// The unread part. Inside a tagged field it ends with the field.
     rest: Range<usize>,
     version: Version,
     budget: usize,
@@ -91,7 +91,7 @@ impl Decoder {
         self.version
     }
 
-    /// Bytes not read yet.
+    /// Returns the number of unread bytes.
     pub fn left(&self) -> usize {
         self.rest.len()
     }
@@ -103,7 +103,7 @@ impl Decoder {
         }
     }
 
-    /// Ends the decoding: nothing may be left.
+    /// Finishes decoding. Fails if unread bytes are left.
     pub fn finish(self) -> Result<(), DecodeError> {
         match self.left() {
             0 => Ok(()),
@@ -152,7 +152,7 @@ impl Decoder {
         Ok(i64::from_be_bytes(self.array()?))
     }
 
-    /// An unsigned integer in groups of 7 bits, lowest first; the top bit says that another follows.
+    /// Reads an unsigned integer in groups of 7 bits, lowest first; the top bit of a byte means that another follows.
     pub fn unsigned_varint(&mut self) -> Result<u32, DecodeError> {
         let mut value = 0u32;
         for shift in [0, 7, 14, 21, 28] {
@@ -168,8 +168,8 @@ impl Decoder {
         Ok(value)
     }
 
-    /// A length or count: compact (one more than it is, 0 for null) in flexible versions; otherwise `fixed` reads it,
-    /// −1 for null.
+    /// Reads a length or count. In flexible versions it is compact: the length plus one, or 0 for null. Otherwise `fixed`
+    /// reads it, with −1 for null.
     fn length(
         &mut self,
         fixed: impl FnOnce(&mut Decoder) -> Result<i32, DecodeError>,
@@ -207,7 +207,7 @@ impl Decoder {
         }
     }
 
-    /// A string that is only shown to people: a `?` stands for what is not UTF-8, so that it is never longer than it was.
+    /// Reads a string that is only displayed. Replaces invalid UTF-8 with `?`, so that the string never becomes longer.
     pub fn nullable_string_for_display(&mut self) -> Result<Option<String>, DecodeError> {
         let Some(range) = self.nullable_text()? else {
             return Ok(None);
@@ -219,12 +219,12 @@ impl Decoder {
         }))
     }
 
-    /// Where a string stands in the frame; the memory for a copy is accounted for.
+    /// Returns the position of a string in the frame and charges the memory for a copy to the budget.
     fn nullable_text(&mut self) -> Result<Option<Range<usize>>, DecodeError> {
         let Some(len) = self.length(|d| d.i16().map(i32::from))? else {
             return Ok(None);
         };
-        // Compact lengths could say more; Kafka allows it to no text.
+        // A compact length can be larger, but Kafka allows no longer strings.
         if len > STRING_BYTES_MAX {
             return Err(self.error(Problem::StringTooLong(len)));
         }
@@ -233,7 +233,7 @@ impl Decoder {
         Ok(Some(range))
     }
 
-    /// A byte field or record batches, as a slice of the frame.
+    /// Reads a byte field or record batches as a slice of the frame.
     pub fn nullable_bytes(&mut self) -> Result<Option<Bytes>, DecodeError> {
         let Some(len) = self.length(Decoder::i32)? else {
             return Ok(None);
@@ -247,7 +247,7 @@ impl Decoder {
             return Ok(None);
         };
         let element_min = T::size_min(self.version).max(1);
-        // Depends on the type and the version alone, never on the bytes read.
+        // Depends only on the type and the version, never on the input.
         debug_assert!(
             size_of::<T>() <= MEMORY_RATIO_MAX * element_min,
             "{} takes {} bytes for {element_min} on the wire",
@@ -268,9 +268,9 @@ impl Decoder {
         Ok(Some(elements))
     }
 
-    /// Reads the tagged fields that end every structure of a flexible version. `field` decodes the ones it knows and
-    /// says whether it did; the others are skipped. As in Kafka the order of tags is free, and of a tag given twice
-    /// the last counts.
+    /// Reads the tagged fields at the end of every structure of a flexible version. `field` decodes a known tag and returns
+    /// true; tags for which it returns false are skipped. As in Kafka, tags may come in any order, and the last of a
+    /// repeated tag wins.
     pub fn tagged_fields(
         &mut self,
         mut field: impl FnMut(&mut Decoder, u32) -> Result<bool, DecodeError>,
@@ -281,7 +281,7 @@ impl Decoder {
         self.tagged_section(&mut field)
     }
 
-    /// Reads over the tagged fields of a header.
+    /// Skips the tagged fields of a header.
     pub(super) fn skip_tagged_fields(&mut self) -> Result<(), DecodeError> {
         self.tagged_section(&mut |_, _| Ok(false))
     }
@@ -305,7 +305,7 @@ impl Decoder {
     }
 }
 
-/// The text in bytes that are not all text.
+/// Returns the text of `bytes` with each invalid sequence replaced by `?`.
 fn replaced(bytes: &[u8]) -> String {
     let pieces = bytes.utf8_chunks().flat_map(|chunk| {
         let replacement = if chunk.invalid().is_empty() { "" } else { "?" };
@@ -325,7 +325,7 @@ mod tests {
 
     fn problem<T>(result: Result<T, DecodeError>) -> Problem {
         match result {
-            Ok(_) => panic!("it should be refused"),
+            Ok(_) => panic!("the input should be rejected"),
             Err(error) => error.problem,
         }
     }
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_of_minus_one_is_null_and_less_is_refused() {
+    fn a_length_of_minus_one_is_null_and_lower_ones_are_rejected() {
         assert_eq!(decoder(b"\xff\xff", false).nullable_string(), Ok(None));
         assert_eq!(decoder(b"\x00", true).nullable_string(), Ok(None));
         let mut below = decoder(b"\xff\xfe", false);
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_utf_8_and_no_longer_than_kafka_allows() {
+    fn strings_must_be_utf_8_and_within_the_length_limit() {
         assert_eq!(
             problem(decoder(b"\x02\xff", true).nullable_string()),
             Problem::NotUtf8
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_only_shown_need_not_be_utf_8_and_does_not_grow() {
+    fn invalid_utf_8_for_display_is_replaced_without_growing() {
         let shown = |bytes| decoder(bytes, true).nullable_string_for_display().unwrap();
         assert_eq!(shown(b"\x05caf\xe9"), Some("caf?".to_owned()));
         assert_eq!(shown(b"\x06caf\xc3\xa9"), Some("caf\u{e9}".to_owned()));
@@ -409,14 +409,14 @@ mod tests {
     }
 
     #[test]
-    fn unknown_tags_are_skipped_in_any_order_and_the_last_of_a_tag_counts() {
+    fn unknown_tags_are_skipped_and_the_last_of_a_repeated_tag_wins() {
         assert_eq!(tag_1(b"\x00"), Ok(-1));
         assert_eq!(tag_1(b"\x03\x09\x01x\x01\x02\0\x05\x00\x00"), Ok(5));
         assert_eq!(tag_1(b"\x02\x01\x02\0\x05\x01\x02\0\x06"), Ok(6));
     }
 
     #[test]
-    fn a_tagged_field_is_read_within_its_own_bytes() {
+    fn a_tagged_field_must_fill_exactly_its_own_bytes() {
         let longer = tag_1(b"\x01\x01\x03\0\x05\0");
         assert_eq!(problem(longer), Problem::TagNotConsumed(1));
         let shorter = tag_1(b"\x01\x01\x01\0\x05");

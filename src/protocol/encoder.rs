@@ -1,4 +1,4 @@
-//! Writing a message: one growing buffer, and beside it the record batches that pass through without being copied.
+//! Encoding of messages: one growing buffer, plus record batches that are passed through without being copied.
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -7,23 +7,23 @@ use super::decoder::STRING_BYTES_MAX;
 use super::wire::{Version, Wire};
 use crate::record::Records;
 
-/// Record bytes up to this size are copied into the buffer: that costs less than one more chunk for the socket.
+/// Record bytes up to this size are copied into the buffer, which costs less than another chunk for the socket.
 const COPIED_RECORDS_BYTES_MAX: usize = 4 << 10;
 
-/// Why a message cannot be written at a version. Always a mistake of this program, never of its peer.
+/// Error of encoding a message at a version. Always a bug in this program, never an error of the peer.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum EncodeError {
     #[error("{field} must not be null in version {version}")]
     NullNotAllowed { field: &'static str, version: i16 },
     #[error("{field} cannot be expressed in version {version}")]
     FieldUnknown { field: &'static str, version: i16 },
-    #[error("{0} bytes or elements are more than the protocol can count")]
+    #[error("{0} bytes or elements exceed the protocol's limit")]
     TooLong(usize),
-    #[error("version {0} is not one of this message's")]
+    #[error("version {0} of the message is not supported")]
     UnsupportedVersion(i16),
 }
 
-/// A rope: `buffer` with `passed` batches standing at given distances from its start.
+/// A rope: `buffer`, with the records of `passed` inserted at the given positions of the buffer.
 #[derive(Debug)]
 pub struct Encoder {
     buffer: Vec<u8>,
@@ -79,7 +79,7 @@ impl Encoder {
         }
     }
 
-    /// A compact length, or what `fixed` makes of it in versions that are not flexible.
+    /// Writes a compact length, or calls `fixed` to write it in versions that are not flexible.
     fn put_length(
         &mut self,
         length: usize,
@@ -130,7 +130,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// A null byte field, record field or array.
+    /// Writes a null byte field, record field or array.
     pub fn put_null(&mut self) {
         if self.version.flexible {
             self.put_unsigned_varint(0);
@@ -160,8 +160,8 @@ impl Encoder {
         Ok(())
     }
 
-    /// A tagged field: tag, length, value. The value is written first and moved by the few bytes that its length
-    /// turns out to need, so that no field is measured or buffered twice.
+    /// Writes a tagged field: tag, length, value. The value is written first and then moved by the size of its length, so
+    /// that no field is measured or buffered twice.
     pub fn put_tagged<T: Wire>(&mut self, tag: u32, value: &T) -> Result<(), EncodeError> {
         self.put_unsigned_varint(tag);
         let start = self.buffer.len();
@@ -175,7 +175,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// Bytes written so far, passed records included.
+    /// Returns the number of bytes written so far, records included.
     pub fn len(&self) -> usize {
         self.buffer.len() + self.passed.iter().map(|(_, r)| r.len()).sum::<usize>()
     }
@@ -189,7 +189,7 @@ impl Encoder {
         self.buffer[position..position + 4].copy_from_slice(&value.to_be_bytes());
     }
 
-    /// The message in the order of the wire; chunks are never empty.
+    /// Returns the message as chunks in wire order, none of them empty.
     pub fn into_chunks(self) -> Vec<Records> {
         let mut buffer = Bytes::from(self.buffer);
         let mut chunks = Vec::with_capacity(2 * self.passed.len() + 1);
@@ -208,14 +208,14 @@ impl Encoder {
         chunks
     }
 
-    /// The message as one buffer, for messages that have no [`Records`] in them.
+    /// Returns the message as one buffer, for messages without [`Records`].
     pub(super) fn into_bytes(self) -> Bytes {
         debug_assert!(self.passed.is_empty(), "records passed through");
         Bytes::from(self.buffer)
     }
 }
 
-/// The encoded bytes of `value` and how many of them count.
+/// Returns the encoded bytes of `value` and their number.
 fn unsigned_varint(mut value: u32) -> ([u8; 5], usize) {
     let mut bytes = [0; 5];
     let mut len = 0;
@@ -239,7 +239,7 @@ mod tests {
     };
 
     #[test]
-    fn a_tagged_field_carries_its_length_however_many_bytes_that_takes() {
+    fn tagged_fields_of_any_length_have_a_correct_length_prefix() {
         for len in [0, 1, 126, 127, 128, 16_382, 16_383, 20_000] {
             let text = "x".repeat(len);
             let mut encoder = Encoder::new(FLEXIBLE);
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn text_longer_than_kafka_reads_is_not_written() {
+    fn strings_above_the_length_limit_are_rejected() {
         let mut encoder = Encoder::new(FLEXIBLE);
         let refused = encoder.put_string(&"x".repeat(32_768));
         assert_eq!(refused, Err(EncodeError::TooLong(32_768)));

@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-/// The outcome a response carries, for a request or one part of it. Codes this table does not know are kept as they
-/// are, since a newer broker may send them.
+/// The error code in a response, for a request or a part of it. Unknown codes are kept, since a newer broker may send them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct ErrorCode(i16);
 
@@ -38,7 +37,7 @@ macro_rules! error_codes {
         impl ErrorCode {
             $(pub const $name: ErrorCode = ErrorCode($code);)*
 
-            /// Kafka's name of the code.
+            /// Returns Kafka's name of the code.
             pub const fn name(self) -> &'static str {
                 match self.0 {
                     $($code => stringify!($name),)*
@@ -191,7 +190,7 @@ mod tests {
     use super::ErrorCode;
 
     #[test]
-    fn a_known_code_shows_its_name_and_an_unknown_one_its_number() {
+    fn codes_are_displayed_with_name_and_number() {
         assert_eq!(
             ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.to_string(),
             "UNKNOWN_TOPIC_OR_PARTITION (3)"

@@ -1,12 +1,12 @@
-//! Requests and responses as they stand on a connection: length, header, body.
+//! Request and response frames: length, header, body.
 //!
 //! ```text
 //! request:   length i32 │ api_key i16 │ api_version i16 │ correlation_id i32 │ client_id │ [tags] │ body
 //! response:  length i32 │ correlation_id i32 │ [tags] │ body
 //! ```
 //!
-//! The length counts what follows it. Headers carry tagged fields in the flexible versions of an API, except that an
-//! ApiVersions response never does: a client reads it before it knows which versions it may use (KIP-511).
+//! The length does not include itself. Headers have tagged fields in the flexible versions of an API, except that an
+//! ApiVersions response never has them: a client reads it before it knows which versions it may use (KIP-511).
 //! See <https://kafka.apache.org/protocol>.
 
 use bytes::Bytes;
@@ -19,10 +19,10 @@ pub use super::message::{Message, Request};
 pub use super::wire::{Nullable, Version, Wire};
 use crate::record::Records;
 
-/// Bytes of a frame's length prefix.
+/// Size of a frame's length prefix in bytes.
 pub const LENGTH_BYTES: usize = 4;
 
-/// What precedes every request. Key and version are as they came, known or not.
+/// The header of a request. Key and version are not checked and may be unknown.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RequestHeader {
     pub api_key: i16,
@@ -34,25 +34,26 @@ pub struct RequestHeader {
 /// A response ready for the socket, length prefix included.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ResponseFrame {
-    /// In the order of the wire, none empty.
+    /// In wire order, none of them empty.
     pub chunks: Vec<Records>,
-    /// Bytes in all chunks together.
+    /// Total size of all chunks in bytes.
     pub len: usize,
 }
 
-/// Reads the header off the front of a frame (without its length prefix) and leaves the body.
+/// Decodes the header at the front of a frame (without its length prefix) and leaves the body in `frame`.
 ///
-/// Of a request whose key is unknown only the first three fields are certain; its client id is taken when it can be
-/// read, and what is left of the frame means nothing.
+/// For an unknown API key only the first three fields are certain. The client id is then decoded if possible, and the
+/// rest of the frame has no meaning.
 pub fn decode_request_header(frame: &mut Bytes) -> Result<RequestHeader, DecodeError> {
-    // The client id is a fixed-length string in every header, so that brokers can read it before they know the rest.
+    // The client id has a fixed length prefix in every header version, so that brokers can read it before they know the
+    // rest.
     let mut decoder = Decoder::new(frame.clone(), fixed(0));
     let api_key = decoder.i16()?;
     let api_version = decoder.i16()?;
     let correlation_id = decoder.i32()?;
     let client_id = match ApiKey::try_from(api_key) {
         Ok(key) => {
-            // Kafka's own decoding, too, takes bytes that are no text: some clients call themselves by a Latin-1 name.
+            // Kafka accepts invalid UTF-8 here as well: some clients send a name in Latin-1.
             let client_id = decoder.nullable_string_for_display()?;
             if api_version >= key.flexible_from() {
                 decoder.skip_tagged_fields()?;
@@ -70,10 +71,10 @@ pub fn decode_request_header(frame: &mut Bytes) -> Result<RequestHeader, DecodeE
     })
 }
 
-/// Decodes a request's body.
+/// Decodes the body of a request.
 ///
-/// What follows it is ignored, as Kafka does for every API, so that clients live on mistakes they never notice:
-/// librdkafka 2.16 asks for all topics with three bytes too many.
+/// Trailing bytes are ignored, as in Kafka for every API, because some clients send them: librdkafka 2.16 requests the
+/// metadata of all topics with three extra bytes.
 pub fn decode_request<R: Request>(body: Bytes, version: i16) -> Result<R, DecodeError> {
     let mut decoder = Decoder::new(body, version_of::<R>(version));
     if !R::VERSIONS.contains(&version) {
@@ -157,7 +158,7 @@ pub fn decode_response<R: Request>(
     Ok((correlation_id, response))
 }
 
-/// A version, and whether it is a flexible one, of `R`'s API.
+/// Returns a version of `R`'s API, marked as flexible or not.
 pub fn version_of<R: Request>(version: i16) -> Version {
     Version {
         number: version,
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_of_every_message_survives_the_wire_at_every_version() {
+    fn the_default_of_every_message_round_trips_at_every_version() {
         for &key in ApiKey::ALL {
             for_api(key, RoundTripOfDefaults);
         }
@@ -260,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn large_records_stand_in_their_place_uncopied() {
+    fn large_records_are_encoded_without_copying() {
         let records = Bytes::from(vec![7u8; 100_000]);
         let partition = |records: Bytes| PartitionData {
             records: Some(Records::Bytes(records)),
@@ -291,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_seen_however_deep_it_lies() {
+    fn nested_error_codes_are_found() {
         let mut response = metadata::MetadataResponse::default();
         assert!(!response.has_error());
         response
@@ -304,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn null_is_refused_where_the_version_has_none() {
+    fn null_is_rejected_at_versions_that_do_not_allow_it() {
         let all = metadata::MetadataRequest {
             topics: None,
             ..Default::default()
@@ -322,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_not_sent_at_a_version_that_cannot_say_it() {
+    fn a_request_is_not_encoded_at_a_version_without_its_fields() {
         let request = FetchRequest {
             forgotten_topics_data: vec![Default::default()],
             ..Default::default()

@@ -2,31 +2,31 @@
 //!
 //! # Declaring a message
 //!
-//! `messages!` takes structures; everything else follows from their fields: the struct, `Default`, [`Wire`] (decoding,
-//! encoding, smallest size, `has_error`).
+//! `messages!` takes structures and generates from their fields the struct, `Default` and [`Wire`] (decoding, encoding,
+//! smallest size, `has_error`).
 //!
 //! ```text
 //! messages! {
 //!     /// Documentation, as on any struct.
 //!     CreateTopicsRequest {
 //!         topics: Vec<CreatableTopic>;              // in every version
-//!         timeout_ms: i32 = 60000;                  // default, if it is not the type's own
-//!         forgotten: Vec<String>, in 7..=12;        // only on the wire in these versions; silently left out elsewhere
-//!         validate_only: bool, only 1..;            // the same, but a value other than the default is not left out:
-//!                                                   //   encoding it at another version is an error
+//!         timeout_ms: i32 = 60000;                  // default value, unless it is the type's default
+//!         forgotten: Vec<String>, in 7..=12;        // only on the wire in these versions; silently left out of others
+//!         validate_only: bool, only 1..;            // the same, but encoding a value other than the default at another
+//!                                                   //   version is an error
 //!         name: Option<String>, null 10..;          // nullable, but null only in these versions
-//!         cluster_id: Option<String>, in 12.., tag 0;  // a tagged field: written when it is not the default
+//!         cluster_id: Option<String>, in 12.., tag 0;  // a tagged field: written unless it has the default value
 //!     }
 //! }
 //! ```
 //!
-//! The clauses come in that order. Versions are Rust ranges. The type says the rest: `Option<…>` is nullable, `Vec<…>`
-//! an array, another structure nests. Fields stand in Kafka's order, which is the order on the wire (tagged fields
-//! may stand anywhere, lowest tag first), and are named as in Kafka's schemas, in snake_case.
+//! The clauses come in that order. Versions are Rust ranges. The type determines the rest: `Option<…>` is nullable,
+//! `Vec<…>` is an array, another structure is nested. Fields are in Kafka's order, which is the order on the wire (tagged
+//! fields may be anywhere, lowest tag first), and are named as in Kafka's schemas, in snake_case.
 //!
-//! Use `only` where leaving the field out would make a request mean something else, `in` everywhere else.
+//! Use `only` where leaving the field out would change the meaning of a request, and `in` everywhere else.
 //!
-//! `api!` then ties a request to its response and says which versions of the API there are:
+//! `api!` then declares the response of a request and the versions of the API:
 //!
 //! ```text
 //! api!(CreateTopics: CreateTopicsRequest => CreateTopicsResponse, versions 2..=7);
@@ -194,7 +194,7 @@ macro_rules! messages {
     )*};
 }
 
-/// Whether a field is on the wire at a version, from its `in` or `only` clause.
+/// Evaluates to whether a field is on the wire at a version, from its `in` or `only` clause.
 macro_rules! present {
     ($version:ident [] []) => {
         $version.within(..)
@@ -244,7 +244,7 @@ macro_rules! api {
     };
 }
 
-/// Refuses a null read at a version that has none.
+/// Fails if a null was read at a version that does not allow it.
 pub(super) fn check_null_read<T>(
     decoder: &Decoder,
     field: &Option<T>,
@@ -256,7 +256,7 @@ pub(super) fn check_null_read<T>(
     Ok(())
 }
 
-/// Refuses to write a null at a version that has none.
+/// Fails if a null would be written at a version that does not allow it.
 pub(super) fn check_null_written<T>(
     version: Version,
     value: &Option<T>,

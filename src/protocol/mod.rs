@@ -1,11 +1,12 @@
 //! The Kafka wire protocol: frames, headers and one declaration per API.
 //!
-//! [`kafka`] is the way in: it turns frames into requests and responses into frames. [`messages`] declares each API
-//! in a file of its own, through the macro that `message.rs` explains; `wire.rs` says how each type is encoded, over
-//! `decoder.rs` (bounded reads) and `encoder.rs` (record batches pass through uncopied).
+//! [`kafka`] is the entry point: it decodes frames into requests and encodes responses into frames. [`messages`] declares
+//! each API in a file of its own, with the macro documented in `message.rs`. `wire.rs` defines the encoding of each type,
+//! on top of `decoder.rs` (bounded reads) and `encoder.rs` (record batches are passed through without copying).
 //!
-//! Invariants: no length from the wire is believed before memory is taken for it; no input panics; what decodes
-//! encodes to a message that decodes to the same again. Which versions and APIs are *served* is not known here.
+//! Invariants: every length from the wire is checked before memory is allocated for it; no input causes a panic; a
+//! decoded message encodes to bytes that decode to the same message. Which APIs and versions are *served* is not known
+//! here.
 
 #[macro_use]
 mod message;

@@ -1,7 +1,7 @@
-//! How each type of Kafka's schema language stands on the wire.
+//! Wire encoding of the types of Kafka's schema language.
 //!
-//! A field's Rust type alone chooses its encoding; the version of the message chooses between the fixed and the compact
-//! form. `Option` of a type is the nullable form of it.
+//! The Rust type of a field determines its encoding; the version of the message selects the fixed or the compact form.
+//! `Option` of a type is its nullable form.
 
 use std::ops::RangeBounds;
 
@@ -13,7 +13,7 @@ use super::encoder::{EncodeError, Encoder};
 use super::error_code::ErrorCode;
 use crate::record::Records;
 
-/// A version of a message, and whether it is one of the flexible ones: compact lengths, tagged fields (KIP-482).
+/// A version of a message. Flexible versions have compact lengths and tagged fields (KIP-482).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Version {
     pub number: i16,
@@ -26,19 +26,19 @@ impl Version {
     }
 }
 
-/// A value with an encoding.
+/// A value with a wire encoding.
 pub trait Wire: Sized {
-    /// The fewest bytes any value takes at `version`. Bounds how many elements an array can have.
+    /// Returns the smallest encoded size of any value at `version`. Bounds the number of elements of an array.
     fn size_min(version: Version) -> usize;
     fn decode(decoder: &mut Decoder) -> Result<Self, DecodeError>;
     fn encode(&self, encoder: &mut Encoder) -> Result<(), EncodeError>;
-    /// Whether an error code other than `NONE` stands anywhere within.
+    /// Returns whether the value contains an error code other than `NONE`.
     fn has_error(&self) -> bool {
         false
     }
 }
 
-/// A value with a null form of its own; `Option` of it is a value too.
+/// A value with a null encoding, so that `Option` of it is a [`Wire`] value too.
 pub trait Nullable: Wire {
     fn decode_nullable(decoder: &mut Decoder) -> Result<Option<Self>, DecodeError>;
     fn encode_null(encoder: &mut Encoder);

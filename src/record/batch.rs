@@ -1,10 +1,10 @@
-//! One record batch: its header and a checked, zero-copy view over all of it.
+//! One record batch: its header and a checked, zero-copy view of the whole batch.
 //!
 //! ```text
 //!  byte  field                  type   covered by the CRC
-//!     0  base offset            i64    no: the log stamps it
+//!     0  base offset            i64    no: set by the log
 //!     8  batch length           i32    no: bytes from 12 to the end
-//!    12  partition leader epoch i32    no: the log stamps it
+//!    12  partition leader epoch i32    no: set by the log
 //!    16  magic (2)              i8     no
 //!    17  CRC-32C                u32    of bytes 21 to the end
 //!    21  attributes             i16    yes, as all that follows
@@ -12,7 +12,7 @@
 //!           bit 3     timestamps are the log's append time
 //!           bit 4     part of a transaction
 //!           bit 5     control batch
-//!           bit 6     base timestamp is a delete horizon (compaction's mark)
+//!           bit 6     base timestamp is a delete horizon (set by compaction)
 //!    23  last offset delta      i32
 //!    27  base timestamp         i64
 //!    35  max timestamp          i64
@@ -32,9 +32,9 @@ use super::compression::{Compression, DecompressLimit, Decompressor, compress_fr
 use super::iter::{self, RecordIter, RecordsSummary};
 use super::{Error, Result};
 
-/// Where the length field stops counting itself: a batch's size is its length field plus this.
+/// Bytes up to and including the length field: a batch's size is its length field plus this.
 const LENGTH_OVERHEAD: usize = 12;
-/// Where the log's own fields (base offset, length, leader epoch) end.
+/// Bytes of the fields that the log writes (base offset, length, leader epoch).
 const STAMP_LEN: usize = 16;
 const CRC_AT: usize = 17;
 const ATTRIBUTES_AT: usize = 21;
@@ -48,16 +48,16 @@ const CONTROL: i16 = 1 << 5;
 const DELETE_HORIZON: i16 = 1 << 6;
 const KNOWN: i16 = CODEC_MASK | LOG_APPEND_TIME | TRANSACTIONAL | CONTROL | DELETE_HORIZON;
 
-/// Whose clock a batch's timestamps come from.
+/// Source of a batch's timestamps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimestampType {
-    /// The producer's: each record has its own.
+    /// The producer's clock: each record has its own timestamp.
     CreateTime,
-    /// The log's: every record has the batch's max timestamp.
+    /// The broker's clock: every record has the batch's max timestamp.
     LogAppendTime,
 }
 
-/// A batch's attribute bits, known to be ones this format defines.
+/// The attribute bits of a batch, all of them defined by the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attributes {
     bits: i16,
@@ -65,7 +65,8 @@ pub struct Attributes {
 }
 
 impl Attributes {
-    /// Checks raw bits. Undefined bits and codec numbers are refused: they would change the meaning of what follows.
+    /// Parses raw bits. Rejects undefined bits and codec numbers, because they could change the meaning of the rest of the
+    /// batch.
     pub fn from_bits(bits: i16) -> Result<Attributes> {
         let compression = Compression::from_id((bits & CODEC_MASK) as u8);
         match compression {
@@ -107,7 +108,7 @@ impl Attributes {
         }
     }
 
-    /// The bits as they stand in the batch.
+    /// Returns the raw bits.
     pub fn bits(self) -> i16 {
         self.bits
     }
@@ -128,12 +129,13 @@ impl Attributes {
         self.bits & TRANSACTIONAL != 0
     }
 
-    /// A control batch carries transaction markers: it takes up offsets and is never shown to applications.
+    /// Returns whether the batch is a control batch. It carries transaction markers, which take up offsets but are never
+    /// delivered to applications.
     pub fn is_control(self) -> bool {
         self.bits & CONTROL != 0
     }
 
-    /// The base timestamp is the time from which compaction may drop this batch's tombstones.
+    /// Returns whether the base timestamp is the time from which compaction may drop this batch's tombstones.
     pub fn has_delete_horizon(self) -> bool {
         self.bits & DELETE_HORIZON != 0
     }
@@ -151,9 +153,9 @@ pub struct BatchHeader {
     pub attributes: Attributes,
     pub last_offset_delta: i32,
     pub base_timestamp: i64,
-    /// −1 when no record has a timestamp.
+    /// −1 if no record has a timestamp.
     pub max_timestamp: i64,
-    /// −1 when the producer is not idempotent; then epoch and sequence are −1, too.
+    /// −1 if the producer is not idempotent; epoch and sequence are then −1 too.
     pub producer_id: i64,
     pub producer_epoch: i16,
     pub base_sequence: i32,
@@ -164,10 +166,10 @@ impl BatchHeader {
     /// The header's size in bytes.
     pub const LEN: usize = 61;
 
-    /// Reads the header at the start of `bytes`, which may hold less than the whole batch.
+    /// Reads the header at the start of `bytes`, which need not contain the whole batch.
     ///
-    /// Checks what a header alone can prove: magic, a length that can hold the header, known attributes. It does not
-    /// check the CRC, so no field may be trusted yet.
+    /// Checks the magic, a length of at least the header's size, and the attributes. Does not check the CRC, so no field
+    /// may be trusted yet.
     pub fn read(bytes: &[u8]) -> Result<BatchHeader> {
         let Some((head, _)) = bytes.split_first_chunk::<{ Self::LEN }>() else {
             return Err(Error::Truncated {
@@ -200,23 +202,23 @@ impl BatchHeader {
         })
     }
 
-    /// Bytes of the whole batch, header included.
+    /// Returns the size of the whole batch in bytes, header included.
     pub fn size_bytes(&self) -> usize {
         LENGTH_OVERHEAD + self.batch_length.max(0) as usize
     }
 
-    /// The offset of the batch's last record, or of the last one it had before compaction.
+    /// Returns the offset of the batch's last record, or of the last record that it had before compaction.
     pub fn last_offset(&self) -> i64 {
         self.base_offset
             .saturating_add(i64::from(self.last_offset_delta))
     }
 
-    /// The offset that follows the batch.
+    /// Returns the offset after the batch.
     pub fn next_offset(&self) -> i64 {
         self.last_offset().saturating_add(1)
     }
 
-    /// The sequence of the last record; sequences wrap from 2³¹−1 to 0. −1 when the producer is not idempotent.
+    /// Returns the sequence of the last record, or −1 if the producer is not idempotent. Sequences wrap from 2³¹−1 to 0.
     pub fn last_sequence(&self) -> i32 {
         if self.base_sequence < 0 {
             return -1;
@@ -225,7 +227,7 @@ impl BatchHeader {
         (last & i64::from(i32::MAX)) as i32
     }
 
-    /// True when the batch carries a producer id and sequences.
+    /// Returns whether the batch carries a producer id and sequences.
     pub fn is_idempotent(&self) -> bool {
         self.producer_id >= 0
     }
@@ -247,7 +249,7 @@ impl BatchHeader {
     }
 }
 
-/// The `N` bytes of a header from `at`. Both are constants within the header at every call.
+/// Returns the `N` bytes of a header from `at`. Every call uses constants within the header, so it cannot panic.
 fn field<const N: usize>(head: &[u8; BatchHeader::LEN], at: usize) -> [u8; N] {
     let mut out = [0; N];
     out.copy_from_slice(&head[at..at + N]);
@@ -256,8 +258,8 @@ fn field<const N: usize>(head: &[u8; BatchHeader::LEN], at: usize) -> [u8; N] {
 
 /// Exactly one whole batch whose length, magic, CRC, attributes and counts have been checked.
 ///
-/// The records inside, which may be compressed, have not been looked at: [`validate_records`](Self::validate_records)
-/// and [`records`](Self::records) do. Cloning shares the bytes.
+/// The records inside, which may be compressed, are checked only by [`validate_records`](Self::validate_records) and
+/// [`records`](Self::records). Cloning shares the bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordBatch {
     header: BatchHeader,
@@ -265,8 +267,7 @@ pub struct RecordBatch {
 }
 
 impl RecordBatch {
-    /// Parses a batch as producers may send it: `bytes` is that batch and nothing else, and it holds a record for
-    /// every offset it spans.
+    /// Parses a batch from a producer: `bytes` must be exactly one batch, with one record for every offset it spans.
     pub fn parse(bytes: Bytes) -> Result<RecordBatch> {
         let batch = Self::parse_stored(bytes)?;
         let header = &batch.header;
@@ -276,8 +277,8 @@ impl RecordBatch {
         Ok(batch)
     }
 
-    /// Parses a batch as logs may hold it: compaction removes records and leaves the span of offsets as it was, so
-    /// there may be fewer records than offsets, or none.
+    /// Parses a batch from a log. Compaction removes records but keeps the range of offsets, so there may be fewer records
+    /// than offsets, or none.
     pub fn parse_stored(bytes: Bytes) -> Result<RecordBatch> {
         let header = BatchHeader::read(&bytes)?;
         let size = header.size_bytes();
@@ -308,8 +309,8 @@ impl RecordBatch {
         Ok(RecordBatch { header, bytes })
     }
 
-    /// Parses the records field of a Produce request: one or more whole batches, each as [`parse`](Self::parse)
-    /// wants it. The batches share `bytes`.
+    /// Parses the records field of a Produce request: one or more whole batches, each under the rules of
+    /// [`parse`](Self::parse). The batches share `bytes`.
     pub fn split(mut bytes: Bytes) -> Result<Vec<RecordBatch>> {
         if bytes.is_empty() {
             return Err(Error::Empty);
@@ -332,7 +333,7 @@ impl RecordBatch {
         &self.header
     }
 
-    /// The whole batch as it stands on the wire.
+    /// Returns the whole batch in its wire form.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
@@ -345,8 +346,8 @@ impl RecordBatch {
         self.header.attributes.compression()
     }
 
-    /// The first bytes of the batch with another base offset and leader epoch. A log writes these, then
-    /// [`body`](Self::body): neither field is covered by the CRC, so nothing else changes and nothing is copied.
+    /// Returns the first bytes of the batch with another base offset and leader epoch. A log writes these and then
+    /// [`body`](Self::body). Neither field is covered by the CRC, so nothing else changes and nothing is copied.
     pub fn stamped_prefix(&self, base_offset: i64, leader_epoch: i32) -> [u8; STAMP_LEN] {
         let mut prefix = [0; STAMP_LEN];
         prefix[0..8].copy_from_slice(&base_offset.to_be_bytes());
@@ -355,14 +356,14 @@ impl RecordBatch {
         prefix
     }
 
-    /// All that follows [`stamped_prefix`](Self::stamped_prefix).
+    /// Returns the bytes after [`stamped_prefix`](Self::stamped_prefix).
     pub fn body(&self) -> &[u8] {
         &self.bytes[STAMP_LEN..]
     }
 
     /// Iterates over the records, decompressing at most `limit` bytes.
     ///
-    /// Keys, values and headers are slices of the batch (or of its decompressed records): no copies.
+    /// Keys, values and headers are slices of the batch or of its decompressed records, not copies.
     pub fn records(&self, limit: DecompressLimit) -> Result<RecordIter> {
         let payload = match self.compression() {
             Compression::None => self.bytes.slice(BatchHeader::LEN..),
@@ -371,7 +372,7 @@ impl RecordBatch {
         Ok(RecordIter::new(self.header, payload))
     }
 
-    /// Refuses a batch whose compressed form some codec libraries read and Kafka's clients do not.
+    /// Rejects compressed data that some codec libraries can read but Kafka's clients cannot.
     pub fn check_readable_by_kafka(&self) -> Result<()> {
         match self.compression() {
             Compression::Lz4 => lz4::check_readable_by_kafka(self.payload()),
@@ -381,10 +382,10 @@ impl RecordBatch {
         }
     }
 
-    /// Checks that every record parses, that offsets rise within the batch's span and that nothing is left over.
+    /// Checks that every record parses, that offsets ascend within the batch's range and that no bytes are left over.
     ///
-    /// Compressed records are decompressed through a small buffer: memory does not grow with what they expand to.
-    /// The summary tells the true maximum timestamp, which some producers leave out of the header.
+    /// Compressed records are decompressed through a small buffer, so memory use does not grow with their size. The
+    /// summary has the true maximum timestamp, which some producers leave out of the header.
     pub fn validate_records(&self, limit: DecompressLimit) -> Result<RecordsSummary> {
         match self.compression() {
             Compression::None => iter::validate_slice(&self.header, self.payload()),
@@ -395,8 +396,8 @@ impl RecordBatch {
         }
     }
 
-    /// Hands the index within the batch and the timestamp of every record to `visit`. Streams like
-    /// [`validate_records`](Self::validate_records), which is to be called first.
+    /// Calls `visit` with the index and the timestamp of every record. Streams like
+    /// [`validate_records`](Self::validate_records), which must be called first.
     pub fn visit_timestamps(
         &self,
         limit: DecompressLimit,
@@ -406,7 +407,7 @@ impl RecordBatch {
         iter::visit_timestamps(&self.header, source, visit)
     }
 
-    /// The same records compressed by `codec`; everything else in the header stays as it is.
+    /// Returns the batch recompressed with `codec`. All other header fields are unchanged.
     ///
     /// Streams from codec to codec, so that only the result is held in memory.
     pub fn recompress(&self, codec: Compression, limit: DecompressLimit) -> Result<RecordBatch> {
@@ -422,7 +423,8 @@ impl RecordBatch {
         Self::seal(header, BytesMut::from(Bytes::from(bytes)))
     }
 
-    /// The batch as a log stamps it when `message.timestamp.type` is `LogAppendTime`: every record now has `now_ms`.
+    /// Returns the batch with the log append time `now_ms` for all records, as `message.timestamp.type=LogAppendTime`
+    /// requires.
     pub fn with_log_append_time(&self, now_ms: i64) -> RecordBatch {
         self.with_header(BatchHeader {
             attributes: self.header.attributes.with_log_append_time(),
@@ -431,7 +433,7 @@ impl RecordBatch {
         })
     }
 
-    /// The batch with its maximum timestamp put right, for producers that do not fill it in.
+    /// Returns the batch with a corrected maximum timestamp, for producers that do not set it.
     pub fn with_max_timestamp(&self, max_timestamp: i64) -> RecordBatch {
         self.with_header(BatchHeader {
             max_timestamp,
@@ -441,16 +443,16 @@ impl RecordBatch {
 
     fn with_header(&self, header: BatchHeader) -> RecordBatch {
         Self::seal(header, BytesMut::from(&self.bytes[..]))
-            .expect("the size is that of a batch which was parsed")
+            .expect("the size does not change, and a parsed batch is not too large")
     }
 
-    /// Writes `header`, its length and its CRC over the first bytes of `bytes`, whose records are in place.
+    /// Writes `header` with length and CRC over the first bytes of `bytes`, which already contains the records.
     pub(super) fn seal(mut header: BatchHeader, mut bytes: BytesMut) -> Result<RecordBatch> {
         header.batch_length =
             i32::try_from(bytes.len() - LENGTH_OVERHEAD).map_err(|_| Error::TooLarge)?;
         let head = bytes
             .first_chunk_mut::<{ BatchHeader::LEN }>()
-            .expect("callers leave room for a header");
+            .expect("callers reserve space for the header");
         header.write_to(head);
         header.crc = crc32c::crc32c(&bytes[ATTRIBUTES_AT..]);
         bytes[CRC_AT..ATTRIBUTES_AT].copy_from_slice(&header.crc.to_be_bytes());
@@ -489,7 +491,7 @@ mod tests {
         builder.build().unwrap()
     }
 
-    /// The batch's bytes with `edit` applied and, unlike damage, a CRC that fits.
+    /// Returns the batch's bytes with `edit` applied and the CRC recomputed.
     fn resealed(batch: &RecordBatch, edit: impl FnOnce(&mut [u8])) -> Bytes {
         let mut bytes = batch.bytes().to_vec();
         edit(&mut bytes);
@@ -525,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn stamping_changes_offset_and_epoch_and_leaves_the_crc_valid() {
+    fn stamping_offset_and_epoch_keeps_the_crc_valid() {
         let batch = three_records(Compression::None);
         let stamped = [&batch.stamped_prefix(1 << 40, 9), batch.body()].concat();
         let parsed = RecordBatch::parse(stamped.into()).unwrap();
@@ -535,7 +537,7 @@ mod tests {
     }
 
     #[test]
-    fn log_append_time_gives_every_record_the_same_time() {
+    fn log_append_time_applies_to_every_record() {
         let batch = three_records(Compression::Lz4).with_log_append_time(5_000);
         let batch = RecordBatch::parse(batch.bytes().clone()).unwrap();
         assert_eq!(
@@ -548,7 +550,7 @@ mod tests {
     }
 
     #[test]
-    fn recompressing_keeps_records_and_the_rest_of_the_header() {
+    fn recompressing_keeps_records_and_other_header_fields() {
         for from in Compression::ALL {
             let batch = three_records(from);
             for to in Compression::ALL {
@@ -566,7 +568,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_byte_under_the_crc_or_in_the_structure_is_found() {
+    fn every_corrupt_byte_under_the_crc_or_in_the_structure_is_detected() {
         for codec in Compression::ALL {
             let batch = three_records(codec);
             for at in (8..12).chain(16..batch.size_bytes()) {
@@ -584,7 +586,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_cut_short_at_any_length_is_an_error() {
+    fn a_batch_truncated_at_any_length_is_an_error() {
         let batch = three_records(Compression::Gzip);
         for len in 0..batch.size_bytes() {
             let cut = batch.bytes().slice(..len);
@@ -595,7 +597,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_that_contradict_each_other_are_refused() {
+    fn contradictory_counts_are_rejected() {
         let batch = three_records(Compression::None);
         for (count, delta, stored_ok) in [
             (2, 2, true),
@@ -617,7 +619,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_codecs_and_attribute_bits_are_refused() {
+    fn unknown_codecs_and_attribute_bits_are_rejected() {
         let batch = three_records(Compression::None);
         for bits in [5, 6, 7, 1 << 7, 1 << 14, i16::MIN] {
             let bytes = resealed(&batch, |bytes| {
@@ -631,7 +633,7 @@ mod tests {
     }
 
     #[test]
-    fn older_formats_are_named_as_such() {
+    fn other_message_formats_are_reported_by_their_magic() {
         let batch = three_records(Compression::None);
         for magic in [0u8, 1, 3] {
             let bytes = resealed(&batch, |bytes| bytes[16] = magic);
@@ -643,7 +645,7 @@ mod tests {
     }
 
     #[test]
-    fn split_finds_every_batch_and_shares_the_bytes() {
+    fn split_returns_every_batch_without_copying() {
         let mut joined = BytesMut::new();
         for codec in Compression::ALL {
             joined.extend_from_slice(three_records(codec).bytes());
@@ -657,7 +659,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_count_below_the_records_there_leaves_bytes_over_and_is_refused() {
+    fn a_record_count_that_leaves_bytes_over_is_rejected() {
         let batch = three_records(Compression::None);
         let bytes = resealed(&batch, |bytes| {
             bytes[23..27].copy_from_slice(&1i32.to_be_bytes());
@@ -674,7 +676,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_count_of_billions_costs_nothing() {
+    fn a_false_record_count_of_billions_allocates_nothing() {
         for codec in Compression::ALL {
             let bytes = resealed(&three_records(codec), |bytes| {
                 bytes[23..27].copy_from_slice(&(i32::MAX - 1).to_be_bytes());
@@ -695,7 +697,7 @@ mod tests {
     }
 
     #[test]
-    fn transactional_and_control_bits_are_recognised() {
+    fn transactional_and_control_bits_are_parsed() {
         let mut builder = BatchBuilder::new(Compression::None)
             .transactional()
             .control();

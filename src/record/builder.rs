@@ -1,4 +1,4 @@
-//! Builds a batch from records, as a producer does.
+//! Builder of record batches, as a producer creates them.
 
 use bytes::{Bytes, BytesMut};
 
@@ -7,10 +7,10 @@ use super::compression::{Compression, Compressor};
 use super::record::{self, Header};
 use super::{Error, Result};
 
-/// Collects records and seals them into a batch.
+/// Collects records and builds a batch of them.
 ///
-/// Records are compressed when the batch is built, so that [`size_bytes`](Self::size_bytes) is an upper bound up to
-/// a codec's small overhead. Timestamps and offsets are relative to the first record's.
+/// Records are compressed when the batch is built, so [`size_bytes`](Self::size_bytes) is an upper bound except for a
+/// codec's small overhead. Timestamps and offsets are relative to those of the first record.
 #[derive(Debug, Clone)]
 pub struct BatchBuilder {
     header: BatchHeader,
@@ -39,19 +39,19 @@ impl BatchBuilder {
         }
     }
 
-    /// The offset of the first record; 0 unless set, as producers send it.
+    /// Sets the offset of the first record. The default is 0, as producers send it.
     pub fn base_offset(mut self, base_offset: i64) -> BatchBuilder {
         self.header.base_offset = base_offset;
         self
     }
 
-    /// −1 unless set: unknown to producers.
+    /// Sets the partition leader epoch. The default is −1, because producers do not know it.
     pub fn leader_epoch(mut self, leader_epoch: i32) -> BatchBuilder {
         self.header.partition_leader_epoch = leader_epoch;
         self
     }
 
-    /// Makes the batch one of an idempotent producer.
+    /// Sets the producer id, epoch and sequence of an idempotent producer.
     pub fn producer(mut self, id: i64, epoch: i16, base_sequence: i32) -> BatchBuilder {
         self.header.producer_id = id;
         self.header.producer_epoch = epoch;
@@ -106,14 +106,14 @@ impl BatchBuilder {
         self.header.record_count == 0
     }
 
-    /// The size of the batch if it were built now without compression.
+    /// Returns the size of the batch if it were built now without compression.
     pub fn size_bytes(&self) -> usize {
         BatchHeader::LEN + self.records.len()
     }
 
     /// Compresses and seals the batch.
     ///
-    /// Fails when there is no record ([`Error::Empty`]) or too much for one batch ([`Error::TooLarge`]).
+    /// Fails if there is no record ([`Error::Empty`]) or if the records exceed the size of a batch ([`Error::TooLarge`]).
     pub fn build(self) -> Result<RecordBatch> {
         if self.is_empty() {
             return Err(Error::Empty);

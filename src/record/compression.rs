@@ -1,7 +1,7 @@
 //! The compression codecs of record batches, behind one reader and one writer.
 //!
-//! Both sides stream: a reader never holds more than a codec's own window plus the caller's buffer, and stops at the
-//! caller's [`DecompressLimit`]. What each codec's bytes look like is in `codec/`.
+//! Both sides stream: a reader holds at most a codec's own window plus the caller's buffer, and stops at the caller's
+//! [`DecompressLimit`]. The formats of the codecs are described in `codec/`.
 
 use std::fmt;
 use std::io::Write;
@@ -10,7 +10,7 @@ use std::str::FromStr;
 use super::codec::{gzip, lz4, snappy, zstd};
 use super::{Error, Result};
 
-/// How a batch's records are compressed. The numbers are those of the attribute bits.
+/// Compression codec of a batch. The discriminants are the numbers in the attribute bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Compression {
     #[default]
@@ -30,7 +30,7 @@ impl Compression {
         Compression::Zstd,
     ];
 
-    /// The codec that a batch's attributes name, if there is one of that number.
+    /// Returns the codec with the number `id`, if there is one.
     pub fn from_id(id: u8) -> Option<Compression> {
         Self::ALL.get(usize::from(id)).copied()
     }
@@ -39,7 +39,7 @@ impl Compression {
         self as u8
     }
 
-    /// Kafka's name.
+    /// Returns Kafka's name of the codec.
     pub fn name(self) -> &'static str {
         match self {
             Compression::None => "none",
@@ -57,7 +57,7 @@ impl fmt::Display for Compression {
     }
 }
 
-/// The name is none of Kafka's codec names.
+/// A name that is not one of Kafka's codec names.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown compression {0:?}; allowed are none, gzip, snappy, lz4, zstd")]
 pub struct UnknownCompression(pub String);
@@ -73,7 +73,7 @@ impl FromStr for Compression {
     }
 }
 
-/// How many bytes one batch's records may decompress to.
+/// Limit on the decompressed size of one batch's records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DecompressLimit {
     max_bytes: u64,
@@ -89,26 +89,26 @@ impl DecompressLimit {
     }
 }
 
-/// 128 MiB: a full 1 MiB batch of text that compresses a hundredfold still passes.
+/// 128 MiB: sufficient for a full 1 MiB batch of text with a compression ratio of 100.
 impl Default for DecompressLimit {
     fn default() -> DecompressLimit {
         DecompressLimit::bytes(128 << 20)
     }
 }
 
-/// Decompresses `input` whole.
+/// Decompresses all of `input`.
 pub fn decompress(codec: Compression, input: &[u8], limit: DecompressLimit) -> Result<Vec<u8>> {
     Decompressor::new(codec, input, limit)?.read_to_end()
 }
 
-/// Compresses `input` whole.
+/// Compresses all of `input`.
 pub fn compress(codec: Compression, input: &[u8]) -> Result<Vec<u8>> {
     let mut compressor = Compressor::new(codec, Vec::new())?;
     compressor.write(input)?;
     compressor.finish()
 }
 
-/// Reads all of `source` into `codec`, appending to `out`.
+/// Compresses all of `source` with `codec`, appending to `out`.
 pub(super) fn compress_from(
     mut source: Decompressor<'_>,
     codec: Compression,
@@ -124,10 +124,10 @@ pub(super) fn compress_from(
     }
 }
 
-/// Reads the decompressed form of a slice, up to a limit.
+/// Decompresses a slice, up to a limit.
 pub(super) struct Decompressor<'a> {
     reader: Reader<'a>,
-    /// What may still come out.
+    /// Bytes that may still be produced.
     left: u64,
     limit: DecompressLimit,
 }
@@ -162,7 +162,7 @@ impl<'a> Decompressor<'a> {
         })
     }
 
-    /// Fills the front of `buffer`, which is not empty; 0 is the end.
+    /// Reads into the front of `buffer`, which must not be empty. Returns 0 at the end.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let n = match &mut self.reader {
             Reader::None(rest) => {
@@ -186,7 +186,7 @@ impl<'a> Decompressor<'a> {
         Ok(n)
     }
 
-    /// Reads all that is left. The vector grows with what has come out, never with what a header promises.
+    /// Reads to the end. The vector grows with the decompressed bytes, never with a size claimed by a header.
     pub(super) fn read_to_end(mut self) -> Result<Vec<u8>> {
         let mut out = Vec::new();
         let mut filled = 0;
@@ -206,7 +206,7 @@ impl<'a> Decompressor<'a> {
     }
 }
 
-/// Appends the compressed form of what is written to a vector.
+/// Compresses the bytes written to it, appending to a vector.
 pub(super) enum Compressor {
     None(Vec<u8>),
     Gzip(gzip::Writer),

@@ -2,16 +2,16 @@
 
 use super::record::Record;
 
-/// What a control record says.
+/// The kind of a control record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ControlType {
     Abort,
     Commit,
-    /// Markers of Kafka's own metadata quorum, and those yet to be invented, by number.
+    /// Markers of Kafka's metadata quorum and unknown ones, by number.
     Other(i16),
 }
 
-/// A control record's key: version and type, two 16-bit numbers. Later versions may append fields.
+/// The key of a control record: version and type, two 16-bit numbers. Later versions may append fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ControlRecord {
     pub version: i16,
@@ -19,7 +19,7 @@ pub struct ControlRecord {
 }
 
 impl ControlRecord {
-    /// Reads the key of a record of a control batch; `None` when it is too short to be one.
+    /// Parses the key of a record of a control batch. Returns `None` if it is too short.
     pub fn of(record: &Record) -> Option<ControlRecord> {
         let key = record.key.as_ref()?;
         let (version, rest) = key.split_first_chunk::<2>()?;

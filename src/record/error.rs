@@ -1,13 +1,12 @@
-//! What can be wrong with the bytes of a batch.
+//! Errors in the bytes of a batch.
 
 use super::compression::Compression;
 
-/// Why bytes are not the batch or record they claim to be: they were damaged, or the writer made a batch that must not be
-/// stored.
+/// A defect in the bytes of a batch: they are corrupt, or the producer built a batch that must not be stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// Fewer bytes than a batch header, or than the batch's own length field, calls for.
-    #[error("batch cut short: {needed} bytes needed, {available} there")]
+    /// Fewer bytes than a batch header has, or than the batch's length field says.
+    #[error("batch is truncated: {needed} bytes needed, {available} available")]
     Truncated { needed: usize, available: usize },
 
     /// Bytes left after the end of the batch where exactly one batch was expected.
@@ -19,33 +18,33 @@ pub enum Error {
     InvalidLength(i32),
 
     /// A message format other than v2.
-    #[error("record format (magic) {0} is not supported, only 2")]
+    #[error("record format (magic) {0} is not supported; only 2 is")]
     UnsupportedMagic(i8),
 
     /// The checksum does not match the bytes it covers.
-    #[error("CRC-32C mismatch: the batch says {stored:#010x}, its bytes give {computed:#010x}")]
+    #[error("CRC-32C mismatch: stored {stored:#010x}, computed {computed:#010x}")]
     Crc { stored: u32, computed: u32 },
 
-    /// Attribute bits that this format does not define, or a codec number no codec has.
+    /// Attribute bits that the format does not define, or an unknown codec number.
     #[error("unknown attributes {0:#06x}")]
     UnknownAttributes(i16),
 
-    /// The record count and the span of offsets contradict each other.
-    #[error("record count {record_count} does not fit last offset delta {last_offset_delta}")]
+    /// The record count and the range of offsets contradict each other.
+    #[error("record count {record_count} does not match last offset delta {last_offset_delta}")]
     InvalidCount {
         record_count: i32,
         last_offset_delta: i32,
     },
 
-    /// The record at `index` (0 is the first of its batch) does not parse or contradicts its batch.
+    /// The record at `index` (0 is the first of its batch) does not parse, or contradicts its batch.
     #[error("record {index} of the batch is invalid: {reason}")]
     InvalidRecord { index: usize, reason: &'static str },
 
-    /// The compressed bytes are not what their codec can read.
+    /// The codec cannot decompress the data, or compress it.
     #[error("{codec} data is invalid: {reason}")]
     Codec { codec: Compression, reason: String },
 
-    /// Decompression was stopped: the output is larger than the caller allows.
+    /// Decompression was stopped because the output exceeds the caller's limit.
     #[error("decompressed records exceed the limit of {limit} bytes")]
     DecompressedTooLarge { limit: u64 },
 
@@ -53,7 +52,7 @@ pub enum Error {
     #[error("the records are too large for one batch")]
     TooLarge,
 
-    /// A batch without any record was to be built or produced.
+    /// An attempt to build or produce a batch without records.
     #[error("a batch needs at least one record")]
     Empty,
 }

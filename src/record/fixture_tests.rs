@@ -1,4 +1,4 @@
-//! Batches and compressed texts that other programs wrote; `tests/fixtures/README.md` says how.
+//! Tests with batches and compressed texts written by other programs, as described in `tests/fixtures/README.md`.
 
 use std::path::PathBuf;
 
@@ -51,7 +51,7 @@ fn small(i: i64) -> Record {
     }
 }
 
-/// Value `i` of `GenerateBatches.large`; all three are the text of `generate_codecs.py`.
+/// Value `i` of `GenerateBatches.large`. All three are the text of `generate_codecs.py`.
 fn large(i: usize) -> Vec<u8> {
     let byte = |k: usize| {
         (if k.is_multiple_of(97) {
@@ -64,7 +64,7 @@ fn large(i: usize) -> Vec<u8> {
 }
 
 #[test]
-fn batches_of_the_java_client_read_record_for_record_in_every_codec() {
+fn small_batches_of_the_java_client_are_read_in_every_codec() {
     for codec in Compression::ALL {
         let batch = batch(codec.name());
         let header = batch.header();
@@ -92,7 +92,7 @@ fn batches_of_the_java_client_read_record_for_record_in_every_codec() {
 }
 
 #[test]
-fn large_batches_of_the_java_client_span_blocks_and_read_back() {
+fn large_batches_of_the_java_client_span_several_blocks_and_are_read() {
     for codec in &Compression::ALL[1..] {
         let values: Vec<_> = records(&batch(&format!("large-{codec}")))
             .into_iter()
@@ -103,7 +103,7 @@ fn large_batches_of_the_java_client_span_blocks_and_read_back() {
 }
 
 #[test]
-fn the_builder_makes_the_very_bytes_that_the_java_client_makes() {
+fn the_builder_produces_the_same_bytes_as_the_java_client() {
     let mut builder = BatchBuilder::new(Compression::None)
         .base_offset(1234)
         .leader_epoch(5)
@@ -121,7 +121,7 @@ fn the_builder_makes_the_very_bytes_that_the_java_client_makes() {
 }
 
 #[test]
-fn log_append_time_of_the_java_client_overrides_the_records_times() {
+fn log_append_time_overrides_record_timestamps() {
     let batch = batch("log-append-time");
     assert_eq!(
         batch.header().attributes.timestamp_type(),
@@ -133,7 +133,7 @@ fn log_append_time_of_the_java_client_overrides_the_records_times() {
 }
 
 #[test]
-fn transactional_batches_and_markers_of_the_java_client_are_recognised() {
+fn transactional_batches_and_markers_of_the_java_client_are_parsed() {
     let data = batch("transactional");
     assert!(data.header().attributes.is_transactional());
     assert!(!data.header().attributes.is_control());
@@ -153,7 +153,7 @@ fn transactional_batches_and_markers_of_the_java_client_are_recognised() {
 }
 
 #[test]
-fn a_batch_emptied_by_compaction_is_read_from_a_log_and_refused_from_a_producer() {
+fn a_batch_emptied_by_compaction_is_valid_in_a_log_but_not_from_a_producer() {
     let bytes = fixture("record_batches/empty-after-compaction.bin");
     assert!(RecordBatch::parse(bytes.clone()).is_err());
     let batch = RecordBatch::parse_stored(bytes).unwrap();
@@ -180,7 +180,7 @@ const CODECS: [(&str, Compression); 10] = [
 ];
 
 #[test]
-fn every_shape_that_clients_compress_into_is_read() {
+fn every_compressed_form_used_by_clients_is_read() {
     let text: Vec<u8> = (0..3).flat_map(large).collect();
     for (name, codec) in CODECS {
         let input = fixture(&format!("codecs/{name}"));
@@ -190,7 +190,7 @@ fn every_shape_that_clients_compress_into_is_read() {
 }
 
 #[test]
-fn output_past_the_limit_is_refused_in_every_shape() {
+fn output_above_the_limit_is_rejected_in_every_form() {
     for (name, codec) in CODECS {
         let input = fixture(&format!("codecs/{name}"));
         for limit in [0, 1, 119_999] {
@@ -204,7 +204,7 @@ fn output_past_the_limit_is_refused_in_every_shape() {
 }
 
 #[test]
-fn compressed_data_cut_short_never_passes_for_the_whole() {
+fn truncated_compressed_data_is_rejected() {
     let text: Vec<u8> = (0..3).flat_map(large).collect();
     for (name, codec) in CODECS {
         let input = fixture(&format!("codecs/{name}"));

@@ -1,26 +1,26 @@
-//! Walks over the records of a batch: one parser, fed from memory (to hand out records) or from a decompressor (to
-//! check them without holding them).
+//! Iteration over the records of a batch: one parser that reads from memory (to return records) or from a decompressor
+//! (to validate them without holding them in memory).
 //!
-//! Every length is checked against what is left of its record, and every record against what is left of its batch.
+//! Every length is checked against the rest of its record, and every record against the rest of its batch.
 
 use bytes::Bytes;
 
 use super::batch::{BatchHeader, TimestampType};
 use super::compression::Decompressor;
 use super::record::{Header, Record};
-use super::varint::{self, Bad};
+use super::varint::{self, VarintError};
 use super::{Error, Result};
 
-/// What validation learned about a batch's records.
+/// Timestamps found while validating a batch's records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordsSummary {
-    /// The largest timestamp of any record (milliseconds, −1 when no record has one).
+    /// The largest timestamp of all records, in milliseconds; −1 if no record has one.
     pub max_timestamp: i64,
-    /// The smallest timestamp of any record.
+    /// The smallest timestamp of all records, in milliseconds; −1 if there are no records.
     pub min_timestamp: i64,
 }
 
-/// Iterates over the records of a batch. After an error it ends.
+/// Iterator over the records of a batch. Ends after an error.
 #[derive(Debug, Clone)]
 pub struct RecordIter {
     walk: Walk,
@@ -69,12 +69,12 @@ impl Iterator for RecordIter {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        // The count is only a claim until the records have been seen: a lower bound would be allocated for.
+        // The record count is unverified until the records have been parsed, and callers allocate by the lower bound.
         (0, Some(self.walk.left() + 1))
     }
 }
 
-/// Hands the index and timestamp of every record to `visit`, in a batch whose records have been validated.
+/// Calls `visit` with the index and timestamp of every record. The records must have been validated.
 pub(super) fn visit_timestamps(
     header: &BatchHeader,
     decompressor: Decompressor<'_>,
@@ -117,31 +117,31 @@ fn validate<S: Source>(header: &BatchHeader, mut source: S) -> Result<RecordsSum
     Ok(summary)
 }
 
-/// Where record bytes come from.
+/// A source of record bytes.
 trait Source {
-    /// What a key, a value or a header is handed out as.
+    /// The type of keys, values and headers.
     type Blob;
 
-    /// The next bytes without taking them: at least `want` (up to [`varint::LEN_MAX`]) unless fewer are left.
+    /// Returns the next bytes without consuming them: at least `want` (up to [`varint::LEN_MAX`]) unless fewer are left.
     fn peek(&mut self, want: usize) -> Result<&[u8]>;
 
-    /// Takes bytes that were looked at.
+    /// Consumes peeked bytes.
     fn skip(&mut self, len: usize);
 
-    /// The next `len` bytes; the caller has not proven that there are that many.
+    /// Consumes and returns the next `len` bytes. Fails with [`Stop::End`] if there are fewer.
     fn blob(&mut self, len: usize) -> std::result::Result<Self::Blob, Stop>;
 
-    /// True when nothing is left.
+    /// Returns whether no bytes are left.
     fn at_end(&mut self) -> Result<bool>;
 }
 
-/// Why a source, or a record's end, stops the parser.
+/// The reason why the parser stopped.
 enum Stop {
-    /// No bytes left where some are needed.
+    /// The source ended within a record.
     End,
-    /// The record breaks a rule.
-    Broken(&'static str),
-    /// The source itself failed. Boxed, to keep what every byte is returned in small.
+    /// The record is invalid.
+    Invalid(&'static str),
+    /// The source failed. Boxed, because the result of every small read contains this type.
     Failed(Box<Error>),
 }
 
@@ -151,7 +151,7 @@ impl From<Error> for Stop {
     }
 }
 
-/// The bytes of a batch, handed out as slices that share them.
+/// The bytes of a batch. Blobs are slices that share them.
 #[derive(Debug, Clone)]
 struct SliceSource {
     bytes: Bytes,
@@ -183,7 +183,7 @@ impl Source for SliceSource {
     }
 }
 
-/// The bytes of a batch, looked at and not kept.
+/// The bytes of a batch, for validation only. Blobs are not returned.
 struct RefSource<'a> {
     bytes: &'a [u8],
 }
@@ -212,7 +212,7 @@ impl Source for RefSource<'_> {
     }
 }
 
-/// Decompressed bytes, passing through a window.
+/// Decompressed bytes, read through a window.
 struct StreamSource<'a> {
     decompressor: Decompressor<'a>,
     window: Box<[u8]>,
@@ -232,7 +232,7 @@ impl<'a> StreamSource<'a> {
         }
     }
 
-    /// Makes at least one byte available; false at the end.
+    /// Makes at least one byte available. Returns false at the end.
     fn fill(&mut self) -> Result<bool> {
         if self.start == self.end {
             self.start = 0;
@@ -241,9 +241,9 @@ impl<'a> StreamSource<'a> {
         Ok(self.start < self.end)
     }
 
-    /// Moves what the window holds to its front and reads on until it has `want` bytes or nothing is left.
+    /// Moves the remaining bytes to the front of the window and reads more until it has `want` bytes or the source ends.
     #[cold]
-    fn gather(&mut self, want: usize) -> Result<()> {
+    fn refill(&mut self, want: usize) -> Result<()> {
         self.window.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
@@ -264,7 +264,7 @@ impl Source for StreamSource<'_> {
     #[inline]
     fn peek(&mut self, want: usize) -> Result<&[u8]> {
         if self.end - self.start < want {
-            self.gather(want)?;
+            self.refill(want)?;
         }
         Ok(&self.window[self.start..self.end])
     }
@@ -300,7 +300,7 @@ struct RawRecord<B> {
     value: Option<B>,
 }
 
-/// The parser's place in its batch.
+/// The parser's position in its batch.
 #[derive(Debug, Clone)]
 struct Walk {
     header: BatchHeader,
@@ -322,7 +322,7 @@ impl Walk {
         (self.header.record_count.max(0) as usize).saturating_sub(self.index)
     }
 
-    /// Parses the next record, or proves that the batch ends here.
+    /// Parses the next record. Returns `None` at the end of the batch, and fails if bytes follow the last record.
     fn step<S: Source>(
         &mut self,
         source: &mut S,
@@ -341,7 +341,7 @@ impl Walk {
                 Ok(Some(record))
             }
             Err(Stop::End) => Err(Error::record(self.index, "the batch ends within it")),
-            Err(Stop::Broken(reason)) => Err(Error::record(self.index, reason)),
+            Err(Stop::Invalid(reason)) => Err(Error::record(self.index, reason)),
             Err(Stop::Failed(error)) => Err(*error),
         }
     }
@@ -353,20 +353,22 @@ impl Walk {
     ) -> std::result::Result<RawRecord<S::Blob>, Stop> {
         let (length, prefix) = match varint::read_int(source.peek(varint::LEN_MAX)?) {
             Ok(read) => read,
-            Err(Bad::Cut) => return Err(Stop::End),
-            Err(Bad::TooLong) => return Err(Stop::Broken("its length is not a 32-bit number")),
+            Err(VarintError::Truncated) => return Err(Stop::End),
+            Err(VarintError::TooLong) => {
+                return Err(Stop::Invalid("its length is not a 32-bit number"));
+            }
         };
         source.skip(prefix);
         let mut body = Body {
-            left: usize::try_from(length).map_err(|_| Stop::Broken("its length is negative"))?,
+            left: usize::try_from(length).map_err(|_| Stop::Invalid("its length is negative"))?,
             source,
         };
 
-        body.skip_byte()?; // Attributes: no bit of them means anything yet.
+        body.skip_byte()?; // The attributes: no bits are defined.
         let timestamp_delta = body.long()?;
         let offset_delta = body.int()?;
         if offset_delta <= self.last_delta || offset_delta > self.header.last_offset_delta {
-            return Err(Stop::Broken(
+            return Err(Stop::Invalid(
                 "its offset is out of order or outside the batch",
             ));
         }
@@ -374,17 +376,17 @@ impl Walk {
         let value = body.nullable_blob()?;
         let header_count = body.int()?;
         if header_count < 0 {
-            return Err(Stop::Broken("its header count is negative"));
+            return Err(Stop::Invalid("its header count is negative"));
         }
         for _ in 0..header_count {
             let key = body
                 .nullable_blob()?
-                .ok_or(Stop::Broken("a header has no key"))?;
+                .ok_or(Stop::Invalid("a header has no key"))?;
             let value = body.nullable_blob()?;
             on_header(key, value);
         }
         if body.left != 0 {
-            return Err(Stop::Broken("it is longer than its fields"));
+            return Err(Stop::Invalid("it is longer than its fields"));
         }
         self.last_delta = offset_delta;
         let timestamp_ms = match self.header.attributes.timestamp_type() {
@@ -400,7 +402,7 @@ impl Walk {
     }
 }
 
-/// The inside of one record: nothing is read past its length.
+/// The body of one record. Nothing is read past its length.
 struct Body<'a, S> {
     left: usize,
     source: &'a mut S,
@@ -410,9 +412,9 @@ impl<S: Source> Body<'_, S> {
     #[inline]
     fn skip_byte(&mut self) -> std::result::Result<(), Stop> {
         if self.ahead()?.is_empty() {
-            return Err(self.cut());
+            return Err(self.truncated());
         }
-        self.took(1);
+        self.advance(1);
         Ok(())
     }
 
@@ -420,11 +422,11 @@ impl<S: Source> Body<'_, S> {
     fn int(&mut self) -> std::result::Result<i32, Stop> {
         match varint::read_int(self.ahead()?) {
             Ok((number, len)) => {
-                self.took(len);
+                self.advance(len);
                 Ok(number)
             }
-            Err(Bad::Cut) => Err(self.cut()),
-            Err(Bad::TooLong) => Err(Stop::Broken("a number exceeds 32 bits")),
+            Err(VarintError::Truncated) => Err(self.truncated()),
+            Err(VarintError::TooLong) => Err(Stop::Invalid("a number exceeds 32 bits")),
         }
     }
 
@@ -432,15 +434,15 @@ impl<S: Source> Body<'_, S> {
     fn long(&mut self) -> std::result::Result<i64, Stop> {
         match varint::read_long(self.ahead()?) {
             Ok((number, len)) => {
-                self.took(len);
+                self.advance(len);
                 Ok(number)
             }
-            Err(Bad::Cut) => Err(self.cut()),
-            Err(Bad::TooLong) => Err(Stop::Broken("a number exceeds 64 bits")),
+            Err(VarintError::Truncated) => Err(self.truncated()),
+            Err(VarintError::TooLong) => Err(Stop::Invalid("a number exceeds 64 bits")),
         }
     }
 
-    /// The next bytes of the record, enough for any number.
+    /// Returns the next bytes of the record, enough for any number.
     #[inline]
     fn ahead(&mut self) -> Result<&[u8]> {
         let left = self.left;
@@ -449,31 +451,31 @@ impl<S: Source> Body<'_, S> {
     }
 
     #[inline]
-    fn took(&mut self, len: usize) {
+    fn advance(&mut self, len: usize) {
         self.source.skip(len);
         self.left -= len;
     }
 
-    /// Which of the two ended too early, the record or the batch.
+    /// Returns the error for a number that is cut off: either the batch or the record ended too early.
     #[cold]
-    fn cut(&mut self) -> Stop {
+    fn truncated(&mut self) -> Stop {
         match self.source.peek(self.left.min(varint::LEN_MAX)) {
             Ok(bytes) if bytes.len() < self.left => Stop::End,
-            Ok(_) => Stop::Broken("its fields are longer than it is"),
+            Ok(_) => Stop::Invalid("its fields are longer than the record"),
             Err(error) => error.into(),
         }
     }
 
-    /// A blob with its length before it; any negative length but −1 is refused.
+    /// Reads a blob with its length prefix. Rejects any negative length except −1, which is null.
     #[inline]
     fn nullable_blob(&mut self) -> std::result::Result<Option<S::Blob>, Stop> {
         let len = self.int()?;
         if len == -1 {
             return Ok(None);
         }
-        let len = usize::try_from(len).map_err(|_| Stop::Broken("a length is negative"))?;
+        let len = usize::try_from(len).map_err(|_| Stop::Invalid("a length is negative"))?;
         if len > self.left {
-            return Err(Stop::Broken("a field is longer than the record"));
+            return Err(Stop::Invalid("a field is longer than the record"));
         }
         self.left -= len;
         self.source.blob(len).map(Some)

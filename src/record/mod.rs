@@ -1,13 +1,13 @@
-//! Record batches: Kafka's message format v2, the only one Streamline stores and speaks.
+//! Record batches: Kafka's message format v2, the only format that Streamline stores and serves.
 //!
-//! This area owns the bytes of a batch: a zero-copy view over one ([`RecordBatch`]), its checks (length, magic,
-//! CRC-32C, counts, attributes), iteration over its records, the four compression codecs, and the builder that makes
-//! new batches. It knows nothing of topics, files' names, requests or error codes.
+//! This area owns the bytes of a batch: a zero-copy view of it ([`RecordBatch`]), its checks (length, magic, CRC-32C,
+//! counts, attributes), iteration over its records, the four compression codecs, and the builder of new batches. It
+//! knows nothing of topics, file names, requests or error codes.
 //!
 //! Invariants:
-//! * A [`RecordBatch`] in hand has passed every check that needs no decompression. Parse once, then trust.
-//! * No length read from a batch is used for an allocation before the bytes it speaks of have been seen, and
-//!   decompression stops at a [`DecompressLimit`]. Nothing here panics, whatever the bytes are.
+//! * A [`RecordBatch`] has passed every check that needs no decompression. Parse once, then trust.
+//! * No length read from a batch is used for an allocation before that many bytes have been seen, and decompression
+//!   stops at a [`DecompressLimit`]. Nothing here panics, whatever the input.
 //!
 //! Start reading at [`batch`]; the layout is drawn there.
 
@@ -39,5 +39,5 @@ pub use iter::{RecordIter, RecordsSummary};
 pub use record::{Header, Record};
 pub use records::{FileRegion, Records};
 
-/// What this area's fallible functions return.
+/// The result type of this area.
 pub type Result<T> = std::result::Result<T, Error>;

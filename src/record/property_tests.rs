@@ -1,4 +1,4 @@
-//! Random batches through builder, parser, codecs and damage.
+//! Property tests: random batches through builder, parser, codecs and corruption.
 
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -57,7 +57,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn what_is_built_is_what_is_read(
+    fn built_records_are_read_back(
         codec in codec(),
         other in codec(),
         base_offset in 0..i64::MAX / 2,
@@ -81,7 +81,7 @@ proptest! {
     }
 
     #[test]
-    fn damage_to_compressed_records_under_a_fitting_crc_is_an_error_or_another_batch_but_never_a_panic(
+    fn corrupt_compressed_records_under_a_valid_crc_never_panic(
         codec in codec(),
         records in vec(record(), 1..5),
         edits in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
@@ -102,7 +102,7 @@ proptest! {
         bytes[17..21].copy_from_slice(&crc.to_be_bytes());
         if let Ok(batch) = RecordBatch::parse_stored(bytes.into()) {
             let limit = DecompressLimit::bytes(10 << 20);
-            // Validation and iteration must agree, since one is trusted on behalf of the other.
+            // Validation and iteration must agree, because iteration relies on an earlier validation.
             let valid = batch.validate_records(limit);
             let all: Result<Vec<_>> = batch.records(limit).and_then(Iterator::collect);
             prop_assert_eq!(valid.is_ok(), all.is_ok(), "{:?} {:?}", valid, all.map(|_| ()));
@@ -115,7 +115,7 @@ proptest! {
     }
 
     #[test]
-    fn texts_survive_every_codec(codec in codec(), parts in vec(blob(200_000), 0..4)) {
+    fn texts_round_trip_through_every_codec(codec in codec(), parts in vec(blob(200_000), 0..4)) {
         let text = parts.concat();
         let compressed = compress(codec, &text).unwrap();
         let limit = DecompressLimit::bytes(text.len() as u64);

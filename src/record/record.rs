@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 use super::varint;
 
-/// A record as it stands in a batch, with its offset and timestamp resolved.
+/// A record of a batch, with absolute offset and timestamp.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     pub offset: i64,
@@ -27,7 +27,7 @@ pub struct Record {
     pub headers: Vec<Header>,
 }
 
-/// A record's header. Keys may repeat; their order is kept. Kafka wants UTF-8 keys, which is not checked here.
+/// A record header. Keys may repeat; their order is kept. Kafka requires UTF-8 keys, which is not checked here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
     pub key: Bytes,

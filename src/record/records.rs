@@ -1,4 +1,4 @@
-//! What a fetch answers with: batches in memory, or the place in a file where they lie.
+//! The records of a fetch response: batches in memory, or a region of a file.
 
 use std::fs::File;
 use std::io;
@@ -15,7 +15,7 @@ pub enum Records {
 }
 
 impl Records {
-    /// Size in bytes.
+    /// Returns the size in bytes.
     pub fn len(&self) -> usize {
         match self {
             Records::Bytes(bytes) => bytes.len(),
@@ -27,7 +27,7 @@ impl Records {
         self.len() == 0
     }
 
-    /// The part of the size that is in our memory, and not in a file.
+    /// Returns the number of bytes held in memory, which is 0 for a file region.
     pub fn memory_bytes(&self) -> usize {
         match self {
             Records::Bytes(bytes) => bytes.len(),
@@ -35,7 +35,7 @@ impl Records {
         }
     }
 
-    /// The bytes themselves, read from the file where necessary.
+    /// Returns the bytes, reading them from the file if necessary.
     pub fn to_bytes(&self) -> io::Result<Bytes> {
         match self {
             Records::Bytes(bytes) => Ok(bytes.clone()),
@@ -56,21 +56,21 @@ impl From<Bytes> for Records {
     }
 }
 
-/// Whole batches that lie in a segment file. The file stays readable for as long as this holds it, even if the
-/// segment is deleted meanwhile; bytes in the region never change.
+/// Whole batches in a segment file. The file stays readable as long as this value exists, even if the segment is deleted
+/// meanwhile. The bytes of the region never change.
 #[derive(Debug, Clone)]
 pub struct FileRegion {
     pub file: Arc<File>,
-    /// Of the first byte, from the file's start.
+    /// File position of the first byte.
     pub position: u64,
-    /// In bytes.
+    /// Length in bytes.
     pub len: usize,
-    /// Probably not in the page cache: reading it may wait for the disk.
+    /// True if the region is probably not in the page cache, so that reading it may wait for the disk.
     pub cold: bool,
 }
 
 impl FileRegion {
-    /// Reads the region into memory. Blocks when it is cold.
+    /// Reads the region into memory. Blocks if the region is cold.
     pub fn read(&self) -> io::Result<Bytes> {
         let mut bytes = vec![0; self.len];
         self.file.read_exact_at(&mut bytes, self.position)?;
@@ -78,7 +78,7 @@ impl FileRegion {
     }
 }
 
-/// Two regions are equal when they name the same bytes of the same open file.
+/// Two regions are equal if they are the same bytes of the same open file.
 impl PartialEq for FileRegion {
     fn eq(&self, other: &FileRegion) -> bool {
         Arc::ptr_eq(&self.file, &other.file)
@@ -93,7 +93,7 @@ mod tests {
     use std::io::Write;
 
     #[test]
-    fn a_region_reads_its_own_bytes_only() {
+    fn a_region_reads_only_its_own_bytes() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"before-region-after").unwrap();
         let region = FileRegion {

@@ -1,6 +1,6 @@
-//! Zigzag varints as Protocol Buffers encode them: seven bits a byte, lowest first, the high bit says "more follows".
+//! Zigzag varints, encoded as in Protocol Buffers: seven bits per byte, lowest first; the high bit means "more follows".
 
-/// Appends a zigzag-encoded 64-bit number; a 32-bit one has the same encoding.
+/// Appends a zigzag-encoded 64-bit number. A 32-bit number has the same encoding.
 pub(super) fn put(out: &mut Vec<u8>, value: i64) {
     let mut rest = ((value << 1) ^ (value >> 63)) as u64;
     while rest >= 0x80 {
@@ -10,48 +10,48 @@ pub(super) fn put(out: &mut Vec<u8>, value: i64) {
     out.push(rest as u8);
 }
 
-/// How many bytes [`put`] would append.
+/// Returns the number of bytes that [`put`] appends.
 pub(super) fn len(value: i64) -> usize {
     let zigzag = ((value << 1) ^ (value >> 63)) as u64;
     let bits = 64 - (zigzag | 1).leading_zeros() as usize;
     bits.div_ceil(7)
 }
 
-/// Bytes that a 64-bit number has at most; a 32-bit one has half as many.
+/// Longest encoding of a 64-bit number, in bytes. That of a 32-bit number is half as long.
 pub(super) const LEN_MAX: usize = 10;
 
-/// Why no number could be read.
+/// Error of reading a varint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Bad {
-    /// The bytes end within it.
-    Cut,
-    /// It has more bits than its type.
+pub(super) enum VarintError {
+    /// The input ends within the number.
+    Truncated,
+    /// The number has more bits than its type.
     TooLong,
 }
 
-/// Reads the 64-bit number that `bytes` begin with; also returns how many bytes it has.
+/// Reads the 64-bit number at the start of `bytes`. Returns it with its encoded length.
 #[inline]
-pub(super) fn read_long(bytes: &[u8]) -> Result<(i64, usize), Bad> {
+pub(super) fn read_long(bytes: &[u8]) -> Result<(i64, usize), VarintError> {
     let (raw, len) = read(bytes, u64::BITS)?;
-    Ok((unfold(raw), len))
+    Ok((unzigzag(raw), len))
 }
 
-/// Reads the 32-bit number that `bytes` begin with; also returns how many bytes it has.
+/// Reads the 32-bit number at the start of `bytes`. Returns it with its encoded length.
 #[inline]
-pub(super) fn read_int(bytes: &[u8]) -> Result<(i32, usize), Bad> {
+pub(super) fn read_int(bytes: &[u8]) -> Result<(i32, usize), VarintError> {
     let (raw, len) = read(bytes, u32::BITS)?;
-    // 32 bits stay 32 bits when unfolded.
-    Ok((unfold(raw) as i32, len))
+    // A raw value of 32 bits still has 32 bits after zigzag decoding.
+    Ok((unzigzag(raw) as i32, len))
 }
 
 #[inline]
-fn unfold(raw: u64) -> i64 {
+fn unzigzag(raw: u64) -> i64 {
     (raw >> 1) as i64 ^ -((raw & 1) as i64)
 }
 
-/// Nearly all numbers of a record have one byte or two.
+/// Reads a raw number of at most `bits` bits. The fast paths cover one and two bytes, as nearly all numbers in records are.
 #[inline]
-fn read(bytes: &[u8], bits: u32) -> Result<(u64, usize), Bad> {
+fn read(bytes: &[u8], bits: u32) -> Result<(u64, usize), VarintError> {
     match *bytes {
         [a, ..] if a < 0x80 => Ok((a.into(), 1)),
         [a, b, ..] if b < 0x80 => Ok((u64::from(a & 0x7f) | u64::from(b) << 7, 2)),
@@ -60,13 +60,13 @@ fn read(bytes: &[u8], bits: u32) -> Result<(u64, usize), Bad> {
 }
 
 #[inline(never)]
-fn read_any(bytes: &[u8], bits: u32) -> Result<(u64, usize), Bad> {
+fn read_any(bytes: &[u8], bits: u32) -> Result<(u64, usize), VarintError> {
     let mut raw = 0;
     let mut shift = 0;
     for (index, byte) in bytes.iter().enumerate() {
         let part = u64::from(byte & 0x7f);
         if shift >= bits || (bits - shift < 7 && part >> (bits - shift) != 0) {
-            return Err(Bad::TooLong);
+            return Err(VarintError::TooLong);
         }
         raw |= part << shift;
         if byte & 0x80 == 0 {
@@ -75,8 +75,8 @@ fn read_any(bytes: &[u8], bits: u32) -> Result<(u64, usize), Bad> {
         shift += 7;
     }
     match shift >= bits {
-        true => Err(Bad::TooLong),
-        false => Err(Bad::Cut),
+        true => Err(VarintError::TooLong),
+        false => Err(VarintError::Truncated),
     }
 }
 
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_survive_the_round_trip_and_take_the_announced_room() {
+    fn numbers_round_trip_with_the_predicted_length() {
         let edges = [
             0,
             1,
@@ -104,7 +104,10 @@ mod tests {
             let mut out = Vec::new();
             put(&mut out, value);
             assert_eq!(out.len(), len(value), "{value}");
-            assert_eq!(read_long(&out[..out.len() - 1]), Err(Bad::Cut));
+            assert_eq!(
+                read_long(&out[..out.len() - 1]),
+                Err(VarintError::Truncated)
+            );
             out.push(0xff);
             let len = len(value);
             assert_eq!(read_long(&out), Ok((value, len)));
@@ -115,15 +118,15 @@ mod tests {
     }
 
     #[test]
-    fn numbers_longer_than_their_type_are_refused() {
+    fn numbers_longer_than_their_type_are_rejected() {
         let five = [0xff, 0xff, 0xff, 0xff, 0x1f];
-        assert_eq!(read_int(&five), Err(Bad::TooLong));
-        assert_eq!(read_int(&[0xff; 5]), Err(Bad::TooLong));
-        assert_eq!(read_long(&[0xff; 12]), Err(Bad::TooLong));
+        assert_eq!(read_int(&five), Err(VarintError::TooLong));
+        assert_eq!(read_int(&[0xff; 5]), Err(VarintError::TooLong));
+        assert_eq!(read_long(&[0xff; 12]), Err(VarintError::TooLong));
         let mut ten = [0xff; 10];
         ten[9] = 2;
-        assert_eq!(read_long(&ten), Err(Bad::TooLong));
-        assert_eq!(read_int(&[0x80]), Err(Bad::Cut));
-        assert_eq!(read_int(&[]), Err(Bad::Cut));
+        assert_eq!(read_long(&ten), Err(VarintError::TooLong));
+        assert_eq!(read_int(&[0x80]), Err(VarintError::Truncated));
+        assert_eq!(read_int(&[]), Err(VarintError::Truncated));
     }
 }

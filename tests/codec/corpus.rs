@@ -1,4 +1,4 @@
-//! The seed corpora of the fuzz targets: valid messages, from a fixed seed.
+//! Generator of the fuzz targets' seed corpora: valid messages from a fixed seed.
 
 use std::fmt::Debug;
 use std::fs;
@@ -36,11 +36,11 @@ impl ForApi for Corpus {
             .position(|key| *key == R::KEY)
             .expect("every key is listed");
         let (lowest, highest) = (*R::VERSIONS.start(), *R::VERSIONS.end());
-        // The targets' way to name an API and a version in two bytes.
+        // The targets encode API and version in two bytes.
         let prefix = |version: i16| [index as u8, (version - lowest) as u8];
         for version in [lowest, highest] {
             let name = format!("{}_v{version}", R::KEY.metric_name());
-            // Of a few messages the longest, so that the arrays hold something.
+            // The longest of a few messages, so that the arrays are not empty.
             let request = (0..8)
                 .map(|_| random_message::<R, Q>(&mut self.random, version, false))
                 .max_by_key(Bytes::len)
@@ -66,7 +66,7 @@ impl ForApi for Corpus {
     }
 }
 
-/// `cargo test --test codec -- --ignored write_the_fuzz_corpora` after messages were added or changed.
+/// Run `cargo test --test codec -- --ignored write_the_fuzz_corpora` after adding or changing messages.
 #[test]
 #[ignore = "writes fuzz/corpus"]
 fn write_the_fuzz_corpora() {

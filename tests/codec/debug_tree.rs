@@ -1,10 +1,10 @@
-//! Values compared by what their `Debug` shows, since two codecs share no types.
+//! Comparison of values by their `Debug` output, because two codecs share no types.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-/// A value as `{:?}` prints it, without what differs between the codecs by habit alone: one-field wrappers (`Some`,
-/// `BrokerId`) are taken off, error codes are numbers.
+/// A value as printed by `{:?}`, without differences in style between the codecs: one-field wrappers (`Some`, `BrokerId`)
+/// are removed, and error codes are numbers.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Tree {
     Struct(BTreeMap<String, Tree>),
@@ -17,20 +17,20 @@ impl Tree {
         let text = format!("{value:?}");
         let mut parser = Parser { rest: &text };
         let tree = parser.value();
-        assert_eq!(parser.rest, "", "not all of {text} was understood");
+        assert_eq!(parser.rest, "", "{text} was not parsed to its end");
         tree
     }
 }
 
-/// Panics unless every field of `ours` is in `theirs` with the same value. The witness may have more fields: of
-/// versions that are not declared here, and unknown tagged fields.
+/// Panics unless every field of `ours` is in `theirs` with the same value. The reference codec may have more fields: those
+/// of versions that are not declared here, and unknown tagged fields.
 pub fn assert_within(ours: &Tree, theirs: &Tree, path: &str) {
     match (ours, theirs) {
         (Tree::Struct(ours), Tree::Struct(theirs)) => {
             for (name, value) in ours {
                 let path = format!("{path}.{name}");
                 let Some(other) = theirs.get(name) else {
-                    panic!("{path}: the witness has no such field");
+                    panic!("{path}: the reference codec has no such field");
                 };
                 assert_within(value, other, &path);
             }
@@ -67,7 +67,7 @@ impl<'a> Parser<'a> {
         taken
     }
 
-    /// Everything up to the closing quote of a literal that begins after `prefix` bytes.
+    /// Parses up to the closing quote of a literal that begins after `prefix` bytes.
     fn quoted(&mut self, prefix: usize) -> Tree {
         let mut end = prefix + 1;
         let bytes = self.rest.as_bytes();
@@ -98,7 +98,10 @@ impl<'a> Parser<'a> {
             return Tree::List(self.list("]"));
         }
         if self.eat("{") {
-            assert!(self.eat("}"), "the witness met unknown tagged fields");
+            assert!(
+                self.eat("}"),
+                "the reference codec found unknown tagged fields"
+            );
             return Tree::Struct(BTreeMap::new());
         }
         let word = |c: char| c.is_alphanumeric() || "_-.".contains(c);
@@ -125,7 +128,7 @@ impl<'a> Parser<'a> {
 }
 
 #[test]
-fn wrappers_are_taken_off_and_names_compared() {
+fn wrappers_are_removed_and_field_names_compared() {
     #[derive(Debug)]
     #[expect(dead_code, reason = "read through Debug")]
     struct Ours {

@@ -1,12 +1,12 @@
-//! Random messages, made from the declarations themselves but not by the codec under test.
+//! Random messages, generated from the declarations but not by the codec under test.
 //!
-//! The files of `src/protocol/messages/` are compiled a second time here, under other macros of the same names: instead
-//! of a codec, a structure becomes a writer of random bytes that are valid for it. So a field that is declared wrongly
-//! is written wrongly, and the independent witness does not read what we read.
+//! The files of `src/protocol/messages/` are compiled a second time here, with other macros of the same names. These turn
+//! a structure into a writer of random valid bytes instead of a codec. So an incorrect declaration produces incorrect
+//! bytes, which the independent reference codec decodes differently.
 
 use std::ops::RangeBounds;
 
-/// A small generator (splitmix64): the same seed makes the same messages on every machine.
+/// A small random number generator (splitmix64). The same seed gives the same messages on every machine.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
@@ -41,9 +41,9 @@ pub struct Writer<'a> {
     pub random: &'a mut Random,
     pub version: i16,
     pub flexible: bool,
-    /// Whether the field about to be written may be null.
+    /// True if the next field may be null.
     pub null_allowed: bool,
-    /// Lengths grow up to what needs two bytes of a varint. Off where every byte is going to be tampered with.
+    /// True if lengths may need two varint bytes. False in tests that modify every single byte.
     pub long: bool,
 }
 
@@ -95,7 +95,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Writes a field; one with a tag, if it is to be there at all, is returned for `tagged` instead.
+    /// Writes a field. A tagged field, if it is to be present, is returned for [`Self::tagged`] instead.
     pub fn field<T: Generate>(&mut self, null_allowed: bool, tag: &[u32]) -> Option<Tagged> {
         let start = self.out.len();
         self.null_allowed = null_allowed;
@@ -175,7 +175,7 @@ impl GenerateNull for String {
 
 impl Generate for bytes::Bytes {
     fn write(w: &mut Writer<'_>) {
-        // Long enough, at times, for records to be passed through instead of being copied.
+        // Sometimes long enough for records to be passed through instead of being copied.
         let length = w.some_length(12_000);
         w.length(length, 4);
         let seed = w.random.next() as usize;

@@ -1,4 +1,4 @@
-//! Lengths that lie, at every place of every message: no panic, and no more memory than the budget says.
+//! False lengths at every position of every message: they cause no panic and exceed no memory budget.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -11,7 +11,7 @@ use streamline::protocol::kafka::{Request, decode_request, decode_response, memo
 use crate::generate::{Generate, Random};
 use crate::{ForApi, for_every_api, random_message, seed};
 
-/// Counts what the current thread has allocated, and the most it had at once.
+/// Allocator that counts the current thread's allocated bytes and their peak.
 struct Counting;
 
 #[global_allocator]
@@ -23,7 +23,7 @@ thread_local! {
 }
 
 fn count(bytes: isize) {
-    // A thread that is ending has no counters left; nothing is measured there.
+    // The counters of an ending thread are destroyed; nothing is measured there.
     let _ = HELD.try_with(|held| {
         held.set(held.get() + bytes);
         let _ = PEAK.try_with(|peak| peak.set(peak.get().max(held.get())));
@@ -31,7 +31,7 @@ fn count(bytes: isize) {
 }
 
 #[expect(unsafe_code, reason = "an allocator that counts is an unsafe trait")]
-// SAFETY: every call goes on to the system's allocator as it came; counting touches plain cells and never allocates.
+// SAFETY: every call is forwarded unchanged to the system allocator; counting uses plain cells and never allocates.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
@@ -44,7 +44,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// The most memory held at once while `work` runs, over what was held before.
+/// Returns the peak of memory allocated by `work`, in bytes.
 fn peak_of(work: impl FnOnce()) -> usize {
     let before = HELD.get();
     PEAK.set(before);
@@ -52,7 +52,7 @@ fn peak_of(work: impl FnOnce()) -> usize {
     (PEAK.get() - before).max(0) as usize
 }
 
-/// Lengths, counts, tags and sizes as an attacker would claim them, fixed and compact.
+/// False lengths, counts, tags and sizes, in fixed and compact form.
 const LIES: [&[u8]; 9] = [
     &[0x7f, 0xff, 0xff, 0xff],
     &[0xff, 0xff, 0xff, 0xff, 0x0f],
@@ -78,14 +78,14 @@ impl Lie {
             let peak = peak_of(|| decode(bytes));
             assert!(
                 peak <= bound,
-                "{what}: {peak} bytes taken where {bound} are allowed, for {lie:02x?} at {at}"
+                "{what}: {peak} bytes allocated, {bound} allowed, for {lie:02x?} at {at}"
             );
             self.decoded += 1;
         };
         for at in 0..valid.len() {
             attempt(valid[..at].to_vec(), &[], at);
             for lie in LIES {
-                // The lie in place of what was there, and with everything after it still there.
+                // The false length in place of the original bytes, with all bytes after it unchanged.
                 let mut bytes = valid.to_vec();
                 let end = (at + lie.len()).min(bytes.len());
                 bytes[at..end].copy_from_slice(&lie[..end - at]);
@@ -124,17 +124,17 @@ impl ForApi for Lie {
 }
 
 #[test]
-fn lying_lengths_cost_no_memory_and_no_panic() {
+fn false_lengths_cause_no_panic_and_no_excess_memory() {
     let mut lie = Lie {
         random: Random::new(seed()),
         decoded: 0,
     };
     for_every_api(&mut lie);
-    println!("{} lies told", lie.decoded);
+    println!("{} false lengths tried", lie.decoded);
 }
 
 #[test]
-fn four_bytes_cannot_ask_for_gigabytes() {
+fn four_bytes_cannot_allocate_gigabytes() {
     use streamline::protocol::kafka::Problem;
     use streamline::protocol::messages::metadata::MetadataRequest;
 
@@ -153,11 +153,11 @@ fn four_bytes_cannot_ask_for_gigabytes() {
 }
 
 #[test]
-fn a_large_frame_of_nothing_but_empty_elements_is_refused_before_it_grows() {
+fn a_large_frame_of_empty_elements_is_rejected_before_allocation() {
     use streamline::protocol::kafka::Problem;
     use streamline::protocol::messages::describe_groups::DescribeGroupsRequest;
 
-    // Eight million empty group names: 8 MiB as they came, 192 MiB as strings.
+    // Eight million empty group names: 8 MiB on the wire, 192 MiB as strings.
     let count = 8 << 20;
     let mut bytes = vec![0x81, 0x80, 0x80, 0x04];
     bytes.resize(bytes.len() + count, 1);

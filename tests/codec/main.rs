@@ -1,4 +1,5 @@
-//! The protocol's codec against an independent witness, the `kafka-protocol` crate, and against hostile lengths.
+//! The protocol's codec against an independent reference (the witness), the `kafka-protocol` crate, and against hostile
+//! lengths.
 //!
 //! Every API, every version, requests and responses. Messages are random; a failure prints the seed, and
 //! `CODEC_SEED=<number> cargo test --test codec` repeats it.
@@ -24,7 +25,7 @@ mod random;
 use debug_tree::{Tree, assert_within};
 use generate::{Generate, Random, Writer};
 
-/// What the declarations import, for their second compilation (see `generate`).
+/// The items that the declarations import, for their second compilation (see `generate`).
 mod protocol {
     pub mod error_code {
         pub struct ErrorCode;
@@ -53,9 +54,9 @@ mod record {
     }
 }
 
-/// Something to be done for every API, with all that is known of it.
+/// An operation on every API with all its types.
 pub trait ForApi {
-    /// `R` is our request, `W` the witness's; `Q` and `S` make random requests and responses.
+    /// `R` is our request type, `W` that of the witness; `Q` and `S` generate random requests and responses.
     fn run<R, Q, S, W>(&mut self)
     where
         R: Request,
@@ -110,7 +111,7 @@ apis! {
     describe_cluster: DescribeClusterRequest, DescribeClusterResponse;
 }
 
-/// The seed of this run, from the environment or at random.
+/// Returns the seed of this run, from the environment or at random.
 fn seed() -> u64 {
     let seed = match std::env::var("CODEC_SEED") {
         Ok(seed) => seed.parse().expect("CODEC_SEED is a number"),
@@ -120,7 +121,7 @@ fn seed() -> u64 {
     seed
 }
 
-/// A random message of type `G` at a version of `R`'s API.
+/// Generates a random message of type `G` at a version of `R`'s API.
 fn random_message<R: Request, G: Generate>(random: &mut Random, version: i16, long: bool) -> Bytes {
     let mut writer = Writer {
         out: Vec::new(),
@@ -159,7 +160,7 @@ fn witness_frame<B: Encodable + HeaderVersion>(
 
 fn witness_body<B: Decodable>(mut bytes: Bytes, version: i16, what: &str) -> B {
     let body = B::decode(&mut bytes, version)
-        .unwrap_or_else(|error| panic!("{what}: the witness refuses it: {error}"));
+        .unwrap_or_else(|error| panic!("{what}: the witness rejects it: {error}"));
     assert!(
         bytes.is_empty(),
         "{what}: the witness leaves {} bytes",
@@ -168,7 +169,7 @@ fn witness_body<B: Decodable>(mut bytes: Bytes, version: i16, what: &str) -> B {
     body
 }
 
-/// How many random messages of each API, version and direction are compared.
+/// Random messages compared per API, version and direction.
 const ROUNDS: usize = 40;
 
 struct Compare {
@@ -237,7 +238,7 @@ impl Compare {
         witness_body::<W>(body, version, &what);
     }
 
-    /// What an older version cannot say is left out or refused, whichever the witness does.
+    /// Encodes a message at older versions: fields that they lack are left out or rejected, as by the witness.
     fn at_older_versions<R, Q, W>(&mut self, newer: i16)
     where
         R: Request,
@@ -255,7 +256,7 @@ impl Compare {
             match (witnessed, encoded) {
                 (Ok(()), Ok(frame)) => assert!(frame.ends_with(&bytes), "{what}"),
                 (Err(_), Err(_)) => {}
-                // Two places where the witness is laxer than Kafka's schemas.
+                // Two cases in which the witness is less strict than Kafka's schemas.
                 (Ok(()), Err(EncodeError::NullNotAllowed { .. })) => {}
                 (
                     Ok(()),
@@ -297,7 +298,7 @@ impl Compare {
 }
 
 #[test]
-fn every_message_reads_and_writes_as_the_witness_does() {
+fn every_message_is_decoded_and_encoded_as_by_the_witness() {
     let mut compare = Compare {
         random: Random::new(seed()),
         messages: 0,
@@ -307,7 +308,7 @@ fn every_message_reads_and_writes_as_the_witness_does() {
 }
 
 #[test]
-fn the_versions_are_those_of_the_witness() {
+fn versions_match_those_of_the_witness() {
     struct Versions;
 
     impl ForApi for Versions {
@@ -332,7 +333,7 @@ fn the_versions_are_those_of_the_witness() {
 }
 
 #[test]
-fn what_consumers_are_told_to_read_is_what_the_witness_wrote() {
+fn consumer_assignments_encoded_by_the_witness_are_decoded() {
     use kafka_protocol::messages::consumer_protocol_assignment::TopicPartition;
     use kafka_protocol::protocol::StrBytes;
 

@@ -1,4 +1,4 @@
-//! The text that `/metrics` answers with, looked at by series.
+//! Parser for the text of `/metrics`, with look-up by series.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ pub struct Exposition {
     samples: Vec<Sample>,
 }
 
-/// One line of it.
+/// One sample line.
 #[derive(Debug, Clone)]
 pub struct Sample {
     pub name: String,
@@ -32,7 +32,7 @@ impl Exposition {
         &self.text
     }
 
-    /// The value of the series with exactly these labels.
+    /// Returns the value of the series with exactly these labels.
     pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let mut found = self.series(name).filter(|sample| {
             sample.labels.len() == labels.len()
@@ -41,16 +41,16 @@ impl Exposition {
                     .all(|(label, value)| sample.labels.get(*label).is_some_and(|it| it == value))
         });
         let value = found.next()?.value;
-        assert!(found.next().is_none(), "{name}{labels:?} is there twice");
+        assert!(found.next().is_none(), "{name}{labels:?} is exposed twice");
         Some(value)
     }
 
-    /// All series of a name.
+    /// Returns all series with this name.
     pub fn series(&self, name: &str) -> impl Iterator<Item = &Sample> {
         self.samples.iter().filter(move |each| each.name == name)
     }
 
-    /// The sum of all series of a name that have these labels, and maybe others.
+    /// Returns the sum of all series with this name that have at least these labels.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.series(name)
             .filter(|sample| {

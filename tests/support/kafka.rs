@@ -1,4 +1,4 @@
-//! What wire-level tests say to a server again and again.
+//! Requests and response accessors that wire-level tests use repeatedly.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -21,12 +21,12 @@ use uuid::Uuid;
 
 use super::Client;
 
-/// The highest versions, for whatever a test is not about.
+/// The highest versions, for tests that do not depend on the version.
 pub const PRODUCE: i16 = 13;
 pub const FETCH: i16 = 18;
 pub const CREATE_TOPICS: i16 = 7;
 
-/// A topic by both of its names.
+/// A topic's name and id.
 #[derive(Debug, Clone)]
 pub struct Topic {
     pub name: String,
@@ -77,7 +77,7 @@ pub fn creatable(name: &str, partitions: i32, configs: &[(&str, &str)]) -> Creat
     }
 }
 
-/// A batch with one record a value, all of this moment.
+/// Builds a batch with one record per value, all with the current time.
 pub fn batch(values: &[&str]) -> RecordBatch {
     batch_in(Compression::None, values)
 }
@@ -88,7 +88,7 @@ pub fn batch_in(codec: Compression, values: &[&str]) -> RecordBatch {
     batch_at(codec, &timed)
 }
 
-/// A batch of records with their timestamps.
+/// Builds a batch of records with the given timestamps.
 pub fn batch_at(codec: Compression, records: &[(i64, &str)]) -> RecordBatch {
     let mut builder = BatchBuilder::new(codec);
     for (timestamp_ms, value) in records {
@@ -97,7 +97,7 @@ pub fn batch_at(codec: Compression, records: &[(i64, &str)]) -> RecordBatch {
     builder.build().expect("a small batch")
 }
 
-/// A batch of an idempotent producer.
+/// Builds a batch of an idempotent producer.
 pub fn batch_of(producer_id: i64, epoch: i16, sequence: i32, values: &[&str]) -> RecordBatch {
     let mut builder = BatchBuilder::new(Compression::None).producer(producer_id, epoch, sequence);
     for value in values {
@@ -125,7 +125,7 @@ pub fn produce_request(topic: &Topic, acks: i16, partitions: &[(i32, Bytes)]) ->
     }
 }
 
-/// Produces one batch with acks=all and returns what its partition is answered.
+/// Produces one batch with acks=all and returns the response for its partition.
 pub fn try_produce(
     client: &mut Client,
     topic: &Topic,
@@ -136,7 +136,7 @@ pub fn try_produce(
     only_partition(client.call(PRODUCE, &request))
 }
 
-/// What the one partition of a Produce request is answered.
+/// Returns the response for the only partition of a Produce request.
 pub fn only_partition(mut response: ProduceResponse) -> PartitionProduceResponse {
     assert_eq!(response.responses.len(), 1);
     let mut partitions = response.responses.remove(0).partition_responses;
@@ -151,7 +151,7 @@ pub fn produce(client: &mut Client, topic: &Topic, partition: i32, batch: &Recor
     response.base_offset
 }
 
-/// A fetch of everything from the given offsets on that does not wait.
+/// Builds a fetch of all records from the given offsets that does not wait.
 pub fn fetch_request(topic: &Topic, partitions: &[(i32, i64)]) -> FetchRequest {
     FetchRequest {
         max_wait_ms: 0,
@@ -179,7 +179,7 @@ pub fn fetch(client: &mut Client, topic: &Topic, partition: i32, offset: i64) ->
     only(client.call(FETCH, &request))
 }
 
-/// The one partition of a response.
+/// Returns the only partition of a response.
 pub fn only(mut response: FetchResponse) -> PartitionData {
     assert_eq!(response.error_code, ErrorCode::NONE);
     assert_eq!(response.responses.len(), 1);

@@ -1,7 +1,7 @@
-//! What tests of the whole server share: the real binary as a child process, its metrics, and a client that speaks the
-//! protocol by hand.
+//! Shared support for tests of the whole server: the binary as a child process, its metrics, and a minimal protocol
+//! client.
 
-// Several test binaries share this module, and none of them needs all of it.
+// Several test binaries share this module, and none of them uses all of it.
 #![allow(dead_code)]
 
 pub mod exposition;
@@ -15,10 +15,10 @@ pub use exposition::Exposition;
 pub use server::Server;
 pub use wire::Client;
 
-/// How long anything may take that a test waits for.
+/// Timeout of everything that a test waits for.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Waits until `condition` holds; fails the test when it does not in time.
+/// Waits until `condition` holds. Fails the test after [`PATIENCE`].
 #[track_caller]
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
@@ -28,7 +28,7 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Lets a little time pass between two looks at a condition.
+/// Sleeps briefly between two checks of a condition.
 pub fn pause() {
     std::thread::sleep(Duration::from_millis(5));
 }

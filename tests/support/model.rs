@@ -1,11 +1,11 @@
-//! What a test of the log knows about its records and producers, to hold the log against.
+//! Model of a log's records and producers, for the tests that compare the log with it.
 
 use std::sync::Arc;
 
 use streamline::record::{DecompressLimit, RecordBatch};
 use streamline::storage::{Acks, AppendOptions, Partition};
 
-/// Batches that a partition remembers of each producer.
+/// Batches per producer that a partition remembers.
 const REMEMBERED: usize = 5;
 
 /// A record that was appended.
@@ -30,12 +30,12 @@ pub struct Producer {
 }
 
 impl Producer {
-    /// The batches by which the log still knows a retry.
+    /// Returns the batches of which the log still recognises a retry.
     pub fn recent(&self) -> &[Sent] {
         &self.sent[self.sent.len().saturating_sub(REMEMBERED)..]
     }
 
-    /// Sends those batches once more: each is recognised as what it is.
+    /// Sends those batches again and checks that each is recognised as a duplicate.
     pub fn check_recognised(&self, partition: &Arc<Partition>, id: i64) {
         for sent in self.recent() {
             let options = AppendOptions { acks: Acks::Leader };
@@ -46,7 +46,7 @@ impl Producer {
     }
 }
 
-/// Holds a batch that was read against all that was appended, which stands by offset.
+/// Compares a batch that was read with the appended records, which are indexed by offset.
 pub fn compare(batch: &RecordBatch, appended: &[Written]) {
     for record in batch.records(DecompressLimit::default()).unwrap() {
         let record = record.unwrap();

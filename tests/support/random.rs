@@ -1,6 +1,6 @@
-//! Chance that comes the same way again from the same seed.
+//! A seeded random number generator.
 
-/// xorshift64*: small, seeded, and the same everywhere.
+/// xorshift64*: small, and the same sequence for the same seed on every machine.
 pub struct Random(u64);
 
 impl Random {
@@ -16,12 +16,12 @@ impl Random {
         self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
-    /// A number from 0 on, below the limit.
+    /// Returns a number from 0 up to, but not including, the limit.
     pub fn below(&mut self, limit: u64) -> u64 {
         (self.next() >> 11) % limit.max(1)
     }
 
-    /// A number between these two, both included.
+    /// Returns a number between `low` and `high`, inclusive.
     pub fn between(&mut self, low: i64, high: i64) -> i64 {
         low + self.below((high - low + 1) as u64) as i64
     }

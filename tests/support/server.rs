@@ -1,4 +1,4 @@
-//! The server's binary as a child process on ephemeral ports and a temporary directory.
+//! The server's binary as a child process, with ephemeral ports and a temporary directory.
 
 use std::fs::File;
 use std::io::Read;
@@ -13,11 +13,11 @@ use tempfile::TempDir;
 
 use super::{Client, Exposition, PATIENCE, pause, until};
 
-/// A running, or stopped, server.
+/// A running or stopped server.
 pub struct Server {
     dir: TempDir,
     flags: Vec<String>,
-    /// A program, with its arguments, that becomes the server.
+    /// A program with its arguments that executes the server in its own process.
     wrapper: Vec<String>,
     child: Option<Child>,
     run_file: Option<RunFile>,
@@ -29,14 +29,14 @@ impl Server {
         Server::with(&[])
     }
 
-    /// Starts a server with further flags.
+    /// Starts a server with additional flags.
     pub fn with(flags: &[&str]) -> Server {
         let mut server = Server::stopped(flags);
         server.restart();
         server
     }
 
-    /// Starts a server through a program that replaces itself with it, as `prlimit` does.
+    /// Starts a server through a program that executes it in its own process, such as `prlimit`.
     pub fn through(wrapper: &[&str], flags: &[&str]) -> Server {
         let mut server = Server::stopped(flags);
         server.set_wrapper(wrapper);
@@ -44,7 +44,7 @@ impl Server {
         server
     }
 
-    /// A server that is yet to be started, by [`Server::restart`], once its data directory has been prepared.
+    /// Creates a server without starting it, so that the test can prepare its data directory. [`Server::restart`] starts it.
     pub fn stopped(flags: &[&str]) -> Server {
         Server {
             dir: tempfile::tempdir().unwrap(),
@@ -55,19 +55,23 @@ impl Server {
         }
     }
 
-    /// Starts it again on the same data, after it was stopped or killed. It takes work when this returns.
+    /// Starts the server on the same data, after it was stopped or killed. Returns once it accepts work.
     pub fn restart(&mut self) {
         self.launch();
         let deadline = Instant::now() + PATIENCE;
         while !self.has_started() {
-            assert!(Instant::now() < deadline, "does not start\n{}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "the server did not start\n{}",
+                self.log()
+            );
             pause();
         }
     }
 
-    /// Starts the process and does not wait until it takes work.
+    /// Starts the process without waiting until it accepts work.
     pub fn launch(&mut self) {
-        assert!(self.child.is_none(), "it is still running");
+        assert!(self.child.is_none(), "the server is still running");
         let log = File::options()
             .create(true)
             .append(true)
@@ -97,27 +101,27 @@ impl Server {
         self.child = Some(child);
     }
 
-    /// Returns whether a launched server takes work by now; panics if it has ended.
+    /// Returns whether a launched server accepts work. Panics if it has exited.
     pub fn has_started(&mut self) -> bool {
-        let child = self.child.as_mut().expect("it was launched");
+        let child = self.child.as_mut().expect("the server was launched");
         let pid = child.id();
         let ended = child.try_wait().unwrap();
-        // A file of an earlier run is there until the new server removes it.
+        // The file of an earlier run exists until the new server removes it.
         self.run_file = RunFile::read(&self.data_dir())
             .ok()
             .filter(|run_file| run_file.pid == pid);
         if let Some(status) = ended {
-            panic!("the server ended at once: {status}\n{}", self.log());
+            panic!("the server exited at once: {status}\n{}", self.log());
         }
         self.run_file.is_some()
     }
 
-    /// A program, with its arguments, that becomes the server at later starts.
+    /// Sets a program with its arguments that executes the server at later starts.
     pub fn set_wrapper(&mut self, wrapper: &[&str]) {
         self.wrapper = wrapper.iter().map(|word| word.to_string()).collect();
     }
 
-    /// Flags for later starts, instead of those it was made with.
+    /// Replaces the flags for later starts.
     pub fn set_flags(&mut self, flags: &[&str]) {
         self.flags = flags.iter().map(|flag| flag.to_string()).collect();
     }
@@ -146,22 +150,22 @@ impl Server {
         self.dir.path().join("log")
     }
 
-    /// A place for a test's own files.
+    /// Returns a directory for the test's own files.
     pub fn scratch(&self) -> &Path {
         self.dir.path()
     }
 
-    /// What the server has logged.
+    /// Returns the server's log output.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
-    /// A connection to the Kafka port.
+    /// Connects to the Kafka port.
     pub fn connect(&self) -> Client {
         Client::connect(self.kafka_addr())
     }
 
-    /// One whose system takes next to nothing of what the client does not read.
+    /// Connects to the Kafka port with a very small receive buffer.
     pub fn connect_narrow(&self) -> Client {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
@@ -169,13 +173,13 @@ impl Server {
         Client::over(socket.into())
     }
 
-    /// Status and body of a GET.
+    /// Sends a GET request and returns status and body.
     pub fn get(&self, path: &str) -> (u16, String) {
         let answer = self.try_get(self.http_addr(), path);
         answer.unwrap_or_else(|error| panic!("GET {path}: {error}"))
     }
 
-    /// Status and body of a GET from a server that may not listen yet.
+    /// Sends a GET request to a server that may not be listening yet, and returns status and body.
     pub fn try_get(&self, addr: SocketAddr, path: &str) -> Result<(u16, String), ureq::Error> {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -188,14 +192,14 @@ impl Server {
         Ok((response.status().as_u16(), body))
     }
 
-    /// What `/metrics` says now.
+    /// Scrapes `/metrics`.
     pub fn metrics(&self) -> Exposition {
         let (status, body) = self.get("/metrics");
         assert_eq!(status, 200, "{body}");
         Exposition::new(body)
     }
 
-    /// Waits until a metric has a value; an absent series has none.
+    /// Waits until a metric has the expected value, or is absent if that is `None`.
     #[track_caller]
     pub fn until_metric(&self, name: &str, labels: &[(&str, &str)], expected: Option<f64>) {
         until(&format!("{name}{labels:?} is {expected:?}"), || {
@@ -203,7 +207,7 @@ impl Server {
         });
     }
 
-    /// A field of `/proc/<pid>/status` in KiB.
+    /// Returns a field of `/proc/<pid>/status` in KiB.
     pub fn status_kib(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         status
@@ -213,37 +217,37 @@ impl Server {
             .unwrap()
     }
 
-    /// User and system time so far, to 10 ms.
+    /// Returns the user and system time used so far, with a resolution of 10 ms.
     pub fn cpu(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
-        // The name, in parentheses, may hold spaces; utime and stime are the 12th and 13th fields behind it.
+        // The name in parentheses may contain spaces; utime and stime are the 12th and 13th fields after it.
         let (_, fields) = stat.rsplit_once(')').unwrap();
         let ticks = fields.split_ascii_whitespace().skip(11).take(2);
         let ticks: u64 = ticks.map(|field| field.parse::<u64>().unwrap()).sum();
         Duration::from_millis(ticks * 10)
     }
 
-    /// Resident memory.
+    /// Returns the resident memory in KiB.
     pub fn resident_kib(&self) -> u64 {
         self.status_kib("VmRSS")
     }
 
-    /// Kills it without warning.
+    /// Kills the server with SIGKILL.
     pub fn kill9(&mut self) {
-        let mut child = self.child.take().expect("it is running");
+        let mut child = self.child.take().expect("the server is running");
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
-    /// Asks it to stop, and waits until it has.
+    /// Sends SIGTERM and waits until the server has exited.
     pub fn terminate(&mut self) -> ExitStatus {
         self.signal("TERM");
         self.wait()
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to the server.
     pub fn signal(&self, name: &str) {
-        let pid = self.child.as_ref().expect("it is running").id();
+        let pid = self.child.as_ref().expect("the server is running").id();
         let status = Command::new("kill")
             .args(["-s", name, &pid.to_string()])
             .status()
@@ -251,9 +255,9 @@ impl Server {
         assert!(status.success());
     }
 
-    /// Waits until it has ended.
+    /// Waits until the server has exited.
     pub fn wait(&mut self) -> ExitStatus {
-        let mut child = self.child.take().expect("it is running");
+        let mut child = self.child.take().expect("the server is running");
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = child.try_wait().unwrap() {
@@ -262,14 +266,14 @@ impl Server {
             if Instant::now() > deadline {
                 child.kill().unwrap();
                 child.wait().unwrap();
-                panic!("does not stop\n{}", self.log());
+                panic!("the server did not stop\n{}", self.log());
             }
             pause();
         }
     }
 
     pub fn is_running(&mut self) -> bool {
-        let child = self.child.as_mut().expect("it was not stopped");
+        let child = self.child.as_mut().expect("the server was not stopped");
         child.try_wait().unwrap().is_none()
     }
 }
@@ -286,7 +290,7 @@ impl Drop for Server {
     }
 }
 
-/// The program, with an environment that sets nothing.
+/// Returns a command for the server's binary, without settings from the environment.
 pub fn binary() -> Command {
     without_settings(env!("CARGO_BIN_EXE_streamline"))
 }

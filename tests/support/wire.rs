@@ -1,4 +1,4 @@
-//! A client that speaks the protocol one frame at a time, with nothing between the test and the wire.
+//! A minimal protocol client that sends and receives single frames.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -20,7 +20,7 @@ impl Client {
         Client::over(TcpStream::connect(addr).unwrap())
     }
 
-    /// A client of a connection that is there already.
+    /// Creates a client from an open connection.
     pub fn over(stream: TcpStream) -> Client {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -31,7 +31,7 @@ impl Client {
         }
     }
 
-    /// Sends a request and takes the response to it.
+    /// Sends a request and returns its response.
     #[track_caller]
     pub fn call<R: Request>(&mut self, version: i16, request: &R) -> R::Response {
         let sent = self.send(version, request);
@@ -40,7 +40,7 @@ impl Client {
         response
     }
 
-    /// Sends a request; its correlation id is returned.
+    /// Sends a request and returns its correlation id.
     #[track_caller]
     pub fn send<R: Request>(&mut self, version: i16, request: &R) -> i32 {
         self.last_correlation_id += 1;
@@ -50,19 +50,19 @@ impl Client {
         id
     }
 
-    /// The next response, as one to a request of this kind and version.
+    /// Receives the next response, decoded as the response to a request of this type and version.
     #[track_caller]
     pub fn receive<R: Request>(&mut self, version: i16) -> (i32, R::Response) {
         let frame = self.receive_frame().unwrap();
         decode_response::<R>(frame, version).unwrap()
     }
 
-    /// Sends bytes as they are.
+    /// Sends raw bytes.
     pub fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
 
-    /// The next response without its length.
+    /// Receives the next response frame, without its length prefix.
     pub fn receive_frame(&mut self) -> io::Result<Bytes> {
         let mut length = [0; 4];
         self.stream.read_exact(&mut length)?;
@@ -71,7 +71,7 @@ impl Client {
         Ok(frame.into())
     }
 
-    /// Whether the server closes the connection, without having sent anything more.
+    /// Returns whether the server closes the connection without sending anything more.
     #[track_caller]
     pub fn is_closed(&mut self) -> bool {
         match self.stream.read(&mut [0; 1]) {
@@ -85,7 +85,7 @@ impl Client {
         }
     }
 
-    /// Whether the server has closed the connection instead of answering.
+    /// Sends a request and returns whether the server closed the connection instead of answering.
     #[track_caller]
     pub fn is_refused(&mut self) -> bool {
         self.last_correlation_id += 1;

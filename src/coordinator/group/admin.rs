@@ -1,11 +1,11 @@
-//! What operators and tools do with groups: list, describe, delete.
+//! Group administration: list, describe, delete.
 
 use super::{
     Group, GroupDescription, GroupError, GroupListing, GroupState, Groups, require_group_id,
 };
 
 impl Groups {
-    /// Every group, by id.
+    /// Lists all groups, ordered by id.
     pub fn list(&self) -> Vec<GroupListing> {
         let mut all: Vec<_> = self
             .slots()
@@ -24,12 +24,12 @@ impl Groups {
         all
     }
 
-    /// The group with its members; `None` when it does not exist.
+    /// Describes the group and its members. Returns `None` if the group does not exist.
     pub fn describe(&self, group_id: &str) -> Option<GroupDescription> {
         self.with_group(group_id, false, |slot, _, _| slot.group.describe())
     }
 
-    /// Deletes a group without members, and its offsets with it.
+    /// Deletes a group that has no members, together with its committed offsets.
     pub async fn delete_group(&self, group_id: &str) -> Result<(), GroupError> {
         require_group_id(group_id)?;
         self.remove_group(group_id, |group| match group.state() {
@@ -39,12 +39,12 @@ impl Groups {
         .await
     }
 
-    /// Removes a group that has neither members nor offsets, from the catalog too.
+    /// Removes a group that has neither members nor offsets, including its row in the catalog.
     pub(super) async fn remove_if_abandoned(&self, group_id: &str) {
         let is_unused =
             |group: &Group| group.is_abandoned() && self.catalog.offsets(group_id).is_none();
         let deleted = self.with_group(group_id, false, |slot, _, _| {
-            // A commit may be on its way to the catalog; then the catalog keeps the group.
+            // A commit may already be queued to the catalog; the catalog then keeps the group.
             let deleted = is_unused(&slot.group)
                 .then(|| self.catalog.delete_group_without_offsets(group_id))?;
             Some((slot.group.generation(), deleted))
@@ -53,7 +53,7 @@ impl Groups {
             return;
         };
         if let Err(error) = deleted.await {
-            tracing::warn!(group = group_id, %error, "cannot remove the group");
+            tracing::warn!(group = group_id, %error, "failed to remove group");
             return;
         }
         self.with_group(group_id, false, |slot, now, _| {
@@ -64,8 +64,8 @@ impl Groups {
         });
     }
 
-    /// Removes a group of which nothing was ever stored and in which nobody is, so that clients which ask for member ids
-    /// and never come back leave nothing behind.
+    /// Removes a group that was never stored and has no members, so that clients that request a member id and never join
+    /// leave nothing behind.
     pub(super) fn forget_if_unused(&self, group_id: &str) {
         self.with_group(group_id, false, |slot, now, _| {
             if slot.group.is_abandoned()
@@ -87,7 +87,7 @@ impl Groups {
             .with_group(group_id, false, |slot, now, _| {
                 allowed(&slot.group)?;
                 let row = slot.group.row();
-                // Queued before anyone can make a new group of this name, so that its offsets are not deleted too.
+                // Queued before a new group of this name can be created, so that the new group's offsets survive.
                 let deleted = self.catalog.delete_group(group_id);
                 slot.group.kill(now);
                 self.groups.write().remove(group_id);

@@ -1,8 +1,8 @@
-//! The groups as a scrape sees them.
+//! Consumer group metrics, collected at scrape time.
 //!
-//! Lag relates what a group has committed to the ends of a log. Committed offsets are copied first, then the logs are
-//! read: a log's end only grows, so that no group seems to be ahead of it. All samples of the scrape are made of these
-//! two copies. A partition that was deleted meanwhile is left out.
+//! Lag compares a group's committed offsets with the start and end of each log. The committed offsets are copied first and
+//! the logs are read second: the log end offset only grows, so no group appears to be ahead of its log. Both copies serve
+//! the whole scrape. A partition deleted in between is left out.
 
 use std::collections::BTreeMap;
 
@@ -11,16 +11,16 @@ use crate::metrics::{Label, Samples, catalog};
 use crate::storage::ScrapedOffsets;
 
 /// The committed offsets of all groups, copied for one scrape.
-pub struct AllCommitted(Vec<OfGroup>);
+pub struct AllCommitted(Vec<GroupCommits>);
 
-struct OfGroup {
+struct GroupCommits {
     group: String,
-    topics: Vec<OfTopic>,
+    topics: Vec<TopicCommits>,
 }
 
-struct OfTopic {
+struct TopicCommits {
     topic: String,
-    /// Partitions with their offsets.
+    /// Partition and committed offset.
     committed: Vec<(i32, i64)>,
 }
 
@@ -33,7 +33,7 @@ impl Groups {
             let topics = offsets
                 .read()
                 .iter()
-                .map(|(topic, partitions)| OfTopic {
+                .map(|(topic, partitions)| TopicCommits {
                     topic: topic.clone(),
                     committed: partitions
                         .iter()
@@ -41,17 +41,17 @@ impl Groups {
                         .collect(),
                 })
                 .collect();
-            Some(OfGroup { group, topics })
+            Some(GroupCommits { group, topics })
         });
         AllCommitted(copied.collect())
     }
 
-    /// Writes the samples of all groups. `committed` was copied before `logs` were read.
+    /// Writes the samples of all groups. `committed` must have been copied before `logs` were read.
     pub fn collect(&self, committed: &AllCommitted, logs: &ScrapedOffsets, out: &mut Samples) {
         self.collect_members(out);
-        for of_group in &committed.0 {
-            for of_topic in &of_group.topics {
-                collect_lag(&of_group.group, of_topic, logs, out);
+        for group in &committed.0 {
+            for topic in &group.topics {
+                collect_lag(&group.group, topic, logs, out);
             }
         }
     }
@@ -60,7 +60,7 @@ impl Groups {
         let mut active = 0_u64;
         let mut by_state: BTreeMap<GroupState, u64> =
             GroupState::LIVE.iter().map(|state| (*state, 0)).collect();
-        let mut of_members = Vec::new();
+        let mut members_by_group = Vec::new();
         for slot in self.slots() {
             let slot = slot.lock();
             let Some(count) = by_state.get_mut(&slot.group.state()) else {
@@ -69,7 +69,7 @@ impl Groups {
             *count += 1;
             let members = slot.group.member_count() as u64;
             active += u64::from(members > 0);
-            of_members.push((
+            members_by_group.push((
                 slot.group.id().to_owned(),
                 members,
                 slot.group.completed_rebalances(),
@@ -81,7 +81,7 @@ impl Groups {
             out.family(&catalog::CONSUMER_GROUPS_BY_STATE)
                 .sample(&[("state", &state.name())], groups);
         }
-        for (group, members, rebalances) in of_members {
+        for (group, members, rebalances) in members_by_group {
             out.family(&catalog::CONSUMER_GROUP_MEMBERS)
                 .sample(&[("group", &group)], members);
             out.family(&catalog::CONSUMER_GROUP_REBALANCES_TOTAL)
@@ -90,15 +90,15 @@ impl Groups {
     }
 }
 
-fn collect_lag(group: &String, of_topic: &OfTopic, logs: &ScrapedOffsets, out: &mut Samples) {
-    let logs = logs.of_topic(&of_topic.topic);
-    for (partition, committed) in &of_topic.committed {
+fn collect_lag(group: &String, topic: &TopicCommits, logs: &ScrapedOffsets, out: &mut Samples) {
+    let logs = logs.of_topic(&topic.topic);
+    for (partition, committed) in &topic.committed {
         let Some(log) = usize::try_from(*partition).ok().and_then(|it| logs.get(it)) else {
             continue;
         };
         let labels: [Label<'_>; 3] = [
             ("group", group),
-            ("topic", &of_topic.topic),
+            ("topic", &topic.topic),
             ("partition", partition),
         ];
         let lag = Lag::of(*committed, log.log_start, log.log_end);

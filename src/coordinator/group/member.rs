@@ -19,10 +19,10 @@ pub(super) struct Member {
     pub(super) assignment: Bytes,
     pub(super) waiting_join: Option<Ticket>,
     pub(super) waiting_sync: Option<Ticket>,
-    /// Until its first generation: then even a member whose join is waiting can expire, since nobody has heard
-    /// whether its client is still there.
+    /// True until the member's first generation is complete. A new member can expire even while its join is waiting: nothing
+    /// has shown yet that its client is still alive.
     pub(super) is_new: bool,
-    /// When the session ends, on the monotonic clock. `None` while a waiting request stands for the heartbeat.
+    /// Monotonic time at which the session expires. `None` while a waiting request takes the place of heartbeats.
     pub(super) expires_at_ms: Option<u64>,
 }
 
@@ -44,7 +44,7 @@ impl Member {
         }
     }
 
-    /// A member as it was stored: only the metadata for the chosen protocol is known.
+    /// Restores a stored member. Only its metadata for the selected protocol was stored.
     pub(super) fn restore(row: MemberRow, protocol: &str, now: Now) -> Self {
         let mut member = Self {
             id: row.member_id,
@@ -76,7 +76,7 @@ impl Member {
         self.expires_at_ms = Some(now.after(timeout_ms));
     }
 
-    /// Whether a request of the member waits for its answer, which stands for its heartbeat.
+    /// Returns whether a request of the member is waiting for its answer, which takes the place of heartbeats.
     pub(super) fn is_waiting(&self) -> bool {
         self.waiting_join.is_some() || self.waiting_sync.is_some()
     }
@@ -114,7 +114,8 @@ impl Member {
         }
     }
 
-    /// `protocol` is given when the group is stable; only then are metadata and assignment shown.
+    /// Describes the member. Metadata and assignment are shown only if `protocol` is given, which is when the group is
+    /// stable.
     pub(super) fn describe(&self, protocol: Option<&str>) -> MemberDescription {
         MemberDescription {
             member_id: self.id.clone(),

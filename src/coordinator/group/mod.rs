@@ -1,15 +1,15 @@
-//! Consumer groups by the classic protocol: who is a member, who reads which partition, and how far it has read.
+//! Consumer groups under the classic protocol: membership, assignments and committed offsets.
 //!
-//! [`state`] decides and does nothing else. This module keeps one such machine per group behind its own lock, gives it
-//! the time, keeps the requests that wait for its answers, and stores what it wants stored. No lock is held while
-//! anything is awaited: storing ends with another event to the machine.
+//! [`state`] holds the decisions and nothing else. This module keeps one such state machine per group behind a lock,
+//! passes it the time, holds the requests that wait for its answers, and writes its rows to the catalog. No lock is held
+//! across an await: a finished write is delivered to the state machine as another event.
 //!
-//! What survives a restart: committed offsets, and each group as of its last completed rebalance with its members, so
-//! that clients go on in the same generation as if nothing had happened. A rebalance that was under way is forgotten;
-//! its members find their generation unknown and join again, as they do with Kafka.
+//! Committed offsets survive a restart, and so does each group as of its last completed rebalance, members included:
+//! clients continue in the same generation without noticing. A rebalance in progress is lost; its members find their
+//! generation unknown and join again, as with Kafka.
 //!
-//! A group that has neither members nor offsets is removed: at once when nothing of it was ever stored, otherwise when
-//! retention next looks at it.
+//! A group with neither members nor offsets is removed: at once if it was never stored, otherwise by the next retention
+//! run.
 
 mod admin;
 mod collector;
@@ -44,12 +44,12 @@ pub use request::{
 use state::{AfterStore, Effect, Effects, Group, Limits, Now, Ticket};
 use timers::Timers;
 
-/// What a member's id repeats of its name. The name alone may be as long as the protocol allows any text to be.
+/// Limit on the client name inside a member id. The protocol allows the name itself to be as long as any string.
 const MEMBER_NAME_BYTES_MAX: usize = 255;
 
-/// What the coordinator needs to know of the logs.
+/// The coordinator's view of the logs.
 pub trait Logs: Send + Sync {
-    /// Returns whether there is such a partition.
+    /// Returns whether the partition exists.
     fn has_partition(&self, topic: &str, partition: i32) -> bool;
 }
 
@@ -60,7 +60,7 @@ impl Logs for Topics {
     }
 }
 
-/// The settings of the coordinator, by Kafka's names.
+/// Coordinator settings, under Kafka's names.
 #[derive(Debug, Clone)]
 pub struct GroupSettings {
     pub group_min_session_timeout_ms: i32,
@@ -87,7 +87,7 @@ impl From<&Config> for GroupSettings {
     }
 }
 
-/// Every group of the server.
+/// All consumer groups of the server.
 pub struct Groups {
     me: Weak<Groups>,
     catalog: Arc<Catalog>,
@@ -98,7 +98,7 @@ pub struct Groups {
     timers: Timers,
 }
 
-/// A group's machine with the requests that wait for it.
+/// A group's state machine and the requests that wait for its answers.
 struct GroupSlot {
     group: Group,
     waiting: HashMap<Ticket, Waiting>,
@@ -128,8 +128,8 @@ impl GroupSlot {
 }
 
 impl Groups {
-    /// Restores the groups that the catalog knows. Blocks on reading them. [`Groups::run`] must run for sessions and
-    /// rebalances to time out.
+    /// Restores the groups stored in the catalog. Blocks while reading them. Sessions and rebalances time out only while
+    /// [`Groups::run`] is running.
     pub fn open(
         catalog: Arc<Catalog>,
         logs: Arc<dyn Logs>,
@@ -155,8 +155,8 @@ impl Groups {
         Ok(groups)
     }
 
-    /// Takes part in the next generation of a group, which is made when it does not exist and the member has no id yet.
-    /// Waits until the generation is complete.
+    /// Joins the next generation of a group and waits until that generation is complete. Creates the group if it does not
+    /// exist and the member has no id yet.
     pub async fn join(&self, join: JoinGroup) -> Result<JoinedGroup, GroupError> {
         require_group_id(&join.group_id)?;
         let allowed =
@@ -174,7 +174,7 @@ impl Groups {
                 instance = join.group_instance_id,
                 client = join.client_id,
                 reason = join.reason,
-                "member joins"
+                "member joining"
             );
             let ticket = slot.wait(Waiting::Join(answer));
             let new_member_id = new_member_id(&join);
@@ -190,7 +190,7 @@ impl Groups {
         answer
     }
 
-    /// Brings the leader's assignment, or waits for it.
+    /// Submits the leader's assignment, or waits for it as a follower. Returns the member's own part.
     pub async fn sync(&self, sync: SyncGroup) -> Result<SyncedGroup, GroupError> {
         require_group_id(&sync.group_id)?;
         let group_id = sync.group_id.clone();
@@ -205,17 +205,17 @@ impl Groups {
             .unwrap_or(Err(GroupError::CoordinatorNotAvailable))
     }
 
-    /// Keeps a member's session alive and tells it when to join again.
+    /// Renews a member's session. Fails with [`GroupError::RebalanceInProgress`] when the member must join again.
     pub fn heartbeat(&self, group_id: &str, member: &MemberIdentity) -> Result<(), GroupError> {
         require_group_id(group_id)?;
         let slot = self.find(group_id).ok_or(GroupError::UnknownMemberId)?;
         let mut slot = slot.lock();
-        // A heartbeat only ever moves a deadline away, so neither effects nor timers can follow from it.
+        // A heartbeat can only postpone a deadline, so it has no effects and reschedules no timer.
         let now = self.now();
         slot.group.heartbeat(member, now)
     }
 
-    /// Removes members from the group; each has its own answer.
+    /// Removes members from the group and returns one result per member.
     pub fn leave(
         &self,
         group_id: &str,
@@ -229,7 +229,7 @@ impl Groups {
                     member = member.member_id,
                     instance = member.group_instance_id,
                     reason = member.reason,
-                    "member leaves"
+                    "member leaving"
                 );
             }
             slot.group.leave(leaving, now, effects)
@@ -237,7 +237,8 @@ impl Groups {
         .ok_or(GroupError::UnknownMemberId)
     }
 
-    /// Answers every request that still waits, for the server to end. Clients come back to whoever serves then.
+    /// Fails every waiting request with [`GroupError::CoordinatorNotAvailable`], for shutdown. Clients retry after the
+    /// restart.
     pub fn close(&self) {
         for slot in self.slots() {
             slot.lock().waiting.clear();
@@ -254,11 +255,11 @@ impl Groups {
         self.groups
             .write()
             .insert(group_id.clone(), Arc::clone(&slot));
-        self.settle(&group_id, &mut inner, now, effects);
+        self.apply_effects(&group_id, &mut inner, now, effects);
     }
 
-    /// Gives the group an event: `event` runs under the group's lock, and what follows from it is done before the lock is
-    /// let go. `None` when the group does not exist and shall not be made.
+    /// Runs `event` under the group's lock and applies its effects before releasing the lock. Returns `None` if the group
+    /// does not exist and `create` is false.
     fn with_group<T>(
         &self,
         group_id: &str,
@@ -273,18 +274,18 @@ impl Groups {
             };
             let mut slot = slot.lock();
             if slot.group.state() == GroupState::Dead {
-                // Deleted between look-up and lock; it is no longer to be found, or there is a new one.
+                // Deleted between look-up and lock: the next look-up finds nothing, or a new group of the same name.
                 continue;
             }
             let now = self.now();
             let mut effects = Effects::new();
             let outcome = event(&mut slot, now, &mut effects);
-            self.settle(group_id, &mut slot, now, effects);
+            self.apply_effects(group_id, &mut slot, now, effects);
             return Some(outcome);
         }
     }
 
-    fn settle(&self, group_id: &str, slot: &mut GroupSlot, now: Now, mut effects: Effects) {
+    fn apply_effects(&self, group_id: &str, slot: &mut GroupSlot, now: Now, mut effects: Effects) {
         if slot
             .group
             .next_deadline_ms()
@@ -293,15 +294,15 @@ impl Groups {
             slot.group.tick(now, &mut effects);
         }
         for effect in effects {
-            self.carry_out(group_id, slot, effect);
+            self.apply_effect(group_id, slot, effect);
         }
         if let Some(at_ms) = slot.group.next_deadline_ms() {
             self.timers.schedule(group_id, at_ms);
         }
     }
 
-    fn carry_out(&self, group_id: &str, slot: &mut GroupSlot, effect: Effect) {
-        // A receiver that is gone belongs to a client that is gone; its session will end by itself.
+    fn apply_effect(&self, group_id: &str, slot: &mut GroupSlot, effect: Effect) {
+        // If the receiver was dropped, the client has disconnected; its session expires by itself.
         match effect {
             Effect::AnswerJoin(ticket, answer) => {
                 if let Some(Waiting::Join(waiting)) = slot.waiting.remove(&ticket) {
@@ -317,13 +318,13 @@ impl Groups {
         }
     }
 
-    /// Queues the row at once, under the group's lock, so that rows are stored in the order of the events.
+    /// Queues the row while the group's lock is held, so that rows are stored in the order of the events.
     fn store(&self, group_id: String, row: catalog::GroupRow, then: AfterStore) {
         let stored = self.catalog.store_group(row);
         let groups = Weak::clone(&self.me);
         tokio::spawn(async move {
             let outcome = stored.await.map_err(|error| {
-                tracing::error!(group = group_id, %error, "cannot store the group");
+                tracing::error!(group = group_id, %error, "failed to store group");
                 GroupError::CoordinatorNotAvailable
             });
             if let Some(groups) = groups.upgrade() {
@@ -347,7 +348,7 @@ impl Groups {
         Arc::clone(slot)
     }
 
-    /// Copied, so that no scrape or listing keeps a new group from being made.
+    /// Returns a copy, so that a scrape or listing does not block the creation of groups.
     fn slots(&self) -> Vec<Arc<Mutex<GroupSlot>>> {
         self.groups.read().values().cloned().collect()
     }
@@ -384,7 +385,7 @@ fn require_group_id(group_id: &str) -> Result<(), GroupError> {
     }
 }
 
-/// An id by which people recognise the client, or the instance when it has a name of its own.
+/// Returns a unique id that starts with the group instance id, or with the client id for dynamic members.
 fn new_member_id(join: &JoinGroup) -> String {
     let name = join.group_instance_id.as_ref().unwrap_or(&join.client_id);
     let name = &name[..name.floor_char_boundary(MEMBER_NAME_BYTES_MAX)];

@@ -1,18 +1,18 @@
-//! How far groups have read: committing, reading, deleting and expiring their offsets.
+//! Committed offsets: committing, reading, deleting and expiring them.
 //!
-//! Who may commit is decided under the group's lock, and the commit is queued to the catalog before that lock is let
-//! go. So a commit that was allowed precedes whatever the group does next: a rebalance, or its deletion.
+//! A commit is validated under the group's lock and queued to the catalog before the lock is released. An accepted commit
+//! therefore precedes the group's next rebalance or its deletion.
 
 use std::collections::BTreeSet;
 
 use super::{CommitOffsets, GroupError, GroupState, Groups, OffsetToCommit, require_group_id};
 use crate::catalog::{CommittedOffset, GroupOffsets, OffsetCommit, TopicPartition};
 
-/// One group's offsets for retention to look at: the partition, the time of its last commit, and when it ends.
+/// A committed offset that has expired: its partition and the time of its last commit.
 type Expired = (TopicPartition, i64);
 
 impl Groups {
-    /// Commits offsets, each with its own answer in the order of the request. Returns when they are on disk.
+    /// Commits offsets and returns one result per offset, in the order of the request, once they are flushed to disk.
     pub async fn commit_offsets(
         &self,
         commit: CommitOffsets,
@@ -22,6 +22,7 @@ impl Groups {
         let expire_ms = commit
             .retention_ms
             .map(|retention_ms| now_ms.saturating_add(retention_ms));
+        // Reject unknown partitions and oversized metadata one by one; commit the rest.
         let mut answers: Vec<_> = commit
             .offsets
             .iter()
@@ -44,7 +45,7 @@ impl Groups {
                 },
             })
             .collect();
-        // A consumer without a group's management makes its group by committing.
+        // A consumer that assigns its partitions itself creates its group by committing.
         let create = commit.member.generation < 0 && !accepted.is_empty();
         let stored = self
             .with_group(&commit.group_id, create, |slot, now, _| {
@@ -59,10 +60,11 @@ impl Groups {
             })?;
         if let Some(stored) = stored {
             let missing = stored.await?;
-            // While the commit was on its way the group may have been found unused and been forgotten.
+            // While the commit was being written, the group may have been removed as unused: create it again.
             if self.catalog.offsets(&commit.group_id).is_some() {
                 self.with_group(&commit.group_id, true, |_, _, _| {});
             }
+            // Topics deleted before the commit was written.
             for (offset, answer) in commit.offsets.iter().zip(&mut answers) {
                 if missing.contains(&offset.topic) {
                     *answer = Err(GroupError::UnknownTopicOrPartition);
@@ -72,7 +74,7 @@ impl Groups {
         Ok(answers)
     }
 
-    /// The group's committed offset for one partition.
+    /// Returns the group's committed offset for one partition.
     pub fn committed_offset(
         &self,
         group_id: &str,
@@ -84,7 +86,7 @@ impl Groups {
         offsets.get(topic)?.get(&partition).cloned()
     }
 
-    /// Everything that the group has committed.
+    /// Returns all committed offsets of the group.
     pub fn committed_offsets(&self, group_id: &str) -> GroupOffsets {
         self.catalog
             .offsets(group_id)
@@ -92,7 +94,8 @@ impl Groups {
             .unwrap_or_default()
     }
 
-    /// Deletes offsets, each with its own answer, except those of topics that the group's consumers read.
+    /// Deletes offsets and returns one result per partition. Offsets of topics that the group's consumers subscribe to
+    /// are kept.
     pub async fn delete_offsets(
         &self,
         group_id: &str,
@@ -101,7 +104,7 @@ impl Groups {
         require_group_id(group_id)?;
         let (answers, deleted) = self
             .with_group(group_id, false, |slot, _, _| {
-                if slot.group.member_count() > 0 && !slot.group.is_of_consumers() {
+                if slot.group.member_count() > 0 && !slot.group.is_consumer_group() {
                     return Err(GroupError::NonEmptyGroup);
                 }
                 let answers: Vec<_> = partitions
@@ -129,22 +132,23 @@ impl Groups {
         Ok(answers)
     }
 
-    /// Deletes the offsets whose time is over and the groups that have nothing left.
+    /// Deletes expired offsets, and then groups with neither members nor offsets.
     ///
-    /// An offset's time counts from when its group became empty; without a group's management, or when no consumer of
-    /// a stable group reads the topic any more, from its last commit.
+    /// Retention counts from the time at which the group became empty, or from the last commit if that is later. It counts
+    /// from the last commit alone for groups that never had members, and for topics that no consumer of a stable group
+    /// subscribes to any more.
     pub async fn expire_offsets(&self) {
         let mut group_ids: BTreeSet<_> = self.groups.read().keys().cloned().collect();
         group_ids.extend(self.catalog.groups_with_offsets());
         for group_id in group_ids {
             let expired = self.with_group(&group_id, true, |slot, now, _| {
-                let counts_from_empty = match (slot.group.protocol_type(), slot.group.state()) {
+                let empty_since_ms = match (slot.group.protocol_type(), slot.group.state()) {
                     (Some(_), GroupState::Empty) => Some(slot.group.state_since_ms()),
                     (Some(_), GroupState::Stable) if slot.group.knows_subscriptions() => None,
                     (None, _) => None,
                     _ => return None,
                 };
-                let expired = self.expired(&group_id, counts_from_empty, now.unix_ms, |topic| {
+                let expired = self.expired(&group_id, empty_since_ms, now.unix_ms, |topic| {
                     slot.group.is_subscribed_to(topic)
                 });
                 (!expired.is_empty()).then(|| self.catalog.expire_offsets(&group_id, expired))
@@ -154,10 +158,10 @@ impl Groups {
                     Ok(expired) => tracing::info!(
                         group = group_id,
                         offsets = expired.len(),
-                        "expired committed offsets"
+                        "committed offsets expired"
                     ),
                     Err(error) => {
-                        tracing::warn!(group = group_id, %error, "cannot expire committed offsets");
+                        tracing::warn!(group = group_id, %error, "failed to expire committed offsets");
                         return;
                     }
                 }
@@ -169,7 +173,7 @@ impl Groups {
     fn expired(
         &self,
         group_id: &str,
-        counts_from_empty: Option<i64>,
+        empty_since_ms: Option<i64>,
         now_ms: i64,
         subscribed: impl Fn(&str) -> bool,
     ) -> Vec<Expired> {
@@ -187,8 +191,8 @@ impl Groups {
             })
             .filter(|(_, committed)| {
                 let ends_ms = committed.expire_ms.unwrap_or_else(|| {
-                    // An offset may have been committed after the group became empty, by a tool.
-                    counts_from_empty
+                    // A tool may have committed an offset after the group became empty.
+                    empty_since_ms
                         .map_or(committed.commit_ms, |empty| empty.max(committed.commit_ms))
                         .saturating_add(self.settings.offsets_retention_ms)
                 });

@@ -1,28 +1,28 @@
-//! What is asked of the coordinator and what it answers, free of wire versions.
+//! Requests to the coordinator and its answers, independent of protocol versions.
 
 use bytes::Bytes;
 
-/// A member asks to take part in the next generation.
+/// A member's request to join the next generation.
 #[derive(Debug, Clone)]
 pub struct JoinGroup {
     pub group_id: String,
-    /// Empty for a member that does not have an id yet.
+    /// Empty for a member without an id.
     pub member_id: String,
     pub group_instance_id: Option<String>,
     pub client_id: String,
     pub client_host: String,
     pub session_timeout_ms: i32,
-    /// How long the group waits for its members to join again. Clients of the first version have no such
-    /// setting: theirs is the session timeout.
+    /// Time that the group waits for its members to join again. JoinGroup 0 has no such field: the session timeout is
+    /// used instead.
     pub rebalance_timeout_ms: i32,
     pub protocol_type: String,
     /// Assignors with their metadata, in the member's order of preference.
     pub protocols: Vec<(String, Bytes)>,
-    /// Whether a new dynamic member must come back with the id it is given (JoinGroup 4 and later).
+    /// True if a new dynamic member must join again with the id assigned to it (JoinGroup 4 and later).
     pub requires_member_id: bool,
-    /// Whether the client understands being told to keep the assignment (JoinGroup 9 and later).
+    /// True if the client supports `skip_assignment` (JoinGroup 9 and later).
     pub supports_skipping_assignment: bool,
-    /// Why the client joins, for the log.
+    /// The client's reason for joining, for the log.
     pub reason: Option<String>,
 }
 
@@ -35,7 +35,7 @@ pub struct JoinedGroup {
     pub member_id: String,
     /// True when the leader must not compute a new assignment.
     pub skip_assignment: bool,
-    /// For the leader: everyone, to assign partitions to. Empty for the others.
+    /// All members, for the leader to assign partitions to. Empty for followers.
     pub members: Vec<JoinedMember>,
 }
 
@@ -46,7 +46,7 @@ pub struct JoinedMember {
     pub metadata: Bytes,
 }
 
-/// Who is asking, in which generation.
+/// Identifies a member in one generation.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MemberIdentity {
     pub member_id: String,
@@ -54,12 +54,12 @@ pub struct MemberIdentity {
     pub generation: i32,
 }
 
-/// A member asks for its assignment; the leader brings everyone's.
+/// A member's request for its assignment. The leader's request carries the assignments of all members.
 #[derive(Debug, Clone)]
 pub struct SyncGroup {
     pub group_id: String,
     pub member: MemberIdentity,
-    /// Checked against the group's when given (SyncGroup 5 and later).
+    /// Compared with the group's protocol type if present (SyncGroup 5 and later).
     pub protocol_type: Option<String>,
     pub protocol_name: Option<String>,
     /// Member ids with their assignments.
@@ -73,7 +73,7 @@ pub struct SyncedGroup {
     pub assignment: Bytes,
 }
 
-/// One of the members that leave, or are removed by an operator, who knows only the instance id.
+/// A member that leaves, or that an operator removes by its group instance id alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeavingMember {
     pub member_id: String,
@@ -84,9 +84,9 @@ pub struct LeavingMember {
 #[derive(Debug, Clone)]
 pub struct CommitOffsets {
     pub group_id: String,
-    /// A consumer that manages its partitions itself has an empty member id and a negative generation.
+    /// A consumer that assigns its partitions itself has an empty member id and a negative generation.
     pub member: MemberIdentity,
-    /// A lifetime other than the server's retention (OffsetCommit 2 to 4).
+    /// Overrides the server's offset retention (OffsetCommit 2 to 4).
     pub retention_ms: Option<i64>,
     pub offsets: Vec<OffsetToCommit>,
 }
@@ -103,20 +103,20 @@ pub struct OffsetToCommit {
 /// The states of a group, with Kafka's meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum GroupState {
-    /// No members; offsets may be kept.
+    /// No members; committed offsets may remain.
     Empty,
     /// Waiting for the members to join the next generation.
     PreparingRebalance,
-    /// The generation is fixed; waiting for the leader's assignment.
+    /// The members of the generation are fixed; waiting for the leader's assignment.
     CompletingRebalance,
-    /// Every member can have its assignment.
+    /// The assignment is stored and available to every member.
     Stable,
-    /// Deleted. Seen from outside only in the description of a group that does not exist.
+    /// Deleted. Clients see it only in the description of a group that does not exist.
     Dead,
 }
 
 impl GroupState {
-    /// Every state that a group which exists can be in.
+    /// The states of an existing group.
     pub const LIVE: [GroupState; 4] = [
         GroupState::Empty,
         GroupState::PreparingRebalance,
@@ -124,7 +124,7 @@ impl GroupState {
         GroupState::Stable,
     ];
 
-    /// Kafka's name.
+    /// Returns Kafka's name of the state.
     pub fn name(self) -> &'static str {
         match self {
             GroupState::Empty => "Empty",
@@ -139,7 +139,7 @@ impl GroupState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupListing {
     pub group_id: String,
-    /// Empty for a group that only ever had offsets committed.
+    /// Empty for a group that never had members, only committed offsets.
     pub protocol_type: String,
     pub state: GroupState,
 }
@@ -149,7 +149,7 @@ pub struct GroupDescription {
     pub group_id: String,
     pub state: GroupState,
     pub protocol_type: String,
-    /// The chosen assignor, once the group is stable.
+    /// The selected assignor. Empty unless the group is stable.
     pub protocol: String,
     pub members: Vec<MemberDescription>,
 }
@@ -160,7 +160,7 @@ pub struct MemberDescription {
     pub group_instance_id: Option<String>,
     pub client_id: String,
     pub client_host: String,
-    /// Metadata and assignment are shown once the group is stable.
+    /// Empty unless the group is stable, as is the assignment.
     pub metadata: Bytes,
     pub assignment: Bytes,
 }

@@ -1,18 +1,18 @@
 //! The classic group protocol as a state machine.
 //!
-//! A [`Group`] is told what happened and when, changes its state, and says what is to be done as [`Effect`]s: which
-//! waiting requests to answer, what to store. It does no I/O, reads no clock, makes no ids and never waits, so that every
-//! path through it can be tested. Waiting requests are known to it only by their [`Ticket`].
+//! A [`Group`] takes events with their time, changes its state, and returns [`Effect`]s for its owner to carry out: waiting
+//! requests to answer, rows to store. It does no I/O, reads no clock, generates no ids and never waits, so every path
+//! through it can be tested. It knows waiting requests only by their [`Ticket`].
 //!
 //! ```text
-//!   Empty ──join──▶ PreparingRebalance ──all joined, or time is up──▶ CompletingRebalance ──assignment stored──▶ Stable
+//!   Empty ──join──▶ PreparingRebalance ──all joined, or timed out───▶ CompletingRebalance ──assignment stored──▶ Stable
 //!     ▲                │        ▲                                        │                                      │
-//!     └──nobody left───┘        └──────join, leave, expiry, no sync──────┴──────────────────────────────────────┘
+//!     └──no members────┘        └──────join, leave, expiry, no sync──────┴──────────────────────────────────────┘
 //! ```
 //!
-//! Invariants: a group with members has a leader, who is one of them; an empty one has no members (it may have given ids
-//! to members that have yet to join with them). Each ticket is answered exactly once. Generations only grow. An
-//! assignment is handed out only after it is stored, so a restart never forgets one that a member works by.
+//! Invariants: a group with members has a leader, which is one of them. A group in `Empty` has no members, though it may
+//! have assigned ids to members that have yet to join. Each ticket is answered exactly once. Generations only grow. An
+//! assignment is handed out only after it is stored, so a restart never loses an assignment that a member uses.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -32,7 +32,7 @@ mod joining;
 mod rebalance;
 mod roster;
 
-/// The moment at which something happens, on both clocks: deadlines are monotonic, what is stored is not.
+/// Time of an event on both clocks: deadlines use the monotonic clock, stored times the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Now {
     pub(super) monotonic_ms: u64,
@@ -40,42 +40,43 @@ pub(super) struct Now {
 }
 
 impl Now {
-    /// The monotonic time after a timeout from the wire, of which a negative one counts as none.
+    /// Returns the monotonic time after a timeout in milliseconds. A negative timeout, which a client can send, counts as 0.
     pub(super) fn after(self, timeout_ms: i32) -> u64 {
         self.monotonic_ms
             .saturating_add(u64::try_from(timeout_ms).unwrap_or(0))
     }
 }
 
-/// A request that waits for its answer.
+/// Identifies a waiting request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Ticket(pub(super) u64);
 
-/// What the owner of the group has to do.
+/// An action for the owner of the group to carry out.
 #[derive(Debug)]
 pub(super) enum Effect {
     AnswerJoin(Ticket, Result<JoinedGroup, GroupError>),
     AnswerSync(Ticket, Result<SyncedGroup, GroupError>),
-    /// Store the row and tell [`Group::stored`] how it went.
+    /// Store the row and pass the result to [`Group::stored`].
     Store(GroupRow, AfterStore),
 }
 
-/// What waits for a row to be stored.
+/// Continuation of a [`Effect::Store`], once the row is stored.
 #[derive(Debug)]
 pub(super) enum AfterStore {
-    /// Nothing: should a crash come first, the members of the generation before are found gone.
+    /// Nothing to do. If the server crashes before the write, it restores the previous generation, whose members then
+    /// expire.
     Nothing,
-    /// The generation's assignment, to be handed out.
+    /// Hand out the generation's assignment.
     Assignment {
         generation: i32,
         assignments: HashMap<String, Bytes>,
     },
-    /// The join of a static member that takes over its predecessor's assignment.
+    /// Answer the join of a static member that takes over its predecessor's assignment.
     StaticMember {
         member_id: String,
         ticket: Ticket,
-        /// For clients that cannot be told to skip the assignment: the leader as of before, so that a client
-        /// which takes over the leader's identity does not assign anew.
+        /// The leader before the takeover, reported to clients that do not support `skip_assignment`, so that a client that
+        /// takes over the leader's identity does not compute a new assignment.
         leader_to_report: String,
         supports_skipping_assignment: bool,
     },
@@ -83,7 +84,7 @@ pub(super) enum AfterStore {
 
 pub(super) type Effects = Vec<Effect>;
 
-/// The limits that the machine itself enforces.
+/// Limits enforced by the state machine.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) initial_rebalance_delay_ms: i32,
@@ -92,8 +93,8 @@ pub(super) struct Limits {
 
 #[derive(Debug, Clone, Copy)]
 enum JoinTimer {
-    /// The first members of an empty group wait for more to come; each round that sees some is followed by another, for
-    /// no longer than the rebalance timeout in all.
+    /// Initial rebalance delay: the first members of an empty group wait for more to join. Each round in which one joins is
+    /// followed by another, up to the rebalance timeout in total.
     Initial {
         at_ms: u64,
         delay_ms: i32,
@@ -117,7 +118,7 @@ pub(super) struct Group {
     id: String,
     limits: Limits,
     state: GroupState,
-    /// True in `PreparingRebalance` when the group was empty before it.
+    /// True in `PreparingRebalance` if the group was empty before.
     initial: bool,
     state_since_ms: i64,
     generation: i32,
@@ -125,16 +126,16 @@ pub(super) struct Group {
     protocol: Option<String>,
     leader: Option<String>,
     members: BTreeMap<String, Member>,
-    /// Members that were given an id and have yet to join with it, and until when they may.
+    /// Ids assigned to members that have yet to join with them, and the monotonic times at which the ids expire.
     pending_joins: BTreeMap<String, u64>,
-    /// Members of this generation that have not asked for their assignment.
+    /// Members of this generation that have not sent SyncGroup.
     pending_syncs: BTreeSet<String>,
     new_member_added: bool,
     join_timer: Option<JoinTimer>,
     sync_expires_at_ms: Option<u64>,
-    /// The topics of all members, when they are consumers and could be understood.
+    /// The subscribed topics of all members. `None` unless the members are consumers and all subscriptions could be parsed.
     subscribed: Option<BTreeSet<String>>,
-    /// Generations that reached `Stable` since the start.
+    /// Rebalances that reached `Stable` since the server started.
     completed_rebalances: u64,
 }
 
@@ -161,8 +162,7 @@ impl Group {
         }
     }
 
-    /// A group as it was stored. Its members' sessions start anew, so that clients which are still there go on
-    /// without a rebalance.
+    /// Restores a stored group. Its members' sessions start again, so that live clients continue without a rebalance.
     pub(super) fn restore(row: GroupRow, limits: Limits, now: Now, effects: &mut Effects) -> Self {
         let mut group = Self::new(row.id, limits, now);
         group.generation = row.generation;
@@ -217,30 +217,31 @@ impl Group {
         self.completed_rebalances
     }
 
-    /// Nobody is in it or about to come.
+    /// Returns whether the group has no members and expects none to join.
     pub(super) fn is_abandoned(&self) -> bool {
         self.state == GroupState::Empty && self.pending_joins.is_empty()
     }
 
-    /// Whether anything of the group was ever stored.
+    /// Returns whether the group was ever stored.
     pub(super) fn is_stored(&self) -> bool {
         self.generation > 0
     }
 
-    /// Whether a consumer in the group reads the topic, or may: subscriptions that cannot be understood count.
+    /// Returns whether a consumer in the group subscribes to the topic, or may: a subscription that cannot be parsed counts
+    /// as one to every topic.
     pub(super) fn is_subscribed_to(&self, topic: &str) -> bool {
         match &self.subscribed {
             Some(topics) => topics.contains(topic),
-            None => self.is_of_consumers(),
+            None => self.is_consumer_group(),
         }
     }
 
-    /// Whether the group's subscriptions are those of consumers and understood.
+    /// Returns whether the members are consumers and all subscriptions could be parsed.
     pub(super) fn knows_subscriptions(&self) -> bool {
         self.subscribed.is_some()
     }
 
-    pub(super) fn is_of_consumers(&self) -> bool {
+    pub(super) fn is_consumer_group(&self) -> bool {
         self.protocol_type.as_deref() == Some(CONSUMER)
     }
 
@@ -262,18 +263,18 @@ impl Group {
         }
     }
 
-    /// The row that restores the group as it is.
+    /// Returns the row that restores the group in its current state.
     pub(super) fn row(&self) -> GroupRow {
         self.row_with(|member| member.assignment.clone())
     }
 
-    /// The group is deleted; nothing happens to it any more.
+    /// Marks the group as deleted. No event may follow.
     pub(super) fn kill(&mut self, now: Now) {
         self.transition(GroupState::Dead, now);
     }
 
-    /// Takes a member in, or asks it to come back with `new_member_id`. The answer comes as an effect, at once or when
-    /// the generation is complete.
+    /// Adds a member, or asks it to join again with `new_member_id`. The answer is an effect: at once, or when the
+    /// generation is complete.
     pub(super) fn join(
         &mut self,
         mut join: JoinGroup,
@@ -282,7 +283,7 @@ impl Group {
         now: Now,
         effects: &mut Effects,
     ) {
-        // Without this a group of such members would wait no time at all for them to join again.
+        // With a timeout of 0 or less the group would not wait for its members to join again at all.
         join.rebalance_timeout_ms = join.rebalance_timeout_ms.max(1);
         if !self.accepts(&join.member_id) {
             effects.push(Effect::AnswerJoin(
@@ -301,7 +302,7 @@ impl Group {
         }
     }
 
-    /// Hands out the assignment, or waits for the leader to bring it. The answer comes as an effect.
+    /// Returns the assignment, or waits for the leader's SyncGroup. The answer is an effect.
     pub(super) fn sync(
         &mut self,
         sync: SyncGroup,
@@ -360,7 +361,7 @@ impl Group {
         }
     }
 
-    /// Removes members, each with its own answer, and lets the rest rebalance once.
+    /// Removes members, returns one result per member, and starts at most one rebalance for the remaining members.
     pub(super) fn leave(
         &mut self,
         leaving: &[LeavingMember],
@@ -384,8 +385,8 @@ impl Group {
         answers
     }
 
-    /// Whether the member, or a consumer outside the group's management, may commit now. A member's commit counts as a
-    /// heartbeat.
+    /// Checks that the member, or a consumer that assigns its partitions itself, may commit now. A member's commit renews
+    /// its session like a heartbeat.
     pub(super) fn begin_commit(
         &mut self,
         member: &MemberIdentity,
@@ -400,7 +401,7 @@ impl Group {
         }
         self.validate_generation(member)?;
         if self.state == GroupState::CompletingRebalance {
-            // The member has its new generation but not yet its partitions: it may no longer own what it commits.
+            // The member has joined the new generation but has no assignment yet: it may no longer own the partition.
             return Err(GroupError::RebalanceInProgress);
         }
         if let Some(member) = self.members.get_mut(&member.member_id) {
@@ -409,7 +410,7 @@ impl Group {
         Ok(())
     }
 
-    /// How storing went, and what waited for it.
+    /// Handles the result of an [`Effect::Store`].
     pub(super) fn stored(
         &mut self,
         then: AfterStore,
@@ -423,7 +424,7 @@ impl Group {
                 generation,
                 assignments,
             } => {
-                // Members may have come and gone meanwhile; then the next generation's assignment is what counts.
+                // If a rebalance began meanwhile, this assignment is obsolete and the next generation's is handed out.
                 if self.state == GroupState::CompletingRebalance && self.generation == generation {
                     match outcome {
                         Ok(()) => self.hand_out(assignments, now, effects),
@@ -444,9 +445,10 @@ impl Group {
                     .members
                     .get(&member_id)
                     .is_some_and(|member| member.waiting_join == Some(ticket));
-                // A rebalance that began meanwhile answers the join itself, with its own generation.
+                // If a rebalance began meanwhile, it answers the join with its own generation.
                 if self.state == GroupState::Stable && waits {
-                    // After a failure the client comes back as a new member of the same instance, and is stored again.
+                    // After a failure the client joins again as a new member of the same instance, and the row is
+                    // stored again.
                     let answer = outcome.map(|()| {
                         let mut joined = self.joined(&member_id);
                         if supports_skipping_assignment {

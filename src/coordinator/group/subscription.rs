@@ -1,19 +1,19 @@
-//! The topics in a member's metadata, for groups of the protocol type `consumer`.
+//! Subscribed topics from a member's metadata, for groups with the protocol type `consumer`.
 //!
-//! Clients write `ConsumerProtocolSubscription`, of which every version begins like version 0:
+//! Clients write `ConsumerProtocolSubscription`. Every version begins like version 0:
 //!
 //! ```text
 //! version: int16 | topics: int32 count, each int16 length + UTF-8 | user data … | fields of later versions …
 //! ```
 //!
-//! Nothing behind the topics is looked at, so versions to come are no obstacle.
+//! Nothing after the topics is parsed, so future versions can be read as well.
 
 use std::collections::BTreeSet;
 
-/// The protocol type under which consumers (and Kafka Streams) join.
+/// The protocol type of consumers and Kafka Streams.
 pub(super) const CONSUMER: &str = "consumer";
 
-/// The subscribed topics, or `None` when the metadata is not what consumers write.
+/// Returns the subscribed topics, or `None` if the metadata is not a valid subscription.
 pub(super) fn topics(metadata: &[u8]) -> Option<BTreeSet<String>> {
     let (version, mut rest) = take_i16(metadata)?;
     if version < 0 {
@@ -21,7 +21,8 @@ pub(super) fn topics(metadata: &[u8]) -> Option<BTreeSet<String>> {
     }
     let (count, after) = take_i32(rest)?;
     rest = after;
-    // Each topic takes at least its length's two bytes, so a count that lies cannot make us reserve or loop.
+    // Each topic takes at least the two bytes of its length, so a false count cannot cause a large allocation or a long
+    // loop.
     if usize::try_from(count).ok()? > rest.len() / 2 {
         return None;
     }
@@ -64,14 +65,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn topics_are_read_whatever_follows_them() {
+    fn data_after_the_topics_is_ignored() {
         let expected = BTreeSet::from(["a".to_owned(), "bcd".to_owned()]);
         assert_eq!(topics(&encode(&["bcd", "a"])), Some(expected));
         assert_eq!(topics(&encode(&[])), Some(BTreeSet::new()));
     }
 
     #[test]
-    fn what_is_no_subscription_has_no_topics() {
+    fn malformed_subscriptions_are_rejected() {
         let whole = encode(&["bcd", "a"]);
         let topics_end = 2 + 4 + 2 + 3 + 2 + 1;
         for cut in 0..topics_end {

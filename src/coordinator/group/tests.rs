@@ -1,4 +1,4 @@
-//! The coordinator as a whole, over a real catalog in a temporary directory and a clock that the tests move.
+//! Tests of the whole coordinator, with a real catalog in a temporary directory and a manual clock.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::fs::Reserve;
 use crate::metrics::{Collector, Samples};
 use crate::storage::{Offsets, ScrapedOffsets};
 
-/// Logs that end where the test says.
+/// Logs with the end offsets set by the test.
 #[derive(Default)]
 struct Ends(Mutex<BTreeMap<(String, i32), i64>>);
 
@@ -24,7 +24,7 @@ impl Logs for Ends {
     }
 }
 
-/// What the broker does at a scrape.
+/// Collects as the broker does.
 struct Scrape {
     groups: Arc<Groups>,
     ends: Arc<Ends>,
@@ -145,7 +145,7 @@ impl Server {
         tokio::spawn(async move { groups.sync(sync).await })
     }
 
-    /// A group of one that is stable. Returns its member.
+    /// Makes a stable group with one member and returns the member.
     async fn single(&self, group: &str, topics: &[&str]) -> MemberIdentity {
         let joined = self.groups.join(join(group, "", topics)).await.unwrap();
         let member = identity(&joined);
@@ -263,7 +263,7 @@ fn commit(group: &str, member: &MemberIdentity, offsets: &[(&str, i32, i64)]) ->
 }
 
 #[tokio::test]
-async fn two_members_share_a_generation_and_get_what_the_leader_assigns() {
+async fn two_members_join_one_generation_and_receive_the_leaders_assignments() {
     let server = Server::start();
     let first = server.single("g", &["t"]).await;
     let second = server.joining(join("g", "", &["t"]));
@@ -299,7 +299,7 @@ async fn two_members_share_a_generation_and_get_what_the_leader_assigns() {
 }
 
 #[tokio::test]
-async fn a_restart_goes_unnoticed_by_members_and_keeps_offsets() {
+async fn members_and_offsets_survive_a_restart() {
     let server = Server::start();
     server.topic("t", 1, 100).await;
     let member = server.single("g", &["t"]).await;
@@ -310,7 +310,7 @@ async fn a_restart_goes_unnoticed_by_members_and_keeps_offsets() {
     assert_eq!(server.committed("g", "t", 0), Some(42));
     server.groups.heartbeat("g", &member).unwrap();
     server.commit("g", &member, &[("t", 0, 43)]).await.unwrap();
-    // Nobody sends heartbeats any more.
+    // The member stops sending heartbeats.
     server.advance(10_001);
     assert_eq!(server.state("g"), GroupState::Empty);
     assert_eq!(
@@ -333,7 +333,7 @@ async fn a_static_member_that_restarts_with_the_same_topics_keeps_its_assignment
         .sync(sync("g", &before, &[(&joined.member_id, b"mine")]))
         .await
         .unwrap();
-    // Once while the server runs, once over a restart of the server.
+    // First without, then with a restart of the server in between.
     let mut server = server;
     let mut before = before;
     for _ in 0..2 {
@@ -359,7 +359,7 @@ async fn a_static_member_that_restarts_with_the_same_topics_keeps_its_assignment
         before = now;
         server = server.restart();
     }
-    // With other topics it has to rebalance, alone as it is at once.
+    // Different topics cause a rebalance, which completes at once as there is no other member.
     let changed = server
         .groups
         .join(static_join("g", "i", &["t", "u"]))
@@ -370,7 +370,7 @@ async fn a_static_member_that_restarts_with_the_same_topics_keeps_its_assignment
 }
 
 #[tokio::test]
-async fn requests_that_no_group_could_satisfy_are_refused() {
+async fn invalid_requests_are_rejected_and_create_no_group() {
     let server = Server::start();
     let refusal = async |join: JoinGroup| server.groups.join(join).await.unwrap_err();
     assert_eq!(
@@ -401,11 +401,11 @@ async fn requests_that_no_group_could_satisfy_are_refused() {
         refusal(unusable).await,
         GroupError::InconsistentGroupProtocol
     );
-    assert!(server.groups.list().is_empty(), "asking makes no group");
+    assert!(server.groups.list().is_empty());
 }
 
 #[tokio::test]
-async fn a_consumer_without_management_commits_while_the_group_is_empty() {
+async fn a_consumer_outside_the_group_may_commit_while_the_group_is_empty() {
     let server = Server::start();
     server.topic("t", 2, 10).await;
     let offsets = [("t", 1, 5), ("t", 2, 5), ("u", 0, 5)];
@@ -447,7 +447,7 @@ async fn a_consumer_without_management_commits_while_the_group_is_empty() {
 }
 
 #[tokio::test]
-async fn a_commit_of_nothing_that_exists_makes_no_group() {
+async fn a_commit_for_unknown_partitions_only_creates_no_group() {
     let server = Server::start();
     let answers = server.commit("g", &nobody(), &[("t", 0, 1)]).await.unwrap();
     assert_eq!(answers, [Err(GroupError::UnknownTopicOrPartition)]);
@@ -455,7 +455,7 @@ async fn a_commit_of_nothing_that_exists_makes_no_group() {
 }
 
 #[tokio::test]
-async fn metadata_beyond_the_limit_is_refused_for_its_partition_alone() {
+async fn oversized_metadata_fails_only_its_own_partition() {
     let server = Server::start();
     server.topic("t", 2, 10).await;
     let mut request = commit("g", &nobody(), &[("t", 0, 1), ("t", 1, 1)]);
@@ -469,7 +469,7 @@ async fn metadata_beyond_the_limit_is_refused_for_its_partition_alone() {
 }
 
 #[tokio::test]
-async fn offsets_of_topics_that_are_being_read_are_not_deleted() {
+async fn offsets_of_subscribed_topics_are_not_deleted() {
     let server = Server::start();
     server.topic("read", 1, 10).await;
     server.topic("left", 1, 10).await;
@@ -510,7 +510,7 @@ async fn offsets_of_topics_that_are_being_read_are_not_deleted() {
 }
 
 #[tokio::test]
-async fn a_group_is_deleted_with_its_offsets_once_it_is_empty() {
+async fn an_empty_group_is_deleted_with_its_offsets() {
     let server = Server::start();
     server.topic("t", 1, 10).await;
     let member = server.single("g", &["t"]).await;
@@ -539,7 +539,7 @@ async fn a_group_is_deleted_with_its_offsets_once_it_is_empty() {
 }
 
 #[tokio::test]
-async fn offsets_expire_some_time_after_the_group_became_empty() {
+async fn offsets_expire_after_the_group_has_been_empty_for_the_retention_time() {
     let server = Server::start();
     server.topic("t", 1, 10).await;
     let member = server.single("managed", &["t"]).await;
@@ -561,7 +561,7 @@ async fn offsets_expire_some_time_after_the_group_became_empty() {
     server.advance(10_001);
     assert_eq!(server.state("managed"), GroupState::Empty);
     server.advance(59_999);
-    // The time at which the group became empty is remembered over a restart.
+    // The time at which the group became empty survives a restart.
     let server = server.restart();
     server.groups.expire_offsets().await;
     assert_eq!(server.committed("managed", "t", 0), Some(1));
@@ -573,7 +573,7 @@ async fn offsets_expire_some_time_after_the_group_became_empty() {
 }
 
 #[tokio::test]
-async fn offsets_of_topics_no_longer_read_expire_from_their_last_commit() {
+async fn offsets_of_unsubscribed_topics_expire_from_their_last_commit() {
     let server = Server::start();
     server.topic("read", 1, 10).await;
     server.topic("left", 1, 10).await;
@@ -592,7 +592,7 @@ async fn offsets_of_topics_no_longer_read_expire_from_their_last_commit() {
 }
 
 #[tokio::test]
-async fn a_commit_may_bring_its_own_lifetime() {
+async fn a_commit_may_override_offset_retention() {
     let server = Server::start();
     server.topic("t", 1, 10).await;
     let mut short = commit("g", &nobody(), &[("t", 0, 1)]);
@@ -607,7 +607,7 @@ async fn a_commit_may_bring_its_own_lifetime() {
 }
 
 #[tokio::test]
-async fn ids_given_to_clients_that_never_come_back_leave_nothing_behind() {
+async fn a_group_whose_only_member_id_was_never_used_is_removed() {
     let server = Server::start();
     let asking = JoinGroup {
         requires_member_id: true,
@@ -638,10 +638,10 @@ async fn ids_given_to_clients_that_never_come_back_leave_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_commit_on_its_way_is_not_deleted_with_a_group_that_seems_unused() {
+async fn a_queued_commit_survives_the_removal_of_an_unused_group() {
     let server = Server::start();
     server.topic("t", 1, 10).await;
-    // While somebody else holds the catalog nothing gets there.
+    // Commits stay queued while the catalog is locked.
     let other = rusqlite::Connection::open(server.dir.path().join("catalog.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let offsets = [("t", 0, 5)];
@@ -658,7 +658,7 @@ async fn a_commit_on_its_way_is_not_deleted_with_a_group_that_seems_unused() {
 }
 
 #[tokio::test]
-async fn a_full_disk_keeps_the_group_from_becoming_stable_until_it_heals() {
+async fn a_failed_write_fails_the_sync_and_starts_another_rebalance() {
     let server = Server::start();
     let joined = server.groups.join(join("g", "", &["t"])).await.unwrap();
     server.catalog.close();
@@ -674,7 +674,7 @@ async fn a_full_disk_keeps_the_group_from_becoming_stable_until_it_heals() {
 }
 
 #[tokio::test]
-async fn closing_answers_whoever_still_waits() {
+async fn close_fails_waiting_requests() {
     let server = Server::start();
     let member = server.single("g", &["t"]).await;
     let waiting = server.joining(join("g", "", &["t"]));
@@ -689,7 +689,7 @@ async fn closing_answers_whoever_still_waits() {
 }
 
 #[tokio::test]
-async fn sessions_end_without_anyone_touching_the_group() {
+async fn sessions_expire_without_requests_to_the_group() {
     let dir = tempfile::tempdir().unwrap();
     let catalog = Catalog::open(dir.path().join("catalog.db"), Reserve::none()).unwrap();
     let groups = Groups::open(
@@ -720,7 +720,7 @@ async fn sessions_end_without_anyone_touching_the_group() {
 }
 
 #[tokio::test]
-async fn the_scrape_shows_groups_and_their_lag() {
+async fn a_scrape_exposes_groups_and_their_lag() {
     let server = Server::start();
     server.topic("t", 2, 100).await;
     server.topic("gone", 1, 100).await;

@@ -1,7 +1,7 @@
-//! When which group has to look at its deadlines.
+//! Queue of the groups' deadlines.
 //!
-//! Each group stands in the queue at most once, at or before its earliest deadline. Heartbeats move deadlines away all
-//! the time without touching the queue: a group that is woken too early goes back in with its new deadline.
+//! Each group has at most one valid entry, at or before its earliest deadline. Heartbeats postpone deadlines all the time
+//! without touching the queue: a group that is woken too early is queued again with its new deadline.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -23,12 +23,12 @@ pub(super) struct Timers {
 #[derive(Debug, Default)]
 struct Queue {
     by_time: BinaryHeap<Reverse<(u64, String)>>,
-    /// The entry of each group that counts; others in the heap are left-overs.
+    /// The valid entry of each group; all others in the heap are stale.
     of_group: HashMap<String, u64>,
 }
 
 impl Timers {
-    /// Wakes the group at the given monotonic time, unless it is to be woken before.
+    /// Schedules the group at the given monotonic time, unless it is already scheduled earlier.
     pub(super) fn schedule(&self, group_id: &str, at_ms: u64) {
         let mut queue = self.queue.lock();
         if queue.of_group.get(group_id).is_some_and(|at| *at <= at_ms) {
@@ -46,7 +46,7 @@ impl Timers {
         }
     }
 
-    /// The groups whose time has come, each taken out of the queue.
+    /// Removes the groups that are due from the queue and returns them.
     fn take_due(&self, now_ms: u64) -> Vec<String> {
         let mut queue = self.queue.lock();
         let mut due = Vec::new();
@@ -71,8 +71,7 @@ impl Timers {
 }
 
 impl Groups {
-    /// Ends sessions and join phases when their time is up, and offsets when theirs is. Never returns; to be spawned once,
-    /// and aborted when the server ends.
+    /// Expires sessions, join phases and committed offsets. Never returns: spawn it once and abort it at shutdown.
     pub async fn run(self: Arc<Self>) {
         let every = Duration::from_millis(self.settings.offsets_retention_check_interval_ms);
         let mut retention = tokio::time::interval(every);
@@ -87,10 +86,10 @@ impl Groups {
         }
     }
 
-    /// Does what is due by the clock. Returns how long it is until something else may be.
+    /// Handles all due deadlines. Returns the time until the next one.
     pub fn tick(&self) -> Option<Duration> {
         for group_id in self.timers.take_due(self.now().monotonic_ms) {
-            // Looking at the group is enough: its due deadlines are seen to whenever it is touched.
+            // An empty event is enough: every event handles the group's due deadlines.
             self.with_group(&group_id, false, |_, _, _| {});
             self.forget_if_unused(&group_id);
         }
@@ -113,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_group_is_woken_once_at_its_earliest_time() {
+    fn a_group_is_due_once_at_its_earliest_deadline() {
         let timers = Timers::default();
         timers.schedule("a", 10);
         timers.schedule("a", 20);

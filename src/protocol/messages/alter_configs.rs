@@ -1,5 +1,5 @@
-//! AlterConfigs: replacing all settings of a topic. What is not named goes back to its default; clients had better use
-//! IncrementalAlterConfigs.
+//! AlterConfigs: replaces all settings of a topic. Settings not named are reset to their defaults, so clients should
+//! prefer IncrementalAlterConfigs.
 
 use crate::protocol::error_code::ErrorCode;
 

@@ -1,9 +1,9 @@
-//! ApiVersions: which APIs and versions a broker serves. The first request of nearly every client.
+//! ApiVersions: the APIs and versions that a broker supports. The first request of nearly every client.
 //!
-//! A broker that does not know the version asked for answers in version 0 with UNSUPPORTED_VERSION and the range of this
-//! API itself (KIP-511); the response's header never has tagged fields.
+//! A broker that does not support the requested version answers in version 0 with UNSUPPORTED_VERSION and the version
+//! range of ApiVersions (KIP-511). The response header never has tagged fields.
 //!
-//! * 3: the client names its software; features
+//! * 3: the client's software name and version; features
 
 use crate::protocol::error_code::ErrorCode;
 

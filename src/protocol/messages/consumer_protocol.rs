@@ -1,8 +1,8 @@
-//! What a consumer is told to read, as it stands in what SyncGroup and DescribeGroups carry.
+//! The assignment of a consumer, as carried by SyncGroup and DescribeGroups.
 //!
-//! To both this is opaque bytes; only consumers, and who shows groups to people, look inside. It begins with its version.
-//! A reader takes a newer version for the newest it knows and ignores what follows. What consumers say of themselves when
-//! they join is read by the coordinator, as far as it needs it.
+//! Both APIs treat it as opaque bytes; only consumers and tools that display groups decode it. It begins with its version.
+//! A reader decodes a newer version as the newest one it knows and ignores the remaining bytes. The subscription in
+//! JoinGroup is parsed by the coordinator, as far as it needs it.
 
 use std::ops::RangeInclusive;
 

@@ -1,4 +1,4 @@
-//! CreatePartitions: giving topics more partitions.
+//! CreatePartitions: adds partitions to topics.
 
 use crate::protocol::error_code::ErrorCode;
 
@@ -13,7 +13,7 @@ messages! {
 
     CreatePartitionsTopic {
         name: String;
-        /// How many there are to be, not how many more.
+        /// The new total number of partitions, not the number to add.
         count: i32;
         assignments: Option<Vec<CreatePartitionsAssignment>> = Some(Vec::new());
     }

@@ -1,7 +1,7 @@
 //! CreateTopics.
 //!
-//! * 4: −1 for the broker's default of partitions and replicas
-//! * 5: the answer holds the topic's settings as they are
+//! * 4: −1 for the broker's default partition count and replication factor
+//! * 5: the response has the topic's effective settings
 //! * 7: topic ids
 
 use uuid::Uuid;
@@ -19,7 +19,7 @@ messages! {
 
     CreatableTopic {
         name: String;
-        /// −1: the broker's default, or as many as are assigned by hand.
+        /// −1: the broker's default, or the number of manual assignments.
         num_partitions: i32;
         replication_factor: i16;
         assignments: Vec<CreatableReplicaAssignment>;

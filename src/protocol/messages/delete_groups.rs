@@ -1,4 +1,4 @@
-//! DeleteGroups: forgetting groups without members, with their committed offsets.
+//! DeleteGroups: deletes groups without members, together with their committed offsets.
 
 use crate::protocol::error_code::ErrorCode;
 

@@ -1,4 +1,4 @@
-//! DeleteRecords: moving a partition's start forward, which deletes what lies before it.
+//! DeleteRecords: advances the log start offset of a partition, which deletes the records before it.
 
 use crate::protocol::error_code::ErrorCode;
 
@@ -17,7 +17,7 @@ messages! {
 
     DeleteRecordsPartition {
         partition_index: i32;
-        /// The new start; −1 for the high watermark.
+        /// The new log start offset; −1 for the high watermark.
         offset: i64;
     }
 }

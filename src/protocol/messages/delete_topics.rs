@@ -1,6 +1,6 @@
 //! DeleteTopics.
 //!
-//! * 5: error text
+//! * 5: error message
 //! * 6: topics by name or id
 
 use uuid::Uuid;

@@ -1,7 +1,7 @@
 //! DescribeCluster: the cluster's id, brokers and controller (KIP-700).
 //!
 //! * 1: brokers or controllers
-//! * 2: brokers that are fenced off
+//! * 2: fenced brokers
 
 use crate::protocol::error_code::ErrorCode;
 

@@ -1,6 +1,6 @@
-//! DescribeConfigs: settings of topics and brokers, where each comes from and what it means.
+//! DescribeConfigs: settings of topics and brokers, with their sources and documentation.
 //!
-//! * 1: synonyms, and the source instead of a mere flag
+//! * 1: synonyms, and the source instead of a flag
 //! * 3: types and documentation
 
 use crate::protocol::error_code::ErrorCode;

@@ -2,7 +2,7 @@
 //!
 //! * 3: authorized operations
 //! * 4: static members (KIP-345)
-//! * 6: error text, and GROUP_ID_NOT_FOUND for groups that do not exist
+//! * 6: error message, and GROUP_ID_NOT_FOUND for groups that do not exist
 
 use bytes::Bytes;
 

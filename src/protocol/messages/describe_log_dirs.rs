@@ -1,6 +1,6 @@
 //! DescribeLogDirs: the data directories and the size of each partition in them.
 //!
-//! * 3: an error of the whole request
+//! * 3: error code for the whole request
 //! * 4: size of the disk (KIP-827)
 
 use crate::protocol::error_code::ErrorCode;

@@ -1,14 +1,14 @@
-//! Fetch: reading record batches, waiting for them if need be.
+//! Fetch: reads record batches, waiting for them if necessary.
 //!
 //! * 5: log start offset
-//! * 7: sessions, which name only what changed (KIP-227)
-//! * 9: the leader epoch a consumer knows (KIP-320)
-//! * 11: rack, and the replica a consumer had better ask (KIP-392)
+//! * 7: incremental fetch sessions (KIP-227)
+//! * 9: the consumer's current leader epoch (KIP-320)
+//! * 11: rack and preferred read replica (KIP-392)
 //! * 12: epoch of the last fetched record
 //! * 13: topics by id instead of name (KIP-516)
-//! * 15: a follower's state moves into a tagged field (KIP-903)
-//! * 16: where the leaders are now (KIP-951)
-//! * 18: the high watermark a follower knows
+//! * 15: the follower's state moved into a tagged field (KIP-903)
+//! * 16: current leaders (KIP-951)
+//! * 18: the follower's high watermark
 
 use uuid::Uuid;
 
@@ -24,7 +24,7 @@ messages! {
         replica_state: ReplicaState, only 15.., tag 1;
         max_wait_ms: i32;
         min_bytes: i32;
-        /// For the whole response; the first batch is sent even if it is larger.
+        /// Limit for the whole response; the first batch is sent even if it is larger.
         max_bytes: i32 = i32::MAX;
         /// 0: read uncommitted; 1: read committed.
         isolation_level: i8;
@@ -53,7 +53,7 @@ messages! {
         fetch_offset: i64;
         last_fetched_epoch: i32 = -1, only 12..;
         log_start_offset: i64 = -1, in 5..;
-        /// For this partition, with the same exception for the first batch.
+        /// Limit for this partition, with the same exception for the first batch.
         partition_max_bytes: i32;
         replica_directory_id: Uuid, in 17.., tag 0;
         high_watermark: i64 = i64::MAX, in 18.., tag 1;
@@ -92,7 +92,7 @@ messages! {
         snapshot_id: SnapshotId, in 12.., tag 2;
         aborted_transactions: Option<Vec<AbortedTransaction>> = Some(Vec::new());
         preferred_read_replica: i32 = -1, in 11..;
-        /// In memory, or a stretch of a file that the socket takes from the page cache.
+        /// In memory, or a region of a file that is sent to the socket from the page cache.
         records: Option<Records> = Some(Records::default());
     }
 

@@ -1,6 +1,6 @@
-//! FindCoordinator: which broker looks after a group or a transactional id.
+//! FindCoordinator: the broker that coordinates a group or a transactional id.
 //!
-//! * 1: key types; error text
+//! * 1: key types; error message
 //! * 4: several keys in one request
 
 use crate::protocol::error_code::ErrorCode;

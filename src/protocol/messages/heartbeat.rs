@@ -1,4 +1,4 @@
-//! Heartbeat: a member of a group says that it lives, and learns of rebalances.
+//! Heartbeat: renews a member's session; the response tells it of rebalances.
 //!
 //! * 3: static members (KIP-345)
 

@@ -1,4 +1,4 @@
-//! IncrementalAlterConfigs: changing some settings of a topic (KIP-339).
+//! IncrementalAlterConfigs: changes individual settings of a topic (KIP-339).
 
 use crate::protocol::error_code::ErrorCode;
 

@@ -1,6 +1,6 @@
-//! InitProducerId: an id and epoch for an idempotent or transactional producer.
+//! InitProducerId: allocates an id and epoch for an idempotent or transactional producer.
 //!
-//! * 3: a producer that has an id asks for its next epoch (KIP-360)
+//! * 3: a producer with an id may request its next epoch (KIP-360)
 
 use crate::protocol::error_code::ErrorCode;
 

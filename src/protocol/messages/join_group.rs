@@ -1,11 +1,11 @@
-//! JoinGroup: entering a consumer group, or coming back for its next generation.
+//! JoinGroup: joins a consumer group, or rejoins it for the next generation.
 //!
-//! * 1: a limit of its own for rebalancing
+//! * 1: rebalance timeout
 //! * 4: the first join without a member id is answered with MEMBER_ID_REQUIRED and an id (KIP-394)
 //! * 5: static members (KIP-345)
-//! * 7: the protocol chosen comes with its type
-//! * 8: why a member joins
-//! * 9: the leader may be told to keep the assignment (KIP-814)
+//! * 7: protocol type in the response
+//! * 8: the member's reason for joining
+//! * 9: the response may tell the leader to keep the assignment (KIP-814)
 
 use bytes::Bytes;
 

@@ -1,7 +1,7 @@
-//! LeaveGroup: members leave their group without waiting for a timeout.
+//! LeaveGroup: removes members from their group before their sessions expire.
 //!
 //! * 3: several members at once, static ones by instance id (KIP-345)
-//! * 5: why they leave
+//! * 5: the members' reasons for leaving
 
 use crate::protocol::error_code::ErrorCode;
 

@@ -1,21 +1,21 @@
-//! ListOffsets: which offset a partition has at a timestamp, or at one of the special positions below.
+//! ListOffsets: the offset of a partition at a timestamp, or at one of the special positions below.
 //!
 //! * 2: isolation level
 //! * 4: leader epochs
-//! * 7: position of the largest timestamp
-//! * 8: start of what is kept locally
-//! * 9: end of what was moved to remote storage
-//! * 10: time limit for questions that remote storage has to answer
+//! * 7: the record with the largest timestamp
+//! * 8: the local log start offset
+//! * 9: the end of the records moved to remote storage
+//! * 10: timeout for look-ups in remote storage
 
 use crate::protocol::error_code::ErrorCode;
 
-/// `timestamp`: the end of the partition, or the last stable offset for a reader of committed records.
+/// `timestamp`: the end of the partition, or the last stable offset for a read-committed consumer.
 pub const LATEST_TIMESTAMP: i64 = -1;
-/// `timestamp`: the first offset kept.
+/// `timestamp`: the log start offset.
 pub const EARLIEST_TIMESTAMP: i64 = -2;
 /// `timestamp`: the record with the largest timestamp (version 7).
 pub const MAX_TIMESTAMP: i64 = -3;
-/// `timestamp`: the first offset kept on local disk (version 8).
+/// `timestamp`: the first offset on local disk (version 8).
 pub const EARLIEST_LOCAL_TIMESTAMP: i64 = -4;
 /// `timestamp`: the last offset moved to remote storage (version 9).
 pub const LATEST_TIERED_TIMESTAMP: i64 = -5;

@@ -1,11 +1,11 @@
-//! Metadata: brokers, topics and the leaders of partitions.
+//! Metadata: brokers, topics and partition leaders.
 //!
-//! * 1: null asks for all topics, an empty list for none (in version 0 an empty list asks for all)
-//! * 4: whether missing topics may be created
+//! * 1: null requests all topics, an empty list none (in version 0 an empty list requests all)
+//! * 4: flag that allows missing topics to be created
 //! * 8: authorized operations
 //! * 10: topic ids
-//! * 12: topics asked for by id
-//! * 13: an error of the whole request
+//! * 12: topics by id
+//! * 13: error code for the whole request
 
 use uuid::Uuid;
 
@@ -52,7 +52,7 @@ messages! {
         topic_id: Uuid, in 10..;
         is_internal: bool, in 1..;
         partitions: Vec<MetadataResponsePartition>;
-        /// A bit for each operation; `i32::MIN` when not asked for.
+        /// One bit per operation; `i32::MIN` if not requested.
         topic_authorized_operations: i32 = i32::MIN, in 8..;
     }
 

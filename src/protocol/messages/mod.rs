@@ -1,7 +1,7 @@
-//! Every API, declared once: a file for each, with its request and response.
+//! Declarations of the APIs, one file each, with request and response.
 //!
-//! Structures and fields have the names of Kafka's schemas, so that its documentation applies as it stands. A module's
-//! head lists what its versions brought; versions not listed changed nothing in the bytes, or only became flexible.
+//! Structures and fields have the names of Kafka's schemas, so Kafka's documentation applies. Each module doc lists the
+//! changes by version; versions not listed did not change the encoding, or only became flexible.
 
 use super::kafka::{ApiKey, Request};
 
@@ -35,13 +35,13 @@ pub mod produce;
 pub mod sasl_handshake;
 pub mod sync_group;
 
-/// Something to be done for a request type that is known only by its key at run time.
+/// An operation on a request type that is known only by its API key at run time.
 pub trait ForApi {
     type Output;
     fn run<R: Request>(self) -> Self::Output;
 }
 
-/// Does `what` for the request type of `key`.
+/// Runs `what` for the request type of `key`.
 pub fn for_api<F: ForApi>(key: ApiKey, what: F) -> F::Output {
     match key {
         ApiKey::Produce => what.run::<produce::ProduceRequest>(),

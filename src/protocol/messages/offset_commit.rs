@@ -1,9 +1,9 @@
-//! OffsetCommit: storing how far a group has consumed.
+//! OffsetCommit: stores the offsets up to which a group has consumed.
 //!
-//! * 2 to 4: the client may say how long the offset is to be kept
+//! * 2 to 4: retention time of the offsets
 //! * 6: leader epoch of the last consumed record
 //! * 7: static members (KIP-345)
-//! * 9: members of the new group protocol, who have epochs instead of generations (KIP-848)
+//! * 9: members of the new group protocol, which have epochs instead of generations (KIP-848)
 
 use crate::protocol::error_code::ErrorCode;
 

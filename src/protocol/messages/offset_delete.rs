@@ -1,4 +1,4 @@
-//! OffsetDelete: forgetting a group's committed offsets of some partitions (KIP-496). Never became flexible.
+//! OffsetDelete: deletes a group's committed offsets of some partitions (KIP-496). Has no flexible version.
 
 use crate::protocol::error_code::ErrorCode;
 

@@ -1,13 +1,13 @@
-//! OffsetFetch: how far groups have consumed.
+//! OffsetFetch: the committed offsets of groups.
 //!
-//! * 2: null asks for all topics; an error of the whole request
+//! * 2: null requests all topics; error code for the whole request
 //! * 5: leader epochs
-//! * 7: the answer may have to wait for open transactions
+//! * 7: the client may require stable offsets, without pending transactions
 //! * 8: several groups in one request, everything nested under `groups`
 //! * 9: members of the new group protocol (KIP-848)
 //!
-//! Kafka's schema declares topics and partitions twice, for versions up to 7 and from 8 on, though they are the same on
-//! the wire. Here they are declared once, by the later names.
+//! Kafka's schema declares topics and partitions twice, for versions up to 7 and from 8 on, although the encoding is the
+//! same. Here they are declared once, under the later names.
 
 use crate::protocol::error_code::ErrorCode;
 

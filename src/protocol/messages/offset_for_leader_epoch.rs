@@ -1,7 +1,7 @@
-//! OffsetForLeaderEpoch: where the records of a leader epoch end, so that a client can tell whether what it read was
-//! truncated since (KIP-320).
+//! OffsetForLeaderEpoch: the end offset of a leader epoch, from which a client can tell whether records that it read have
+//! been truncated since (KIP-320).
 //!
-//! * 3: the asking replica names itself
+//! * 3: the id of the requesting replica
 
 use crate::protocol::error_code::ErrorCode;
 

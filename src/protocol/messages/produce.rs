@@ -1,10 +1,10 @@
-//! Produce: appending record batches. Without a response when `acks` is 0.
+//! Produce: appends record batches. Has no response if `acks` is 0.
 //!
 //! * 3: transactional id, and only batches of format v2
 //! * 5: log start offset
-//! * 8: errors of single records, error text
-//! * 10: where the leader is now, on errors that say it moved (KIP-951)
-//! * 12: a producer may leave out AddPartitionsToTxn (KIP-890)
+//! * 8: errors of single records; error message
+//! * 10: the current leader, on errors that say it has moved (KIP-951)
+//! * 12: a producer may omit AddPartitionsToTxn (KIP-890)
 //! * 13: topics by id instead of name (KIP-516)
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ api!(Produce: ProduceRequest => ProduceResponse, versions 3..=13);
 messages! {
     ProduceRequest {
         transactional_id: Option<String>;
-        /// 0: no answer; 1: the leader has it; −1: it is as safe as the cluster makes it.
+        /// 0: no response; 1: written by the leader; −1: the strongest durability that the cluster provides.
         acks: i16;
         timeout_ms: i32;
         topic_data: Vec<TopicProduceData>;
@@ -53,7 +53,7 @@ messages! {
         index: i32;
         error_code: ErrorCode;
         base_offset: i64;
-        /// −1 unless the topic stamps records with the time of appending.
+        /// −1 unless the topic uses log append time.
         log_append_time_ms: i64 = -1;
         log_start_offset: i64 = -1, in 5..;
         record_errors: Vec<BatchIndexAndErrorMessage>, in 8..;

@@ -1,4 +1,4 @@
-//! SaslHandshake: a client that wants to authenticate names the mechanism.
+//! SaslHandshake: selects the mechanism for authentication.
 
 use crate::protocol::error_code::ErrorCode;
 
@@ -13,7 +13,7 @@ messages! {
 messages! {
     SaslHandshakeResponse {
         error_code: ErrorCode;
-        /// The mechanisms that could be asked for instead.
+        /// The supported mechanisms.
         mechanisms: Vec<String>;
     }
 }

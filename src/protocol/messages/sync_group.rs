@@ -1,7 +1,7 @@
-//! SyncGroup: the leader of a group hands in the assignment, every member gets its part.
+//! SyncGroup: the group's leader submits the assignments, and every member receives its own.
 //!
 //! * 3: static members (KIP-345)
-//! * 5: the protocol the member thinks was chosen, to be checked
+//! * 5: the protocol type and name that the member expects, to be checked
 
 use bytes::Bytes;
 

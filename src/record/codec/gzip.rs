@@ -27,7 +27,7 @@ impl<'a> Reader<'a> {
 
 pub(in crate::record) type Writer = GzEncoder<Vec<u8>>;
 
-/// Level 6, as Kafka's own default.
+/// Creates a writer with level 6, which is also Kafka's default.
 pub(in crate::record) fn writer(out: Vec<u8>) -> Writer {
     GzEncoder::new(out, flate2::Compression::default())
 }
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_without_its_trailer_or_with_a_wrong_checksum_is_refused() {
+    fn a_stream_without_a_trailer_or_with_a_wrong_checksum_is_rejected() {
         let whole = crate::record::compress(Compression::Gzip, b"some text").unwrap();
         let read = |input: &[u8]| -> Result<usize> {
             let mut reader = Reader::new(input);

@@ -1,19 +1,19 @@
-//! LZ4 frames, as batches of format v2 carry them (older formats had a wrong header checksum; they are not read).
+//! LZ4 frames, as in batches of format v2. Those of older formats had a wrong header checksum and are not read.
 //!
 //! ```text
 //!  magic 04 22 4d 18 │ FLG │ BD │ content size (8, if flagged) │ header checksum
-//!  block length (u32 LE, bit 31: stored as is) │ block │ block checksum (4, if flagged)   … repeated
+//!  block length (u32 LE, bit 31: uncompressed) │ block │ block checksum (4, if flagged)   … repeated
 //!  end mark 00 00 00 00 │ content checksum (4, if flagged)
 //! ```
 //!
-//! Frames may follow one another. The frame layer is read here rather than by the library, whose reader takes the end
-//! of input within a frame for the frame's end and sets aside twice the largest block (megabytes) on a header's word;
-//! this one takes what a block's own length can expand to. Written are 64 KiB independent blocks without checksums: the
-//! batch has a checksum of its own.
+//! Frames may be concatenated. The frame layer is parsed here and not by the library, because the library's reader takes
+//! the end of input within a frame for the end of the frame, and allocates twice the largest block (megabytes) because a
+//! header says so. This reader allocates what a block's own length can expand to. The writer emits independent blocks of
+//! 64 KiB without checksums, because the batch has its own checksum.
 //!
-//! Kafka's own reader, which Java clients use, knows less of the format: one frame, whose blocks do not refer to one
-//! another. Everything is read here, so that a log can be examined whatever it holds, but [`check_readable_by_kafka`]
-//! tells what must not get into a log, because consumers would stop at it.
+//! Kafka's reader, which Java clients use, supports less of the format: one frame with independent blocks. The reader
+//! here supports all of it, so that any log can be inspected, but [`check_readable_by_kafka`] rejects data that must not
+//! get into a log because consumers would stop at it.
 //!
 //! The format: <https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md>.
 
@@ -39,21 +39,21 @@ const DICTIONARY_ID: u8 = 1;
 const BD_RESERVED: u8 = 0b1000_1111;
 
 const STORED: u32 = 1 << 31;
-/// How far back a linked block may refer.
+/// Maximum distance of a back-reference in linked blocks.
 const WINDOW_BYTES: usize = 64 * 1024;
-/// Each byte of a block adds at most 255 to a match's length.
+/// Each byte of a block extends a match by at most 255 bytes.
 const EXPANSION_MAX: usize = 255;
 
 pub(in crate::record) struct Reader<'a> {
     rest: &'a [u8],
     frame: Option<Frame>,
-    /// For linked blocks the last 64 KiB that came out, then the current block.
+    /// The current block, preceded in frames of linked blocks by the last 64 KiB of output.
     out: Vec<u8>,
-    /// How much of `out` has been handed out, or was there before.
+    /// Bytes of `out` already returned.
     taken: usize,
 }
 
-/// The frame that is being read.
+/// State of the frame being read.
 struct Frame {
     flags: u8,
     block_bytes_max: usize,
@@ -92,7 +92,7 @@ impl<'a> Reader<'a> {
         Ok(n)
     }
 
-    /// Reads a frame's header; `None` when it was a skippable frame.
+    /// Reads a frame header. Returns `None` after skipping a skippable frame.
     fn next_frame(&mut self) -> Result<Option<Frame>> {
         let magic = self.u32()?;
         if SKIPPABLE.contains(&magic) {
@@ -101,7 +101,7 @@ impl<'a> Reader<'a> {
             return Ok(None);
         }
         if magic != MAGIC {
-            return Err(invalid("it does not start with the frame magic"));
+            return Err(invalid("frame magic is missing"));
         }
         let descriptor = self.rest;
         let flags = self.take(1)?[0];
@@ -142,7 +142,7 @@ impl<'a> Reader<'a> {
         }))
     }
 
-    /// Decodes the frame's next block into `out`; `None` when the frame ended instead.
+    /// Decodes the next block of the frame into `out`. Returns `None` at the end of the frame.
     fn next_block(&mut self, mut frame: Frame) -> Result<Option<Frame>> {
         let length = self.u32()?;
         if length == 0 {
@@ -185,7 +185,7 @@ impl<'a> Reader<'a> {
         Ok(Some(frame))
     }
 
-    /// Steps over the rest of a frame.
+    /// Skips the rest of a frame.
     fn skip_blocks(&mut self, frame: &Frame) -> Result<()> {
         loop {
             match self.u32()? & !STORED {
@@ -213,14 +213,14 @@ impl<'a> Reader<'a> {
         let (number, rest) = self
             .rest
             .split_first_chunk::<4>()
-            .ok_or_else(|| invalid("frame cut short"))?;
+            .ok_or_else(|| invalid("frame is truncated"))?;
         self.rest = rest;
         Ok(u32::from_le_bytes(*number))
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8]> {
         if len > self.rest.len() {
-            return Err(invalid("frame cut short"));
+            return Err(invalid("frame is truncated"));
         }
         let (head, rest) = self.rest.split_at(len);
         self.rest = rest;
@@ -228,26 +228,26 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Refuses what only some clients could read again. Looks at the frame's header and the blocks' lengths alone: whether
-/// the blocks decode is for the reader to say.
+/// Rejects data that Kafka's clients cannot read. Looks only at the frame header and the block lengths, and does not
+/// decode the blocks.
 pub(in crate::record) fn check_readable_by_kafka(input: &[u8]) -> Result<()> {
     let mut reader = Reader::new(input);
     let Some(frame) = reader.next_frame()? else {
         return Err(invalid(
-            "a skippable frame comes first, which Kafka clients do not read; send one frame of records",
+            "it starts with a skippable frame, which Kafka clients cannot read; send the records in one frame",
         ));
     };
     if !frame.has(INDEPENDENT_BLOCKS) {
         return Err(invalid(
-            "its blocks refer to one another, which Kafka clients do not read; \
-             set the LZ4 library of the producer to independent (not linked) blocks",
+            "its blocks are linked, which Kafka clients cannot read; \
+             configure the producer's LZ4 library for independent (not linked) blocks",
         ));
     }
     reader.skip_blocks(&frame)?;
     match reader.rest.is_empty() {
         true => Ok(()),
         false => Err(invalid(
-            "more follows its first frame, which Kafka clients do not read; send all records in one frame",
+            "it has more than one frame, which Kafka clients cannot read; send all records in one frame",
         )),
     }
 }
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_block_size_costs_only_what_the_blocks_can_hold() {
+    fn memory_depends_on_the_blocks_and_not_on_the_maximum_block_size() {
         let body = [
             3, 0, 0, 0x80, b'a', b'b', b'c', 2, 0, 0, 0, 0x10, b'd', 0, 0, 0, 0,
         ];
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_without_its_end_mark_is_cut_short() {
+    fn a_frame_without_an_end_mark_is_rejected() {
         let input = frame(VERSION | INDEPENDENT_BLOCKS, 4 << 4, &[1, 0, 0, 0x80, b'a']);
         let mut reader = Reader::new(&input);
         assert_eq!(reader.read(&mut [0; 16]).unwrap(), 1);
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_of_two_gigabytes_in_a_few_bytes_is_cut_short() {
+    fn a_block_length_beyond_the_input_is_rejected() {
         let input = frame(VERSION, 7 << 4, &[0xff, 0xff, 0xff, 0x7f, 0]);
         assert!(Reader::new(&input).read(&mut [0; 16]).is_err());
     }
@@ -331,7 +331,7 @@ mod tests {
         ] {
             let refusal = check_readable_by_kafka(input).unwrap_err().to_string();
             assert!(refusal.contains(remedy), "{refusal}");
-            // The reader takes it all the same.
+            // The reader itself accepts it.
             let limit = DecompressLimit::default();
             assert!(
                 decompress(Compression::Lz4, input, limit)
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn dictionaries_unknown_bits_and_a_wrong_header_checksum_are_refused() {
+    fn dictionaries_unknown_bits_and_wrong_header_checksums_are_rejected() {
         for (flags, block_descriptor) in [
             (VERSION | DICTIONARY_ID, 4 << 4),
             (VERSION | FLG_RESERVED, 4 << 4),

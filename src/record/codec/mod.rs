@@ -1,4 +1,4 @@
-//! One file per codec: what its bytes look like in Kafka's batches, how they are read with bounds, how they are written.
+//! The codecs, one per file: its format in Kafka's batches, a bounded reader and a writer.
 
 pub(super) mod gzip;
 pub(super) mod lz4;

@@ -1,7 +1,7 @@
-//! Snappy, in the two shapes that Kafka clients send.
+//! Snappy, in the two framings that Kafka clients send.
 //!
-//! *Raw*: one snappy block (librdkafka, Go clients). *xerial*, named after the author of snappy-java (Kafka's own
-//! clients): a header, then blocks of at most 32 KiB of input, each behind its compressed length.
+//! *Raw*: one snappy block (librdkafka, Go clients). *xerial*, named after the author of snappy-java (Kafka's Java
+//! clients): a header, then blocks of at most 32 KiB of input, each preceded by its compressed length.
 //!
 //! ```text
 //!   0  82 53 4e 41 50 50 59 00   "\x82SNAPPY\0"
@@ -11,26 +11,26 @@
 //!  20  a raw snappy block            ┘
 //! ```
 //!
-//! Streams of the second kind may be concatenated: a header stands where a length is expected. Both are read; the
-//! second is written, because every consumer reads it.
+//! xerial streams may be concatenated: a header is then found where a length is expected. Both framings are read; xerial
+//! is written, because every consumer reads it.
 
 use crate::record::{Compression, DecompressLimit, Error, Result};
 
 const MAGIC: [u8; 8] = *b"\x82SNAPPY\0";
 const HEADER_LEN: usize = 16;
 const VERSION: i32 = 1;
-/// snappy-java's default block.
+/// snappy-java's default block size.
 const BLOCK_BYTES: usize = 32 * 1024;
-/// A copy of three bytes stands for at most 64: no block expands further than this.
+/// A copy element of three bytes produces at most 64, so no block has a higher expansion ratio.
 const EXPANSION_MAX: u64 = 22;
 
 pub(in crate::record) struct Reader<'a> {
     rest: &'a [u8],
     framing: Framing,
     block: Vec<u8>,
-    /// How much of `block` has been handed out.
+    /// Bytes of `block` already returned.
     taken: usize,
-    /// What the blocks so far decompressed to.
+    /// Decompressed bytes of all blocks so far.
     produced: u64,
     limit: DecompressLimit,
 }
@@ -80,9 +80,9 @@ impl<'a> Reader<'a> {
             let header = self.take(HEADER_LEN)?;
             let (_, compatible) = header
                 .split_last_chunk::<4>()
-                .ok_or_else(|| invalid("header cut short"))?;
+                .ok_or_else(|| invalid("header is truncated"))?;
             if i32::from_be_bytes(*compatible) > VERSION {
-                return Err(invalid("framing is of a later version"));
+                return Err(invalid("framing has an unsupported version"));
             }
         }
         if self.rest.is_empty() {
@@ -91,7 +91,7 @@ impl<'a> Reader<'a> {
         let (len, rest) = self
             .rest
             .split_first_chunk::<4>()
-            .ok_or_else(|| invalid("block length cut short"))?;
+            .ok_or_else(|| invalid("block length is truncated"))?;
         self.rest = rest;
         let len = usize::try_from(i32::from_be_bytes(*len))
             .map_err(|_| invalid("block length is negative"))?;
@@ -100,7 +100,7 @@ impl<'a> Reader<'a> {
 
     fn take(&mut self, len: usize) -> Result<&'a [u8]> {
         if len > self.rest.len() {
-            return Err(invalid("stream cut short"));
+            return Err(invalid("stream is truncated"));
         }
         let (head, rest) = self.rest.split_at(len);
         self.rest = rest;
@@ -110,7 +110,7 @@ impl<'a> Reader<'a> {
     fn decompress(&mut self, block: &[u8]) -> Result<()> {
         let claimed = snap::raw::decompress_len(block).map_err(invalid)?;
         if claimed as u64 > block.len() as u64 * EXPANSION_MAX {
-            return Err(invalid("block claims more than it can expand to"));
+            return Err(invalid("block claims a larger size than it can expand to"));
         }
         self.produced += claimed as u64;
         if self.produced > self.limit.max_bytes() {
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_block_that_claims_gigabytes_is_refused_before_memory_is_taken() {
+    fn a_block_that_claims_gigabytes_is_rejected_before_allocation() {
         let claim = [0xff, 0xff, 0xff, 0xff, 0x0f, 0];
         let mut xerial = Writer::new(Vec::new()).finish().unwrap();
         xerial.extend_from_slice(&6i32.to_be_bytes());
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn framing_that_lies_about_lengths_or_versions_is_refused() {
+    fn framing_with_false_lengths_or_versions_is_rejected() {
         let header = Writer::new(Vec::new()).finish().unwrap();
         let mut later = header.clone();
         later[15] = 2;
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn input_is_cut_into_blocks_that_other_readers_can_hold() {
+    fn input_is_split_into_blocks_of_the_default_size() {
         let mut writer = Writer::new(Vec::new());
         for chunk in vec![7u8; 100_000].chunks(30_000) {
             writer.write(chunk).unwrap();

@@ -1,8 +1,8 @@
 //! Zstandard (RFC 8878): one or more frames.
 //!
-//! The frame header's window size decides how much the decoder sets aside. The format's usual ceiling of 128 MiB is
-//! kept, because producers may compress at the highest levels; the memory is only reserved by the header and becomes
-//! resident as output fills it, so a header that lies costs nothing.
+//! The window size in the frame header decides how much memory the decoder reserves. The usual limit of 128 MiB applies,
+//! because producers may compress at the highest levels. The memory becomes resident only as output fills it, so a
+//! false header costs nothing.
 
 use std::io::{Read, Write};
 
@@ -11,9 +11,9 @@ use zstd::stream::write::Encoder;
 
 use crate::record::{Compression, Error, Result};
 
-/// Windows up to 2²⁷ bytes, what decoders everywhere accept without being asked.
+/// Accepts windows of up to 2²⁷ bytes, the default limit of zstd decoders.
 const WINDOW_LOG_MAX: u32 = 27;
-/// Kafka's default.
+/// Kafka's default level.
 const LEVEL: i32 = 3;
 
 pub(in crate::record) struct Reader<'a> {
@@ -60,9 +60,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn windows_past_the_usual_ceiling_are_refused() {
+    fn windows_above_the_limit_are_rejected() {
         for (exponent, accepted) in [(17, true), (18, false), (31, false)] {
-            // Magic, a descriptor without flags, the window (2^(10 + exponent)), one last raw block of one byte.
+            // Magic, a descriptor without flags, the window (2^(10 + exponent)), a last raw block of one byte.
             let input = [0x28, 0xb5, 0x2f, 0xfd, 0, exponent << 3, 0b1001, 0, 0, b'x'];
             let mut buffer = [0; 16];
             let read = Reader::new(&input).unwrap().read(&mut buffer);
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_cut_short_is_an_error() {
+    fn a_truncated_frame_is_an_error() {
         let input = [0x28, 0xb5, 0x2f, 0xfd, 0, 0, 0b1001, 0, 0];
         assert!(Reader::new(&input).unwrap().read(&mut [0; 16]).is_err());
     }

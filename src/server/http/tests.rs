@@ -163,7 +163,7 @@ fn disabled_metrics_are_reported_as_text_whatever_the_requested_format() {
         "accept: application/openmetrics-text\r\n",
     );
     assert_eq!(reply.status, 200);
-    assert!(reply.body.contains("switched off"), "{}", reply.body);
+    assert!(reply.body.contains("disabled"), "{}", reply.body);
 }
 
 #[test]

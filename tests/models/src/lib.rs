@@ -1,7 +1,7 @@
-//! Files of the server, compiled over loom's atomics, mutexes and threads; the models are in `tests/`.
+//! Source files of the server, compiled against loom's atomics, mutexes and threads. The models are in `tests/`.
 //!
-//! They are the very files: whatever a model proves or refutes is true of what the server runs. What stands around them
-//! here, and what each stand-in has to have in common with the original, is said in its file.
+//! The files are included unchanged, so a model's result holds for the code that the server runs. Each replacement for a
+//! file around them states what it must have in common with the original.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,11 +10,11 @@ pub mod metrics;
 pub mod storage;
 pub mod sync;
 
-/// Runs `model` in every order of events in which threads that could have gone on are interrupted at most so many times,
-/// and with every value that the memory model lets a load see. Says how many those were.
-pub fn explore(interruptions: usize, model: impl Fn() + Send + Sync + 'static) {
+/// Runs `model` in every interleaving with at most `preemptions` preemptions of runnable threads, and with every value that
+/// the memory model allows a load to return. Prints the number of interleavings.
+pub fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(interruptions);
+    builder.preemption_bound = Some(preemptions);
     let orders = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&orders);
     builder.check(move || {

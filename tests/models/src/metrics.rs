@@ -1,4 +1,4 @@
-//! The instruments.
+//! The metric instruments.
 
 #[path = "../../../src/metrics/catalog.rs"]
 #[allow(
@@ -24,7 +24,7 @@ pub use self::instruments::{Counter, Gauge, LabelledCounters, TopicCounters};
 pub use self::requests::{DoneRequest, RequestInstruments, RequestsSnapshot};
 pub use self::tally::Tally;
 
-/// Those of one API key.
+/// Returns the instruments of one API key.
 pub fn request_instruments() -> RequestInstruments {
     RequestInstruments::new(true)
 }

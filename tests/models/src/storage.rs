@@ -1,4 +1,4 @@
-//! A partition and those who wait for more of it.
+//! A partition and its watchers.
 
 mod partition;
 

@@ -1,10 +1,10 @@
-//! The names of `src/sync.rs`, with loom behind them.
+//! The names of `src/sync.rs`, implemented by loom.
 
 pub use loom::sync::MutexGuard;
 pub use loom::sync::atomic;
 pub use loom::{hint, thread};
 
-/// A mutex that is locked like parking_lot's.
+/// A mutex with the interface of parking_lot's.
 #[derive(Debug, Default)]
 pub struct Mutex<T>(loom::sync::Mutex<T>);
 
@@ -14,8 +14,8 @@ impl<T> Mutex<T> {
     }
 }
 
-/// One thread waits, woken by others under tokio's name for it. A wake-up that comes first is kept, and now and then
-/// one comes without reason.
+/// A notification for one waiting thread, with tokio's method name. A wake-up sent before the wait is kept; spurious
+/// wake-ups occur.
 #[derive(Debug, Default)]
 pub struct Notify(loom::sync::Notify);
 

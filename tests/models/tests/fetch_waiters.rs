@@ -1,5 +1,5 @@
-//! Wake-ups: whoever waits for more records hears of them, whenever they come. A model in which one is lost ends with
-//! loom's word that all threads are blocked.
+//! Models of wake-ups: a fetch that waits for records is woken whenever they are appended. If a wake-up is lost, loom
+//! reports that all threads are blocked.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use models::explore;
 use models::storage::Partition;
 use models::sync::Notify;
 
-/// As a fetch does it: watch, then look, then wait, until there is enough.
+/// Waits for `enough` records as a fetch does: watch, then check, then wait.
 fn fetch(partitions: &[Arc<Partition>], enough: i64) {
     let waiter = Arc::new(Notify::default());
     let watches: Vec<_> = partitions.iter().map(|each| each.watch(&waiter)).collect();
@@ -28,7 +28,7 @@ fn fetch(partitions: &[Arc<Partition>], enough: i64) {
     );
 }
 
-/// An append at any moment before, between or after watching, looking and waiting.
+/// An append before, between or after watching, checking and waiting.
 #[test]
 fn a_wake_up_between_watching_and_waiting_is_not_lost() {
     explore(5, || {
@@ -44,7 +44,7 @@ fn a_wake_up_between_watching_and_waiting_is_not_lost() {
 
 /// Several appends, of which the first is not enough.
 #[test]
-fn who_waits_on_after_a_wake_up_hears_of_the_next() {
+fn a_fetch_that_waits_again_is_woken_by_the_next_append() {
     explore(3, || {
         let partition = Arc::new(Partition::default());
         let appenders = [(); 2].map(|()| {
@@ -58,9 +58,9 @@ fn who_waits_on_after_a_wake_up_hears_of_the_next() {
     });
 }
 
-/// A fetch is answered, or its client hangs up, while another begins to wait.
+/// A fetch ends, or its client disconnects, while another begins to wait.
 #[test]
-fn who_leaves_takes_nobody_elses_wake_up_along() {
+fn a_fetch_that_ends_does_not_consume_the_wake_up_of_another() {
     explore(3, || {
         let partition = Arc::new(Partition::default());
         let leaver = thread::spawn({
@@ -79,7 +79,7 @@ fn who_leaves_takes_nobody_elses_wake_up_along() {
 
 /// Two fetches wait for the same append.
 #[test]
-fn everyone_who_waits_is_woken() {
+fn all_waiting_fetches_are_woken() {
     explore(3, || {
         let partition = Arc::new(Partition::default());
         let fetcher = thread::spawn({
@@ -96,9 +96,9 @@ fn everyone_who_waits_is_woken() {
     });
 }
 
-/// One waiter watches two partitions, each with a writer of its own.
+/// One fetch watches two partitions, each with its own writer.
 #[test]
-fn a_fetch_from_two_partitions_hears_of_both() {
+fn a_fetch_from_two_partitions_is_woken_by_both() {
     explore(3, || {
         let partitions = [(); 2].map(|()| Arc::new(Partition::default()));
         let appenders = partitions

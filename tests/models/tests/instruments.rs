@@ -1,4 +1,5 @@
-//! Instruments: nothing recorded is lost, whichever shards the threads get, and a scrape sees no half of anything.
+//! Models of the instruments: no recorded value is lost, whichever shards the threads claim, and a scrape never sees a
+//! partial write.
 
 use std::sync::Arc;
 
@@ -10,9 +11,9 @@ use models::metrics::{
     request_instruments, topic_counters,
 };
 
-/// Runs each of `work` on a thread of its own, to its end. Who only reads stands last: loom begins with one after the
-/// other and goes on from where that shows a conflict, and a load that comes before another thread's load and store of
-/// the same word is none to it, while one that comes after them is.
+/// Runs each of `work` on its own thread and joins them all. Readers must come last: loom starts with a sequential run and
+/// explores from the conflicts it finds there. It sees no conflict in a load that precedes another thread's load and store
+/// of the same word, but it does in one that follows them.
 fn run<T: 'static, const N: usize>(shared: &Arc<T>, work: [fn(&T); N]) {
     let threads = work.map(|work| {
         let shared = Arc::clone(shared);
@@ -23,9 +24,9 @@ fn run<T: 'static, const N: usize>(shared: &Arc<T>, work: [fn(&T); N]) {
     }
 }
 
-/// Threads that own a shard, inherit it from one that has ended, or share one with others.
+/// Threads that own a shard, take over the shard of a finished thread, or use the shared one.
 #[test]
-fn a_counter_loses_nothing_whatever_shard_a_thread_gets() {
+fn a_counter_loses_no_addition_whichever_shard_a_thread_claims() {
     for owned in [0, 1, 2] {
         set_owned(owned);
         explore(3, || {
@@ -36,9 +37,9 @@ fn a_counter_loses_nothing_whatever_shard_a_thread_gets() {
     }
 }
 
-/// A thread goes on in the shard of one that has ended, while the counter is read.
+/// A thread takes over the shard of a finished thread while the counter is read.
 #[test]
-fn a_counter_never_goes_back() {
+fn a_counter_never_decreases() {
     set_owned(1);
     explore(3, || {
         let read: fn(&Counter) = |counter| {
@@ -52,9 +53,9 @@ fn a_counter_never_goes_back() {
     });
 }
 
-/// Both of a topic's counters lie on the same cache lines.
+/// Both counters of a topic are on the same cache lines.
 #[test]
-fn a_topics_counters_do_not_disturb_each_other() {
+fn the_counters_of_a_topic_are_independent() {
     for owned in [0, 1] {
         set_owned(owned);
         explore(5, || {
@@ -73,7 +74,7 @@ fn a_topics_counters_do_not_disturb_each_other() {
 }
 
 #[test]
-fn a_gauge_shows_no_more_than_there_is_and_nothing_once_all_is_gone() {
+fn a_gauge_stays_within_bounds_and_returns_to_zero() {
     explore(5, || {
         let gauge = Arc::new(Gauge::new(true));
         let visit: fn(&Gauge) = |gauge| {
@@ -86,7 +87,7 @@ fn a_gauge_shows_no_more_than_there_is_and_nothing_once_all_is_gone() {
     });
 }
 
-/// So large that the sum of two needs its second word.
+/// So large that the sum of two values needs its second word.
 const VALUE: u64 = u64::MAX;
 
 const RECORD: fn(&Tally) = |tally| tally.record(VALUE);
@@ -96,9 +97,9 @@ const SCRAPE: fn(&Tally) = |tally| {
     assert_eq!(sum, u128::from(count) * u128::from(VALUE));
 };
 
-/// The row is written twice, by its owner or by one who may not be alone.
+/// The row is written twice, by its owner or as the shared row.
 #[test]
-fn a_scrape_never_sees_half_of_what_a_thread_writes() {
+fn a_scrape_never_sees_a_partial_write_of_a_thread() {
     for owned in [0, 1] {
         set_owned(owned);
         explore(3, || {
@@ -113,10 +114,10 @@ fn a_scrape_never_sees_half_of_what_a_thread_writes() {
     }
 }
 
-/// Of two threads, the second gets the row of the first if that has ended. Otherwise it gets the shared one, as do both
-/// where there is no other.
+/// The second of two threads claims the row of the first if that one has ended. Otherwise it uses the shared row, as both
+/// do if there is no other.
 #[test]
-fn a_scrape_never_sees_half_of_anything_while_a_row_changes_hands() {
+fn a_scrape_never_sees_a_partial_write_while_a_row_changes_owners() {
     for owned in [0, 1] {
         set_owned(owned);
         explore(1, || {
@@ -142,9 +143,9 @@ fn writers_of_the_shared_row_wait_for_each_other() {
     });
 }
 
-/// A histogram's value is in one of its buckets and in its sum.
+/// A histogram adds a value to one of its buckets and to its sum.
 #[test]
-fn a_scrape_never_sees_half_of_a_value() {
+fn a_scrape_never_sees_a_partially_recorded_value() {
     set_owned(0);
     explore(5, || {
         let histogram = Arc::new(Histogram::new(true, &SIZE));
@@ -158,9 +159,9 @@ fn a_scrape_never_sees_half_of_a_value() {
     });
 }
 
-/// A failed request is counted by its duration and among the failed, and its frames have sizes.
+/// A failed request is recorded in the durations, in the failures and in the sizes.
 #[test]
-fn a_scrape_never_sees_half_of_a_request() {
+fn a_scrape_never_sees_a_partially_recorded_request() {
     set_owned(0);
     explore(1, || {
         let requests = Arc::new(request_instruments());

@@ -1,9 +1,9 @@
-//! What time alone does to a group.
+//! Expiry of pending joins, sessions, sync deadlines and join phases.
 
 use super::{Effects, Group, JoinTimer, Now};
 
 impl Group {
-    /// The earliest moment at which [`Group::tick`] has something to do.
+    /// Returns the earliest deadline, in monotonic milliseconds, at which [`Group::tick`] has work to do.
     pub(in crate::coordinator::group) fn next_deadline_ms(&self) -> Option<u64> {
         self.members
             .values()
@@ -14,7 +14,7 @@ impl Group {
             .min()
     }
 
-    /// Does what time has made due.
+    /// Handles all deadlines that have passed.
     pub(in crate::coordinator::group) fn tick(&mut self, now: Now, effects: &mut Effects) {
         self.expire_pending_joins(now, effects);
         self.expire_members(now, effects);
@@ -46,6 +46,7 @@ impl Group {
             let Some(member) = self.members.get_mut(&member_id) else {
                 continue;
             };
+            // Removing an earlier member may have completed a generation and renewed this session.
             if member.expires_at_ms.is_none_or(|at| at > now.monotonic_ms) {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! A group with a clock and a record of its effects, for the tests of the machine.
+//! Test harness for the state machine: a group, a clock, and a record of the effects.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub(super) struct Harness {
     pub(super) group: Group,
     pub(super) now: Now,
     pub(super) answers: BTreeMap<Ticket, Answer>,
-    /// What waits to be stored, oldest first.
+    /// Rows waiting to be stored, oldest first.
     pub(super) stores: Vec<(GroupRow, AfterStore)>,
     /// Rows that were stored.
     pub(super) rows: Vec<GroupRow>,
@@ -30,7 +30,7 @@ pub(super) struct Harness {
 }
 
 impl Harness {
-    /// A group that does not wait for members to gather, with room for many.
+    /// A group without an initial rebalance delay, and with room for 100 members.
     pub(super) fn new() -> Self {
         Self::with(Limits {
             initial_rebalance_delay_ms: 0,
@@ -107,7 +107,7 @@ impl Harness {
         answers
     }
 
-    /// Tells the group how storing the oldest row went.
+    /// Passes the group the result of storing the oldest row.
     pub(super) fn stored(&mut self, outcome: Result<(), GroupError>) {
         let (row, then) = self.stores.remove(0);
         if outcome.is_ok() {
@@ -193,7 +193,7 @@ impl Harness {
 
     // ---- groups in each state ----
 
-    /// Joins members at once, each with its own name, until the generation is complete.
+    /// Joins members until the generation is complete. Returns them, the leader first.
     pub(super) fn completing(&mut self, members: usize) -> Vec<MemberIdentity> {
         let first = self.join(dynamic(""));
         let mut members_by_id = vec![self.joined(first)];
@@ -214,7 +214,7 @@ impl Harness {
         members_by_id.iter().map(identity).collect()
     }
 
-    /// A stable group whose first member leads and whose assignments are the members' ids.
+    /// Makes the group stable. The first member is the leader; each assignment is the member's id.
     pub(super) fn stable(&mut self, members: usize) -> Vec<MemberIdentity> {
         let members = self.completing(members);
         self.assign(&members);
@@ -244,7 +244,8 @@ impl Harness {
         assert_eq!(self.group.state(), GroupState::Stable);
     }
 
-    /// A group that was stable and waits for its members, because another one came. Returns the new one's ticket.
+    /// Makes the group stable and then joins another member, so that it waits for the others to join again. Returns the
+    /// members and the new member's ticket.
     pub(super) fn preparing(&mut self, members: usize) -> (Vec<MemberIdentity>, Ticket) {
         let members = self.stable(members);
         let new = self.join(dynamic(""));

@@ -1,4 +1,4 @@
-//! How members come in: new, returning, or in the place of a predecessor.
+//! JoinGroup: new members, members that join again, and static members that replace a predecessor.
 
 use bytes::Bytes;
 
@@ -8,14 +8,14 @@ use crate::coordinator::group::error::GroupError;
 use crate::coordinator::group::member::Member;
 use crate::coordinator::group::request::{GroupState, JoinGroup};
 
-/// How long a new member's first join may wait before the member is given up.
+/// Time that a new member's first join may wait before the member is removed.
 const NEW_MEMBER_JOIN_TIMEOUT_MS: i32 = 5 * 60 * 1_000;
 
 impl Group {
     pub(super) fn accepts(&self, member_id: &str) -> bool {
         match self.state {
             GroupState::Empty | GroupState::Dead => true,
-            // Members that have yet to join again do not hold their place: the first to come are served.
+            // Members that have yet to join again hold no slot: the first to join are accepted.
             GroupState::PreparingRebalance => {
                 let waits = |member: &Member| member.waiting_join.is_some();
                 self.members.get(member_id).is_some_and(waits)
@@ -94,8 +94,8 @@ impl Group {
             .members
             .get(&member_id)
             .is_some_and(|member| member.protocols == join.protocols);
-        // A leader that joins a stable group again wants partitions assigned anew. Anyone else who brings nothing new has
-        // lost the answer to an earlier join.
+        // A leader that joins a stable group again asks for a rebalance. Any other member that joins with unchanged metadata
+        // has lost the answer to an earlier join.
         let lost_the_answer = match self.state {
             GroupState::CompletingRebalance => unchanged,
             GroupState::Stable => unchanged && self.leader.as_ref() != Some(&member_id),
@@ -133,7 +133,7 @@ impl Group {
         self.rebalance_or_complete_join(now, effects);
     }
 
-    /// Takes over what a member's join says.
+    /// Updates a member from its join.
     fn update(&mut self, member_id: &str, join: JoinGroup, ticket: Ticket, effects: &mut Effects) {
         if let Some(member) = self.members.get_mut(member_id) {
             member.protocols = join.protocols;
@@ -148,7 +148,7 @@ impl Group {
         }
     }
 
-    /// A static member has restarted: it takes its predecessor's place, and the predecessor is fenced (KIP-345).
+    /// Replaces a static member that has restarted under a new member id. Fences its predecessor (KIP-345).
     fn replace_static(
         &mut self,
         predecessor: &str,
@@ -161,6 +161,7 @@ impl Group {
         let Some(mut member) = self.members.remove(predecessor) else {
             return;
         };
+        // Fail the predecessor's waiting requests, then move its state to the new id.
         answer_removed(&mut member, &GroupError::FencedInstanceId, effects);
         let leader_before = self.leader.clone().unwrap_or_default();
         if leader_before == predecessor {
@@ -180,7 +181,7 @@ impl Group {
             GroupState::Stable => {
                 let topics = self.subscribed_topics();
                 if self.protocol == self.select_protocol() && topics == topics_before {
-                    // It reads what its predecessor read, so it goes on where that one stopped.
+                    // The subscription is unchanged, so the member keeps its predecessor's assignment.
                     let then = AfterStore::StaticMember {
                         member_id,
                         ticket,

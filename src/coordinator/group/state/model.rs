@@ -1,8 +1,8 @@
-//! Random events against what must always hold.
+//! Property test: random events against the group's invariants.
 //!
-//! A handful of clients, each knowing only what its last answers told it, join, sync, send heartbeats, commit, leave and
-//! fall silent in any order, while storing succeeds or fails late and the server restarts. After every event the
-//! group's invariants are checked; at the end every client goes on properly, and the group must become stable.
+//! A few clients, each knowing only its last answers, join, sync, send heartbeats, commit, leave and stop in any order,
+//! while writes are delayed or fail and the server restarts. The group's invariants are checked after every event. At the
+//! end all clients follow the protocol, and the group must become stable.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +23,7 @@ enum Event {
     Heartbeat(usize),
     Commit(usize),
     Leave(usize),
-    /// The client's process starts anew and has forgotten its id.
+    /// The client's process restarts and loses its member id.
     Forget(usize),
     Store {
         fails: bool,
@@ -49,7 +49,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// What one client knows. Clients 0 and 1 are static members.
+/// State of one client. Clients 0 and 1 are static members.
 #[derive(Debug, Default, Clone)]
 struct Client {
     member_id: String,
@@ -62,10 +62,10 @@ struct World {
     harness: Harness,
     limits: Limits,
     clients: Vec<Client>,
-    /// Requests that were sent and not answered when last looked, with who sent them.
+    /// Requests without an answer so far, and the clients that sent them.
     open: BTreeMap<Ticket, usize>,
     generation: i32,
-    /// Which assignment text each member was given in each generation.
+    /// Assignment given to each member, by generation and member id.
     handed_out: BTreeMap<(i32, String), bytes::Bytes>,
 }
 
@@ -166,7 +166,7 @@ impl World {
         self.clients[client].waiting = Some(ticket);
     }
 
-    /// The process ends: whoever waits learns nothing, and what was stored is all that is left.
+    /// Restarts the server: waiting requests are lost, and only stored rows remain.
     fn restart(&mut self) {
         self.open.clear();
         self.harness.stores.clear();
@@ -177,7 +177,7 @@ impl World {
         };
         assert!(effects.is_empty());
         self.generation = self.harness.group.generation;
-        // A generation that was lost before it was assigned may come again with other members.
+        // A generation lost before its assignment was stored may be used again with other members.
         let kept = self.generation;
         self.handed_out
             .retain(|(generation, _), _| *generation <= kept);
@@ -187,7 +187,7 @@ impl World {
         let answers = std::mem::take(&mut self.harness.answers);
         for (ticket, answer) in answers {
             let Some(client) = self.open.remove(&ticket) else {
-                panic!("{ticket:?} was answered but not asked, or twice");
+                panic!("{ticket:?} was answered twice or never sent");
             };
             if self.clients[client].waiting != Some(ticket) {
                 continue;
@@ -248,7 +248,7 @@ impl World {
                 assert!(group.join_timer.is_none() && group.sync_expires_at_ms.is_none());
             }
             GroupState::PreparingRebalance => {
-                assert!(group.join_timer.is_some(), "it ends by itself");
+                assert!(group.join_timer.is_some(), "a join phase has a deadline");
                 assert!(group.pending_syncs.is_empty());
             }
             GroupState::CompletingRebalance | GroupState::Stable => {
@@ -267,12 +267,15 @@ impl World {
                         .all(|member| member.supports(protocol))
                 );
             }
-            GroupState::Dead => panic!("nobody deletes it"),
+            GroupState::Dead => panic!("no event deletes the group"),
         }
         if let Some(leader) = &group.leader {
             assert!(group.members.contains_key(leader), "the leader is a member");
         } else {
-            assert!(group.members.is_empty(), "someone leads");
+            assert!(
+                group.members.is_empty(),
+                "a group with members has a leader"
+            );
         }
         assert!(group.generation >= self.generation, "generations only grow");
         self.generation = group.generation;
@@ -282,7 +285,7 @@ impl World {
             .filter_map(|member| member.group_instance_id.as_ref())
             .collect();
         let distinct: BTreeSet<_> = instances.iter().collect();
-        assert_eq!(distinct.len(), instances.len(), "one member an instance");
+        assert_eq!(distinct.len(), instances.len(), "one member per instance");
         let waiting: BTreeSet<_> = group
             .members
             .values()
@@ -292,12 +295,12 @@ impl World {
         let open: BTreeSet<_> = self.open.keys().copied().collect();
         assert_eq!(
             waiting, open,
-            "who waits is known to the group, and only they"
+            "the group knows exactly the waiting requests"
         );
         for member in group.members.values() {
             assert!(
                 member.expires_at_ms.is_some() || member.is_waiting(),
-                "every member can be lost"
+                "every member can expire"
             );
             if member.waiting_sync.is_some() {
                 assert_eq!(group.state, GroupState::CompletingRebalance);
@@ -306,12 +309,12 @@ impl World {
         if let Some(at_ms) = group.next_deadline_ms() {
             assert!(
                 at_ms > self.harness.now.monotonic_ms,
-                "what was due is done"
+                "all due deadlines are handled"
             );
         }
     }
 
-    /// From here on everyone behaves, and the group has to come to rest with all that fit.
+    /// Lets all clients follow the protocol. The group must become stable with as many members as fit.
     fn settle(&mut self) {
         for _ in 0..40 {
             while !self.harness.stores.is_empty() {
@@ -358,7 +361,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn random_events_keep_the_invariants_and_the_group_comes_to_rest(
+    fn invariants_hold_under_random_events_and_the_group_becomes_stable(
         delay in prop_oneof![Just(0), Just(3_000)],
         events in prop::collection::vec(event(), 0..120),
     ) {

@@ -1,4 +1,4 @@
-//! From one generation to the next: collecting the members, choosing leader and protocol, handing out assignments.
+//! The rebalance: collecting joins, choosing leader and protocol, handing out assignments.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -21,6 +21,7 @@ impl Group {
     }
 
     pub(super) fn prepare_rebalance(&mut self, now: Now, effects: &mut Effects) {
+        // The unfinished generation's assignment is void: waiting members must join again.
         if self.state == GroupState::CompletingRebalance {
             for member in self.members.values_mut() {
                 member.assignment = Bytes::new();
@@ -66,7 +67,8 @@ impl Group {
                 .all(|member| member.waiting_join.is_some())
     }
 
-    /// Closes the join phase with those who have come. Static members who have not are kept until their session ends.
+    /// Ends the join phase. Removes dynamic members that have not joined; static members are kept until their session
+    /// expires.
     pub(super) fn complete_join(&mut self, now: Now, effects: &mut Effects) {
         self.join_timer = None;
         let missing: Vec<_> = self
@@ -83,12 +85,12 @@ impl Group {
         } else if self.elect_joined_leader() {
             self.begin_generation(now, effects);
         } else {
-            // Only static members are left and none has come: wait on, until one does or their sessions end.
+            // Only static members are left and none has joined: wait until one joins or their sessions expire.
             self.await_joins(now);
         }
     }
 
-    /// Makes sure that the leader is someone who has joined. False when nobody has.
+    /// Elects a new leader unless the current one has joined. Returns false if no member has joined.
     fn elect_joined_leader(&mut self) -> bool {
         let has_joined = |member: &&Member| member.waiting_join.is_some();
         let leader = self.leader.as_ref().and_then(|id| self.members.get(id));
@@ -130,7 +132,7 @@ impl Group {
         effects.push(Effect::Store(self.row(), AfterStore::Nothing));
     }
 
-    /// The protocol that most members prefer among those that all support.
+    /// Returns the protocol that most members prefer among those that all members support.
     pub(super) fn select_protocol(&self) -> Option<String> {
         let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
         let candidates: Vec<&str> = self
@@ -151,7 +153,7 @@ impl Group {
             *votes.entry(vote?).or_default() += 1;
         }
         let most = votes.values().copied().max()?;
-        // Of equals, the one that the first member likes better, so that the choice does not depend on names.
+        // Ties go to the first member's preference, so that the choice does not depend on names.
         candidates
             .into_iter()
             .find(|name| votes.get(name) == Some(&most))

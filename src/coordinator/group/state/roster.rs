@@ -1,4 +1,4 @@
-//! Who is in the group: looking members up, answering and removing them, and what the group is as a whole.
+//! Membership: looking up, validating, answering and removing members, and values derived from all members.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::coordinator::group::request::{
 use crate::coordinator::group::subscription;
 
 impl Group {
-    /// Fails unless the member exists and, when it claims a static identity, that one is its own.
+    /// Fails unless the member exists and owns the group instance id, if one is given.
     pub(super) fn validate_member(
         &self,
         member_id: &str,
@@ -75,7 +75,7 @@ impl Group {
             .map(|member| member.id.as_str())
     }
 
-    /// Takes the member out, answers what it waits for, and makes someone else leader if it was.
+    /// Removes the member, fails its waiting requests, and elects another leader if it was the leader.
     pub(super) fn remove(&mut self, member_id: &str, effects: &mut Effects) {
         self.pending_joins.remove(member_id);
         self.pending_syncs.remove(member_id);
@@ -117,7 +117,7 @@ impl Group {
         }
     }
 
-    /// What a member of the current generation is told.
+    /// Returns the JoinGroup answer for a member of the current generation.
     pub(super) fn joined(&self, member_id: &str) -> JoinedGroup {
         let leader = self.leader.clone().unwrap_or_default();
         let members = if leader == member_id {
@@ -157,7 +157,7 @@ impl Group {
     }
 
     pub(super) fn subscribed_topics(&self) -> Option<BTreeSet<String>> {
-        if !self.is_of_consumers() {
+        if !self.is_consumer_group() {
             return None;
         }
         let protocol = self.protocol.as_deref();
@@ -183,7 +183,7 @@ impl Group {
             to = state.name(),
             generation = self.generation,
             members = self.members.len(),
-            "group changes state"
+            "group state changed"
         );
         self.state = state;
         self.state_since_ms = now.unix_ms;

@@ -1,4 +1,4 @@
-//! Every transition of the machine, and which refusal comes first when several would be true.
+//! Tests of every state transition, and of the precedence of errors.
 
 use bytes::Bytes;
 
@@ -51,11 +51,11 @@ fn the_first_member_leads_the_first_generation() {
     assert_eq!(joined.protocol_name.as_deref(), Some("range"));
     assert_eq!(joined.members.len(), 1);
     assert_eq!(harness.group.state(), GroupState::CompletingRebalance);
-    assert!(harness.stores.is_empty(), "nothing to remember yet");
+    assert!(harness.stores.is_empty(), "nothing to store yet");
 }
 
 #[test]
-fn an_empty_group_waits_for_members_to_gather() {
+fn an_empty_group_waits_for_the_initial_rebalance_delay() {
     let mut harness = Harness::with(limits(3_000, 100));
     let first = harness.join(dynamic(""));
     assert_eq!(harness.group.state(), GroupState::PreparingRebalance);
@@ -76,7 +76,7 @@ fn an_empty_group_waits_for_members_to_gather() {
 }
 
 #[test]
-fn gathering_ends_with_the_rebalance_timeout_however_many_come() {
+fn the_initial_rebalance_delay_is_extended_up_to_the_rebalance_timeout() {
     let mut harness = Harness::with(limits(3_000, 100));
     let join = || JoinGroup {
         rebalance_timeout_ms: 8_000,
@@ -94,7 +94,7 @@ fn gathering_ends_with_the_rebalance_timeout_however_many_come() {
 }
 
 #[test]
-fn members_that_leave_while_gathering_do_not_end_it() {
+fn members_that_leave_do_not_end_the_initial_rebalance_delay() {
     let mut harness = Harness::with(limits(3_000, 100));
     let first = harness.join(dynamic(""));
     let second = harness.join(dynamic(""));
@@ -109,7 +109,7 @@ fn members_that_leave_while_gathering_do_not_end_it() {
 }
 
 #[test]
-fn a_member_without_id_is_told_to_come_back_with_one() {
+fn a_member_without_an_id_must_join_again_with_one() {
     let mut harness = Harness::new();
     let asking = JoinGroup {
         requires_member_id: true,
@@ -135,7 +135,7 @@ fn a_member_without_id_is_told_to_come_back_with_one() {
 }
 
 #[test]
-fn an_id_that_is_not_used_expires_with_the_session_timeout() {
+fn an_unused_member_id_expires_with_the_session_timeout() {
     let mut harness = Harness::new();
     let ticket = harness.join(JoinGroup {
         requires_member_id: true,
@@ -163,10 +163,10 @@ fn static_members_need_no_second_join() {
     assert_eq!(harness.joined(ticket).member_id, "i-001");
 }
 
-// ---- joining a group that is under way ----
+// ---- joining an existing group ----
 
 #[test]
-fn a_generation_waits_for_ids_that_were_given_out() {
+fn a_generation_waits_for_pending_members() {
     let mut harness = Harness::new();
     let (members, new) = harness.preparing(1);
     let pending = harness.join(JoinGroup {
@@ -178,7 +178,7 @@ fn a_generation_waits_for_ids_that_were_given_out() {
     };
     let old = harness.join(dynamic(&members[0].member_id));
     assert!(harness.waits(old) && harness.waits(new));
-    // It decides not to come.
+    // The pending member leaves instead of joining.
     assert_eq!(harness.leave(&[leaving(&member_id)]), [Ok(())]);
     assert_eq!(
         harness.joined(old).generation,
@@ -187,7 +187,7 @@ fn a_generation_waits_for_ids_that_were_given_out() {
 }
 
 #[test]
-fn a_pending_member_that_leaves_a_stable_group_disturbs_nobody() {
+fn a_pending_member_that_leaves_a_stable_group_causes_no_rebalance() {
     let mut harness = Harness::new();
     harness.stable(1);
     let pending = harness.join(JoinGroup {
@@ -230,7 +230,7 @@ fn a_new_member_makes_the_others_join_again() {
 }
 
 #[test]
-fn members_that_do_not_join_again_in_time_are_left_behind() {
+fn members_that_do_not_join_again_in_time_are_removed() {
     let mut harness = Harness::new();
     let (members, new) = harness.preparing(2);
     let second = harness.join(dynamic(&members[1].member_id));
@@ -253,7 +253,7 @@ fn members_that_do_not_join_again_in_time_are_left_behind() {
 }
 
 #[test]
-fn the_answer_to_a_join_that_was_lost_is_given_again() {
+fn a_repeated_join_is_answered_again_without_a_rebalance() {
     let mut harness = Harness::new();
     let members = harness.completing(2);
     let leader = harness.join(dynamic(&members[0].member_id));
@@ -269,7 +269,7 @@ fn the_answer_to_a_join_that_was_lost_is_given_again() {
 }
 
 #[test]
-fn a_leader_that_joins_again_asks_for_a_rebalance() {
+fn a_leader_that_joins_again_causes_a_rebalance() {
     let mut harness = Harness::new();
     let members = harness.stable(2);
     let leader = harness.join(dynamic(&members[0].member_id));
@@ -278,7 +278,7 @@ fn a_leader_that_joins_again_asks_for_a_rebalance() {
 }
 
 #[test]
-fn a_member_with_new_metadata_asks_for_a_rebalance() {
+fn a_member_with_new_metadata_causes_a_rebalance() {
     for assigned in [false, true] {
         let mut harness = Harness::new();
         let members = harness.completing(2);
@@ -308,7 +308,7 @@ fn a_member_with_new_metadata_asks_for_a_rebalance() {
 }
 
 #[test]
-fn a_join_that_is_repeated_supersedes_the_one_that_waits() {
+fn a_repeated_join_supersedes_the_waiting_one() {
     let mut harness = Harness::new();
     let (members, _new) = harness.preparing(2);
     let first = harness.join(dynamic(&members[0].member_id));
@@ -318,7 +318,7 @@ fn a_join_that_is_repeated_supersedes_the_one_that_waits() {
 }
 
 #[test]
-fn protocols_must_have_one_in_common_with_all() {
+fn a_join_must_share_a_protocol_with_all_members() {
     let mut harness = Harness::new();
     let none = |harness: &mut Harness, protocol_type: &str, names: &[&str], member: &str| {
         let ticket = harness.join(JoinGroup {
@@ -337,13 +337,13 @@ fn protocols_must_have_one_in_common_with_all() {
     none(&mut harness, "connect", &["range"], "");
     none(&mut harness, "consumer", &["sticky"], "");
     none(&mut harness, "consumer", &["sticky"], &members[1].member_id);
-    // Also before anyone looks whether the member exists.
+    // The protocols are checked before the member id.
     none(&mut harness, "consumer", &["sticky"], "unknown");
     assert_eq!(harness.group.state(), GroupState::Stable);
 }
 
 #[test]
-fn the_protocol_with_most_votes_among_the_common_ones_is_chosen() {
+fn the_common_protocol_with_most_votes_is_selected() {
     let mut harness = Harness::with(limits(3_000, 100));
     let tickets = [
         &["a", "b", "c"][..],
@@ -366,13 +366,13 @@ fn the_protocol_with_most_votes_among_the_common_ones_is_chosen() {
 }
 
 #[test]
-fn a_full_group_takes_no_new_members() {
+fn a_full_group_rejects_new_members() {
     let mut harness = Harness::with(limits(0, 2));
     let members = harness.stable(2);
     let third = harness.join(dynamic(""));
     assert_eq!(harness.join_error(third), GroupError::GroupMaxSizeReached);
     assert_eq!(harness.group.state(), GroupState::Stable);
-    // Whoever joins again first is in.
+    // The first members to join again are accepted.
     let leader = harness.join(dynamic(&members[0].member_id));
     let third = harness.join(dynamic(""));
     assert!(harness.waits(leader) && harness.waits(third));
@@ -388,7 +388,7 @@ fn a_full_group_takes_no_new_members() {
     );
 }
 
-// ---- synchronising ----
+// ---- syncing ----
 
 #[test]
 fn assignments_are_handed_out_once_they_are_stored() {
@@ -407,7 +407,7 @@ fn assignments_are_handed_out_once_they_are_stored() {
     assert_eq!(harness.group.state(), GroupState::Stable);
     assert_eq!(harness.assignment(leader), "x");
     assert_eq!(harness.assignment(follower), "y");
-    // One who comes late, and was given nothing.
+    // A late member without an assignment.
     let late = harness.sync(&members[2], &[]);
     assert_eq!(harness.assignment(late), "");
     assert_eq!(harness.group.completed_rebalances(), 1);
@@ -429,7 +429,7 @@ fn an_assignment_that_cannot_be_stored_is_not_handed_out() {
 }
 
 #[test]
-fn an_assignment_that_a_rebalance_overtook_is_dropped() {
+fn an_assignment_superseded_by_a_rebalance_is_dropped() {
     let mut harness = Harness::new();
     let members = harness.completing(1);
     let leader = harness.sync(&members[0], &[(&members[0].member_id, "old")]);
@@ -446,7 +446,7 @@ fn an_assignment_that_a_rebalance_overtook_is_dropped() {
 }
 
 #[test]
-fn a_sync_names_member_instance_generation_and_protocol_in_this_order() {
+fn a_sync_is_checked_for_member_instance_generation_and_protocol_in_this_order() {
     let mut harness = Harness::new();
     let member = harness.completing(1).remove(0);
     let wrong = MemberIdentity {
@@ -484,7 +484,7 @@ fn members_that_do_not_sync_in_time_are_removed() {
     let mut harness = Harness::new();
     let members = harness.completing(2);
     let follower = harness.sync(&members[1], &[]);
-    // The leader sends heartbeats, but no assignment.
+    // The leader sends heartbeats but no assignment.
     for _ in 0..REBALANCE_MS / 5_000 {
         assert!(harness.waits(follower));
         harness.heartbeat(&members[0]).unwrap();
@@ -525,7 +525,7 @@ fn a_follower_that_never_syncs_is_removed_from_a_stable_group() {
 }
 
 #[test]
-fn a_sync_that_is_repeated_supersedes_the_one_that_waits() {
+fn a_repeated_sync_supersedes_the_waiting_one() {
     let mut harness = Harness::new();
     let members = harness.completing(2);
     let first = harness.sync(&members[1], &[]);
@@ -535,7 +535,7 @@ fn a_sync_that_is_repeated_supersedes_the_one_that_waits() {
 }
 
 #[test]
-fn a_sync_while_members_are_joining_comes_too_early() {
+fn a_sync_during_the_join_phase_is_rejected() {
     let mut harness = Harness::new();
     let (members, _new) = harness.preparing(1);
     let early = harness.sync(&members[0], &[]);
@@ -545,7 +545,7 @@ fn a_sync_while_members_are_joining_comes_too_early() {
 // ---- sessions ----
 
 #[test]
-fn heartbeats_are_answered_by_state() {
+fn the_answer_to_a_heartbeat_depends_on_the_state() {
     let mut harness = Harness::new();
     let members = harness.completing(1);
     assert_eq!(harness.heartbeat(&members[0]), Ok(()));
@@ -566,7 +566,7 @@ fn heartbeats_are_answered_by_state() {
 }
 
 #[test]
-fn a_member_that_falls_silent_is_removed_and_the_rest_rebalances() {
+fn an_expired_member_is_removed_and_the_others_rebalance() {
     let mut harness = Harness::new();
     let members = harness.stable(2);
     harness.advance(6_000);
@@ -584,7 +584,7 @@ fn a_member_that_falls_silent_is_removed_and_the_rest_rebalances() {
 }
 
 #[test]
-fn the_last_member_that_falls_silent_leaves_an_empty_group() {
+fn the_group_is_empty_after_its_last_member_expires() {
     let mut harness = Harness::new();
     let members = harness.stable(1);
     harness.advance(SESSION_MS as u64);
@@ -598,11 +598,11 @@ fn the_last_member_that_falls_silent_leaves_an_empty_group() {
 }
 
 #[test]
-fn a_member_whose_join_waits_does_not_expire_once_it_is_established() {
+fn an_established_member_with_a_waiting_join_does_not_expire() {
     let mut harness = Harness::new();
     let (members, new) = harness.preparing(2);
     let waiting = harness.join(dynamic(&members[0].member_id));
-    // Longer than its session, shorter than the rebalance; the second member keeps the group waiting.
+    // Longer than the session timeout, shorter than the rebalance timeout. The second member keeps the group waiting.
     for _ in 0..4 {
         harness.advance(5_000);
         let _ = harness.heartbeat(&members[1]);
@@ -612,13 +612,13 @@ fn a_member_whose_join_waits_does_not_expire_once_it_is_established() {
     for ticket in [waiting, new, last] {
         harness.joined(ticket);
     }
-    // From its answer on it has to send heartbeats again.
+    // Once answered, it must send heartbeats again.
     harness.advance(SESSION_MS as u64);
     assert_eq!(harness.group.member_count(), 0);
 }
 
 #[test]
-fn a_new_member_whose_first_join_waits_too_long_is_given_up() {
+fn a_new_member_whose_first_join_waits_too_long_is_removed() {
     let mut harness = Harness::new();
     let join = |id: &str| JoinGroup {
         rebalance_timeout_ms: i32::MAX,
@@ -639,7 +639,7 @@ fn a_new_member_whose_first_join_waits_too_long_is_given_up() {
 }
 
 #[test]
-fn a_leader_that_dies_before_it_assigns_is_replaced() {
+fn a_leader_that_expires_before_it_assigns_is_replaced() {
     let mut harness = Harness::new();
     let members = harness.completing(2);
     let follower = harness.sync(&members[1], &[]);
@@ -655,7 +655,7 @@ fn a_leader_that_dies_before_it_assigns_is_replaced() {
 // ---- leaving ----
 
 #[test]
-fn each_leaving_member_has_its_own_answer_and_one_rebalance_follows() {
+fn leaving_members_get_one_result_each_and_cause_one_rebalance() {
     let mut harness = Harness::new();
     let members = harness.stable(3);
     let answers = harness.leave(&[
@@ -677,7 +677,7 @@ fn each_leaving_member_has_its_own_answer_and_one_rebalance_follows() {
 }
 
 #[test]
-fn members_that_leave_while_they_wait_are_told() {
+fn waiting_requests_of_a_leaving_member_are_answered() {
     let mut harness = Harness::new();
     let (_members, new) = harness.preparing(1);
     let new_id = "member-002";
@@ -692,7 +692,7 @@ fn members_that_leave_while_they_wait_are_told() {
 }
 
 #[test]
-fn the_last_one_to_leave_a_rebalance_lets_the_others_go_on() {
+fn a_join_phase_completes_when_the_last_missing_member_leaves() {
     let mut harness = Harness::new();
     let (members, new) = harness.preparing(1);
     assert!(harness.waits(new));
@@ -730,7 +730,7 @@ fn an_operator_removes_static_members_by_instance() {
 
 // ---- static members ----
 
-/// A stable group of the static members `a` (who leads) and `b`.
+/// A stable group of the static members `a`, the leader, and `b`.
 fn static_pair(harness: &mut Harness) -> [MemberIdentity; 2] {
     let a = harness.join(fixed("a", ""));
     let a = harness.joined(a).member_id;
@@ -752,7 +752,7 @@ fn a_static_member_that_restarts_takes_over_without_a_rebalance() {
     assert_eq!(harness.group.state(), GroupState::Stable);
     assert_eq!(joined.generation, b.generation);
     assert_ne!(joined.member_id, b.member_id);
-    assert!(!joined.skip_assignment, "only a leader could assign");
+    assert!(!joined.skip_assignment, "a follower never assigns");
     let now = identity(&joined);
     let synced = harness.sync(&now, &[]);
     assert_eq!(harness.assignment(synced), b.member_id);
@@ -771,7 +771,7 @@ fn a_static_member_that_restarts_takes_over_without_a_rebalance() {
 }
 
 #[test]
-fn a_static_leader_that_restarts_is_told_to_keep_the_assignment() {
+fn a_static_leader_that_restarts_keeps_the_assignment() {
     for supports_skipping_assignment in [true, false] {
         let mut harness = Harness::new();
         let [a, _b] = static_pair(&mut harness);
@@ -784,9 +784,9 @@ fn a_static_leader_that_restarts_is_told_to_keep_the_assignment() {
         if supports_skipping_assignment {
             assert!(joined.skip_assignment);
             assert_eq!(joined.leader, joined.member_id);
-            assert_eq!(joined.members.len(), 2, "to watch their topics");
+            assert_eq!(joined.members.len(), 2, "needed to watch their topics");
         } else {
-            // It must not find itself the leader, or it would assign.
+            // It must not be reported as the leader, or it would compute a new assignment.
             assert!(!joined.skip_assignment);
             assert_eq!(joined.leader, a.member_id);
             assert!(joined.members.is_empty());
@@ -797,7 +797,7 @@ fn a_static_leader_that_restarts_is_told_to_keep_the_assignment() {
 }
 
 #[test]
-fn a_static_member_that_comes_back_with_other_topics_causes_a_rebalance() {
+fn a_static_member_that_restarts_with_other_topics_causes_a_rebalance() {
     let mut harness = Harness::new();
     let [a, _b] = static_pair(&mut harness);
     let back = harness.join(JoinGroup {
@@ -812,7 +812,7 @@ fn a_static_member_that_comes_back_with_other_topics_causes_a_rebalance() {
 }
 
 #[test]
-fn a_static_member_that_comes_back_while_all_join_is_one_of_them() {
+fn a_static_member_that_restarts_during_the_join_phase_joins_that_generation() {
     let mut harness = Harness::new();
     let [a, _b] = static_pair(&mut harness);
     let waiting = harness.join(fixed("a", &a.member_id));
@@ -821,11 +821,14 @@ fn a_static_member_that_comes_back_while_all_join_is_one_of_them() {
     let b = harness.join(fixed("b", ""));
     let (back, b) = (harness.joined(back), harness.joined(b));
     assert_eq!(back.generation, a.generation + 1);
-    assert_eq!(b.leader, back.member_id, "leading goes with the instance");
+    assert_eq!(
+        b.leader, back.member_id,
+        "leadership stays with the instance"
+    );
 }
 
 #[test]
-fn a_static_member_that_comes_back_before_the_assignment_causes_a_rebalance() {
+fn a_static_member_that_restarts_before_the_assignment_causes_a_rebalance() {
     let mut harness = Harness::new();
     let a = harness.join(fixed("a", ""));
     let a = identity(&harness.joined(a));
@@ -838,7 +841,7 @@ fn a_static_member_that_comes_back_before_the_assignment_causes_a_rebalance() {
 }
 
 #[test]
-fn a_static_takeover_that_a_rebalance_overtakes_joins_its_generation() {
+fn a_static_takeover_superseded_by_a_rebalance_joins_the_new_generation() {
     let mut harness = Harness::new();
     let [a, b] = static_pair(&mut harness);
     let back = harness.join(fixed("b", ""));
@@ -849,7 +852,7 @@ fn a_static_takeover_that_a_rebalance_overtakes_joins_its_generation() {
 }
 
 #[test]
-fn a_static_takeover_that_cannot_be_stored_is_refused_and_can_be_repeated() {
+fn a_static_takeover_that_cannot_be_stored_fails_and_can_be_retried() {
     let mut harness = Harness::new();
     let [_a, b] = static_pair(&mut harness);
     let back = harness.join(fixed("b", ""));
@@ -867,7 +870,7 @@ fn a_static_takeover_that_cannot_be_stored_is_refused_and_can_be_repeated() {
 }
 
 #[test]
-fn static_members_outlive_a_join_phase_they_miss() {
+fn static_members_that_miss_a_join_phase_are_kept() {
     let mut harness = Harness::new();
     let [a, b] = static_pair(&mut harness);
     let leader = harness.join(fixed("a", &a.member_id));
@@ -877,11 +880,11 @@ fn static_members_outlive_a_join_phase_they_miss() {
         harness.advance(5_000);
     }
     let joined = harness.joined(leader);
-    assert_eq!(joined.members.len(), 2, "its partitions are kept for it");
+    assert_eq!(joined.members.len(), 2, "it stays in the generation");
 }
 
 #[test]
-fn a_join_phase_that_no_static_member_joins_goes_on_until_sessions_end() {
+fn a_join_phase_that_no_static_member_joins_lasts_until_sessions_expire() {
     let mut harness = Harness::new();
     let long = |instance: &str, id: &str| JoinGroup {
         session_timeout_ms: 100_000,
@@ -906,7 +909,7 @@ fn a_join_phase_that_no_static_member_joins_goes_on_until_sessions_end() {
 }
 
 #[test]
-fn a_fenced_member_is_refused_everywhere() {
+fn a_fenced_member_is_rejected_by_every_request() {
     let mut harness = Harness::new();
     let [_a, b] = static_pair(&mut harness);
     let back = harness.join(fixed("b", ""));
@@ -930,7 +933,7 @@ fn a_fenced_member_is_refused_everywhere() {
 // ---- committing ----
 
 #[test]
-fn who_may_commit_depends_on_state_member_and_generation() {
+fn a_commit_is_accepted_by_state_member_and_generation() {
     let mut harness = Harness::new();
     let now = harness.now;
     let someone = MemberIdentity {
@@ -970,7 +973,7 @@ fn who_may_commit_depends_on_state_member_and_generation() {
             Err(GroupError::IllegalGeneration)
         );
     }
-    // While the others are coming, what was read can still be committed.
+    // During the join phase, members can still commit what they have read.
     harness.join(dynamic(""));
     assert_eq!(commit(&mut harness, &members[0]), Ok(()));
 }
@@ -992,7 +995,7 @@ fn a_commit_counts_as_a_heartbeat() {
 // ---- restarting, describing ----
 
 #[test]
-fn a_restored_group_is_the_one_that_was_stored() {
+fn a_restored_group_equals_the_stored_one() {
     let mut harness = Harness::new();
     let members = harness.stable(2);
     let before = harness.group.describe();
@@ -1012,7 +1015,7 @@ fn a_restored_group_is_the_one_that_was_stored() {
 }
 
 #[test]
-fn a_restored_group_that_is_too_large_rebalances() {
+fn a_restored_group_above_the_size_limit_rebalances() {
     let mut harness = Harness::new();
     let members = harness.stable(2);
     let row = harness.rows.last().unwrap().clone();
@@ -1029,7 +1032,7 @@ fn a_restored_group_that_is_too_large_rebalances() {
 }
 
 #[test]
-fn a_restored_row_without_protocol_is_an_empty_group() {
+fn a_row_without_a_protocol_is_restored_as_an_empty_group() {
     let mut harness = Harness::new();
     harness.stable(1);
     let mut row = harness.rows.last().unwrap().clone();
@@ -1056,7 +1059,7 @@ fn metadata_and_assignments_are_shown_once_the_group_is_stable() {
 }
 
 #[test]
-fn subscriptions_that_cannot_be_understood_might_be_to_anything() {
+fn malformed_subscriptions_count_for_every_topic() {
     let mut harness = Harness::new();
     let ticket = harness.join(JoinGroup {
         protocols: vec![("range".into(), Bytes::from_static(b"?"))],
@@ -1068,7 +1071,7 @@ fn subscriptions_that_cannot_be_understood_might_be_to_anything() {
 }
 
 #[test]
-fn generations_start_again_rather_than_overflow() {
+fn the_generation_wraps_to_one_on_overflow() {
     let mut harness = Harness::new();
     harness.group.generation = i32::MAX;
     let ticket = harness.join(dynamic(""));

@@ -1,5 +1,5 @@
-//! In place of `src/metrics/slots.rs`, whose statics and thread-locals loom cannot stand in for: as there, a thread
-//! claims a shard when it first records and gives it back when it ends.
+//! Replacement for `src/metrics/slots.rs`, whose statics and thread-locals loom cannot replace. As there, a thread claims
+//! a shard when it first records a value and releases it when it ends.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ pub(super) use super::claims::SHARED;
 use crate::sync::atomic::AtomicU64;
 
 std::thread_local! {
-    /// Loom runs all threads of a model on the test's own, so this is known to them all.
+    /// Loom runs all threads of a model on the test's thread, so they all share this value.
     static COUNT: Cell<usize> = const { Cell::new(1) };
 }
 
@@ -37,12 +37,12 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         if self.slot != SHARED {
-            self.claims.give_back(self.slot);
+            self.claims.release(self.slot);
         }
     }
 }
 
-/// Has this test's models run with `owned` shards besides the shared one.
+/// Sets the number of owned shards, besides the shared one, for this test's models.
 pub fn set_owned(owned: usize) {
     COUNT.set(1 + owned);
 }

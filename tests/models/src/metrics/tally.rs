@@ -1,11 +1,11 @@
-//! The smallest instrument that has rows, so that a model of it can go through every order of events.
+//! The smallest instrument with rows, so that its models can explore every interleaving.
 
 use super::rows::{Rows, wide};
 
 const COUNT: usize = 0;
 const SUM: usize = 1;
 
-/// How many values there were, and their sum.
+/// Count and sum of the recorded values.
 pub struct Tally(Rows<3>);
 
 impl Default for Tally {

@@ -1,5 +1,5 @@
-//! In place of `src/storage/partition.rs`: the tail is no more than the high watermark. As there, it is changed under
-//! its lock, and those who wait are told after.
+//! Replacement for `src/storage/partition.rs` in which the tail is just the high watermark. As there, it is changed under
+//! its lock, and watchers are notified afterwards.
 
 #[path = "../../../../src/storage/partition/fetch_waiters.rs"]
 mod fetch_waiters;
