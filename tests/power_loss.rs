@@ -405,7 +405,7 @@ impl Machine {
     fn create_topic(&mut self) -> Result<(), PowerFailed> {
         self.note("create the topic".to_string());
         let admitted = self.topics.admit_topic(TOPIC);
-        self.settled(admitted)?;
+        self.check_result(admitted)?;
         self.spec.id = Uuid::new_v4();
         self.models = (0..self.spec.partitions)
             .map(|_| Model::default())
