@@ -3,7 +3,7 @@
 //! While memory is plentiful, all bytes in the socket are read at once and charged afterwards. While it is short, every
 //! read acquires memory first and reads no more than was granted: the rest waits in the socket. A small request then does
 //! not have to wait for its turn. Its bytes are peeked at in the socket, and once all of them have arrived, they are charged
-//! to the reserve that no other request may use ([`RequestMemory::try_extend_small`]).
+//! to the reserve that no other request may use ([`Class::Small`]).
 //!
 //! Between two reads the permit covers the bytes that have arrived and nothing else.
 
@@ -74,6 +74,7 @@ impl Incoming {
         let bytes = frame.len() + PREFIX;
         let charged = self.permit.bytes();
         if charged == 0 {
+            // The usual case, for which splitting would count a second reference to the budget.
             let mut permit = MemoryPermit::default();
             memory.charge(&mut permit, bytes);
             return Some((frame, permit));
@@ -213,13 +214,13 @@ impl Incoming {
             self.reader.grow(growth.least + room);
         }
         let room = self.reader.room_in_frame();
-        for wanted in [room, room.min(GRANT_BYTES)] {
-            if memory.try_extend(&mut self.permit, wanted) {
-                return Poll::Ready(Ok(wanted));
-            }
+        if memory.try_extend(&mut self.permit, room, Class::Other) {
+            return Poll::Ready(Ok(room));
         }
         let missing = self.reader.missing();
-        self.poll_acquire(missing, Class::Other, memory, cx).map(Ok)
+        let step = room.min(GRANT_BYTES);
+        self.poll_extend(step, missing, Class::Other, memory, cx)
+            .map(Ok)
     }
 
     /// Acquires memory for the next bytes of a small request, or for the first bytes of any, while memory is short.
@@ -237,18 +238,14 @@ impl Incoming {
         match ready!(self.poll_look_ahead(stream, cx))? {
             Ahead::SmallRequest(bytes) => {
                 self.awaited = None;
-                if memory.try_extend_small(&mut self.permit, bytes) {
-                    return Poll::Ready(Ok(bytes));
-                }
-                self.poll_acquire(bytes, Class::Small, memory, cx).map(Ok)
+                self.poll_extend(bytes, bytes, Class::Small, memory, cx)
+                    .map(Ok)
             }
             Ahead::PartOfSmall(_) | Ahead::PartOfLarge(_) if awaited.is_some() => Poll::Pending,
             Ahead::PartOfSmall(missing) | Ahead::PartOfLarge(missing) => {
                 let step = missing.min(GRANT_BYTES);
-                if memory.try_extend(&mut self.permit, step) {
-                    return Poll::Ready(Ok(step));
-                }
-                self.poll_acquire(missing, Class::Other, memory, cx).map(Ok)
+                self.poll_extend(step, missing, Class::Other, memory, cx)
+                    .map(Ok)
             }
             // The end of the stream is found by reading.
             Ahead::Other(bytes) => Poll::Ready(Ok(bytes.max(1))),
@@ -310,14 +307,19 @@ impl Incoming {
         })
     }
 
-    /// Queues for memory. Ready with the number of bytes if they are granted at once.
-    fn poll_acquire(
+    /// Extends the permit by `step`, or else queues for memory for a request that lacks `missing`. Ready with the number of
+    /// bytes if they are granted at once.
+    fn poll_extend(
         &mut self,
+        step: usize,
         missing: usize,
         class: Class,
         memory: &RequestMemory,
         cx: &mut Context<'_>,
     ) -> Poll<usize> {
+        if memory.try_extend(&mut self.permit, step, class) {
+            return Poll::Ready(step);
+        }
         self.awaited = Some(memory.acquire(self.address, missing, class));
         self.poll_awaited(cx);
         match self.awaits_memory() {

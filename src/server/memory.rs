@@ -209,23 +209,14 @@ impl RequestMemory {
         self.budget.publish(&state);
     }
 
-    /// Adds `bytes` to a permit if its overdraft covers them, or if the pool has them and no connection waits for them.
-    pub fn try_extend(&self, permit: &mut MemoryPermit, bytes: usize) -> bool {
+    /// Adds `bytes` to a permit if its overdraft covers them, or if the pool has them and no connection waits for them. A
+    /// small request that has arrived whole gets them from the reserve otherwise.
+    pub fn try_extend(&self, permit: &mut MemoryPermit, bytes: usize, class: Class) -> bool {
         let mut state = self.budget.state.lock();
-        let extended = state.exceed(permit, bytes) || state.take_from_pool(permit, bytes);
-        if extended {
-            permit.join(&self.budget);
-            self.budget.publish(&state);
-        }
-        extended
-    }
-
-    /// Adds to the permit of a small request that has arrived whole, from the reserve if need be.
-    pub fn try_extend_small(&self, permit: &mut MemoryPermit, bytes: usize) -> bool {
-        let mut state = self.budget.state.lock();
+        let may_use_reserve = class == Class::Small && state.small.waiting == 0;
         let extended = state.exceed(permit, bytes)
             || state.take_from_pool(permit, bytes)
-            || (state.small.waiting == 0 && state.take_from_reserve(permit, bytes));
+            || (may_use_reserve && state.take_from_reserve(permit, bytes));
         if extended {
             permit.join(&self.budget);
             self.budget.publish(&state);

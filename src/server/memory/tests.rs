@@ -27,8 +27,8 @@ fn granted(acquire: &mut Acquire) -> Option<MemoryPermit> {
 fn memory_is_returned_when_a_permit_shrinks_or_is_dropped() {
     let memory = memory(700);
     let mut permit = MemoryPermit::default();
-    assert!(memory.try_extend(&mut permit, 600 * KIB));
-    assert!(!memory.try_extend(&mut permit, 200 * KIB));
+    assert!(memory.try_extend(&mut permit, 600 * KIB, Class::Other));
+    assert!(!memory.try_extend(&mut permit, 200 * KIB, Class::Other));
     permit.shrink_to(300 * KIB);
     assert_eq!(memory.usage().bytes, 300 * KIB);
     let request = permit.split(100 * KIB);
@@ -54,17 +54,17 @@ fn bytes_that_have_arrived_are_charged_even_beyond_the_budget() {
 fn only_small_requests_use_the_reserve_and_only_when_the_pool_is_exhausted() {
     let memory = memory(70);
     let mut large = MemoryPermit::default();
-    assert!(memory.try_extend(&mut large, 60 * KIB));
+    assert!(memory.try_extend(&mut large, 60 * KIB, Class::Other));
     let mut small = [(); 3].map(|()| MemoryPermit::default());
     for permit in &mut small[..2] {
-        assert!(memory.try_extend_small(permit, 10 * KIB));
+        assert!(memory.try_extend(permit, 10 * KIB, Class::Small));
     }
     assert_eq!(
         (small[0].from_pool, small[1].from_reserve),
         (10 * KIB, 10 * KIB)
     );
-    assert!(!memory.try_extend(&mut large, KIB));
-    assert!(!memory.try_extend_small(&mut small[2], KIB));
+    assert!(!memory.try_extend(&mut large, KIB, Class::Other));
+    assert!(!memory.try_extend(&mut small[2], KIB, Class::Small));
     let mut waiting = memory.acquire(address(1), KIB, Class::Small);
     drop(large);
     assert_eq!(granted(&mut waiting).map(|it| it.bytes()), Some(KIB));
@@ -80,15 +80,18 @@ fn overdraw(memory: &RequestMemory) -> MemoryPermit {
 fn one_large_request_may_overdraw_the_budget_until_its_handler_is_done() {
     let memory = memory(70);
     let mut all = MemoryPermit::default();
-    assert!(memory.try_extend(&mut all, 70 * KIB));
+    assert!(memory.try_extend(&mut all, 70 * KIB, Class::Other));
     let mut first = granted(&mut wait(&memory, 1, 160)).expect("it may exceed the budget");
     assert_eq!(
         (first.bytes(), first.overdraft_claimed()),
         (64 * KIB, 160 * KIB)
     );
-    assert!(memory.try_extend(&mut first, 96 * KIB));
+    assert!(memory.try_extend(&mut first, 96 * KIB, Class::Other));
     assert_eq!(memory.usage().bytes, 230 * KIB);
-    assert!(!memory.try_extend(&mut first, KIB), "more than it lacked");
+    assert!(
+        !memory.try_extend(&mut first, KIB, Class::Other),
+        "more than it lacked"
+    );
     first.shrink_to(80 * KIB);
     let mut second = wait(&memory, 1, 5);
     assert!(granted(&mut second).is_none());
@@ -107,7 +110,7 @@ fn one_large_request_may_overdraw_the_budget_until_its_handler_is_done() {
 fn several_requests_may_overdraw_the_budget_by_an_eighth_of_it() {
     let memory = memory(700);
     let mut all = MemoryPermit::default();
-    assert!(memory.try_extend(&mut all, 700 * KIB));
+    assert!(memory.try_extend(&mut all, 700 * KIB, Class::Other));
     let mut waiting = [60, 30, 50, 20].map(|kib| wait(&memory, 1, kib));
     let mut permits = waiting.each_mut().map(granted);
     // 100 KiB are an eighth; the third waits, and the fourth lacks less.
@@ -126,7 +129,7 @@ fn several_requests_may_overdraw_the_budget_by_an_eighth_of_it() {
 fn the_longest_wait_is_granted_an_overdraft_once_in_a_while() {
     let memory = memory(70);
     let mut all = MemoryPermit::default();
-    assert!(memory.try_extend(&mut all, 70 * KIB));
+    assert!(memory.try_extend(&mut all, 70 * KIB, Class::Other));
     let mut overdraft = Some(overdraw(&memory));
     let mut large = wait(&memory, 1, 10_000);
     let mut before = 0;
@@ -144,7 +147,7 @@ fn the_longest_wait_is_granted_an_overdraft_once_in_a_while() {
 fn addresses_take_turns_however_many_connections_each_has() {
     let memory = memory(70);
     let mut all = MemoryPermit::default();
-    assert!(memory.try_extend(&mut all, 70 * KIB));
+    assert!(memory.try_extend(&mut all, 70 * KIB, Class::Other));
     let overdraft = overdraw(&memory);
     let mut crowd: Vec<Acquire> = (0..100).map(|_| wait(&memory, 1, 10)).collect();
     let mut alone = wait(&memory, 2, 10);
@@ -161,7 +164,7 @@ fn addresses_take_turns_however_many_connections_each_has() {
 fn within_an_address_the_request_that_lacks_the_fewest_bytes_is_granted_first() {
     let memory = memory(70);
     let mut all = MemoryPermit::default();
-    assert!(memory.try_extend(&mut all, 70 * KIB));
+    assert!(memory.try_extend(&mut all, 70 * KIB, Class::Other));
     let overdraft = overdraw(&memory);
     let mut waiting = [300, 20, 40].map(|kib| wait(&memory, 1, kib));
     for (freed, next) in [(20, 1), (40, 2)] {
@@ -180,7 +183,7 @@ fn within_an_address_the_request_that_lacks_the_fewest_bytes_is_granted_first() 
 fn a_cancelled_wait_leaves_its_turn_to_the_next() {
     let memory = memory(70);
     let mut all = MemoryPermit::default();
-    assert!(memory.try_extend(&mut all, 70 * KIB));
+    assert!(memory.try_extend(&mut all, 70 * KIB, Class::Other));
     let overdraft = overdraw(&memory);
     let cancelled = wait(&memory, 1, 10);
     let mut next = wait(&memory, 1, 10);
@@ -204,7 +207,7 @@ fn room_ahead_of_arrival_is_bounded_and_released_on_arrival() {
         .each_mut()
         .map(|permit| memory.take_room(permit, 1_500 * KIB));
     assert_eq!(rooms, [1_500 * KIB, 500 * KIB, 0]);
-    assert!(memory.try_extend(&mut permits[0], KIB));
+    assert!(memory.try_extend(&mut permits[0], KIB, Class::Other));
     let request = permits[0].split(KIB);
     assert_eq!(memory.take_room(&mut permits[2], 1_500 * KIB), 1_500 * KIB);
     drop((request, permits));
