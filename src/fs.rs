@@ -35,7 +35,7 @@ const FILES_MIN: u64 = 16;
 /// The unit of `st_blocks`, whatever the file system's own blocks are.
 const STAT_BLOCK_BYTES: u64 = 512;
 
-/// How much is written at a time to fill a file.
+/// Bytes written at a time to fill a file.
 const FILL_BYTES: usize = 64 * 1024;
 
 /// True for the error of a disk that is full, as opposed to one that fails.
@@ -57,7 +57,7 @@ pub struct Space {
 }
 
 impl Space {
-    /// Whether files can no longer be created, which makes a disk as full as a lack of bytes.
+    /// Returns whether files can no longer be created, which makes a disk as full as a lack of bytes.
     pub fn lacks_files(&self) -> bool {
         self.available_files.is_some_and(|files| files < FILES_MIN)
     }

@@ -245,10 +245,25 @@ mod tests {
 
     fn table() -> (tempfile::TempDir, Writer) {
         let dir = tempfile::tempdir().unwrap();
+        let writer = table_in(&dir, "WAL", Reserve::none());
+        (dir, writer)
+    }
+
+    /// A table whose writer may release a reserve.
+    fn table_with_reserve() -> (tempfile::TempDir, Writer, Arc<Reserve>) {
+        let dir = tempfile::tempdir().unwrap();
+        let reserve = Reserve::open(&crate::fs::Fs::new(), dir.path(), 65_536);
+        let writer = table_in(&dir, "DELETE", Arc::clone(&reserve));
+        (dir, writer, reserve)
+    }
+
+    fn table_in(dir: &tempfile::TempDir, journal: &str, reserve: Arc<Reserve>) -> Writer {
         let db = Connection::open(dir.path().join("t.db")).unwrap();
-        db.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (n INTEGER PRIMARY KEY)")
-            .unwrap();
-        (dir, Writer::start(db, Reserve::none()).unwrap())
+        db.execute_batch(&format!(
+            "PRAGMA journal_mode = {journal}; CREATE TABLE t (n INTEGER PRIMARY KEY)"
+        ))
+        .unwrap();
+        Writer::start(db, reserve).unwrap()
     }
 
     fn insert(n: i64) -> impl Fn(&Connection) -> Result<i64, Error> + Send + 'static {
@@ -391,12 +406,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_transaction_that_finds_the_disk_full_runs_again_with_the_reserve_released() {
-        let dir = tempfile::tempdir().unwrap();
-        let reserve = Reserve::open(&crate::fs::Fs::new(), dir.path(), 65_536);
-        let db = Connection::open(dir.path().join("t.db")).unwrap();
-        db.execute_batch("CREATE TABLE t (n INTEGER PRIMARY KEY)")
-            .unwrap();
-        let writer = Writer::start(db, Arc::clone(&reserve)).unwrap();
+        let (_dir, writer, reserve) = table_with_reserve();
         let (first, open) = held_open(&writer);
         let [before, after] = [1, 3].map(|n| writer.write(insert(n), |_| {}));
         let is_full = Arc::clone(&reserve);
@@ -435,14 +445,10 @@ mod tests {
         assert_eq!(writer.write(insert(2), |_| {}).await, Err(Error::Closed));
         assert_eq!(writer.fault(), Some(Error::Closed));
     }
+
     #[tokio::test]
     async fn a_reserve_that_is_held_again_meanwhile_helps_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let reserve = Reserve::open(&crate::fs::Fs::new(), dir.path(), 65_536);
-        let db = Connection::open(dir.path().join("t.db")).unwrap();
-        db.execute_batch("CREATE TABLE t (n INTEGER PRIMARY KEY)")
-            .unwrap();
-        let writer = Writer::start(db, Arc::clone(&reserve)).unwrap();
+        let (_dir, writer, reserve) = table_with_reserve();
         for (n, is_full_again) in [(1, false), (2, true)] {
             // Nothing is held when the transaction begins.
             let _ = reserve.spend(|()| true, || Err::<(), _>(()));
@@ -471,6 +477,7 @@ mod tests {
             }
         }
     }
+
     #[tokio::test]
     async fn an_operation_lets_go_of_what_it_ran_with_before_it_is_applied() {
         let (_dir, writer) = table();

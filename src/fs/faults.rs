@@ -46,7 +46,7 @@ pub struct Faults {
 struct Plan {
     rules: Vec<Rule>,
     space_left: Option<u64>,
-    /// What is removed makes room again.
+    /// Set when removed files free their space.
     gives_back: bool,
     calls: Vec<(Op, PathBuf)>,
     /// How often a plan was dropped.

@@ -60,7 +60,7 @@ pub struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// Whether the work runs again if it fails now because the disk is full. Once true, it stays so for this attempt.
+    /// Returns whether the work runs again if it fails now because the disk is full. Once true, it stays so for this attempt.
     pub fn can_run_again(&self) -> bool {
         // It may have been held again since the attempt began, with the space that the attempt lacked.
         let can_help = self.can_help.get() || self.reserve.held_bytes() > 0;
@@ -119,7 +119,7 @@ impl Reserve {
         self.held_bytes.load(Ordering::Acquire)
     }
 
-    /// Whether the disk has no space for all of it, so that what only adds data has to wait. One relaxed load.
+    /// Returns whether the disk has no space for all of it, so that what only adds data has to wait. One relaxed load.
     pub fn is_released(&self) -> bool {
         self.released.load(Ordering::Relaxed)
     }
@@ -129,7 +129,7 @@ impl Reserve {
         self.size_bytes - self.held_bytes() + self.slack_bytes()
     }
 
-    /// What is left free when it is held again, in part or as a whole.
+    /// Bytes left free when it is held again, in part or as a whole.
     fn slack_bytes(&self) -> u64 {
         self.size_bytes / 4
     }
@@ -167,7 +167,7 @@ impl Reserve {
         }
     }
 
-    /// Whether the file system that holds it has next to nothing left, for errors that do not say why they happened.
+    /// Returns whether the file system that holds it has next to nothing left, for errors that do not say why they happened.
     pub fn is_disk_exhausted(&self) -> bool {
         let space = self.fs.space(&self.dir);
         space.is_ok_and(|space| space.available_bytes < 16 * BLOCK_BYTES || space.lacks_files())
@@ -318,7 +318,7 @@ impl Reserve {
     }
 }
 
-/// Whether a failure to make the file says that there never can be one.
+/// Returns whether a failure to create the file means that there never can be one.
 fn is_final(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -110,7 +110,7 @@ impl LogStarts {
         noted.file_is_stale |= noted.offsets.len() < before;
     }
 
-    /// Whether the file names partitions that are gone.
+    /// Returns whether the file names partitions that are gone.
     pub fn is_file_stale(&self) -> bool {
         self.noted.lock().file_is_stale
     }

@@ -14,14 +14,11 @@ use streamline::protocol::messages::join_group::{
 use streamline::protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
-use streamline::protocol::messages::offset_commit::{
-    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
-};
 use streamline::protocol::messages::sync_group::SyncGroupRequest;
 
 use crate::kafka::{
-    FETCH, Topic, batch, batch_of, create, create_with, fetch, fetch_request, now_ms, only,
-    try_produce, values_of,
+    FETCH, Topic, batch, batch_of, commit_request, create, create_with, fetch, fetch_request,
+    now_ms, only, try_produce, values_of,
 };
 use crate::support::{Client, Server, until};
 
@@ -109,19 +106,8 @@ fn take_part(client: &mut Client, member: &JoinGroupResponse, topic: &Topic, off
         ..HeartbeatRequest::default()
     };
     assert_eq!(client.call(3, &heartbeat).error_code, ErrorCode::NONE);
-    let commit = OffsetCommitRequest {
-        group_id: GROUP.to_owned(),
-        generation_id_or_member_epoch: member.generation_id,
-        member_id: member.member_id.clone(),
-        topics: vec![OffsetCommitRequestTopic {
-            name: topic.name.clone(),
-            partitions: vec![OffsetCommitRequestPartition {
-                committed_offset: offset,
-                ..OffsetCommitRequestPartition::default()
-            }],
-        }],
-        ..OffsetCommitRequest::default()
-    };
+    let (id, generation) = (&member.member_id, member.generation_id);
+    let commit = commit_request(GROUP, id, generation, &topic.name, offset);
     let committed = &client.call(7, &commit).topics[0].partitions[0];
     assert_eq!(committed.error_code, ErrorCode::NONE);
 }

@@ -4,21 +4,15 @@ use bytes::Bytes;
 use serde_json::Value;
 use streamline::protocol::kafka::ErrorCode;
 use streamline::protocol::messages::create_topics::CreateTopicsRequest;
-use streamline::protocol::messages::delete_records::{
-    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
-};
 use streamline::protocol::messages::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use streamline::protocol::messages::join_group::{JoinGroupRequest, JoinGroupRequestProtocol};
 use streamline::protocol::messages::leave_group::{LeaveGroupRequest, MemberIdentity};
-use streamline::protocol::messages::offset_commit::{
-    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
-};
 use streamline::protocol::messages::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment};
 
 use crate::disk::SmallDisk;
 use crate::kafka::{
-    CREATE_TOPICS, PRODUCE, Topic, batch, creatable, create, create_with, only_partition, produce,
-    produce_request, try_produce,
+    CREATE_TOPICS, PRODUCE, Topic, batch, commit_request, creatable, create, create_with,
+    delete_records, only_partition, produce, produce_request, try_produce,
 };
 use crate::numbers::{numbered, read_numbers};
 use crate::support::{Client, Server, until};
@@ -246,20 +240,7 @@ fn join(client: &mut Client, group: &str) -> (String, i32) {
 }
 
 fn commit(client: &mut Client, group: &str, member_id: &str, generation: i32, offset: i64) {
-    let request = OffsetCommitRequest {
-        group_id: group.to_owned(),
-        generation_id_or_member_epoch: generation,
-        member_id: member_id.to_owned(),
-        topics: vec![OffsetCommitRequestTopic {
-            name: "events".to_owned(),
-            partitions: vec![OffsetCommitRequestPartition {
-                partition_index: 0,
-                committed_offset: offset,
-                ..OffsetCommitRequestPartition::default()
-            }],
-        }],
-        ..OffsetCommitRequest::default()
-    };
+    let request = commit_request(group, member_id, generation, "events", offset);
     let committed = client.call(8, &request);
     let partition = &committed.topics[0].partitions[0];
     assert_eq!(partition.error_code, ErrorCode::NONE);
@@ -275,24 +256,6 @@ fn leave(client: &mut Client, group: &str, member_id: &str) {
         ..LeaveGroupRequest::default()
     };
     assert_eq!(client.call(5, &request).error_code, ErrorCode::NONE);
-}
-
-/// Deletes all records of partition 0 of `events`; where the log starts then.
-fn delete_records(client: &mut Client) -> i64 {
-    let request = DeleteRecordsRequest {
-        topics: vec![DeleteRecordsTopic {
-            name: "events".to_owned(),
-            partitions: vec![DeleteRecordsPartition {
-                partition_index: 0,
-                offset: -1,
-            }],
-        }],
-        timeout_ms: 10_000,
-    };
-    let deleted = client.call(2, &request);
-    let partition = &deleted.topics[0].partitions[0];
-    assert_eq!(partition.error_code, ErrorCode::NONE);
-    partition.low_watermark
 }
 
 fn delete_topic(client: &mut Client, topic: &Topic) {
@@ -329,7 +292,7 @@ fn a_disk_filled_to_the_last_byte_is_emptied_by_deleting_records() {
     });
     filled.disk.occupy_the_rest();
     filled.work_at_zero();
-    let start = delete_records(&mut filled.server.connect());
+    let start = delete_records(&mut filled.server.connect(), "events", -1);
     assert_eq!(start, filled.acknowledged);
     filled.heals();
     println!(
@@ -360,7 +323,10 @@ fn a_server_starts_on_a_full_disk_after_a_kill_and_after_a_stop_and_can_be_empti
         filled.server.restart();
         filled.work_at_zero();
         let mut client = filled.server.connect();
-        assert_eq!(delete_records(&mut client), filled.acknowledged);
+        assert_eq!(
+            delete_records(&mut client, "events", -1),
+            filled.acknowledged
+        );
         filled.heals();
         delete_topic(&mut client, &filled.topic);
     }
@@ -383,7 +349,7 @@ fn without_a_reserve_a_full_disk_is_emptied_by_deleting_whole_segments() {
     for _ in 0..2 {
         while produces(&mut client) {}
         disk.occupy_the_rest();
-        delete_records(&mut client);
+        delete_records(&mut client, "events", -1);
         disk.clean_up();
     }
     let metrics = server.metrics();
@@ -398,7 +364,7 @@ fn without_a_reserve_a_full_disk_is_emptied_by_deleting_whole_segments() {
     let mut client = server.connect();
     assert!(!produces(&mut client));
     server.until_metric("streamline_disk_reserve_bytes", &[], Some(0.0));
-    delete_records(&mut client);
+    delete_records(&mut client, "events", -1);
     server.until_metric("streamline_disk_reserve_bytes", &[], Some(RESERVE_BYTES));
     assert!(produces(&mut client));
 }

@@ -3,47 +3,14 @@
 
 use serde_json::{Value, json};
 
-use crate::kafka::{Topic, batch, create, create_with, produce};
+use crate::kafka::{Topic, batch, commit_request, create, create_with, delete_records, produce};
 use crate::support::server::binary;
 use crate::support::{Client, Server};
 use streamline::protocol::kafka::ErrorCode;
-use streamline::protocol::messages::delete_records::{
-    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
-};
-use streamline::protocol::messages::offset_commit::{
-    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
-};
 
 fn commit(client: &mut Client, topic: &Topic, offset: i64) {
-    let request = OffsetCommitRequest {
-        group_id: "g".to_owned(),
-        generation_id_or_member_epoch: -1,
-        topics: vec![OffsetCommitRequestTopic {
-            name: topic.name.clone(),
-            partitions: vec![OffsetCommitRequestPartition {
-                committed_offset: offset,
-                ..OffsetCommitRequestPartition::default()
-            }],
-        }],
-        ..OffsetCommitRequest::default()
-    };
+    let request = commit_request("g", "", -1, &topic.name, offset);
     let answer = client.call(8, &request);
-    assert_eq!(answer.topics[0].partitions[0].error_code, ErrorCode::NONE);
-}
-
-/// Deletes the records before an offset; −1 stands for all.
-fn delete_records(client: &mut Client, topic: &Topic, offset: i64) {
-    let request = DeleteRecordsRequest {
-        topics: vec![DeleteRecordsTopic {
-            name: topic.name.clone(),
-            partitions: vec![DeleteRecordsPartition {
-                partition_index: 0,
-                offset,
-            }],
-        }],
-        timeout_ms: 10_000,
-    };
-    let answer = client.call(2, &request);
     assert_eq!(answer.topics[0].partitions[0].error_code, ErrorCode::NONE);
 }
 
@@ -94,7 +61,7 @@ fn lag_counts_the_records_that_can_still_be_read_and_those_lost_unread_are_a_num
     let numbers = |numbers: [i32; 5]| numbers.map(|it| Some(f64::from(it)));
     assert_eq!(shown(&server, "t"), numbers([80, 0, 20, 0, 100]));
 
-    delete_records(&mut client, &topic, 60);
+    delete_records(&mut client, &topic.name, 60);
     assert_eq!(shown(&server, "t"), numbers([40, 40, 20, 60, 100]));
     let group = described_json(&server);
     assert_eq!((&group["lag"], &group["lost"]), (&json!(40), &json!(40)));

@@ -7,8 +7,14 @@ use streamline::protocol::kafka::ErrorCode;
 use streamline::protocol::messages::create_topics::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
 };
+use streamline::protocol::messages::delete_records::{
+    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
+};
 use streamline::protocol::messages::fetch::{
     FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData,
+};
+use streamline::protocol::messages::offset_commit::{
+    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
 use streamline::protocol::messages::produce::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
@@ -74,6 +80,47 @@ pub fn creatable(name: &str, partitions: i32, configs: &[(&str, &str)]) -> Creat
             })
             .collect(),
         ..CreatableTopic::default()
+    }
+}
+
+/// Deletes the records of partition 0 before an offset; −1 stands for all. Returns the new log start.
+pub fn delete_records(client: &mut Client, topic: &str, offset: i64) -> i64 {
+    let request = DeleteRecordsRequest {
+        topics: vec![DeleteRecordsTopic {
+            name: topic.to_owned(),
+            partitions: vec![DeleteRecordsPartition {
+                partition_index: 0,
+                offset,
+            }],
+        }],
+        timeout_ms: 10_000,
+    };
+    let deleted = client.call(2, &request);
+    let partition = &deleted.topics[0].partitions[0];
+    assert_eq!(partition.error_code, ErrorCode::NONE);
+    partition.low_watermark
+}
+
+/// An offset for partition 0 of a topic, committed by a member, or from outside the group with generation −1.
+pub fn commit_request(
+    group: &str,
+    member_id: &str,
+    generation: i32,
+    topic: &str,
+    offset: i64,
+) -> OffsetCommitRequest {
+    OffsetCommitRequest {
+        group_id: group.to_owned(),
+        generation_id_or_member_epoch: generation,
+        member_id: member_id.to_owned(),
+        topics: vec![OffsetCommitRequestTopic {
+            name: topic.to_owned(),
+            partitions: vec![OffsetCommitRequestPartition {
+                committed_offset: offset,
+                ..OffsetCommitRequestPartition::default()
+            }],
+        }],
+        ..OffsetCommitRequest::default()
     }
 }
 

@@ -155,6 +155,15 @@ async fn connect(
     (client.unwrap(), tokio::spawn(connection))
 }
 
+/// A server whose requests may hold 1 MiB.
+async fn start_with_little_memory() -> Fixture {
+    start_with(Config {
+        queued_max_request_bytes: 1 << 20,
+        ..Config::default()
+    })
+    .await
+}
+
 async fn start() -> Fixture {
     start_with(Config::default()).await
 }
@@ -175,14 +184,16 @@ impl Fixture {
         receive(&mut self.client).await
     }
 
-    /// Connects further clients that each send `part`.
-    async fn crowd(&self, count: usize, part: &[u8]) -> Vec<TcpStream> {
+    /// Connects further clients that each send `part`. Returns once many of them wait for memory.
+    async fn waiting_crowd(&self, count: usize, part: &[u8]) -> Vec<TcpStream> {
         let mut crowd = Vec::new();
         for _ in 0..count {
             let (mut client, _) = connect(&self.connections, &self.shared).await;
             client.write_all(part).await.unwrap();
             crowd.push(client);
         }
+        self.until("the crowd waits", |it| it.memory().waiting >= 10)
+            .await;
         crowd
     }
 
@@ -301,11 +312,7 @@ async fn requests_in_flight_are_limited() {
 
 #[tokio::test]
 async fn requests_beyond_the_memory_budget_wait_until_memory_is_free() {
-    let mut fixture = start_with(Config {
-        queued_max_request_bytes: 1 << 20,
-        ..Config::default()
-    })
-    .await;
+    let mut fixture = start_with_little_memory().await;
     let release: Vec<_> = (1..=3).map(|id| fixture.hold(id)).collect();
     let requests: Vec<u8> = (1..=3)
         .flat_map(|id| frame(METADATA, id, 900_000))
@@ -323,16 +330,9 @@ async fn requests_beyond_the_memory_budget_wait_until_memory_is_free() {
 
 #[tokio::test]
 async fn small_requests_are_served_while_parts_of_large_ones_hold_all_memory() {
-    let mut fixture = start_with(Config {
-        queued_max_request_bytes: 1 << 20,
-        ..Config::default()
-    })
-    .await;
+    let mut fixture = start_with_little_memory().await;
     let part = large_part();
-    let crowd = fixture.crowd(20, &part).await;
-    fixture
-        .until("the crowd waits", |f| f.memory().waiting >= 10)
-        .await;
+    let crowd = fixture.waiting_crowd(20, &part).await;
     let Usage {
         bytes, limit_bytes, ..
     } = fixture.memory();
@@ -374,17 +374,10 @@ async fn small_requests_are_served_while_parts_of_large_ones_hold_all_memory() {
 #[tokio::test]
 async fn parts_of_small_requests_leave_the_reserve_to_whole_ones() {
     const COUNT: usize = 60;
-    let mut fixture = start_with(Config {
-        queued_max_request_bytes: 1 << 20,
-        ..Config::default()
-    })
-    .await;
+    let mut fixture = start_with_little_memory().await;
     let request = frame(METADATA, 7, 30_000);
     let (part, rest) = request.split_at(29_000);
-    let mut crowd = fixture.crowd(COUNT, part).await;
-    fixture
-        .until("the crowd waits", |f| f.memory().waiting >= 10)
-        .await;
+    let mut crowd = fixture.waiting_crowd(COUNT, part).await;
     fixture.send(&frame(METADATA, 1, 30_000)).await;
     assert_eq!(fixture.receive().await, 1);
     for client in &mut crowd {
@@ -398,21 +391,14 @@ async fn parts_of_small_requests_leave_the_reserve_to_whole_ones() {
 
 #[tokio::test]
 async fn requests_behind_one_that_waited_for_memory_are_served() {
-    let mut fixture = start_with(Config {
-        queued_max_request_bytes: 1 << 20,
-        ..Config::default()
-    })
-    .await;
+    let mut fixture = start_with_little_memory().await;
     let large = frame(METADATA, 1, 66_000);
     let (part, rest) = large.split_at(64_000);
     fixture.send(part).await;
     fixture
         .until("part of it has arrived", |f| f.memory().bytes == part.len())
         .await;
-    let crowd = fixture.crowd(20, &large_part()).await;
-    fixture
-        .until("the crowd waits", |f| f.memory().waiting >= 10)
-        .await;
+    let crowd = fixture.waiting_crowd(20, &large_part()).await;
     let waiting = fixture.memory().waiting;
     fixture
         .send(&[rest, &frame(METADATA, 2, 10)].concat())
@@ -445,16 +431,9 @@ async fn a_request_that_waits_for_other_clients_holds_no_memory() {
 
 #[tokio::test]
 async fn a_disconnect_while_waiting_for_memory_ends_the_connection() {
-    let mut fixture = start_with(Config {
-        queued_max_request_bytes: 1 << 20,
-        ..Config::default()
-    })
-    .await;
+    let mut fixture = start_with_little_memory().await;
     let part = large_part();
-    let crowd = fixture.crowd(20, &part).await;
-    fixture
-        .until("the crowd waits", |f| f.memory().waiting >= 10)
-        .await;
+    let crowd = fixture.waiting_crowd(20, &part).await;
     let waiting = fixture.memory().waiting;
     fixture.send(&frame(METADATA, 1, 1_000)[..500]).await;
     fixture
