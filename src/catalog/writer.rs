@@ -89,7 +89,7 @@ impl Writer {
                 let fault = Arc::clone(&fault);
                 move || write_until_closed(&db, &operations, &fault, &reserve)
             })
-            .map_err(|error| Error::Io(format!("cannot start the catalog's thread: {error}")))?;
+            .map_err(|error| Error::Io(format!("cannot start the catalog thread: {error}")))?;
         Ok(Self {
             queue: Mutex::new(Some(queue)),
             thread: Mutex::new(Some(thread)),
@@ -143,7 +143,7 @@ impl Writer {
         if let Some(thread) = thread
             && thread.join().is_err()
         {
-            tracing::error!("the catalog's thread panicked");
+            tracing::error!("catalog thread panicked");
         }
     }
 }
@@ -190,7 +190,7 @@ fn commit_together(
     if committed.is_err() && !db.is_autocommit() {
         // The transaction is lost either way; what matters is that the next one can begin.
         if let Err(error) = db.execute_batch("ROLLBACK") {
-            tracing::error!(%error, "cannot roll back the catalog's transaction");
+            tracing::error!(%error, "catalog transaction not rolled back");
         }
     }
     committed
@@ -233,8 +233,8 @@ fn report_change(known: &Mutex<Option<Error>>, now: Option<&Error>) {
         return;
     }
     match now {
-        Some(error) => tracing::error!(%error, "the catalog cannot be written"),
-        None => tracing::info!("the catalog can be written again"),
+        Some(error) => tracing::error!(%error, "catalog write failed"),
+        None => tracing::info!("catalog writable again"),
     }
     *known = now.cloned();
 }

@@ -198,7 +198,7 @@ impl Reserve {
                 "disk full, reserve released for the catalog, checkpoints and deletion"
             ),
             // What was held again of a reserve that was released before.
-            Ok(()) => debug!(path = %self.path.display(), bytes = held, "reserve released"),
+            Ok(()) => debug!(path = %self.path.display(), bytes = held, "disk reserve released"),
         }
     }
 
@@ -226,7 +226,7 @@ impl Reserve {
             return;
         }
         if self.held_bytes() > 0 && matches!(self.fs.allocated_bytes(&self.path), Ok(None)) {
-            warn!(path = %self.path.display(), "disk reserve was removed by somebody else");
+            warn!(path = %self.path.display(), "disk reserve removed by another process");
             self.released.store(true, Ordering::Release);
             self.held_bytes.store(0, Ordering::Release);
         }

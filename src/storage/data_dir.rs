@@ -84,7 +84,7 @@ impl Topics {
             let dir = data_dir.join(format!("{}-{number}", found.name));
             fs.remove_dir_all(&dir).during("remove", &dir)?;
         }
-        fs.sync_dir(data_dir).during("synchronise", data_dir)
+        fs.sync_dir(data_dir).during("sync", data_dir)
     }
 }
 
@@ -103,7 +103,7 @@ impl LastRun {
         let clean = marker.exists();
         if clean {
             fs.remove_file(&marker).during("remove", &marker)?;
-            fs.sync_dir(data_dir).during("synchronise", data_dir)?;
+            fs.sync_dir(data_dir).during("sync", data_dir)?;
         }
         let boot = data_dir.join(BOOT);
         let boot_now = fs.boot_id();
@@ -134,7 +134,7 @@ fn sync_parents(fs: &Fs, data_dir: &Path) -> Result<(), Error> {
     for parent in data_dir.ancestors().skip(1) {
         match fs.sync_dir(parent) {
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => break,
-            other => other.during("synchronise", parent)?,
+            other => other.during("sync", parent)?,
         }
     }
     Ok(())

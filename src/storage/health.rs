@@ -57,7 +57,7 @@ impl Health {
                     .map(|(partition, reason)| format!("{partition}: {reason}"))
                     .collect();
                 return Err(format!(
-                    "{} partitions take no more records: {}",
+                    "{} partitions refuse records until the server is restarted: {}",
                     poisoned.len(),
                     named.join("; ")
                 ));

@@ -150,7 +150,7 @@ impl Log {
             // make it seem that the log goes on there.
             let removed = (self.fs.remove_file(path)).and_then(|()| self.fs.sync_dir(&self.dir));
             if let Err(error) = removed {
-                error!(path = %path.display(), %error, "an empty segment file stays behind");
+                error!(path = %path.display(), %error, "empty segment file not removed, no more appends to this log");
                 writer.broken = true;
             }
             return Err(failure);
@@ -193,7 +193,7 @@ impl Log {
         if let Err(failure) = file.write_all_vectored_at(&mut slices, start) {
             if let Err(error) = truncate_failed_append(&file, start) {
                 error!(path = %path.display(), position = start, %error,
-                    "a failed append could not be taken back");
+                    "failed append not truncated, no more appends to this log");
                 writer.broken = true;
             }
             return Err(Error::io("append to", path, failure));
@@ -328,7 +328,10 @@ fn truncate_failed_append(file: &File, start: u64) -> io::Result<()> {
 /// An error if nothing more may be written.
 fn check_unbroken(writer: &Writer, active: &Segment) -> Result<(), Error> {
     match writer.broken {
-        true => Err(active.corrupt(writer.position, "the end of the file is unknown")),
+        true => Err(active.corrupt(
+            writer.position,
+            "an earlier failure left the end of the file unknown",
+        )),
         false => Ok(()),
     }
 }

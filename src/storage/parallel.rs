@@ -26,7 +26,7 @@ impl fmt::Display for Opening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let done = self.done.load(Ordering::Relaxed);
         let total = self.total.load(Ordering::Relaxed);
-        write!(f, "{done} of {total} logs are open")
+        write!(f, "{done} of {total} logs opened")
     }
 }
 

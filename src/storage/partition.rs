@@ -326,7 +326,7 @@ impl Partition {
                     let bytes = self.environment.fs.read(path).during("read", path)?;
                     let now_ms = self.environment.clock.now_ms();
                     ProducerState::from_snapshot(&bytes, now_ms).unwrap_or_else(|| {
-                        error!(path = %path.display(), "the snapshot of producers is damaged; none is known now");
+                        error!(path = %path.display(), "producer snapshot corrupt, continuing without producer state");
                         ProducerState::default()
                     })
                 }

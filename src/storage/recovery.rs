@@ -169,7 +169,9 @@ impl Recovery<'_> {
         let mut segments = Vec::with_capacity(self.listing.logs.len().max(1));
         for base in self.listing.logs.clone() {
             let path = file_path(self.dir, base, "log");
-            let size = std::fs::metadata(&path).during("look at", &path)?.len();
+            let size = std::fs::metadata(&path)
+                .during("read the size of", &path)?
+                .len();
             segments.push(Arc::new(Segment::found(self.fs, self.dir, base, size)));
         }
         if self.before.clean
@@ -323,7 +325,7 @@ impl Recovery<'_> {
         }
         if cut {
             // As with the cut itself: segments that came back would go on from records they never followed.
-            self.fs.sync_dir(self.dir).during("synchronise", self.dir)?;
+            self.fs.sync_dir(self.dir).during("sync", self.dir)?;
         }
         let segments = self.finish_tail(segments, &mut end, point)?;
         self.remove_odd_snapshots(&segments, end)?;
@@ -380,7 +382,7 @@ impl Recovery<'_> {
             && !self.listing.mended.contains(&segment.base_offset);
         if ends_early && inspected.tail.is_none() && inspected.next_offset >= open_from {
             warn!(path = %segment.log_path().display(), offset = inspected.next_offset,
-                "the end of a segment was lost with the power, and what follows it goes");
+                "unsynced segment tail lost in power failure, truncating the log here");
             *cut = true;
         }
         let ends_log =
@@ -422,7 +424,7 @@ impl Recovery<'_> {
             bytes = lost,
             offset = cut_at.offset,
             reason = cut_at.reason,
-            "cutting off records that an interrupted write left incomplete"
+            "truncating incomplete records of an interrupted write"
         );
         self.report.bytes_truncated += lost;
         // The disk has to know of the cut before anything is written there: whole batches of the lost past that happen
@@ -472,7 +474,7 @@ impl Recovery<'_> {
                 dir = %self.dir.display(),
                 from = *end,
                 to = point,
-                "records that were on disk once are gone"
+                "durable records missing from the log"
             );
             self.report.ranges_damaged += 1;
         }
@@ -492,7 +494,7 @@ impl Recovery<'_> {
 
     fn discard(&mut self, segment: &Segment) -> Result<(), Error> {
         warn!(path = %segment.log_path().display(), bytes = segment.size(),
-            "removing a segment that lies behind an incomplete one");
+            "removing segment after the truncation point");
         self.report.bytes_truncated += segment.size();
         segment.remove_files()
     }
@@ -555,7 +557,7 @@ impl Replay {
                     now_ms,
                 });
             }
-            warn!(path = %path.display(), "a damaged snapshot of producers is passed over");
+            warn!(path = %path.display(), "producer snapshot corrupt, ignoring it");
         }
         let first = listing.logs.first().copied().unwrap_or(0);
         // A roll leaves no snapshot while no producer is known; damaged ones mean that some were.

@@ -159,7 +159,7 @@ fn next_sound(
 pub(super) fn repair_leader_epochs(segment: &Segment, inspected: &Inspected) -> Result<(), Error> {
     let path = segment.log_path();
     for (position, epoch) in &inspected.epochs_off {
-        warn!(path = %path.display(), position, epoch, "restoring a batch's leader epoch");
+        warn!(path = %path.display(), position, epoch, "restoring leader epoch of batch");
         segment
             .file()?
             .write_all_at(&epoch.to_be_bytes(), position + 12)
@@ -190,7 +190,7 @@ pub(super) fn remove_corrupt_ranges(
             bytes = damage.range.end - damage.range.start,
             offset = damage.offset,
             reason = damage.reason,
-            "damaged records are set aside and not served"
+            "corrupt records moved to a separate file, no longer served"
         );
         let aside = file_path(
             dir,
@@ -204,9 +204,9 @@ pub(super) fn remove_corrupt_ranges(
         sound_from = damage.range.end;
     }
     written += copy(&file, path, sound_from..size, &rewritten, &staging, written)?;
-    rewritten.sync_data().during("synchronise", &staging)?;
+    rewritten.sync_data().during("sync", &staging)?;
     fs.rename(&staging, path).during("replace", path)?;
-    fs.sync_dir(dir).during("synchronise", dir)?;
+    fs.sync_dir(dir).during("sync", dir)?;
     for extension in ["index", "timeindex"] {
         let index = segment.path(extension);
         fs.remove_file(&index).during("remove", &index)?;

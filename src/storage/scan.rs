@@ -77,7 +77,7 @@ impl<'a> Scanner<'a> {
         }
         let left = self.end.saturating_sub(position);
         if left < BatchHeader::LEN as u64 {
-            return Ok(Found::Damage(format!("{left} bytes are no batch")));
+            return Ok(Found::Damage(format!("{left} bytes are not a batch")));
         }
         let bytes = self.bytes(position, BatchHeader::LEN)?;
         let header = match BatchHeader::read(bytes) {
@@ -141,7 +141,7 @@ impl<'a> Scanner<'a> {
         }
         if header.base_offset < offset_min {
             return Some(format!(
-                "base offset {} where at least {offset_min} was due",
+                "base offset {}, expected at least {offset_min}",
                 header.base_offset
             ));
         }
@@ -181,7 +181,7 @@ impl<'a> Scanner<'a> {
         let from = (position - self.window_start) as usize;
         self.window
             .get(from..from + len)
-            .ok_or_else(|| Error::corrupt(self.path, position, "the file ends early"))
+            .ok_or_else(|| Error::corrupt(self.path, position, "unexpected end of file"))
     }
 }
 

@@ -187,7 +187,7 @@ impl Segment {
         let path = self.log_path();
         let synced = self
             .file()
-            .and_then(|file| file.sync_data().during("synchronise", path));
+            .and_then(|file| file.sync_data().during("sync", path));
         self.unless_removed(synced)
     }
 

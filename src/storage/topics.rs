@@ -166,7 +166,7 @@ impl Topics {
                     .data_dir
                     .join(format!("{}-{number}", info.name));
                 if let Err(error) = self.environment.fs.remove_dir_all(&dir) {
-                    warn!(dir = %dir.display(), %error, "a half-made log stays behind");
+                    warn!(dir = %dir.display(), %error, "incomplete log directory not removed");
                 }
             }
             self.environment.space.refuse(refused, 0, self.now())
@@ -267,7 +267,7 @@ impl Topics {
             other => other,
         };
         if let Err(error) = written {
-            warn!(%error, "checkpoints still name deleted topics, writing them again later");
+            warn!(%error, "checkpoints still name deleted topics, retrying later");
             self.environment.points_stale.store(true, Ordering::Relaxed);
         }
     }
@@ -297,7 +297,7 @@ impl Topics {
         let remove = move || {
             for dir in pending_deletion {
                 if let Err(error) = fs.remove_dir_all(&dir) {
-                    error!(dir = %dir.display(), %error, "could not remove a deleted log; the next start tries again");
+                    error!(dir = %dir.display(), %error, "deleted log not removed, retrying at the next start");
                 }
             }
         };
@@ -307,7 +307,7 @@ impl Topics {
             .spawn(remove)
         {
             Ok(removal) => changes.removals.push(removal),
-            Err(error) => warn!(%error, "deleted logs stay until the next start"),
+            Err(error) => warn!(%error, "deleted logs not removed, retrying at the next start"),
         }
     }
 
@@ -333,7 +333,7 @@ impl Changes {
     fn join_removals(&mut self) {
         for removal in self.removals.drain(..) {
             if removal.join().is_err() {
-                error!("a thread that removed deleted logs panicked");
+                error!("thread that removes deleted logs panicked");
             }
         }
     }

@@ -126,7 +126,7 @@ fn a_signal_ends_a_recovery_at_once_and_readiness_says_how_far_it_was() {
             .build()
             .call();
         let said = ready.and_then(|mut ready| ready.body_mut().read_to_string());
-        said.is_ok_and(|said| said.contains("0 of 1 logs are open"))
+        said.is_ok_and(|said| said.contains("0 of 1 logs opened"))
     });
     let pid = recovering.id().to_string();
     let told = std::process::Command::new("kill").arg(&pid).status();

@@ -102,9 +102,9 @@ impl Partition {
     fn synchronise_names(&self) -> Result<(), Error> {
         let fs = &self.environment.fs;
         let dir = &self.log.dir;
-        fs.sync_dir(dir).during("synchronise", dir)?;
+        fs.sync_dir(dir).during("sync", dir)?;
         match dir.parent() {
-            Some(parent) => fs.sync_dir(parent).during("synchronise", parent),
+            Some(parent) => fs.sync_dir(parent).during("sync", parent),
             None => Ok(()),
         }
     }
@@ -127,7 +127,7 @@ impl Partition {
         if deleted {
             return;
         }
-        error!(partition = %self, reason, "the partition takes no more records until the server is restarted");
+        error!(partition = %self, reason, "partition failed, refusing records until the server is restarted");
         self.environment
             .health
             .note_poisoned(self.to_string(), &reason);

@@ -45,7 +45,7 @@ impl Partition {
             // Or the space of the last segment would not be free before it is full.
             let rolled = self.environment.spending(|| self.roll(&mut writer));
             if let Err(error) = rolled {
-                warn!(partition = %self, %error, "the last segment of deleted records keeps its space for now");
+                warn!(partition = %self, %error, "last segment of deleted records not rolled, its space stays in use for now");
             }
         }
         self.remove_front(&mut writer, self.segments_below(log_start))?;
@@ -129,7 +129,7 @@ impl Partition {
                     position,
                     reason,
                 }) => {
-                    warn!(path = %path.display(), position, reason, "looking into a segment that seems damaged");
+                    warn!(path = %path.display(), position, reason, "corrupt batch found, checking the segment");
                     self.repair(&path)?;
                 }
                 // The segment was deleted between its being found and its being opened.

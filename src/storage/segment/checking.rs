@@ -109,7 +109,7 @@ impl Segment {
             }
         }
         if position != end {
-            return Err(self.corrupt(end, "no batch begins where the index says"));
+            return Err(self.corrupt(end, "no batch begins at the indexed position"));
         }
         let offset_next = if position < limit {
             match scanner.header(position, offset_min)? {

@@ -43,7 +43,7 @@ impl Segment {
                 .fs
                 .open(&path)
                 .and_then(|file| file.sync_data())
-                .during("synchronise", &path);
+                .during("sync", &path);
             match synced {
                 // An empty segment has no index.
                 Err(error) if error.is_absent() => {}
@@ -67,7 +67,7 @@ impl Segment {
 
     /// Writes the index files anew from the batches' headers, as far as those go.
     pub fn rebuild_index(&self) -> Result<(), Error> {
-        info!(path = %self.log_path().display(), "rebuilding an index");
+        info!(path = %self.log_path().display(), "rebuilding index");
         let size = self.size();
         let mut index = SparseIndex::new();
         let path = self.log_path();

@@ -41,7 +41,10 @@ impl Segment {
                 }
                 Ok(found)
             }
-            None => Err(self.corrupt(0, "its first batch has another offset than its name")),
+            None => Err(self.corrupt(
+                0,
+                "the base offset of the first batch differs from the file name",
+            )),
         }
     }
 

@@ -101,7 +101,7 @@ impl Topics {
         if !clean && !work.is_empty() {
             info!(
                 partitions = work.len(),
-                "the last run did not end in order: reading what may be unfinished"
+                "unclean shutdown detected, recovering logs"
             );
         }
         let progress = Progress::new(work.len(), opening, clock);
@@ -158,7 +158,7 @@ impl Topics {
             bytes_truncated = report.bytes_truncated,
             ranges_damaged = report.ranges_damaged,
             took_ms = took.as_millis() as u64,
-            "logs are open"
+            "logs opened"
         );
         Ok(())
     }
@@ -218,7 +218,7 @@ impl Topics {
             Some(found) => {
                 let aside = renamed(dir, found, "stray");
                 error!(dir = %dir.display(), aside = %aside.display(), found = %found, expected = %id,
-                    "a log belongs to another topic of the same name and is set aside");
+                    "log directory belongs to another topic of the same name, renaming it");
                 fs.rename(dir, &aside).during("rename", dir)?;
             }
             None => {}
@@ -228,7 +228,7 @@ impl Topics {
         // find itself with the old one's records.
         write_small(fs, &metadata, &checkpoint::partition_metadata_text(id))?
             .sync_data()
-            .during("synchronise", &metadata)?;
+            .during("sync", &metadata)?;
         let epochs = dir.join("leader-epoch-checkpoint");
         if !epochs.exists() {
             // Without this one a log has the one epoch it speaks of.

@@ -23,12 +23,12 @@ impl Topics {
                 match partition.retain(now_ms) {
                     Ok((0, _)) => {}
                     Ok((segments, bytes)) => {
-                        info!(%partition, segments, bytes, "deleted segments by retention");
+                        info!(%partition, segments, bytes, "segments deleted by retention");
                         let counters = &self.environment.counters;
                         counters.retention_segments.add(segments);
                         counters.retention_bytes.add(bytes);
                     }
-                    Err(error) => error!(%partition, %error, "could not apply retention"),
+                    Err(error) => error!(%partition, %error, "retention failed"),
                 }
             }
         }
@@ -80,7 +80,7 @@ impl Topics {
         {
             changes.checkpointed_at = now;
             if let Err(error) = self.write_checkpoints(&mut changes) {
-                warn!(%error, "could not note how far the disk is");
+                warn!(%error, "recovery points not written, retrying later");
                 self.environment.points_stale.store(true, Ordering::Relaxed);
             }
         }
@@ -130,7 +130,7 @@ impl Topics {
         let failure = Mutex::new(None);
         let closed = in_parallel(partitions.len(), |place| {
             if let Err(error) = partitions[place].close() {
-                error!(partition = %partitions[place], %error, "a log was not closed cleanly");
+                error!(partition = %partitions[place], %error, "log not closed cleanly");
                 failure.lock().get_or_insert(error);
             }
             Ok(())
