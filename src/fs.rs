@@ -1,8 +1,8 @@
 //! Files as a component, so that tests can make them fail.
 //!
 //! [`Fs`] opens, renames and removes; [`File`] reads and writes at positions. Both are the operating system's own calls
-//! plus one branch, behind which a test may stand two things: [`Faults`], a plan of which calls fail, fall short or run
-//! out of space, and a [`Disk`], which knows what of all that was done would survive a loss of power.
+//! plus one branch, behind which a test can place two things: [`Faults`], a plan of calls that fail, fall short or run
+//! out of space, and a [`Disk`], which tracks which changes would survive a power failure.
 //!
 //! A [`File`] has no cursor. Every read and write names its position, so one handle serves any number of readers.
 
@@ -29,16 +29,16 @@ pub use self::reserve::{Attempt, Reserve};
 /// The most slices one vectored write may carry (`IOV_MAX` on Linux).
 const SLICES_MAX: usize = 1024;
 
-/// With fewer files left to be created than this, next to nothing can be written.
+/// With fewer inodes left than this, the disk counts as full.
 const FILES_MIN: u64 = 16;
 
 /// The unit of `st_blocks`, whatever the file system's own blocks are.
 const STAT_BLOCK_BYTES: u64 = 512;
 
-/// Bytes written at a time to fill a file.
+/// Bytes per write when a file is filled.
 const FILL_BYTES: usize = 64 * 1024;
 
-/// True for the error of a disk that is full, as opposed to one that fails.
+/// Returns true for the error of a full disk, as opposed to a failing one.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -49,27 +49,27 @@ pub fn is_full(error: &io::Error) -> bool {
 /// Size and free space of a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
-    /// Bytes that this process may still write.
+    /// Bytes that this process can still write.
     pub available_bytes: u64,
     pub total_bytes: u64,
-    /// Files that may still be created, where the file system has a fixed number of them.
+    /// Files that can still be created, if the file system has a fixed number of inodes.
     pub available_files: Option<u64>,
 }
 
 impl Space {
-    /// Returns whether files can no longer be created, which makes a disk as full as a lack of bytes.
+    /// Returns true if no more files can be created, which counts as a full disk, too.
     pub fn lacks_files(&self) -> bool {
         self.available_files.is_some_and(|files| files < FILES_MIN)
     }
 }
 
-/// A way to the file system.
+/// Access to the file system.
 #[derive(Clone, Debug, Default)]
 pub struct Fs {
     double: Option<Double>,
 }
 
-/// What a test put in the place of the bare file system.
+/// The instruments that a test added to the file system.
 #[derive(Clone, Debug)]
 struct Double {
     faults: Arc<Faults>,
@@ -77,19 +77,19 @@ struct Double {
 }
 
 impl Fs {
-    /// The machine's file system.
+    /// Creates access to the machine's file system.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The machine's file system as long as `faults` plans nothing else.
+    /// Creates access to the machine's file system, with the faults that `faults` plans.
     pub fn with_faults(faults: Arc<Faults>) -> Self {
         Self {
             double: Some(Double { faults, disk: None }),
         }
     }
 
-    /// The same, on a disk that can lose its power.
+    /// Creates the same access on a disk with simulated power failures.
     pub fn on_disk(disk: Arc<Disk>, faults: Arc<Faults>) -> Self {
         Self {
             double: Some(Double {
@@ -106,7 +106,7 @@ impl Fs {
         Ok(self.wrap(file, path, Disk::opened))
     }
 
-    /// Creates a file, or empties the one that is there.
+    /// Creates a file, or empties an existing one.
     pub fn create(&self, path: &Path) -> io::Result<File> {
         self.check(Op::Create, path)?;
         let file = fs::OpenOptions::new()
@@ -118,13 +118,13 @@ impl Fs {
         Ok(self.wrap(file, path, Disk::created))
     }
 
-    /// The whole content of a small file.
+    /// Reads a small file completely.
     pub fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         self.check(Op::Open, path)?;
         fs::read(path)
     }
 
-    /// Replaces a small file's content so that after a crash either the old or the new content is there, whole.
+    /// Replaces a small file's content atomically: after a crash the file has either the old or the new content.
     pub fn write_atomically(&self, path: &Path, content: &[u8]) -> io::Result<()> {
         let mut staging = path.as_os_str().to_owned();
         staging.push(".tmp");
@@ -155,7 +155,7 @@ impl Fs {
         Ok(())
     }
 
-    /// Removes a file. One that is not there counts as removed.
+    /// Removes a file. A missing file is not an error.
     pub fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.check(Op::Remove, path)?;
         let removed = self.room_of(path);
@@ -165,7 +165,7 @@ impl Fs {
         Ok(())
     }
 
-    /// Removes a directory and all in it. One that is not there counts as removed.
+    /// Removes a directory and its content. A missing directory is not an error.
     pub fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
         self.check(Op::Remove, path)?;
         let removed = self.room_of(path);
@@ -175,7 +175,7 @@ impl Fs {
         Ok(())
     }
 
-    /// Makes creations, renames and removals in `path` survive a loss of power.
+    /// Syncs the directory `path`: makes creations, renames and removals in it durable.
     pub fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.check(Op::SyncDir, path)?;
         match self.disk() {
@@ -187,7 +187,7 @@ impl Fs {
         }
     }
 
-    /// What tells one boot of the machine from another; empty if the machine does not say.
+    /// Returns an id of the machine's current boot; empty if the machine has none.
     pub fn boot_id(&self) -> Vec<u8> {
         match self.disk() {
             Some(disk) => disk.boot_id(),
@@ -195,7 +195,7 @@ impl Fs {
         }
     }
 
-    /// Size and free space of the file system that holds `path`.
+    /// Returns the size and free space of the file system that holds `path`.
     pub fn space(&self, path: &Path) -> io::Result<Space> {
         let stat = rustix::fs::statvfs(path)?;
         let mut space = Space {
@@ -211,8 +211,7 @@ impl Fs {
         Ok(space)
     }
 
-    /// Bytes that the file system has set aside for a file, which may be fewer than its length; `None` if there is no
-    /// such file.
+    /// Returns the bytes allocated for a file, which may be fewer than its length; `None` if the file does not exist.
     pub fn allocated_bytes(&self, path: &Path) -> io::Result<Option<u64>> {
         match fs::metadata(path) {
             Ok(metadata) => Ok(Some(metadata.blocks() * STAT_BLOCK_BYTES)),
@@ -228,7 +227,7 @@ impl Fs {
         }
     }
 
-    /// Bytes that a removal of `path` would give back to a disk of limited size.
+    /// Returns the bytes that removing `path` would free on a disk of limited size.
     fn room_of(&self, path: &Path) -> u64 {
         match &self.double {
             Some(double) if double.faults.gives_back() => bytes_below(path),
@@ -275,7 +274,7 @@ impl Double {
     }
 }
 
-/// Length of a file, or of all files in a directory; 0 if there is neither.
+/// Returns the length of a file, or of all files in a directory; 0 if there is neither.
 fn bytes_below(path: &Path) -> u64 {
     match fs::read_dir(path) {
         Ok(entries) => entries
@@ -286,7 +285,8 @@ fn bytes_below(path: &Path) -> u64 {
     }
 }
 
-/// Bytes that root, or else an ordinary process, may still write: file systems such as ext4 keep some blocks for root.
+/// Returns the bytes that root, or an ordinary process, can still write: file systems such as ext4 reserve blocks for
+/// root.
 fn writable_bytes(stat: &StatVfs, is_root: bool) -> u64 {
     let blocks = match is_root {
         true => stat.f_bfree,
@@ -309,11 +309,11 @@ pub struct File {
     watched: Option<Arc<Watched>>,
 }
 
-/// A file that a test has its eye on.
+/// A file that a test observes.
 struct Watched {
     double: Double,
     path: Box<Path>,
-    /// What it is to the disk, if there is one.
+    /// Its node on the simulated disk, if there is one.
     node: Option<Node>,
 }
 
@@ -322,7 +322,7 @@ impl Watched {
         Some((self.double.disk.as_deref()?, self.node?))
     }
 
-    /// A write of as much as the plan lets through.
+    /// Writes as much as the plan allows.
     fn write(&self, file: &fs::File, slices: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
         if let Some(disk) = &self.double.disk {
             disk.check(Op::Write)?;
@@ -337,22 +337,22 @@ impl Watched {
 }
 
 impl File {
-    /// The operating system's handle, for calls that send from it.
+    /// Returns the operating system's handle, for calls that send from it.
     pub fn handle(&self) -> &Arc<fs::File> {
         &self.file
     }
 
-    /// The file's length in bytes.
+    /// Returns the file's length in bytes.
     pub fn size(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
 
-    /// When the file was last written to.
+    /// Returns when the file was last written to.
     pub fn modified(&self) -> io::Result<SystemTime> {
         self.file.metadata()?.modified()
     }
 
-    /// Fills `buffer` from `position`; a file that ends earlier is an error.
+    /// Fills `buffer` from `position`; fails if the file ends earlier.
     pub fn read_exact_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
         self.check(Op::Read)?;
         self.file.read_exact_at(buffer, position)
@@ -363,7 +363,7 @@ impl File {
         self.write_all_vectored_at(&mut [IoSlice::new(content)], position)
     }
 
-    /// Writes all slices one after the other, beginning at `position`, in as few calls as the system allows.
+    /// Writes all slices consecutively from `position` on, in as few calls as the system allows.
     ///
     /// After an error any part of the range may have been written.
     pub fn write_all_vectored_at(
@@ -391,8 +391,8 @@ impl File {
         Ok(())
     }
 
-    /// Has the file system set space aside for a file of `size` bytes, and gives the file that size. Where the file
-    /// system cannot do that, the space is taken by writing it.
+    /// Allocates space for `size` bytes and gives the file that size. If the file system does not support allocation,
+    /// the space is taken by writing it.
     pub fn allocate(&self, size: u64) -> io::Result<()> {
         match self.set_aside(size) {
             Err(error) if error.kind() == io::ErrorKind::Unsupported => self.fill(size),
@@ -421,7 +421,7 @@ impl File {
         Ok(())
     }
 
-    /// Writes bytes that do not compress, so that file systems which compress set aside as much as was written.
+    /// Writes bytes that do not compress, so that compressing file systems allocate as much as was written.
     fn fill(&self, size: u64) -> io::Result<()> {
         let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
         let mut piece = vec![0; FILL_BYTES];
@@ -437,11 +437,11 @@ impl File {
             self.write_all_at(&piece[..len], position)?;
             position += len as u64;
         }
-        // A file system that allocates late says only now that there is no space.
+        // A file system with delayed allocation reports a lack of space only now.
         self.sync_data()
     }
 
-    /// Cuts or extends the file to `size` bytes.
+    /// Truncates or extends the file to `size` bytes.
     pub fn set_size(&self, size: u64) -> io::Result<()> {
         self.check(Op::SetSize)?;
         if let Some(watched) = &self.watched {
@@ -455,7 +455,7 @@ impl File {
         Ok(())
     }
 
-    /// Waits until all written data would survive a loss of power.
+    /// Flushes all written data (`fdatasync`).
     pub fn sync_data(&self) -> io::Result<()> {
         self.check(Op::SyncData)?;
         match self.watched.as_ref().and_then(|watched| watched.node()) {
@@ -493,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn short_writes_are_continued_until_all_is_written() {
+    fn short_writes_are_continued_until_complete() {
         let (dir, faults, fs) = faulty();
         let file = fs.create(&dir.path().join("log")).unwrap();
         faults.plan(Op::Write, "log", Fault::Short(3), 2);
@@ -510,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_takes_what_fits_and_then_fails_until_it_heals() {
+    fn a_full_disk_writes_what_fits_and_then_fails_until_it_heals() {
         let (dir, faults, fs) = faulty();
         let file = fs.create(&dir.path().join("log")).unwrap();
         faults.limit_space(4);
@@ -524,7 +524,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_of_limited_size_has_room_again_for_what_was_removed_cut_off_or_replaced() {
+    fn removal_truncation_and_replacement_free_space_on_a_limited_disk() {
         let (dir, faults, fs) = faulty();
         let [a, b] = ["a", "b"].map(|name| dir.path().join(name));
         faults.limit_disk(10);
@@ -541,7 +541,7 @@ mod tests {
     }
 
     #[test]
-    fn space_is_set_aside_with_and_without_the_file_systems_help() {
+    fn space_is_allocated_with_and_without_file_system_support() {
         let (dir, faults, fs) = faulty();
         let path = dir.path().join("aside");
         const SIZE: u64 = 100_000;
@@ -565,7 +565,7 @@ mod tests {
     }
 
     #[test]
-    fn a_planned_error_hits_only_its_kind_its_path_and_its_count() {
+    fn a_planned_error_affects_only_its_kind_path_and_count() {
         let (dir, faults, fs) = faulty();
         let file = fs.create(&dir.path().join("a.log")).unwrap();
         let other = fs.create(&dir.path().join("b.log")).unwrap();
@@ -592,13 +592,13 @@ mod tests {
     }
 
     #[test]
-    fn removing_what_is_absent_is_no_error() {
+    fn removing_a_missing_file_is_not_an_error() {
         let (dir, _, fs) = faulty();
         fs.remove_file(&dir.path().join("nothing")).unwrap();
         fs.remove_dir_all(&dir.path().join("nothing")).unwrap();
     }
     #[test]
-    fn blocks_kept_for_root_are_free_to_root_alone() {
+    fn blocks_reserved_for_root_are_free_only_to_root() {
         let mut stat = rustix::fs::statvfs(".").unwrap();
         (stat.f_frsize, stat.f_bfree, stat.f_bavail) = (4096, 7, 5);
         assert_eq!(writable_bytes(&stat, true), 7 * 4096);

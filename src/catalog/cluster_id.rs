@@ -25,7 +25,7 @@ pub(super) fn load_or_create(db: &Connection) -> Result<String, Error> {
     Ok(id)
 }
 
-/// A random id whose text does not begin with a dash, which command lines would take for an option.
+/// Returns a random id that does not begin with a dash, which command lines would take for an option.
 fn random() -> String {
     loop {
         let id = BASE64_URL_SAFE_NO_PAD.encode(Uuid::new_v4().as_bytes());

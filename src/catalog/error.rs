@@ -1,4 +1,4 @@
-//! What can go wrong with the catalog, told apart by what an operator or a caller should do about it.
+//! Errors of the catalog, grouped by what an operator or a caller should do about them.
 
 use rusqlite::{ErrorCode, ffi};
 
@@ -9,7 +9,7 @@ pub enum Error {
     TopicExists(String),
     #[error("topic {0:?} does not exist")]
     NoSuchTopic(String),
-    /// Written by a later release; opening it could lose what this one does not know about.
+    /// Written by a later release; opening it could lose data that this one does not know.
     #[error(
         "the catalog {path} has schema version {found}, but this release knows versions up to {known}: \
          start the release that wrote it, or restore a copy made before the upgrade"
@@ -19,25 +19,25 @@ pub enum Error {
         found: i64,
         known: i64,
     },
-    /// Another process holds the database's lock for longer than we are willing to wait.
+    /// Another process held the database's lock for longer than the busy timeout.
     #[error("the catalog is locked by another process: {0}")]
     Busy(String),
     #[error("no space left for the catalog: {0}")]
     DiskFull(String),
-    #[error("the catalog is damaged: {0}")]
+    #[error("the catalog is corrupt: {0}")]
     Corrupt(String),
     /// The catalog's files cannot be read, written or created.
     #[error("the catalog cannot be accessed: {0}")]
     Io(String),
-    /// The writer has ended; nothing can be changed any more.
+    /// The writer has ended; no more changes are possible.
     #[error("the catalog is closed")]
     Closed,
-    #[error("the catalog refused a statement: {0}")]
+    #[error("SQLite refused a statement of the catalog: {0}")]
     Statement(String),
 }
 
 impl Error {
-    /// True when the operation failed because of the catalog's surroundings, and not because of what was asked.
+    /// Returns true if the operation failed because of the catalog's environment, not because of the request.
     pub fn is_fault(&self) -> bool {
         !matches!(self, Error::TopicExists(_) | Error::NoSuchTopic(_))
     }
@@ -46,7 +46,7 @@ impl Error {
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
         let detail = error.to_string();
-        // The index of the write-ahead log lies in a file that could not grow: on a full disk the first thing that fails.
+        // The file with the index of the write-ahead log could not grow: the first thing to fail on a full disk.
         let no_room = error
             .sqlite_error()
             .is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_SHMSIZE);
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_start_on_a_full_disk_is_told_from_a_disk_that_fails() {
+    fn a_full_disk_at_start_is_distinguished_from_a_failing_disk() {
         let of = |code| Error::from(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
         assert!(matches!(of(ffi::SQLITE_FULL), Error::DiskFull(_)));
         assert!(matches!(of(ffi::SQLITE_IOERR_SHMSIZE), Error::DiskFull(_)));

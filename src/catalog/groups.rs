@@ -1,4 +1,4 @@
-//! Groups and their members as rows: what a group was when its last rebalance completed or when it became empty.
+//! Groups and their members as rows: their state after the last completed rebalance, or when the group became empty.
 
 use std::collections::HashMap;
 
@@ -7,16 +7,16 @@ use rusqlite::{Connection, params};
 
 use super::error::Error;
 
-/// A group that has, or had, members.
+/// A group with members, or an empty one that had members.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupRow {
     pub id: String,
     pub protocol_type: Option<String>,
     pub generation: i32,
-    /// The assignor that was chosen; absent in an empty group.
+    /// The chosen assignor; absent in an empty group.
     pub protocol: Option<String>,
     pub leader: Option<String>,
-    /// When the group came into this state; for an empty group, the time from which its offsets' retention counts.
+    /// When the group entered this state; for an empty group, the time from which its offsets' retention counts.
     pub state_since_ms: i64,
     pub members: Vec<MemberRow>,
 }
@@ -120,7 +120,7 @@ pub(super) fn delete(db: &Connection, id: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Deletes the group and its members if nothing is committed for it.
+/// Deletes the group and its members if it has no committed offsets.
 pub(super) fn delete_without_offsets(db: &Connection, id: &str) -> Result<(), Error> {
     db.prepare_cached(
         "DELETE FROM groups WHERE id = ?1

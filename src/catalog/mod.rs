@@ -1,15 +1,16 @@
 //! The small transactional state: topics, their configs, committed offsets, groups, producer ids.
 //!
-//! One SQLite file in the data directory, with a write-ahead log that is synced at every commit. All changes go through
-//! one thread that commits what has queued up in one transaction ([`writer`]): a change is acknowledged once it would
-//! survive loss of power, and a thousand changes cost few more syncs than one. Reads from the file happen at start; what
-//! is read while serving (committed offsets) is kept in memory by that same thread, in commit order.
+//! One SQLite file in the data directory, with a write-ahead log that is flushed at every commit. All changes go
+//! through one thread, which commits queued changes in one transaction ([`writer`]): a change is acknowledged once it
+//! is durable, and a thousand changes cost few more flushes than one. The file is read only at start; data read while
+//! serving (committed offsets) is kept in memory by the same thread, in commit order.
 //!
-//! The database is opened for this process alone, which keeps the index of the write-ahead log in memory instead of in a
-//! mapped file: where a file system never writes in place, a full disk would end the process when it writes to that.
+//! The database is opened exclusively by this process, so that SQLite keeps the index of the write-ahead log in memory
+//! and not in a mapped file: on a file system that never writes in place, writing to the mapping with the disk full
+//! would kill the process.
 //!
-//! The catalog knows nothing of the log's files, of protocols or of who is asking; it stores what it is told, except that
-//! an offset belongs to a topic and goes with it, in the same transaction.
+//! The catalog knows nothing of log files, protocols or clients. It stores what it is given; only an offset belongs to
+//! a topic and is deleted with it, in the same transaction.
 
 mod cluster_id;
 mod error;
@@ -41,27 +42,26 @@ use writer::Writer;
 
 use crate::fs::Reserve;
 
-/// How long to wait for another process (an operator's shell) that holds the database's lock.
+/// Time to wait for another process, such as an operator's shell, that holds the database's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// SQLite's way to files that other processes cannot open meanwhile.
+/// SQLite's VFS that locks files against other processes.
 const VFS: &str = "unix-excl";
 
-/// Pages in the write-ahead log after which they are moved to the database and the log is written from its beginning
-/// again: SQLite's default, and no more than a share of the disk's reserve, into which the log grows on a full disk.
+/// Pages in the write-ahead log after which SQLite checkpoints them and reuses the log from its beginning: SQLite's
+/// default, and only part of the disk reserve, into which the log grows on a full disk.
 const WAL_PAGES_MAX: u64 = 1000;
 const WAL_PAGES_MIN: u64 = 32;
 const WAL_SHARE_OF_RESERVE: u64 = 4;
 
-/// The size of a new database's pages, which is SQLite's own default.
+/// Page size of a new database: SQLite's default.
 const PAGE_BYTES: u64 = 4096;
 
-/// A transaction can make the write-ahead log longer than it should be; what exceeds so many times its pages is cut off
-/// afterwards.
+/// A large transaction can grow the write-ahead log; it is truncated afterwards to this multiple of its pages.
 const WAL_EXCESS: u64 = 4;
 
-/// The catalog of one server. Every `async` method queues its change in the order of the calls, before it first
-/// waits, and returns when the change is on disk; dropping the future does not take the change back.
+/// The catalog of one server. Every `async` method queues its change before it first waits, so changes apply in the
+/// order of the calls. It returns when the change is durable; dropping the future does not cancel the change.
 pub struct Catalog {
     path: PathBuf,
     cluster_id: String,
@@ -72,13 +72,13 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// Opens the catalog's file, creating or migrating it as needed. On a full disk, then and later, it takes what it
-    /// needs from the reserve. Blocks.
+    /// Opens the catalog's file, creating or migrating it as needed. On a full disk, now and later, it takes the space
+    /// it needs from the reserve. Blocks.
     pub fn open(path: impl AsRef<Path>, reserve: Arc<Reserve>) -> Result<Arc<Self>, Error> {
         let path = path.as_ref();
         let is_full = |error: &Error| match error {
             Error::DiskFull(_) => true,
-            // A file that cannot be made is not said to be so for lack of space.
+            // SQLite does not report a lack of space as the cause when it cannot create the file.
             Error::Io(_) => reserve.is_disk_exhausted(),
             _ => false,
         };
@@ -98,29 +98,30 @@ impl Catalog {
         }))
     }
 
-    /// The cluster's id: a random UUID in URL-safe base64, as Kafka writes it. Fixed when the catalog was created.
+    /// Returns the cluster's id: a random UUID in URL-safe base64, as Kafka writes it. Fixed when the catalog is
+    /// created.
     pub fn cluster_id(&self) -> &str {
         &self.cluster_id
     }
 
-    /// Every topic, by name. Reads the file and blocks: for the start.
+    /// Returns all topics, by name. Reads the file and blocks: for use at start.
     pub fn topics(&self) -> Result<Vec<TopicRow>, Error> {
         topics::load(&self.reader()?)
     }
 
-    /// Every stored group, by id. Reads the file and blocks: for the start.
+    /// Returns all stored groups, by id. Reads the file and blocks: for use at start.
     pub fn groups(&self) -> Result<Vec<GroupRow>, Error> {
         groups::load(&self.reader()?)
     }
 
-    /// Fails with [`Error::TopicExists`] when the name is taken.
+    /// Creates a topic; fails with [`Error::TopicExists`] if the name is taken.
     pub async fn create_topic(&self, topic: TopicRow) -> Result<(), Error> {
         self.writer
             .write(move |db| topics::create(db, &topic), |()| {})
             .await
     }
 
-    /// Deletes the topic together with its configs and every group's offsets in it. Its id stays among the
+    /// Deletes the topic together with its configs and every group's offsets in it. Its id is kept among the
     /// [deleted](Catalog::deleted_topics) ones until it is forgotten.
     pub async fn delete_topic(&self, name: &str) -> Result<(), Error> {
         let offsets = Arc::clone(&self.offsets);
@@ -133,13 +134,13 @@ impl Catalog {
             .await
     }
 
-    /// Ids of deleted topics that were not yet forgotten: directories with such an id are left over from the topic.
-    /// Reads the file and blocks: for the start.
+    /// Returns the ids of deleted topics that were not forgotten yet: directories with such an id are leftovers of the
+    /// topic. Reads the file and blocks: for use at start.
     pub fn deleted_topics(&self) -> Result<HashSet<Uuid>, Error> {
         topics::load_deleted(&self.reader()?)
     }
 
-    /// Forgets a deleted topic, once nothing is left of it on disk.
+    /// Forgets a deleted topic, once its files are removed.
     pub async fn forget_deleted_topic(&self, id: Uuid) -> Result<(), Error> {
         self.writer
             .write(move |db| topics::forget_deleted(db, id), |()| {})
@@ -156,7 +157,7 @@ impl Catalog {
             .await
     }
 
-    /// Replaces everything that was set for the topic by `configs`.
+    /// Replaces all configs of the topic by `configs`.
     pub async fn set_topic_configs(
         &self,
         name: &str,
@@ -168,7 +169,7 @@ impl Catalog {
             .await
     }
 
-    /// An id that was never handed out before, across restarts and crashes.
+    /// Returns a producer id that was never assigned before, across restarts and crashes.
     pub async fn next_producer_id(&self) -> Result<i64, Error> {
         if let Some(id) = self.claimed_producer_ids.lock().take() {
             return Ok(id);
@@ -183,14 +184,15 @@ impl Catalog {
         Ok(block.start)
     }
 
-    /// Sees to it that no id up to this one is handed out. For the start: ids that were claimed before are not given back.
+    /// Ensures that no producer id up to this one is assigned. For use at start: ids claimed before are not returned.
     pub async fn skip_producer_ids(&self, up_to: i64) -> Result<(), Error> {
         self.writer
             .write(move |db| producer_ids::skip(db, up_to), |()| {})
             .await
     }
 
-    /// Stores a group's offsets, all or none, except those in topics that do not exist: their names are returned.
+    /// Stores a group's offsets, all or none, except those in topics that do not exist. Returns the names of those
+    /// topics.
     pub fn commit_offsets(
         &self,
         group: &str,
@@ -210,7 +212,7 @@ impl Catalog {
         )
     }
 
-    /// Deletes offsets of a group; those that do not exist are no error.
+    /// Deletes offsets of a group; missing ones are ignored.
     pub fn delete_offsets(
         &self,
         group: &str,
@@ -226,7 +228,7 @@ impl Catalog {
         )
     }
 
-    /// Deletes those of the offsets whose last commit is still the one at the given time. Returns which they were.
+    /// Deletes those of the offsets whose last commit is still the one at the given time. Returns the deleted ones.
     pub fn expire_offsets(
         &self,
         group: &str,
@@ -240,7 +242,7 @@ impl Catalog {
         )
     }
 
-    /// Stores what a group has become, replacing what was stored of it before.
+    /// Stores a group, replacing its previous state.
     pub fn store_group(
         &self,
         group: GroupRow,
@@ -249,7 +251,7 @@ impl Catalog {
             .write(move |db| groups::store(db, &group), |()| {})
     }
 
-    /// Deletes a group together with its offsets. A group that does not exist is no error.
+    /// Deletes a group together with its offsets. A missing group is not an error.
     pub fn delete_group(
         &self,
         group: &str,
@@ -265,8 +267,8 @@ impl Catalog {
         )
     }
 
-    /// Deletes a group unless it has offsets by the time it is its turn, those of commits that were queued before
-    /// included. A group that does not exist is no error.
+    /// Deletes a group unless it has offsets when this change is applied, including those of commits queued before it.
+    /// A missing group is not an error.
     pub fn delete_group_without_offsets(
         &self,
         group: &str,
@@ -278,18 +280,18 @@ impl Catalog {
         )
     }
 
-    /// What a group has committed, from memory; `None` when it has no offsets.
+    /// Returns a group's committed offsets, from memory; `None` if it has none.
     pub fn offsets(&self, group: &str) -> Option<Arc<RwLock<GroupOffsets>>> {
         self.offsets.group(group)
     }
 
-    /// The groups that have committed offsets, in no particular order.
+    /// Returns the groups that have committed offsets, in no particular order.
     pub fn groups_with_offsets(&self) -> Vec<String> {
         self.offsets.group_ids()
     }
 
-    /// Whether the last change could be made, and why not. While it could not, each call has the writer try again in
-    /// the background, so that health returns with the disk and not only with the next client.
+    /// Checks that the last change succeeded; the error says why not. After a failure each call makes the writer try
+    /// again in the background, so that health recovers with the disk and not only with the next client.
     pub fn health(&self) -> Result<(), Error> {
         match self.writer.fault() {
             None => Ok(()),
@@ -300,7 +302,7 @@ impl Catalog {
         }
     }
 
-    /// Finishes what is queued and closes the file. Blocks; later changes fail with [`Error::Closed`].
+    /// Applies queued changes and closes the file. Blocks; later changes fail with [`Error::Closed`].
     pub fn close(&self) {
         self.writer.close();
     }
@@ -325,7 +327,7 @@ impl Catalog {
     }
 
     fn reader(&self) -> Result<Connection, Error> {
-        // Opened for reading only, it would give up the lock that keeps other processes out.
+        // Opened read-only, it would release the lock that keeps other processes out.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = Connection::open_with_flags_and_vfs(&self.path, flags, VFS)?;
         prepare(&db)?;
@@ -334,11 +336,11 @@ impl Catalog {
     }
 }
 
-/// Sets what every connection needs.
+/// Applies the settings of every connection.
 fn prepare(db: &Connection) -> Result<(), Error> {
     db.busy_timeout(BUSY_TIMEOUT)?;
-    // By default SQLite moves what a large change needs to undo it to a file in the directory for temporary files,
-    // which a container may lack, and which may be on a disk that is full.
+    // By default SQLite moves the undo data of a large change to a file in the directory for temporary files, which a
+    // container may lack, and which may be on a full disk.
     db.pragma_update(None, "temp_store", "MEMORY")?;
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! Committed offsets: the rows, and the copy of them in memory that readers and scrapes use.
+//! Committed offsets: the rows, and their copy in memory, which readers and scrapes use.
 //!
-//! The copy is changed by the catalog's writer thread alone, after each commit and in commit order. So it never shows an
-//! offset that a crash could take back, and deleting a topic or a group cannot race with a commit into it.
+//! Only the catalog's writer thread changes the copy, after each commit and in commit order. So it never shows an
+//! offset that a crash could lose, and deleting a topic or a group cannot race with an offset commit.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -12,20 +12,20 @@ use rusqlite::{Connection, params};
 use super::error::Error;
 use super::topics;
 
-/// What a group has committed for one partition.
+/// A group's committed offset of one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommittedOffset {
-    /// The next offset that the group will read.
+    /// Offset of the next record that the group will read.
     pub offset: i64,
-    /// Epoch of the leader whose record was consumed last, −1 when the client did not say.
+    /// Leader epoch of the last consumed record, −1 if the client did not send it.
     pub leader_epoch: i32,
     pub metadata: String,
     pub commit_ms: i64,
-    /// When the client asked for a lifetime of its own (OffsetCommit v2–4), the time at which it ends.
+    /// Expiration time, if the client requested a retention time (OffsetCommit v2–4).
     pub expire_ms: Option<i64>,
 }
 
-/// One partition's part of a commit.
+/// An offset commit for one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OffsetCommit {
     pub topic: String,
@@ -33,13 +33,13 @@ pub struct OffsetCommit {
     pub committed: CommittedOffset,
 }
 
-/// A partition named by its topic and index.
+/// Topic name and partition index.
 pub type TopicPartition = (String, i32);
 
 /// The offsets of one group: topic, then partition.
 pub type GroupOffsets = BTreeMap<String, BTreeMap<i32, CommittedOffset>>;
 
-/// Every committed offset, in memory. Groups without offsets are absent.
+/// All committed offsets, in memory. Groups without offsets are absent.
 #[derive(Debug, Default)]
 pub(super) struct OffsetsInMemory {
     groups: RwLock<HashMap<String, Arc<RwLock<GroupOffsets>>>>,
@@ -203,7 +203,7 @@ pub(super) fn delete(
     Ok(())
 }
 
-/// Deletes those of the given offsets that have not been committed again since `commit_ms`; returns which they were.
+/// Deletes those of the given offsets that were not committed again since `commit_ms`; returns the deleted ones.
 pub(super) fn expire(
     db: &Connection,
     group: &str,

@@ -1,4 +1,4 @@
-//! Producer ids, handed out from blocks that are claimed durably, so that no id is ever given twice.
+//! Producer ids, assigned from blocks that are claimed durably, so that no id is ever assigned twice.
 
 use std::ops::Range;
 
@@ -6,10 +6,10 @@ use rusqlite::Connection;
 
 use super::error::Error;
 
-/// How many ids one write to disk buys. A restart skips what was left of the last block.
+/// Ids claimed by one durable write. A restart skips the unused rest of the last block.
 pub(super) const PRODUCER_IDS_PER_BLOCK: i64 = 1_000;
 
-/// The ids that are claimed on disk and not yet given to anyone.
+/// The ids that are claimed durably and not assigned yet.
 #[derive(Debug, Default)]
 pub(super) struct ClaimedIds(Vec<Range<i64>>);
 
@@ -29,10 +29,10 @@ impl ClaimedIds {
     }
 }
 
-/// Ids that others gave out count up to here; a larger one was made up by a client, and nobody will get that far.
+/// Limit of foreign ids that are taken into account: a larger one was invented by a client and will never be reached.
 const FOREIGN_ID_MAX: i64 = i64::MAX / 2;
 
-/// Moves the durable mark past an id that somebody else gave out.
+/// Moves the durable mark past an id that another server assigned.
 pub(super) fn skip(db: &Connection, id: i64) -> Result<(), Error> {
     if id <= FOREIGN_ID_MAX {
         db.prepare_cached("UPDATE producer_ids SET next_block = max(next_block, ?1)")?

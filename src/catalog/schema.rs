@@ -1,8 +1,8 @@
-//! The catalog's tables and the steps from one version of them to the next.
+//! The catalog's tables and their migrations.
 //!
-//! A migration is never edited once released: a change is a new entry at the end of [`MIGRATIONS`]. The version lives
-//! in the one-row table `schema_version` and moves in the same transaction as the tables it describes. Types are kept
-//! to those that PostgreSQL shares, so that the same tables can serve several brokers later.
+//! A migration is never edited once released: a change is a new entry at the end of [`MIGRATIONS`]. The version is
+//! stored in the one-row table `schema_version` and changes in the same transaction as the tables it describes. Only
+//! types that PostgreSQL has, too, are used, so that the same tables can serve several brokers later.
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -80,7 +80,7 @@ const MIGRATIONS: &[&str] = &[
 /// The version that this release writes.
 pub(super) const KNOWN: i64 = MIGRATIONS.len() as i64;
 
-/// Brings the tables to [`KNOWN`], each step in its own transaction. An empty database is version 0.
+/// Migrates the tables to [`KNOWN`], each step in its own transaction. An empty database is version 0.
 pub(super) fn migrate(db: &mut Connection, path: &str) -> Result<(), Error> {
     let found = version(db)?;
     if found > KNOWN {
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn every_migration_moves_the_version_with_its_tables() {
-        // Stop after each step, as a crash between two steps would, and go on from there.
+        // Stop after each step, as a crash between two steps would, and continue from there.
         let mut db = Connection::open_in_memory().unwrap();
         for _ in MIGRATIONS {
             migrate(&mut db, "memory").unwrap();

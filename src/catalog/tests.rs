@@ -1,4 +1,4 @@
-//! The catalog as its callers see it: what is kept, what is refused, and what is still there after reopening.
+//! The behaviour of the catalog for its callers: what is stored, what is refused, and what survives reopening.
 
 use super::*;
 use bytes::Bytes;
@@ -82,7 +82,7 @@ async fn topics_and_their_configs_survive_reopening() {
 }
 
 #[tokio::test]
-async fn what_does_not_exist_or_exists_already_is_said() {
+async fn missing_and_existing_topics_are_reported() {
     let home = Home::new();
     let catalog = home.open();
     let missing = Err(Error::NoSuchTopic("a".into()));
@@ -99,7 +99,7 @@ async fn what_does_not_exist_or_exists_already_is_said() {
 }
 
 #[tokio::test]
-async fn a_deleted_topics_id_is_remembered_until_it_is_forgotten() {
+async fn a_deleted_topics_id_is_kept_until_it_is_forgotten() {
     let home = Home::new();
     let catalog = home.open();
     let (old, new) = (topic("orders", 1), topic("orders", 2));
@@ -116,7 +116,7 @@ async fn a_deleted_topics_id_is_remembered_until_it_is_forgotten() {
 }
 
 #[tokio::test]
-async fn a_deleted_topic_takes_its_offsets_along_and_a_new_one_starts_without() {
+async fn deleting_a_topic_deletes_its_offsets_and_a_new_one_starts_without() {
     let home = Home::new();
     let catalog = home.open();
     catalog.create_topic(topic("a", 1)).await.unwrap();
@@ -163,7 +163,7 @@ async fn commits_into_missing_topics_are_named_and_the_rest_is_stored() {
 }
 
 #[tokio::test]
-async fn the_last_of_many_commits_at_once_wins_on_disk_and_in_memory() {
+async fn the_last_of_many_concurrent_commits_wins_on_disk_and_in_memory() {
     let home = Home::new();
     let catalog = home.open();
     catalog.create_topic(topic("a", 1)).await.unwrap();
@@ -199,7 +199,7 @@ async fn an_offset_committed_again_does_not_expire() {
 }
 
 #[tokio::test]
-async fn groups_are_stored_whole_and_deleted_with_their_offsets() {
+async fn groups_are_stored_with_members_and_deleted_with_their_offsets() {
     let home = Home::new();
     let catalog = home.open();
     let member = |id: &str| MemberRow {
@@ -241,14 +241,14 @@ async fn groups_are_stored_whole_and_deleted_with_their_offsets() {
 }
 
 #[tokio::test]
-async fn producer_ids_are_never_given_twice_even_without_a_clean_shutdown() {
+async fn producer_ids_are_never_assigned_twice_even_without_a_clean_shutdown() {
     let home = Home::new();
     let catalog = home.open();
     let mut seen = HashSet::new();
     for _ in 0..=producer_ids::PRODUCER_IDS_PER_BLOCK {
         assert!(seen.insert(catalog.next_producer_id().await.unwrap()));
     }
-    // What a crash leaves: the files as they are while the first catalog still has them open.
+    // The state after a crash: the files as they are while the first catalog still has them open.
     let copy = Home::new();
     for entry in std::fs::read_dir(home.dir.path()).unwrap() {
         let entry = entry.unwrap();
@@ -261,7 +261,7 @@ async fn producer_ids_are_never_given_twice_even_without_a_clean_shutdown() {
 }
 
 #[tokio::test]
-async fn a_commit_that_was_acknowledged_is_in_the_files_before_any_shutdown() {
+async fn an_acknowledged_commit_is_in_the_files_before_any_shutdown() {
     let home = Home::new();
     let catalog = home.open();
     catalog.create_topic(topic("a", 1)).await.unwrap();
@@ -279,7 +279,7 @@ async fn a_commit_that_was_acknowledged_is_in_the_files_before_any_shutdown() {
 }
 
 #[tokio::test]
-async fn a_torn_write_ahead_log_loses_only_what_was_torn() {
+async fn a_torn_write_ahead_log_loses_only_the_torn_transactions() {
     let home = Home::new();
     let catalog = home.open();
     catalog.create_topic(topic("a", 1)).await.unwrap();
@@ -306,7 +306,7 @@ async fn a_torn_write_ahead_log_loses_only_what_was_torn() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_catalog_is_called_damaged() {
+async fn a_file_that_is_not_a_catalog_is_reported_as_corrupt() {
     let home = Home::new();
     std::fs::write(home.path(), vec![0x5a; 8192]).unwrap();
     assert!(matches!(
@@ -340,7 +340,7 @@ async fn a_catalog_written_by_a_later_release_is_refused() {
 }
 
 #[tokio::test]
-async fn health_turns_red_with_a_full_disk_and_green_again_by_itself() {
+async fn health_fails_on_a_full_disk_and_recovers_by_itself() {
     let home = Home::new();
     let catalog = home.open();
     let limit = async |pages: i64| {
@@ -376,7 +376,7 @@ async fn health_turns_red_with_a_full_disk_and_green_again_by_itself() {
 }
 
 #[tokio::test]
-async fn a_catalog_locked_by_someone_else_is_called_busy() {
+async fn a_catalog_locked_by_another_process_is_reported_as_busy() {
     let home = Home::new();
     let catalog = home.open();
     let impatient = |db: &Connection| Ok(db.busy_timeout(Duration::from_millis(1))?);
@@ -390,7 +390,7 @@ async fn a_catalog_locked_by_someone_else_is_called_busy() {
 }
 
 #[tokio::test]
-async fn the_write_ahead_log_is_written_over_and_over_and_its_index_lies_in_no_file() {
+async fn the_write_ahead_log_is_reused_and_its_index_is_in_no_file() {
     let home = Home::new();
     let reserve = Reserve::open(&crate::fs::Fs::new(), home.dir.path(), 65_536);
     let catalog = Catalog::open(home.path(), reserve).unwrap();
@@ -401,14 +401,14 @@ async fn the_write_ahead_log_is_written_over_and_over_and_its_index_lies_in_no_f
     }
     let wal = home.path().with_extension("db-wal");
     let wal_bytes = std::fs::metadata(wal).unwrap().len();
-    // Each page has a header, and a transaction is not cut in two.
+    // Each page has a header, and a transaction is not split.
     assert!(wal_bytes < 2 * WAL_PAGES_MIN * PAGE_BYTES, "{wal_bytes}");
     assert!(!home.path().with_extension("db-shm").exists());
     assert_eq!(offset(&catalog, "g", "a", 0), Some(299));
 }
 
 #[tokio::test]
-async fn ids_that_are_no_ids_are_called_damage() {
+async fn invalid_ids_are_reported_as_corruption() {
     let home = Home::new();
     let catalog = home.open();
     let db = sqlite(home.path()).unwrap();
@@ -420,7 +420,7 @@ async fn ids_that_are_no_ids_are_called_damage() {
     assert!(matches!(catalog.topics(), Err(Error::Corrupt(_))));
 }
 
-/// SQLite's temporary files that this process has open; their names are gone as soon as they are made.
+/// SQLite's temporary files that this process has open; SQLite unlinks them when it creates them.
 fn temporary_files() -> Vec<PathBuf> {
     let Ok(descriptors) = std::fs::read_dir("/proc/self/fd") else {
         return Vec::new();
@@ -438,7 +438,7 @@ async fn a_large_change_needs_no_temporary_file() {
     catalog.create_topic(topic("a", 5_000)).await.unwrap();
     let commits = (0..5_000).map(|n| commit("a", n, 1, 0)).collect();
     catalog.commit_offsets("g", commits).await.unwrap();
-    // The container's image has no directory for one, and that of the machine may be full.
+    // The container image has no directory for one, and the machine's may be full.
     let delete = |db: &Connection| {
         topics::delete(db, "a")?;
         Ok(temporary_files())

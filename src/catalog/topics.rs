@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::error::Error;
 
-/// A topic as the catalog knows it. `configs` holds only what was set for this topic, by Kafka's names.
+/// A topic in the catalog. `configs` holds only the topic's own settings, by Kafka's names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicRow {
     pub name: String,
@@ -54,7 +54,7 @@ pub(super) fn create(db: &Connection, topic: &TopicRow) -> Result<(), Error> {
     insert_configs(db, &topic.name, &topic.configs)
 }
 
-/// Deletes the topic, its configs and, by the foreign key, every group's offsets in it. Its id is remembered.
+/// Deletes the topic, its configs and, by the foreign key, every group's offsets in it. Its id is kept as deleted.
 pub(super) fn delete(db: &Connection, name: &str) -> Result<(), Error> {
     db.prepare_cached("INSERT INTO deleted_topics (id) SELECT id FROM topics WHERE name = ?1")?
         .execute([name])?;
@@ -90,7 +90,7 @@ pub(super) fn set_partitions(db: &Connection, name: &str, partitions: i32) -> Re
     found(updated, name)
 }
 
-/// Replaces everything that was set for the topic.
+/// Replaces all configs of the topic.
 pub(super) fn set_configs(
     db: &Connection,
     name: &str,

@@ -1,10 +1,10 @@
-//! The one thread that changes the catalog, and its group commit.
+//! The only thread that changes the catalog, and its group commit.
 //!
-//! Whatever is queued when a transaction starts shares that transaction and its one sync to disk. Each operation runs
-//! in a savepoint of its own, so that one that is refused takes nothing of the others with it. A caller hears of success
-//! only after the commit. A transaction that finds the disk full is run again from its start with the disk's reserve
-//! released. What an operation leaves in memory (`applied`) is done by this thread after the commit and in
-//! commit order, so that memory never shows what the disk could still lose, nor two commits in the wrong order.
+//! Operations queued when a transaction starts share that transaction and its one flush. Each operation runs in its own
+//! savepoint, so that a refused one does not affect the others. A caller is notified of success only after the commit.
+//! A transaction that finds the disk full is run again from its start with the disk reserve released. This thread also
+//! applies an operation's effect on memory (`applied`), after the commit and in commit order, so that memory never
+//! shows data that is not durable, nor two commits in the wrong order.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -17,15 +17,15 @@ use tokio::sync::oneshot;
 use super::error::Error;
 use crate::fs::{Attempt, Reserve};
 
-/// The most operations that share a transaction: bounds how long the first of them waits for the last.
+/// Limit of operations in one transaction: bounds how long the first of them waits for the last.
 const OPERATIONS_PER_COMMIT: usize = 512;
 
 /// One queued operation.
 trait Operation: Send {
-    /// Runs inside the transaction; its changes must be undone when it fails. Runs again if the transaction does.
+    /// Runs inside the transaction; the caller undoes its changes if it fails. Runs again if the transaction does.
     fn run(&mut self, db: &Connection) -> Result<(), Error>;
 
-    /// Tells the caller, once it is known whether the transaction holds.
+    /// Notifies the caller of the outcome, after the commit or its failure.
     fn finish(self: Box<Self>, committed: Result<(), Error>);
 }
 
@@ -56,7 +56,7 @@ where
             outcome,
             reply,
         } = *self;
-        // `applied` can take over what the two have in common, and need not copy it.
+        // Dropped first, so that `applied` can take over shared data without a copy.
         drop(run);
         let outcome = match (outcome, committed) {
             (Some(Err(refused)), _) => Err(refused),
@@ -67,12 +67,12 @@ where
                 Ok(value)
             }
         };
-        // A caller that went away has lost interest in the outcome, not in the change.
+        // A caller that dropped its future gave up the outcome, not the change.
         let _ = reply.send(outcome);
     }
 }
 
-/// The queue in front of the writer's thread.
+/// The queue of the writer thread.
 pub(super) struct Writer {
     queue: Mutex<Option<Sender<Box<dyn Operation>>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -89,7 +89,7 @@ impl Writer {
                 let fault = Arc::clone(&fault);
                 move || write_until_closed(&db, &operations, &fault, &reserve)
             })
-            .map_err(|error| Error::Io(format!("cannot start the catalog's thread: {error}")))?;
+            .map_err(|error| Error::Io(format!("cannot start the catalog thread: {error}")))?;
         Ok(Self {
             queue: Mutex::new(Some(queue)),
             thread: Mutex::new(Some(thread)),
@@ -97,8 +97,8 @@ impl Writer {
         })
     }
 
-    /// Queues an operation at once, before the returned future is first polled, so that callers can order operations
-    /// by the order of their calls. `applied` runs on the writer's thread after the commit.
+    /// Queues an operation immediately, before the returned future is first polled, so that operations run in the order
+    /// of the calls. `applied` runs on the writer thread after the commit.
     pub(super) fn write<T, R, A>(
         &self,
         run: R,
@@ -111,7 +111,7 @@ impl Writer {
     {
         let (reply, outcome) = oneshot::channel();
         if let Some(queue) = self.queue.lock().as_ref() {
-            // When the thread is gone the operation is dropped, and its reply with it.
+            // If the thread has ended, the operation is dropped together with its reply channel.
             let _ = queue.send(Box::new(Write {
                 run,
                 applied,
@@ -122,7 +122,7 @@ impl Writer {
         async move { outcome.await.unwrap_or(Err(Error::Closed)) }
     }
 
-    /// The fault that the most recent transaction met, if it met one.
+    /// Returns the fault of the most recent transaction, if there was one.
     pub(super) fn fault(&self) -> Option<Error> {
         let running = self
             .thread
@@ -136,14 +136,14 @@ impl Writer {
         }
     }
 
-    /// Finishes what is queued and ends the thread, which closes the database. Later operations are refused.
+    /// Runs queued operations and ends the thread, which closes the database. Later operations are refused.
     pub(super) fn close(&self) {
         drop(self.queue.lock().take());
         let thread = self.thread.lock().take();
         if let Some(thread) = thread
             && thread.join().is_err()
         {
-            tracing::error!("the catalog's thread panicked");
+            tracing::error!("catalog thread panicked");
         }
     }
 }
@@ -178,8 +178,8 @@ fn write_until_closed(
     }
 }
 
-/// Runs the operations in one transaction. `met` is a fault that one of them met without losing the transaction; a full
-/// disk loses it if it can run again.
+/// Runs the operations in one transaction. `met` receives a fault of an operation that did not abort the transaction; a
+/// full disk aborts it if it can run again.
 fn commit_together(
     db: &Connection,
     batch: &mut [Box<dyn Operation>],
@@ -188,9 +188,9 @@ fn commit_together(
 ) -> Result<(), Error> {
     let committed = run_all(db, batch, met, attempt);
     if committed.is_err() && !db.is_autocommit() {
-        // The transaction is lost either way; what matters is that the next one can begin.
+        // The transaction is lost either way; rolled back, so that the next one can begin.
         if let Err(error) = db.execute_batch("ROLLBACK") {
-            tracing::error!(%error, "cannot roll back the catalog's transaction");
+            tracing::error!(%error, "catalog transaction not rolled back");
         }
     }
     committed
@@ -208,7 +208,7 @@ fn run_all(
         if let Err(error) = operation.run(db) {
             let runs_again = matches!(error, Error::DiskFull(_)) && attempt.can_run_again();
             if runs_again || db.is_autocommit() {
-                // A full or failing disk can end the transaction from within, for all that took part in it.
+                // SQLite itself may roll back the whole transaction on a full or failing disk, for all its operations.
                 return Err(error);
             }
             statement(db, "ROLLBACK TO operation")?;
@@ -226,15 +226,15 @@ fn statement(db: &Connection, sql: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Remembers the fault, and logs when one appears, changes or ends.
+/// Stores the fault, and logs when one appears, changes or ends.
 fn report_change(known: &Mutex<Option<Error>>, now: Option<&Error>) {
     let mut known = known.lock();
     if known.as_ref() == now {
         return;
     }
     match now {
-        Some(error) => tracing::error!(%error, "the catalog cannot be written"),
-        None => tracing::info!("the catalog can be written again"),
+        Some(error) => tracing::error!(%error, "catalog write failed"),
+        None => tracing::info!("catalog writable again"),
     }
     *known = now.cloned();
 }
@@ -273,7 +273,8 @@ mod tests {
         }
     }
 
-    /// Inserts 0 in a transaction that stays open until told, so that what is queued meanwhile shares the next one.
+    /// Inserts 0 in a transaction that stays open until released, so that operations queued meanwhile share the next
+    /// one.
     fn held_open(
         writer: &Writer,
     ) -> (impl Future<Output = Result<i64, Error>> + use<>, Sender<()>) {
@@ -431,7 +432,7 @@ mod tests {
             Ok(db.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0))?)
         };
         assert_eq!(writer.write(count, |_| {}).await, Ok(4));
-        // With nothing left to release, it fails as before.
+        // With nothing left to release, it fails again.
         let full = writer.write(|_| Err::<(), _>(Error::DiskFull(String::new())), |()| {});
         assert!(matches!(full.await, Err(Error::DiskFull(_))));
     }
@@ -450,7 +451,7 @@ mod tests {
     async fn a_reserve_that_is_held_again_meanwhile_helps_once() {
         let (_dir, writer, reserve) = table_with_reserve();
         for (n, is_full_again) in [(1, false), (2, true)] {
-            // Nothing is held when the transaction begins.
+            // The reserve holds nothing when the transaction begins.
             let _ = reserve.spend(|()| true, || Err::<(), _>(()));
             assert_eq!(reserve.held_bytes(), 0);
             let (first, open) = held_open_with(&writer, 10 * n);

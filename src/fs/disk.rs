@@ -1,16 +1,16 @@
-//! A disk that can lose its power.
+//! A simulated disk with power failures.
 //!
-//! It stands beside a directory of the real file system, which plays the page cache: programs read and write there, and
-//! the disk notes what of it has been synchronised. A loss of power leaves a new directory in which everything
-//! synchronised is there, and of the rest what chance let through:
+//! It tracks a directory of the real file system, which acts as the page cache: programs read and write there, and the
+//! disk records what was flushed. A power failure leaves a new directory that holds everything flushed, and a random
+//! part of the rest:
 //!
-//! * Of a file, each sector may be as any of the writes since the last synchronisation left it, and the size, too,
-//!   whether or not the data arrived. What belongs to the size and was never written is zeros.
-//! * Of a directory, the changes that arrived are the first so many of those since it was last synchronised. A file
-//!   whose name did not arrive is gone, however often its data was synchronised.
+//! * Each sector of a file may be as any of the writes since the last flush left it, and so may the size, whether or not
+//!   the data arrived. Bytes within the size that were never written are zeros.
+//! * Of the changes to a directory since it was last synced, a prefix arrives. A file whose name did not arrive is lost,
+//!   however often its data was flushed.
 //!
-//! The first is what POSIX allows, the second what file systems with a journal do; they keep a journal for all
-//! directories, this disk one for each, which includes that and is less kind.
+//! The first is what POSIX allows, the second what journaling file systems do. They keep one journal for all
+//! directories; this disk keeps one for each, which allows the same outcomes and more.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -23,10 +23,10 @@ use parking_lot::Mutex;
 
 use super::faults::Op;
 
-/// What a disk writes whole or not at all.
+/// The unit that a disk writes atomically.
 const SECTOR_BYTES: usize = 512;
 
-/// A file or directory, whatever it is called at the moment.
+/// A file or directory, independent of its current name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Node(usize);
 
@@ -42,7 +42,7 @@ pub struct Disk {
 #[derive(Debug)]
 struct State {
     nodes: Vec<Content>,
-    /// After so many more changes the power fails; 0 once it has.
+    /// Changes left until the power fails; 0 once it has.
     changes_left: Option<u64>,
 }
 
@@ -55,7 +55,7 @@ enum Content {
 #[derive(Debug, Default)]
 struct FileContent {
     synced: Vec<u8>,
-    /// Since then, in order.
+    /// Changes since then, in order.
     changes: Vec<Change>,
 }
 
@@ -70,7 +70,7 @@ type Names = BTreeMap<OsString, Node>;
 #[derive(Debug, Default)]
 struct DirectoryContent {
     synced: Names,
-    /// What it was after each change since then.
+    /// Its versions after each change since then.
     changes: Vec<Names>,
 }
 
@@ -87,7 +87,7 @@ impl DirectoryContent {
 }
 
 impl Disk {
-    /// An empty disk, whose files lie in `root`.
+    /// Creates an empty disk with its files in `root`.
     pub fn new(root: &Path) -> Arc<Self> {
         Arc::new(Self::holding(
             root,
@@ -107,19 +107,19 @@ impl Disk {
         }
     }
 
-    /// The power fails with the change of a file, a name or the disk that comes after `changes` more. From then on every
-    /// call fails.
+    /// Plans a power failure at the change of a file, a name or the disk that follows `changes` more. Every call fails
+    /// from then on.
     pub fn fail_power_after(&self, changes: u64) {
         self.state.lock().changes_left = Some(changes + 1);
     }
 
-    /// Whether the power has failed.
+    /// Returns true if the power has failed.
     pub fn is_off(&self) -> bool {
         self.state.lock().changes_left == Some(0)
     }
 
-    /// The disk as it is found when the power is back, its files in the directory `root`. `choose` picks one of so many
-    /// possibilities, from 0 on.
+    /// Returns the disk after the power failure, with its files in the directory `root`. `choose(n)` picks one of `n`
+    /// possibilities, counted from 0.
     pub fn after_power_loss(
         &self,
         root: &Path,
@@ -146,11 +146,11 @@ impl Disk {
         format!("boot {}", self.boot).into_bytes()
     }
 
-    /// An error if the power is off, or fails now.
+    /// Returns an error if the power is off, or fails now.
     pub(super) fn check(&self, op: Op) -> io::Result<()> {
         let mut state = self.state.lock();
         match op {
-            // What is under way when the power fails may arrive, too: that is noted first.
+            // The change during which the power fails may arrive, too, so it is recorded first.
             Op::Open | Op::Read | Op::Write => state.check(),
             _ => state.count(),
         }
@@ -161,7 +161,7 @@ impl Disk {
             .expect("files on this disk are made through it")
     }
 
-    /// A file was created, or emptied.
+    /// Records that a file was created, or emptied.
     pub(super) fn created(&self, path: &Path) -> Node {
         let mut state = self.state.lock();
         if let Some(node) = self.find(&state, path) {
@@ -193,7 +193,7 @@ impl Disk {
         });
     }
 
-    /// A file or a directory with all in it was removed, if it was there.
+    /// Records that a file, or a directory with its content, was removed, if it existed.
     pub(super) fn removed(&self, path: &Path) {
         let mut state = self.state.lock();
         if let Some(node) = self.find(&state, path) {
@@ -210,7 +210,7 @@ impl Disk {
             return;
         }
         let mut state = self.state.lock();
-        let node = self.find(&state, path).expect("it was synchronised");
+        let node = self.find(&state, path).expect("it was flushed");
         let directory = state.directory(node);
         if let Some(names) = directory.changes.pop() {
             directory.synced = names;
@@ -218,7 +218,7 @@ impl Disk {
         }
     }
 
-    /// Bytes were written; an error if the power fails over it.
+    /// Records a write; returns an error if the power fails during it.
     pub(super) fn wrote(&self, node: Node, position: u64, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.state.lock();
         state.file(node).changes.push(Change::Write {
@@ -300,7 +300,7 @@ impl State {
         }
     }
 
-    /// Takes everything out of a directory, name by name.
+    /// Removes everything from a directory, name by name.
     fn empty(&mut self, node: Node) {
         let Content::Directory(directory) = &mut self.nodes[node.0] else {
             return;
@@ -330,7 +330,7 @@ impl Change {
     }
 }
 
-/// How much of what was not synchronised arrives.
+/// How many unflushed changes arrive.
 #[derive(Clone, Copy, PartialEq)]
 enum Luck {
     Nothing,
@@ -338,7 +338,7 @@ enum Luck {
     Chance,
 }
 
-/// What is left after a loss of power, as it is put together.
+/// The disk after a power failure, while it is being built.
 struct Survivors<'a> {
     before: &'a [Content],
     nodes: Vec<Content>,
@@ -347,7 +347,7 @@ struct Survivors<'a> {
 }
 
 impl Survivors<'_> {
-    /// How many of so many changes arrived.
+    /// Picks how many of the given number of changes arrived.
     fn arrived(&mut self, changes: usize) -> usize {
         match self.luck {
             Luck::Nothing => 0,
@@ -410,7 +410,7 @@ impl Survivors<'_> {
         for (number, sector) in content.chunks_mut(SECTOR_BYTES).enumerate() {
             let start = number * SECTOR_BYTES;
             let arrived = self.arrived(changes);
-            // A version that ends before the sector says nothing about it; then it is as it was.
+            // A version that ends before the sector leaves it unchanged.
             let bytes = [arrived, 0]
                 .into_iter()
                 .find_map(|version| versions[version].get(start..).filter(|it| !it.is_empty()))
@@ -448,7 +448,7 @@ mod tests {
             self.root.path().join(name)
         }
 
-        /// What is left if chance always takes the possibility with this number, or the last there is.
+        /// Returns the disk if every choice takes the possibility with this number, or the last one.
         fn left(&self, possibility: u64) -> (tempfile::TempDir, Arc<Disk>) {
             let root = tempfile::tempdir().unwrap();
             let mut choose = |count: u64| possibility.min(count - 1);
@@ -456,7 +456,7 @@ mod tests {
             (root, disk.unwrap())
         }
 
-        /// The file `a` if chance takes these possibilities, one after the other.
+        /// Returns the file `a` if the choices take these possibilities, in order.
         fn left_of_a(&self, choices: [u64; 6]) -> Vec<u8> {
             let root = tempfile::tempdir().unwrap();
             let mut choices = choices.into_iter();
@@ -472,7 +472,7 @@ mod tests {
     const LAST: u64 = 7;
 
     #[test]
-    fn only_what_was_synchronised_by_name_and_by_content_is_sure_to_survive() {
+    fn only_files_with_flushed_name_and_content_are_certain_to_survive() {
         let machine = Machine::new();
         let file = machine.fs.create(&machine.path("a")).unwrap();
         file.write_all_at(b"first", 0).unwrap();
@@ -528,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_directory_comes_back_only_with_what_was_in_it() {
+    fn a_removed_directory_reappears_only_with_its_content() {
         let machine = Machine::new();
         let dir = machine.path("t-0");
         machine.fs.create_dir_all(&dir).unwrap();
@@ -553,7 +553,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_cut_brings_the_old_bytes_back_behind_the_new_ones() {
+    fn a_lost_truncation_restores_old_bytes_after_the_new_ones() {
         let machine = Machine::new();
         let file = machine.fs.create(&machine.path("a")).unwrap();
         machine.fs.sync_dir(machine.root.path()).unwrap();
@@ -568,7 +568,7 @@ mod tests {
     }
 
     #[test]
-    fn when_the_power_is_off_every_call_fails_and_the_boot_after_is_another() {
+    fn every_call_fails_while_the_power_is_off_and_the_next_boot_id_differs() {
         let machine = Machine::new();
         machine.disk.fail_power_after(2);
         let file = machine.fs.create(&machine.path("a")).unwrap();

@@ -1,6 +1,6 @@
-//! A plan of which calls to the file system fail, fall short, or find no room.
+//! A plan of calls to the file system that fail, fall short or run out of space.
 //!
-//! The plan remembers every call it was asked about, so that a test can tell that a failed call was not retried.
+//! The plan records every call, so that a test can verify that a failed call was not retried.
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -23,18 +23,18 @@ pub enum Op {
     SyncDir,
 }
 
-/// What happens to a call that a plan catches.
+/// The effect on a call that a plan matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It fails with this error and does nothing.
+    /// The call fails with this error and does nothing.
     Error(io::ErrorKind),
-    /// A write puts down at most this many bytes and reports so; other calls are left alone.
+    /// A write writes at most this many bytes and reports so; other calls are not affected.
     Short(usize),
-    /// It does not return before the plan is dropped, and then does what it was asked.
+    /// The call blocks until the plan is dropped, and then runs.
     Hang,
 }
 
-/// A plan of which calls fail. Shared by a test and the [`Fs`](super::Fs) it handed out.
+/// A plan of calls that fail. Shared by a test and the [`Fs`](super::Fs) under test.
 #[derive(Debug, Default)]
 pub struct Faults {
     plan: Mutex<Plan>,
@@ -46,10 +46,10 @@ pub struct Faults {
 struct Plan {
     rules: Vec<Rule>,
     space_left: Option<u64>,
-    /// Set when removed files free their space.
+    /// Set if removed bytes become free again.
     gives_back: bool,
     calls: Vec<(Op, PathBuf)>,
-    /// How often a plan was dropped.
+    /// Number of times a plan was dropped.
     heals: u64,
 }
 
@@ -66,7 +66,8 @@ impl Faults {
         Arc::default()
     }
 
-    /// The next `times` calls of kind `op` on paths that contain `path_part` meet `fault`. Earlier rules go first.
+    /// Applies `fault` to the next `times` calls of kind `op` on paths that contain `path_part`. Earlier rules take
+    /// precedence.
     pub fn plan(&self, op: Op, path_part: &str, fault: Fault, times: usize) {
         self.plan.lock().rules.push(Rule {
             op,
@@ -76,21 +77,21 @@ impl Faults {
         });
     }
 
-    /// From now on only `bytes` more fit; what exceeds them fails as on a full disk, after writing what fits.
+    /// Limits further writes to `bytes`; a write that exceeds them writes what fits and fails as on a full disk.
     pub fn limit_space(&self, bytes: u64) {
         let mut plan = self.plan.lock();
         plan.space_left = Some(bytes);
         plan.gives_back = false;
     }
 
-    /// The same, and what is removed, cut off or replaced makes room again.
+    /// Limits writes in the same way; removed, truncated or replaced bytes become free again.
     pub fn limit_disk(&self, bytes: u64) {
         let mut plan = self.plan.lock();
         plan.space_left = Some(bytes);
         plan.gives_back = true;
     }
 
-    /// Drops every rule and limit; what hangs goes on.
+    /// Drops every rule and limit; blocked calls continue.
     pub fn heal(&self) {
         let mut plan = self.plan.lock();
         plan.rules.clear();
@@ -100,7 +101,7 @@ impl Faults {
         self.healed.notify_all();
     }
 
-    /// How many calls of kind `op` went to paths that contain `path_part`.
+    /// Returns the number of calls of kind `op` on paths that contain `path_part`.
     pub fn calls(&self, op: Op, path_part: &str) -> usize {
         let plan = self.plan.lock();
         plan.calls
@@ -126,7 +127,7 @@ impl Faults {
         }
     }
 
-    /// Takes so much of what is left, or nothing.
+    /// Takes this many bytes of the space left, or none.
     pub(super) fn take_space(&self, bytes: u64) -> io::Result<()> {
         match &mut self.plan.lock().space_left {
             Some(left) if *left < bytes => Err(io::ErrorKind::StorageFull.into()),
@@ -158,7 +159,7 @@ impl Faults {
         }
     }
 
-    /// The bytes that a write may put down.
+    /// Returns the bytes that a write may write.
     pub(super) fn clip_write(&self, path: &Path, slices: &[IoSlice<'_>]) -> io::Result<Vec<u8>> {
         let mut plan = self.plan.lock();
         plan.calls.push((Op::Write, path.to_path_buf()));

@@ -1,15 +1,15 @@
-//! Disk space kept for the time when the disk is full.
+//! Disk space reserved for work that must succeed when the disk is full.
 //!
-//! The reserve is a file whose space is allocated, so that records cannot take it. Work that has to go on when the disk
-//! is full (a commit of the catalog, a checkpoint, a deletion) runs in [`Reserve::spend`]: when it finds no space, the
-//! file is removed and the work is tried once more. From then on, until [`Reserve::restore`] has been able to allocate
-//! all of it again, [`Reserve::is_released`] tells whoever only adds data to stop, so that records do not take the
-//! released space either. Other processes could: part of what is free is held again meanwhile, and released again when
-//! somebody needs it.
+//! The reserve is a file whose space is allocated, so that records cannot take it. Work that must succeed when the disk
+//! is full (a commit of the catalog, a checkpoint, a deletion) runs in [`Reserve::spend`]: if it finds no space, the
+//! file is removed and the work runs once more. From then on, until [`Reserve::restore`] has allocated the whole
+//! reserve again, [`Reserve::is_released`] is true and new data is refused, so that records do not take the released
+//! space. Other processes could take it: part of the free space is therefore held again meanwhile, and released when
+//! work needs it.
 //!
-//! The file stays behind when the process ends, however it ends: the next start may need it. A disk that fails is never
-//! taken for a full one: only errors that say so release the reserve. A file system that cannot have one is done without
-//! it; after any other failure to make it, that is tried again.
+//! The file is kept when the process ends, even by a crash: the next start may need it. A failing disk never counts as
+//! a full one: only errors of a full disk release the reserve. If the file system does not support a reserve, the
+//! server runs without one; after any other failure to create the file, it tries again.
 
 use std::cell::Cell;
 use std::fmt;
@@ -26,28 +26,28 @@ use super::{Fs, is_full};
 /// The file's name in the data directory.
 const FILE: &str = ".streamline-reserve";
 
-/// The reserve takes at most one part in so many of the file system.
-const SHARE_MIN: u64 = 16;
+/// The reserve takes at most 1/16 of the file system.
+const FILE_SYSTEM_FRACTION: u64 = 16;
 
 /// File systems allocate in blocks of this size, or multiples of it.
 const BLOCK_BYTES: u64 = 4096;
 
-/// Space in a data directory that is given up when the disk is full.
+/// Space in a data directory that is released when the disk is full.
 pub struct Reserve {
     fs: Fs,
     dir: PathBuf,
     path: PathBuf,
-    /// 0 if there is to be none.
+    /// Configured size; 0 for no reserve.
     size_bytes: u64,
-    /// The space that the file has.
+    /// Bytes allocated for the file.
     held_bytes: AtomicU64,
-    /// That is not all, because the disk has none for the rest.
+    /// Set while not all of it is held, for lack of disk space.
     released: AtomicBool,
-    /// The file system cannot have a reserve.
+    /// Set if the file system does not support a reserve.
     impossible: AtomicBool,
-    /// The last attempt to make the file failed for another reason than space.
+    /// Set if the last attempt to allocate the file failed for a reason other than space.
     failing: AtomicBool,
-    /// Held by whoever removes or makes the file.
+    /// Held while the file is allocated or removed.
     change: Mutex<()>,
 }
 
@@ -55,14 +55,15 @@ pub struct Reserve {
 pub struct Attempt<'a> {
     reserve: &'a Reserve,
     is_last: bool,
-    /// The reserve was seen to hold something.
+    /// Set once the reserve was seen to hold space during this attempt.
     can_help: Cell<bool>,
 }
 
 impl Attempt<'_> {
-    /// Returns whether the work runs again if it fails now because the disk is full. Once true, it stays so for this attempt.
+    /// Returns true if the work runs again should it fail now because the disk is full. Once true, it stays true for
+    /// this attempt.
     pub fn can_run_again(&self) -> bool {
-        // It may have been held again since the attempt began, with the space that the attempt lacked.
+        // The reserve may have been held again since the attempt began, with the space that the attempt lacked.
         let can_help = self.can_help.get() || self.reserve.held_bytes() > 0;
         self.can_help.set(can_help);
         can_help && !self.is_last
@@ -70,19 +71,19 @@ impl Attempt<'_> {
 }
 
 impl Reserve {
-    /// A reserve of nothing: work that finds no space fails.
+    /// Creates an empty reserve: work that finds no space fails.
     pub fn none() -> Arc<Self> {
         Arc::new(Self::new(&Fs::new(), Path::new(""), 0))
     }
 
-    /// Allocates `size_bytes` in `dir`, or as much as is a sixteenth of the file system if that is less; takes over what
-    /// an earlier process left. If there is no space for all of it, it counts as released. Blocks.
+    /// Allocates `size_bytes` in `dir`, or a sixteenth of the file system if that is less, reusing the file of an
+    /// earlier process. If there is no space for all of it, it counts as released. Blocks.
     pub fn open(fs: &Fs, dir: &Path, size_bytes: u64) -> Arc<Self> {
-        let share = match fs.space(dir) {
-            Ok(space) => space.total_bytes / SHARE_MIN,
+        let limit = match fs.space(dir) {
+            Ok(space) => space.total_bytes / FILE_SYSTEM_FRACTION,
             Err(_) => u64::MAX,
         };
-        let size_bytes = size_bytes.min(share) / BLOCK_BYTES * BLOCK_BYTES;
+        let size_bytes = size_bytes.min(limit) / BLOCK_BYTES * BLOCK_BYTES;
         let reserve = Self::new(fs, dir, size_bytes);
         match size_bytes {
             0 => {
@@ -109,27 +110,29 @@ impl Reserve {
         }
     }
 
-    /// The size it has, or is to have again; 0 if there is none.
+    /// Returns the size of the whole reserve; 0 if there is none.
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes
     }
 
-    /// Bytes of it that are allocated now.
+    /// Returns the bytes allocated now.
     pub fn held_bytes(&self) -> u64 {
         self.held_bytes.load(Ordering::Acquire)
     }
 
-    /// Returns whether the disk has no space for all of it, so that what only adds data has to wait. One relaxed load.
+    /// Returns true while the disk has no space for the whole reserve, so that new data must be refused. One relaxed
+    /// load.
     pub fn is_released(&self) -> bool {
         self.released.load(Ordering::Relaxed)
     }
 
-    /// Free bytes from which on all of it is held again: more than it lacks, or the next work would release it at once.
+    /// Returns the free bytes from which on the whole reserve is held again: more than it lacks, or the next work would
+    /// release it at once.
     pub fn restored_from_bytes(&self) -> u64 {
         self.size_bytes - self.held_bytes() + self.slack_bytes()
     }
 
-    /// Bytes left free when it is held again, in part or as a whole.
+    /// Returns the bytes left free when the reserve is held again, in part or as a whole.
     fn slack_bytes(&self) -> u64 {
         self.size_bytes / 4
     }
@@ -143,7 +146,7 @@ impl Reserve {
         self.spend_knowing(is_full, |_| work())
     }
 
-    /// The same, for work that fails in another way if it will run again.
+    /// Runs `work` like [`spend`](Self::spend), for work that fails differently if it can run again.
     pub fn spend_knowing<T, E>(
         &self,
         is_full: impl Fn(&E) -> bool,
@@ -152,7 +155,7 @@ impl Reserve {
         let first = Attempt {
             reserve: self,
             is_last: false,
-            // If it is released meanwhile for somebody else, there is more space than this attempt found.
+            // If the reserve is released meanwhile for other work, there is more space than this attempt found.
             can_help: Cell::new(self.held_bytes() > 0),
         };
         match work(&first) {
@@ -167,7 +170,7 @@ impl Reserve {
         }
     }
 
-    /// Returns whether the file system that holds it has next to nothing left, for errors that do not say why they happened.
+    /// Returns true if the file system has almost no space left, for errors that do not name their cause.
     pub fn is_disk_exhausted(&self) -> bool {
         let space = self.fs.space(&self.dir);
         space.is_ok_and(|space| space.available_bytes < 16 * BLOCK_BYTES || space.lacks_files())
@@ -179,14 +182,14 @@ impl Reserve {
         if held == 0 {
             return;
         }
-        // First, or records could take the space.
+        // Before the space is freed, or records could take it.
         self.released.store(true, Ordering::Release);
         let freed = self.fs.remove_file(&self.path).or_else(|_| {
-            // File systems that never write in place may have room for this and not for that.
+            // A copy-on-write file system may have room for a truncation but not for a removal.
             self.fs.open(&self.path)?.set_size(0)
         });
         self.held_bytes.store(0, Ordering::Release);
-        // Where space is free only once the removal is on disk.
+        // Some file systems free the space only once the removal is durable.
         let _ = self.fs.sync_dir(&self.dir);
         match freed {
             Err(error) => {
@@ -197,23 +200,23 @@ impl Reserve {
                 bytes = held,
                 "disk full, reserve released for the catalog, checkpoints and deletion"
             ),
-            // What was held again of a reserve that was released before.
-            Ok(()) => debug!(path = %self.path.display(), bytes = held, "reserve released"),
+            // The part that was held again since an earlier release.
+            Ok(()) => debug!(path = %self.path.display(), bytes = held, "disk reserve released"),
         }
     }
 
-    /// Holds as much of what is lacking as leaves something free: all of it, once there is enough space. Blocks.
+    /// Holds as much of the reserve as leaves the slack free: all of it, once there is enough space. Blocks.
     pub fn restore(&self) {
         let _change = self.change.lock();
-        self.hold_what_is_free();
+        self.hold_free_space();
     }
 
-    /// Holds as much as it can for the next start, whatever is left free, since this process needs no more. Blocks.
+    /// Holds as much as possible for the next start, without slack, since this process needs no more space. Blocks.
     pub fn leave(&self) {
         let _change = self.change.lock();
         if self.can_hold_more() {
             self.hold(self.size_bytes);
-            self.hold_what_is_free();
+            self.hold_free_space();
         }
     }
 
@@ -221,12 +224,12 @@ impl Reserve {
         self.held_bytes() < self.size_bytes && !self.impossible.load(Ordering::Relaxed)
     }
 
-    fn hold_what_is_free(&self) {
+    fn hold_free_space(&self) {
         if self.size_bytes == 0 {
             return;
         }
         if self.held_bytes() > 0 && matches!(self.fs.allocated_bytes(&self.path), Ok(None)) {
-            warn!(path = %self.path.display(), "disk reserve was removed by somebody else");
+            warn!(path = %self.path.display(), "disk reserve removed by another process");
             self.released.store(true, Ordering::Release);
             self.held_bytes.store(0, Ordering::Release);
         }
@@ -247,7 +250,7 @@ impl Reserve {
         }
     }
 
-    /// Holds all of it, if it can, or what there was before.
+    /// Holds the whole reserve if possible, or else what an earlier process left.
     fn take_over(&self) {
         let _change = self.change.lock();
         let left = match self.fs.allocated_bytes(&self.path) {
@@ -258,7 +261,7 @@ impl Reserve {
         self.hold(self.size_bytes);
     }
 
-    /// Gives the file so many bytes; on a full disk it keeps what it has.
+    /// Resizes the file to `bytes`; on a full disk it keeps its size.
     fn hold(&self, bytes: u64) {
         let held = self.held_bytes();
         match self.allocate(held, bytes) {
@@ -286,16 +289,16 @@ impl Reserve {
                 self.released.store(false, Ordering::Release);
                 warn!(path = %self.path.display(), %error, "running without a disk reserve");
             }
-            // If it is released, it stays so, lest records take its space.
+            // A released reserve stays released, so that records do not take its space.
             Err(error) => {
                 if !self.failing.swap(true, Ordering::Relaxed) {
-                    warn!(path = %self.path.display(), %error, "disk reserve not held, trying again");
+                    warn!(path = %self.path.display(), %error, "disk reserve not held, retrying");
                 }
             }
         }
     }
 
-    /// Makes a file that has `held` bytes one of so many.
+    /// Resizes the file from `held` to `bytes`.
     fn allocate(&self, held: u64, bytes: u64) -> io::Result<()> {
         let file = match held {
             0 => self.fs.create(&self.path)?,
@@ -318,7 +321,7 @@ impl Reserve {
     }
 }
 
-/// Returns whether a failure to create the file means that there never can be one.
+/// Returns true if the error means that the file system will never support a reserve.
 fn is_final(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -380,7 +383,7 @@ mod tests {
             self.fs.space(self.dir.path()).unwrap().available_bytes
         }
 
-        /// Writes so many bytes, in the place of what was written before.
+        /// Writes this many bytes over those written before.
         fn write(&self, reserve: &Reserve, bytes: usize) -> io::Result<()> {
             let path = self.dir.path().join("work");
             reserve.spend(is_full, || {
@@ -391,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn work_that_finds_no_space_gets_that_of_the_reserve_until_there_is_enough_again() {
+    fn work_without_space_gets_the_reserves_until_there_is_enough_again() {
         let fixture = Fixture::new();
         let reserve = fixture.open();
         assert_eq!(reserve.held_bytes(), SIZE);
@@ -407,7 +410,7 @@ mod tests {
         assert!(is_full(&error), "{error}");
         std::fs::remove_file(fixture.dir.path().join("work")).unwrap();
 
-        // Exactly its size is too little, or the next work would release it at once. Part of that is held meanwhile.
+        // Exactly its size is too little: the next work would release it at once. Part of it is held meanwhile.
         assert_eq!(reserve.restored_from_bytes(), SIZE / 4 * 5);
         fixture.faults.limit_disk(SIZE);
         reserve.restore();
@@ -432,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_process_leaves_all_there_is_to_the_next() {
+    fn a_process_leaves_all_free_space_to_the_next_one() {
         let fixture = Fixture::new();
         let reserve = fixture.open();
         for (free, left) in [(SIZE, SIZE), (SIZE / 2, SIZE / 4)] {
@@ -447,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_that_says_nothing_of_space_releases_nothing() {
+    fn an_error_unrelated_to_space_does_not_release_the_reserve() {
         let fixture = Fixture::new();
         let reserve = fixture.open();
         let failing = Fault::Error(io::ErrorKind::Other);
@@ -458,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_process_left_is_taken_over_even_on_a_full_disk_and_fitted_to_the_setting() {
+    fn an_earlier_reserve_is_reused_even_on_a_full_disk_and_resized_to_the_setting() {
         let fixture = Fixture::new();
         drop(fixture.open());
         fixture.faults.limit_disk(0);
@@ -478,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reserve_for_which_there_is_no_space_counts_as_released_and_is_made_later() {
+    fn a_reserve_without_space_counts_as_released_and_is_allocated_later() {
         let fixture = Fixture::new();
         fixture.faults.limit_disk(SIZE - 1);
         let reserve = fixture.open();
@@ -491,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_fails_is_not_taken_for_a_full_one() {
+    fn a_failing_disk_is_not_taken_for_a_full_one() {
         let fixture = Fixture::new();
         let failing = Fault::Error(io::ErrorKind::PermissionDenied);
         fixture.faults.plan(Op::Create, FILE, failing, 1);
@@ -505,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_somebody_removed_is_made_again() {
+    fn a_removed_reserve_file_is_created_again() {
         let fixture = Fixture::new();
         let reserve = fixture.open();
         std::fs::remove_file(fixture.dir.path().join(FILE)).unwrap();
@@ -519,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn it_takes_no_more_than_a_sixteenth_of_the_file_system() {
+    fn the_reserve_takes_at_most_a_sixteenth_of_the_file_system() {
         let fixture = Fixture::new();
         let failing = Fault::Error(io::ErrorKind::Unsupported);
         fixture.faults.plan(Op::Create, FILE, failing, 1);
@@ -528,7 +531,7 @@ mod tests {
         assert_eq!(reserve.size_bytes(), total / 16 / BLOCK_BYTES * BLOCK_BYTES);
     }
     #[test]
-    fn a_failure_that_may_pass_is_tried_again() {
+    fn a_temporary_failure_is_retried() {
         let fixture = Fixture::new();
         let failing = Fault::Error(io::ErrorKind::Other);
         fixture.faults.plan(Op::Create, FILE, failing, 1);
@@ -550,7 +553,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_system_that_cannot_have_one_is_not_asked_again() {
+    fn an_unsupported_reserve_is_not_retried() {
         for kind in [
             io::ErrorKind::Unsupported,
             io::ErrorKind::PermissionDenied,
@@ -566,7 +569,7 @@ mod tests {
         }
     }
     #[test]
-    fn work_gets_what_was_held_again_while_it_ran() {
+    fn work_gets_space_that_was_held_again_while_it_ran() {
         let fixture = Fixture::new();
         let reserve = fixture.open();
         fixture.faults.limit_disk(0);

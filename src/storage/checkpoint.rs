@@ -1,8 +1,7 @@
 //! Kafka's small text files: offsets per partition, leader epochs per log, and the topic's id.
 //!
 //! A checkpoint is a version, a count and that many lines; `partition.metadata` is two lines of `key: value`. All are
-//! replaced atomically. A file that cannot be understood is treated as absent by its readers, who know what to do
-//! without it.
+//! replaced atomically. A file that cannot be parsed counts as absent.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,10 +14,10 @@ use super::error::{Error, IoContext};
 use super::log::OFFSET_MAX;
 use crate::fs::Fs;
 
-/// An offset for each of many partitions, by topic and partition number.
+/// Offsets of partitions, by topic and partition number.
 pub(super) type Offsets = BTreeMap<(String, i32), i64>;
 
-/// Reads an offset checkpoint; `None` if there is none, or none that can be understood.
+/// Reads an offset checkpoint; `None` if it is absent or cannot be parsed.
 pub(super) fn read_offsets(fs: &Fs, path: &Path) -> Result<Option<Offsets>, Error> {
     Ok(read(fs, path)?.and_then(|text| {
         parse_lines(&text, |words| match words {
@@ -40,15 +39,15 @@ pub(super) fn write_offsets(fs: &Fs, path: &Path, offsets: &Offsets) -> Result<(
         .during("write", path)
 }
 
-/// The leader epochs of a log: which epoch began at which offset, oldest first. Here there is one leader, so a log that
-/// was not brought from elsewhere has epoch 0 throughout.
+/// The leader epochs of a log and their start offsets, oldest first. There is only one leader here, so a log that was
+/// not written by another server has epoch 0 throughout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LeaderEpochs {
     entries: Vec<(i32, i64)>,
 }
 
 impl LeaderEpochs {
-    /// Those of a log that starts here.
+    /// Creates the epochs of a new log.
     pub fn new() -> Self {
         Self {
             entries: vec![(0, 0)],
@@ -74,12 +73,12 @@ impl LeaderEpochs {
         text
     }
 
-    /// The epoch that new records get.
+    /// Returns the epoch given to new records.
     pub fn current(&self) -> i32 {
         self.entries.last().map_or(0, |(epoch, _)| *epoch)
     }
 
-    /// The epoch of the record at `offset`.
+    /// Returns the epoch of the record at `offset`.
     pub fn at(&self, offset: i64) -> i32 {
         let after = self.entries.partition_point(|(_, start)| *start <= offset);
         match after.checked_sub(1) {
@@ -88,7 +87,7 @@ impl LeaderEpochs {
         }
     }
 
-    /// The largest epoch not after the one asked for, and where it ends; `None` for an epoch that is yet to come.
+    /// Returns the largest epoch up to `epoch`, and its end offset; `None` for a negative or future epoch.
     pub fn end_offset(&self, epoch: i32, log_end: i64) -> Option<(i32, i64)> {
         if epoch < 0 || epoch > self.current() {
             return None;
@@ -102,12 +101,12 @@ impl LeaderEpochs {
     }
 }
 
-/// The content of `partition.metadata`.
+/// Returns the content of `partition.metadata`.
 pub(super) fn partition_metadata_text(topic_id: Uuid) -> String {
     format!("version: 0\ntopic_id: {}", encode_id(topic_id))
 }
 
-/// The topic id in a `partition.metadata` file, if it holds one.
+/// Reads the topic id from a `partition.metadata` file, if it holds one.
 pub(super) fn read_partition_metadata(fs: &Fs, path: &Path) -> Result<Option<Uuid>, Error> {
     Ok(read(fs, path)?.and_then(|text| {
         let value = text
@@ -149,7 +148,7 @@ fn parse_lines<T, C: FromIterator<T>>(
     (seen == count).then_some(parsed)
 }
 
-/// Kafka's way to write an id: base64url of its 16 bytes, without padding.
+/// Encodes an id as Kafka does: base64url of its 16 bytes, without padding.
 fn encode_id(id: Uuid) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(id.as_bytes())
 }
@@ -164,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn offsets_come_back_and_nonsense_counts_as_absent() {
+    fn offsets_are_read_back_and_invalid_files_count_as_absent() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("recovery-point-offset-checkpoint");
         let fs = Fs::new();
@@ -176,7 +175,7 @@ mod tests {
             "0\n2\na.b 0 12\nc 7 0\n"
         );
         assert_eq!(read_offsets(&fs, &path).unwrap(), Some(offsets));
-        for nonsense in [
+        for invalid in [
             "",
             "0",
             "1\n0\n",
@@ -184,8 +183,8 @@ mod tests {
             "0\n1\na 0\n",
             "0\n1\na b c\n",
         ] {
-            std::fs::write(&path, nonsense).unwrap();
-            assert_eq!(read_offsets(&fs, &path).unwrap(), None, "{nonsense:?}");
+            std::fs::write(&path, invalid).unwrap();
+            assert_eq!(read_offsets(&fs, &path).unwrap(), None, "{invalid:?}");
         }
     }
 
@@ -208,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn epochs_come_back_from_their_file() {
+    fn epochs_are_read_back_from_their_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("leader-epoch-checkpoint");
         let epochs = LeaderEpochs {

@@ -1,15 +1,15 @@
-//! The data directory: its names, what lies in it, and what the last run left.
+//! The data directory: its layout, the topics found in it, and the state that the last run left.
 //!
 //! ```text
 //! data_dir/
 //!   TOPIC-PARTITION/                    one log
-//!   TOPIC-PARTITION.ID-delete/          a deleted one, on its way out
-//!   TOPIC-PARTITION.ID-stray/           one that belonged to another topic of the same name
-//!   recovery-point-offset-checkpoint    below these offsets everything was on disk
-//!   log-start-offset-checkpoint         where logs start that start within a segment
-//!   .kafka_cleanshutdown                there after a clean shutdown only
-//!   .streamline-boot                    the boot of the machine during which the logs were written
-//!   .streamline-reserve                 space that is given up when the disk is full
+//!   TOPIC-PARTITION.ID-delete/          a deleted log, being removed
+//!   TOPIC-PARTITION.ID-stray/           a log of another topic of the same name
+//!   recovery-point-offset-checkpoint    offsets below which logs are durable
+//!   log-start-offset-checkpoint         start offsets of logs that start within a segment
+//!   .kafka_cleanshutdown                present only after a clean shutdown
+//!   .streamline-boot                    id of the machine's boot during which the logs were written
+//!   .streamline-reserve                 space that is released when the disk is full
 //! ```
 //!
 //! All but the last two are Kafka's, by name and content.
@@ -30,10 +30,10 @@ pub(super) const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 pub(super) const PARTITION_METADATA: &str = "partition.metadata";
 const BOOT: &str = ".streamline-boot";
 
-/// The longest file name that file systems take.
+/// The longest file name that file systems support.
 const FILE_NAME_MAX: usize = 255;
 
-/// A topic whose directories lie in a data directory.
+/// A topic found by its directories.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundTopic {
     pub name: String,
@@ -44,7 +44,7 @@ pub struct FoundTopic {
 }
 
 impl Topics {
-    /// The topics whose directories lie in `data_dir`, whoever wrote them.
+    /// Finds the topics in `data_dir` by their directories, including those written by another server.
     pub fn scan(data_dir: &Path) -> Result<Vec<FoundTopic>, Error> {
         let fs = Fs::new();
         let mut found: BTreeMap<String, FoundTopic> = BTreeMap::new();
@@ -84,11 +84,11 @@ impl Topics {
             let dir = data_dir.join(format!("{}-{number}", found.name));
             fs.remove_dir_all(&dir).during("remove", &dir)?;
         }
-        fs.sync_dir(data_dir).during("synchronise", data_dir)
+        fs.sync_dir(data_dir).during("sync", data_dir)
     }
 }
 
-/// What the last run left in the data directory.
+/// The state that the last run left in the data directory.
 pub(super) struct LastRun {
     pub clean: bool,
     pub same_boot: bool,
@@ -97,19 +97,19 @@ pub(super) struct LastRun {
 }
 
 impl LastRun {
-    /// Reads what was left, and takes the marker away: from now on a shutdown is not clean until it says so.
+    /// Reads the state and removes the clean shutdown marker, so that only the next clean shutdown restores it.
     pub fn read(fs: &Fs, reserve: &Reserve, data_dir: &Path) -> Result<Self, Error> {
         let marker = data_dir.join(CLEAN_SHUTDOWN);
         let clean = marker.exists();
         if clean {
             fs.remove_file(&marker).during("remove", &marker)?;
-            fs.sync_dir(data_dir).during("synchronise", data_dir)?;
+            fs.sync_dir(data_dir).during("sync", data_dir)?;
         }
         let boot = data_dir.join(BOOT);
         let boot_now = fs.boot_id();
         let boot_then = fs.read(&boot).unwrap_or_default();
         if boot_then.is_empty() {
-            // Nobody may have said yet that the directory itself has to survive a loss of power.
+            // The directory itself may not be durable yet.
             sync_parents(fs, data_dir)?;
         }
         let same_boot = !boot_now.is_empty() && boot_now == boot_then;
@@ -127,20 +127,20 @@ impl LastRun {
     }
 }
 
-/// Makes the directory's own name survive a loss of power, and those of the directories it lies in. What may not be
-/// read, somebody else has made and looks after.
+/// Makes the name of the directory durable, and those of its parents. Stops at a parent without read permission, which
+/// another user created and is responsible for.
 fn sync_parents(fs: &Fs, data_dir: &Path) -> Result<(), Error> {
-    let data_dir = data_dir.canonicalize().during("look at", data_dir)?;
+    let data_dir = data_dir.canonicalize().during("resolve", data_dir)?;
     for parent in data_dir.ancestors().skip(1) {
         match fs.sync_dir(parent) {
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => break,
-            other => other.during("synchronise", parent)?,
+            other => other.during("sync", parent)?,
         }
     }
     Ok(())
 }
 
-/// `TOPIC-PARTITION.ID-why`, cut so that file systems take it.
+/// Returns the path `TOPIC-PARTITION.ID-why`, truncated to a valid file name.
 pub(super) fn renamed(dir: &Path, id: Uuid, why: &str) -> PathBuf {
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
     let suffix = format!(".{}-{why}", id.simple());
@@ -149,7 +149,7 @@ pub(super) fn renamed(dir: &Path, id: Uuid, why: &str) -> PathBuf {
     dir.with_file_name(format!("{name}{suffix}"))
 }
 
-/// Topic and partition number of a log directory's name.
+/// Parses the topic and partition number from a log directory's name.
 fn parse_dir_name(name: &str) -> Option<(&str, i32)> {
     let (topic, number) = name.rsplit_once('-')?;
     let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());

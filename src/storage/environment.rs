@@ -1,4 +1,4 @@
-//! What all partitions of a server share.
+//! The components shared by all partitions of a server.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -29,9 +29,9 @@ pub(super) struct Environment {
     pub space: Space,
     pub counters: StorageCounters,
     pub data_dir: PathBuf,
-    /// Partitions with data that the disk may lack.
+    /// Partitions with unflushed data.
     pub unsynced: Mutex<Vec<Weak<Partition>>>,
-    /// The disk has got further since the recovery points were written.
+    /// Set when a flush completed after the recovery points were written.
     pub points_stale: AtomicBool,
 }
 
@@ -42,7 +42,7 @@ impl Environment {
         }
     }
 
-    /// Runs work that has to go on when the disk is full: it may take the space of the reserve.
+    /// Runs work that must succeed when the disk is full; it may take the reserve's space.
     pub fn spending<T>(&self, work: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
         self.space.reserve().spend(Error::is_disk_full, work)
     }
@@ -52,18 +52,18 @@ impl Environment {
     }
 }
 
-/// Where logs start that start within a segment, and the file that remembers it.
+/// Start offsets of logs that start within a segment, and their checkpoint file.
 ///
-/// The file may say more than is known here: of deleted topics, when it could not be written. It must not when a topic
-/// of the same name is created, whose records below the old start would be taken for deleted ones by the next start.
+/// The file may still name deleted topics if it could not be written. It must be rewritten before a topic of the same
+/// name is created, or the next start would treat the new topic's records below the old log start as deleted.
 pub(super) struct LogStarts {
     path: PathBuf,
-    noted: Mutex<Noted>,
+    state: Mutex<LogStartsState>,
 }
 
-struct Noted {
+struct LogStartsState {
     offsets: Offsets,
-    /// The file names partitions that are gone.
+    /// Set if the file names deleted partitions.
     file_is_stale: bool,
 }
 
@@ -71,56 +71,56 @@ impl LogStarts {
     pub fn new(path: PathBuf, offsets: Offsets) -> Self {
         Self {
             path,
-            noted: Mutex::new(Noted {
+            state: Mutex::new(LogStartsState {
                 offsets,
                 file_is_stale: false,
             }),
         }
     }
 
-    /// Notes where a log starts; after an error it starts where it did.
+    /// Sets a log start offset and writes the file; after an error the old one stays.
     pub fn set(&self, fs: &Fs, topic: &str, partition: i32, log_start: i64) -> Result<(), Error> {
-        let mut noted = self.noted.lock();
-        let mut changed = noted.offsets.clone();
+        let mut state = self.state.lock();
+        let mut changed = state.offsets.clone();
         changed.insert((topic.to_string(), partition), log_start);
         checkpoint::write_offsets(fs, &self.path, &changed)?;
-        noted.offsets = changed;
-        noted.file_is_stale = false;
+        state.offsets = changed;
+        state.file_is_stale = false;
         Ok(())
     }
 
     pub fn get(&self, topic: &str, partition: i32) -> Option<i64> {
         let key = (topic.to_string(), partition);
-        self.noted.lock().offsets.get(&key).copied()
+        self.state.lock().offsets.get(&key).copied()
     }
 
     pub fn topics(&self) -> BTreeSet<String> {
-        let noted = self.noted.lock();
-        noted.offsets.keys().map(|(name, _)| name.clone()).collect()
+        let state = self.state.lock();
+        state.offsets.keys().map(|(name, _)| name.clone()).collect()
     }
 
-    /// Drops what is noted of a topic's partitions from `first` on. The file follows with the next [`set`](Self::set) or
-    /// [`write_if_stale`](Self::write_if_stale).
+    /// Removes the start offsets of a topic's partitions from `first` on. The file is updated by the next
+    /// [`set`](Self::set) or [`write_if_stale`](Self::write_if_stale).
     pub fn forget(&self, topic: &str, first: i32) {
-        let mut noted = self.noted.lock();
-        let before = noted.offsets.len();
-        noted
+        let mut state = self.state.lock();
+        let before = state.offsets.len();
+        state
             .offsets
             .retain(|(name, number), _| name != topic || *number < first);
-        noted.file_is_stale |= noted.offsets.len() < before;
+        state.file_is_stale |= state.offsets.len() < before;
     }
 
-    /// Returns whether the file names partitions that are gone.
+    /// Returns true if the file names deleted partitions.
     pub fn is_file_stale(&self) -> bool {
-        self.noted.lock().file_is_stale
+        self.state.lock().file_is_stale
     }
 
-    /// Takes partitions that are gone out of the file.
+    /// Removes deleted partitions from the file.
     pub fn write_if_stale(&self, fs: &Fs) -> Result<(), Error> {
-        let mut noted = self.noted.lock();
-        if noted.file_is_stale {
-            checkpoint::write_offsets(fs, &self.path, &noted.offsets)?;
-            noted.file_is_stale = false;
+        let mut state = self.state.lock();
+        if state.file_is_stale {
+            checkpoint::write_offsets(fs, &self.path, &state.offsets)?;
+            state.file_is_stale = false;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
-//! What can happen to a log.
+//! Errors of the storage layer.
 //!
 //! Errors say what happened to the log and carry what an operator needs (path, position, the numbers that disagreed).
-//! What a client is told is decided elsewhere.
+//! `handlers/error.rs` maps them to Kafka's error codes.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,36 +10,34 @@ use std::sync::Arc;
 use crate::fs::is_full;
 use crate::record;
 
-/// Why an operation on a log failed.
+/// A failed operation on a log.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    // What the caller asked for cannot be; asking again differently may help.
-    #[error("there is no topic {topic:?}")]
+    // The request cannot be met; a different one may succeed.
+    #[error("topic {topic:?} does not exist")]
     UnknownTopic { topic: String },
-    #[error("topic {topic:?} exists already")]
+    #[error("topic {topic:?} already exists")]
     TopicExists { topic: String },
-    #[error("topic {topic:?} has {have} partitions and cannot be given {want}")]
+    #[error("topic {topic:?} has {have} partitions, cannot change it to {want}")]
     InvalidPartitionCount { topic: String, have: i32, want: i32 },
-    #[error("offset {offset} lies outside {log_start}..={log_end}")]
+    #[error("offset {offset} is out of range {log_start}..={log_end}")]
     OffsetOutOfRange {
         offset: i64,
         log_start: i64,
         log_end: i64,
     },
-    #[error("a batch of {size} bytes exceeds the limit of {limit}")]
+    #[error("batch of {size} bytes exceeds the limit of {limit} bytes")]
     BatchTooLarge { size: usize, limit: usize },
     #[error(transparent)]
     TimestampsOutOfRange(Arc<TimestampsOutOfRange>),
-    #[error("control batches and transactional batches are not accepted here")]
+    #[error("clients cannot write control batches or transactional batches")]
     NotAClientBatch,
     #[error(transparent)]
     InvalidBatch(#[from] Arc<record::Error>),
 
-    // The producer has lost its place.
-    #[error(
-        "producer {producer_id} (epoch {epoch}) sent sequence {got}, but {expected} would be next"
-    )]
+    // The producer's sequence or epoch does not match its state.
+    #[error("producer {producer_id} (epoch {epoch}) sent sequence {got}, expected {expected}")]
     OutOfOrderSequence {
         producer_id: i64,
         epoch: i16,
@@ -53,8 +51,8 @@ pub enum Error {
         got: i16,
     },
 
-    // The disk has failed; the log is as it was before the call.
-    /// Records or topics are refused, since the disk has no space for them.
+    // The disk failed; the log is as it was before the call.
+    /// Records or topics are refused because the disk has no space for them.
     #[error(
         "the disk that holds {} is full: {shortage}; delete topics or records, or add space",
         data_dir.display()
@@ -73,15 +71,15 @@ pub enum Error {
         path: PathBuf,
         source: Arc<io::Error>,
     },
-    #[error("{} is damaged at position {position}: {reason}", path.display())]
+    #[error("{} is corrupt at position {position}: {reason}", path.display())]
     Corrupt {
         path: PathBuf,
         position: u64,
         reason: String,
     },
 
-    // The partition no longer takes part.
-    #[error("{topic}-{partition} takes no more records: {reason}")]
+    // The partition accepts no more operations.
+    #[error("{topic}-{partition} refuses records until the server is restarted: {reason}")]
     Poisoned {
         topic: String,
         partition: i32,
@@ -93,7 +91,7 @@ pub enum Error {
     Closed,
 }
 
-/// Records of one batch whose timestamps lie outside the range that the topic takes.
+/// Records of one batch whose timestamps are outside the range that the topic accepts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "timestamps out of range in {count} of the batch's records, the first is record {index}: {}{}",
@@ -101,13 +99,13 @@ pub enum Error {
     self.unit_hint()
 )]
 pub struct TimestampsOutOfRange {
-    /// How many they are.
+    /// Number of such records.
     pub count: usize,
     /// The first one's index within the batch.
     pub index: usize,
     /// The first one's timestamp.
     pub timestamp_ms: i64,
-    /// Indexes and timestamps of them all, up to [`Self::LISTED_MAX`].
+    /// Indexes and timestamps of all of them, up to [`Self::LISTED_MAX`].
     pub listed: Vec<(usize, i64)>,
     pub min_ms: i64,
     pub max_ms: i64,
@@ -115,10 +113,10 @@ pub struct TimestampsOutOfRange {
 }
 
 impl TimestampsOutOfRange {
-    /// Records listed at most. A batch may have millions.
+    /// Limit of `listed`: a batch may have millions of records.
     pub const LISTED_MAX: usize = 10_000;
 
-    /// Says of one of the timestamps what is wrong with it.
+    /// Returns the error message for one of the timestamps.
     pub fn describe(&self, timestamp_ms: i64) -> String {
         format!(
             "timestamp {timestamp_ms} should be within [{}, {}]",
@@ -126,7 +124,7 @@ impl TimestampsOutOfRange {
         )
     }
 
-    /// Names the unit that the first timestamp seems to have, if it is not Kafka's.
+    /// Returns a hint if the first timestamp appears to be in a unit other than milliseconds.
     fn unit_hint(&self) -> String {
         let is_recent = |ms: i64| (self.now_ms / 2..=self.max_ms).contains(&ms);
         let unit = if is_recent(self.timestamp_ms.saturating_mul(1000)) {
@@ -138,12 +136,12 @@ impl TimestampsOutOfRange {
         } else {
             return String::new();
         };
-        format!("; it seems to be in {unit}, Kafka's are milliseconds")
+        format!("; it seems to be in {unit}, Kafka expects milliseconds")
     }
 }
 
 impl Error {
-    /// Wraps what the file system said about an attempt to `action` the file at `path`.
+    /// Wraps the file system's error from an attempt to `action` the file at `path`.
     pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         if is_full(&source) {
             Error::NoSpace {
@@ -167,12 +165,12 @@ impl Error {
         }
     }
 
-    /// Whether the disk was full, as opposed to failing.
+    /// Returns true if the disk was full, as opposed to failing.
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Error::DiskFull { .. } | Error::NoSpace { .. })
     }
 
-    /// Whether a file was looked for and is not there.
+    /// Returns true if a file was not found.
     pub(super) fn is_absent(&self) -> bool {
         matches!(self, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
@@ -184,7 +182,7 @@ impl From<record::Error> for Error {
     }
 }
 
-/// Attaches what was attempted, and on which file, to an I/O result.
+/// Attaches the attempted action and the file's path to an I/O result.
 pub(super) trait IoContext<T> {
     fn during(self, action: &'static str, path: &Path) -> Result<T, Error>;
 }

@@ -1,8 +1,8 @@
-//! Whether records can be written: a true probe of the data directory, and what went wrong lately.
+//! Health of the storage: a probe of the data directory, and the partitions that failed.
 //!
-//! The probe writes, synchronises and removes a small file, at most every few seconds; it may not take the space of the
-//! reserve. That the disk is too full for records is known from [`Space`], since a small file may still fit. A partition
-//! whose synchronisation failed stays on the list until the server is restarted.
+//! The probe writes, flushes and removes a small file, at most every few seconds; it may not take the reserve's space.
+//! [`Space`] tells if the disk is too full for records, since a small file may still fit. A partition whose flush
+//! failed stays on the list until the server is restarted.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,13 +17,13 @@ use crate::fs::{Fs, is_full};
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 const PROBE_FILE: &str = ".streamline-probe";
 
-/// How many poisoned partitions a reason names.
+/// Limit of failed partitions named in one reason.
 const NAMED_MAX: usize = 3;
 
 pub(super) struct Health {
     fs: Fs,
     data_dir: PathBuf,
-    /// Partitions that take no more records, and why.
+    /// Partitions that refuse records, and why.
     poisoned: Mutex<BTreeMap<String, String>>,
     probed: Mutex<Option<(Duration, Result<(), String>)>>,
 }
@@ -42,7 +42,7 @@ impl Health {
         self.poisoned.lock().insert(partition, reason.to_string());
     }
 
-    /// The partition is gone, and its trouble with it.
+    /// Removes a deleted partition from the list.
     pub fn forget_poisoned(&self, partition: &str) {
         self.poisoned.lock().remove(partition);
     }
@@ -57,7 +57,7 @@ impl Health {
                     .map(|(partition, reason)| format!("{partition}: {reason}"))
                     .collect();
                 return Err(format!(
-                    "{} partitions take no more records: {}",
+                    "{} partitions refuse records until the server is restarted: {}",
                     poisoned.len(),
                     named.join("; ")
                 ));

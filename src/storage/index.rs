@@ -1,15 +1,15 @@
-//! The sparse indexes of one segment: which position holds an offset, which offset holds a timestamp.
+//! The sparse indexes of one segment: from offset to position, and from timestamp to offset.
 //!
-//! Both are hints. An entry is believed only after the batch it points to has been looked at, so a stale or damaged
-//! index costs a longer scan and never a wrong answer. Layouts, big endian, as Kafka writes them:
+//! Both are hints. An entry is trusted only after the batch it points to was read, so a stale or corrupt index costs a
+//! longer scan and never a wrong answer. Layouts, big endian, as Kafka writes them:
 //!
 //! ```text
 //! .index      relative offset u32 │ position u32             the last offset of the batch that begins at position
 //! .timeindex  timestamp i64       │ relative offset u32      the largest timestamp so far, and its batch's last offset
 //! ```
 //!
-//! The active segment's indexes live in memory ([`SparseIndex`]) and are written when the segment is rolled or
-//! closed. A closed segment's are searched in their files ([`IndexFile`]), so that old data costs no memory.
+//! The active segment's indexes are kept in memory ([`SparseIndex`]) and written when the segment is rolled or closed.
+//! Those of a closed segment are searched in their files ([`IndexFile`]), so that old data takes no memory.
 
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
@@ -17,28 +17,28 @@ use std::path::{Path, PathBuf};
 use super::error::{Error, IoContext};
 use crate::fs::{File, Fs};
 
-/// "The batch that ends at this offset begins at this position."
+/// States that the batch that ends at this offset begins at this position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct OffsetEntry {
     pub relative_offset: u32,
     pub position: u32,
 }
 
-/// "No batch up to and including the one that ends at this offset has a larger timestamp."
+/// States that no batch up to and including the one that ends at this offset has a larger timestamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TimeEntry {
     pub timestamp_ms: i64,
     pub relative_offset: u32,
 }
 
-/// A fixed-size entry that can be searched for in a file.
+/// A fixed-size entry of an index file.
 pub(super) trait Entry: Copy {
     const LEN: usize;
-    /// Of the file's name.
+    /// Extension of the file's name.
     const EXTENSION: &'static str;
     fn read(bytes: &[u8]) -> Option<Self>;
     fn write(self, out: &mut Vec<u8>);
-    /// Whether `self` may follow `before` in a sound index.
+    /// Returns true if `self` may follow `before` in a valid index.
     fn follows(&self, before: &Self) -> bool;
 }
 
@@ -86,17 +86,17 @@ impl Entry for TimeEntry {
     }
 }
 
-/// What an index needs to know about a batch that was appended.
+/// The index data of an appended batch.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct IndexedBatch {
     pub position: u32,
     pub size: u32,
-    /// The batch's last offset, relative to the segment's base.
+    /// The batch's last offset, relative to the segment's base offset.
     pub relative_offset: u32,
     pub max_timestamp_ms: i64,
 }
 
-/// The indexes of a segment that is being written, or that was just read from end to end.
+/// The in-memory indexes of a segment that is being written, or that was just read completely.
 #[derive(Debug)]
 pub(super) struct SparseIndex {
     offsets: Vec<OffsetEntry>,
@@ -104,7 +104,7 @@ pub(super) struct SparseIndex {
     offsets_written: usize,
     times_written: usize,
     bytes_since_entry: u64,
-    /// The batch with the largest timestamp, if there is any batch.
+    /// The batch with the largest timestamp, if there are batches.
     max_time: Option<TimeEntry>,
 }
 
@@ -120,8 +120,8 @@ impl SparseIndex {
         }
     }
 
-    /// Reads the index files of a segment whose batches end at `size`; `None` if either is absent or unsound, or goes
-    /// on further than the segment. Batches from the last entry on are yet to be noted.
+    /// Reads the index files of a segment whose batches end at `size`; `None` if either is absent, invalid or extends
+    /// past the segment. Batches from the last entry on are still to be noted.
     pub fn load(fs: &Fs, offsets: &Path, times: &Path, size: u64) -> Result<Option<Self>, Error> {
         let (Some(offsets), Some(times)) = (
             load_entries::<OffsetEntry>(fs, offsets)?,
@@ -145,12 +145,12 @@ impl SparseIndex {
         }))
     }
 
-    /// The last batch that has an entry.
+    /// Returns the entry of the last batch that has one.
     pub fn last_offset_entry(&self) -> Option<OffsetEntry> {
         self.offsets.last().copied()
     }
 
-    /// Takes a batch into account; it gets entries if about `interval_bytes` went by since the last that did.
+    /// Notes a batch, with index entries if about `interval_bytes` were written since the last entries.
     pub fn note(&mut self, batch: IndexedBatch, interval_bytes: u64) {
         if self
             .max_time
@@ -175,7 +175,7 @@ impl SparseIndex {
         self.bytes_since_entry += u64::from(batch.size);
     }
 
-    /// Puts the largest timestamp into the time index, as is due when the segment closes.
+    /// Adds the largest timestamp to the time index, as required when the segment closes.
     pub fn note_max_time(&mut self) {
         if let Some(max) = self.max_time.filter(|max| max.timestamp_ms >= 0) {
             push_following(&mut self.times, max);
@@ -186,29 +186,29 @@ impl SparseIndex {
         self.max_time
     }
 
-    /// Entries of the fuller of the two indexes, in bytes of its file.
+    /// Returns the size in bytes of the larger of the two index files.
     pub fn bytes(&self) -> usize {
         (self.offsets.len() * OffsetEntry::LEN).max(self.times.len() * TimeEntry::LEN)
     }
 
-    /// The last batch known to end at or before the offset.
+    /// Returns the last indexed batch that ends at or before the offset.
     pub fn floor_offset(&self, relative_offset: u32) -> Option<OffsetEntry> {
         floor(&self.offsets, |entry| {
             entry.relative_offset <= relative_offset
         })
     }
 
-    /// The last batch known to begin at or before the position.
+    /// Returns the last indexed batch that begins at or before the position.
     pub fn floor_position(&self, position: u32) -> Option<OffsetEntry> {
         floor(&self.offsets, |entry| entry.position <= position)
     }
 
-    /// The last batch up to which all timestamps are known to be smaller.
+    /// Returns the last indexed batch up to which all timestamps are smaller.
     pub fn floor_time(&self, timestamp_ms: i64) -> Option<TimeEntry> {
         floor(&self.times, |entry| entry.timestamp_ms < timestamp_ms)
     }
 
-    /// Writes what is not in the files yet. Files that hold anything else are started over.
+    /// Appends new entries to the files. Files with other content are rewritten.
     pub fn write_to(&mut self, fs: &Fs, offsets: &Path, times: &Path) -> Result<(), Error> {
         append_entries(fs, offsets, &self.offsets, &mut self.offsets_written)?;
         append_entries(fs, times, &self.times, &mut self.times_written)
@@ -261,7 +261,7 @@ fn append_entries<E: Entry>(
     Ok(())
 }
 
-/// A closed segment's index, searched where it lies.
+/// A closed segment's index, searched in its file.
 pub(super) struct IndexFile<E> {
     file: File,
     path: PathBuf,
@@ -270,7 +270,7 @@ pub(super) struct IndexFile<E> {
 }
 
 impl<E: Entry> IndexFile<E> {
-    /// Opens an index for searching; `None` if it is absent, or of a length no index has.
+    /// Opens an index for searching; `None` if it is absent or has an invalid length.
     pub fn open(fs: &Fs, path: PathBuf) -> Result<Option<Self>, Error> {
         let file = match fs.open(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -288,7 +288,7 @@ impl<E: Entry> IndexFile<E> {
         }))
     }
 
-    /// The last entry for which `is_before` holds, by binary search.
+    /// Returns the last entry for which `is_before` holds, by binary search.
     pub fn floor(&self, is_before: impl Fn(&E) -> bool) -> Result<Option<E>, Error> {
         let (mut low, mut high) = (0, self.entries);
         let mut found = None;
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_written_index_is_searched_in_its_file_and_grows_by_what_is_new() {
+    fn a_written_index_is_searched_in_its_file_and_extended_by_new_entries() {
         let dir = tempfile::tempdir().unwrap();
         let (offsets, times) = (dir.path().join("0.index"), dir.path().join("0.timeindex"));
         let fs = Fs::new();
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_or_misshapen_index_is_no_index() {
+    fn an_absent_or_invalid_index_is_ignored() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("0.index");
         let fs = Fs::new();

@@ -1,9 +1,9 @@
 //! A partition's segments in order, and appending to the last of them.
 //!
-//! The list is published whole: a reader takes the current one and keeps it, whatever is rolled or deleted meanwhile.
-//! Changes to the list, and appends, are made by whoever holds the partition's [`Writer`]; there is one.
+//! The list is published as a whole: a reader takes the current one and keeps it, whatever is rolled or deleted
+//! meanwhile. Appends and changes to the list are made by the holder of the partition's only [`Writer`].
 //!
-//! A log knows nothing of producers, durability or who reads. What it promises: a failed append leaves it as it was.
+//! A log knows nothing of producers, durability or readers. A failed append leaves it unchanged.
 
 use std::io::{self, IoSlice};
 use std::path::Path;
@@ -23,13 +23,13 @@ use crate::record::RecordBatch;
 /// The largest distance between offsets of one segment: indexes hold 32 bits, of which Kafka uses 31.
 pub(super) const RELATIVE_OFFSET_MAX: i64 = i32::MAX as i64;
 
-/// No log gets this far; a file that says so is damaged. What follows leaves room to add to offsets without a check.
+/// The largest plausible offset; a file with a larger one is corrupt. Leaves room to add to offsets without overflow.
 pub(super) const OFFSET_MAX: i64 = i64::MAX - 2 * (RELATIVE_OFFSET_MAX + 1);
 
 /// The largest segment file, so that positions fit an index entry.
 const SEGMENT_BYTES_LIMIT: u64 = u32::MAX as u64;
 
-/// Segments by base offset; never empty, and the last is the one that is written.
+/// Segments by base offset; never empty, and the last is the active one.
 pub(super) type Segments = Arc<[Arc<Segment>]>;
 
 pub(super) struct Log {
@@ -42,23 +42,23 @@ pub(super) struct Log {
 #[derive(Debug)]
 pub(super) struct Writer {
     pub next_offset: i64,
-    /// Where the active segment ends.
+    /// End of the active segment.
     position: u64,
     /// Whether the active segment's index is in memory.
     ready: bool,
-    /// The time by which the active segment's age is judged: its first batch's timestamp.
+    /// Timestamp of the active segment's first batch, from which its age counts.
     first_timestamp_ms: Option<i64>,
-    /// Taken off `segment.ms` for this segment, as a share of `segment.jitter.ms` in 1/256.
+    /// Part of `segment.jitter.ms`, in 1/256, by which `segment.ms` is reduced for this segment.
     jitter: u8,
-    /// Set when the file's end is unknown, or another file is in the way; nothing more may be written.
+    /// Set when the file's end is unknown, or a stray empty segment could not be removed; refuses further writes.
     broken: bool,
 }
 
-/// What an append did.
+/// The result of an append.
 pub(super) struct Written {
     pub base_offset: i64,
     pub segment: Arc<Segment>,
-    /// Where in the segment the batches begin and end.
+    /// Positions at which the batches begin and end in the segment.
     pub start: u64,
     pub end: u64,
 }
@@ -98,7 +98,7 @@ impl Log {
         }
     }
 
-    /// Whether the active segment is full, old, or cannot hold the batches.
+    /// Returns true if the active segment is full, too old, or cannot hold the batches.
     pub fn is_roll_due(
         &self,
         writer: &mut Writer,
@@ -146,11 +146,11 @@ impl Log {
         opened.create_file()?;
         if let Err(failure) = closed.close_index() {
             let path = opened.log_path();
-            // Gone for good before anything is appended to the old segment: a loss of power that brought it back would
-            // make it seem that the log goes on there.
+            // Removed durably before anything is appended to the old segment: if a power failure brought it back, the
+            // log would seem to continue there.
             let removed = (self.fs.remove_file(path)).and_then(|()| self.fs.sync_dir(&self.dir));
             if let Err(error) = removed {
-                error!(path = %path.display(), %error, "an empty segment file stays behind");
+                error!(path = %path.display(), %error, "empty segment file not removed, no more appends to this log");
                 writer.broken = true;
             }
             return Err(failure);
@@ -193,7 +193,7 @@ impl Log {
         if let Err(failure) = file.write_all_vectored_at(&mut slices, start) {
             if let Err(error) = truncate_failed_append(&file, start) {
                 error!(path = %path.display(), position = start, %error,
-                    "a failed append could not be taken back");
+                    "failed append not truncated, no more appends to this log");
                 writer.broken = true;
             }
             return Err(Error::io("append to", path, failure));
@@ -239,12 +239,12 @@ impl Log {
         end
     }
 
-    /// Whether a failed append could not be taken back.
+    /// Returns true if a failure left the log in a state that allows no more writes.
     pub fn is_broken(&self, writer: &Writer) -> bool {
         writer.broken
     }
 
-    /// Brings the active segment's index into memory, which is put off until the first append.
+    /// Loads the active segment's index, which is deferred until the first append.
     pub fn make_ready(&self, writer: &mut Writer) -> Result<(), Error> {
         if writer.ready {
             return Ok(());
@@ -260,7 +260,7 @@ impl Log {
         Ok(())
     }
 
-    /// The active segment's index: from its files, as far as they are sound, and from the batches behind.
+    /// Loads the active segment's index from its files, as far as they are valid, and from the batches after them.
     fn load_index(&self, segment: &Segment) -> Result<SparseIndex, Error> {
         let size = segment.size();
         let loaded = SparseIndex::load(
@@ -292,7 +292,7 @@ impl Log {
         Ok(index)
     }
 
-    /// Takes segments off the front; the last one stays. Returns those taken, whose files are still there.
+    /// Removes segments from the front of the list, never the last one. Returns them; their files still exist.
     pub fn drop_front(&self, count: usize) -> Vec<Arc<Segment>> {
         let list = self.segments();
         let count = count.min(list.len() - 1);
@@ -301,7 +301,7 @@ impl Log {
         dropped.to_vec()
     }
 
-    /// Puts another segment in the place of one that was rewritten.
+    /// Replaces a segment that was rewritten.
     pub fn replace(&self, old: &Arc<Segment>, new: Arc<Segment>) {
         let list: Vec<_> = self
             .segments()
@@ -315,8 +315,8 @@ impl Log {
     }
 }
 
-/// Cuts off what a failed append has written. The disk has to know of it before anything else is written there: of
-/// several batches the first may be whole, and would be back after a loss of power.
+/// Truncates the bytes of a failed append. The truncation is flushed before anything else is written there: of several
+/// batches the first may be complete, and would reappear after a power failure.
 fn truncate_failed_append(file: &File, start: u64) -> io::Result<()> {
     if file.size()? > start {
         file.set_size(start)?;
@@ -325,10 +325,13 @@ fn truncate_failed_append(file: &File, start: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// An error if nothing more may be written.
+/// Returns an error if the log allows no more writes.
 fn check_unbroken(writer: &Writer, active: &Segment) -> Result<(), Error> {
     match writer.broken {
-        true => Err(active.corrupt(writer.position, "the end of the file is unknown")),
+        true => Err(active.corrupt(
+            writer.position,
+            "an earlier failure left the end of the file unknown",
+        )),
         false => Ok(()),
     }
 }
@@ -337,7 +340,7 @@ fn offsets_in(batch: &RecordBatch) -> i64 {
     i64::from(batch.header().last_offset_delta) + 1
 }
 
-/// A number that differs from segment to segment, for spreading rolls out.
+/// Returns a number that differs from segment to segment, to spread rolls over time.
 fn jitter_of(dir: &Path, base_offset: i64) -> u8 {
     let mixed = crc32c::crc32c(dir.as_os_str().as_encoded_bytes());
     crc32c::crc32c_append(mixed, &base_offset.to_be_bytes()) as u8

@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn waiters_ride_on_the_sync_that_began_after_them() {
+    fn waiters_are_served_by_the_next_flush_that_starts() {
         let mut log_state = log_state();
         append(&mut log_state, 3, true);
         let Wait::For {
@@ -342,7 +342,7 @@ mod tests {
             start: true,
         } = log_state.wait(3, true)
         else {
-            panic!("nobody synchronises yet");
+            panic!("no flush is running yet");
         };
         let sync = log_state.begin();
         append(&mut log_state, 5, true);
@@ -351,7 +351,7 @@ mod tests {
             start: false,
         } = log_state.wait(5, true)
         else {
-            panic!("a synchronisation is under way");
+            panic!("a flush is running");
         };
         let synced = Synced {
             served: 1,
@@ -360,7 +360,7 @@ mod tests {
         assert_eq!(
             log_state.synced(&sync),
             synced,
-            "the second needs another one"
+            "the second waiter needs another flush"
         );
         assert!(first.try_recv().unwrap().is_ok());
         second.try_recv().unwrap_err();
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_promise_there_is_nothing_to_wait_for() {
+    fn without_batches_that_await_a_flush_there_is_nothing_to_wait_for() {
         let mut log_state = log_state();
         append(&mut log_state, 3, false);
         assert!(matches!(log_state.wait(3, true), Wait::Done(Ok(()))));
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_failure_nothing_more_shows_and_nobody_is_told_otherwise() {
+    fn after_a_failure_nothing_becomes_visible_and_waits_fail() {
         let mut log_state = log_state();
         append(&mut log_state, 2, false);
         append(&mut log_state, 3, true);
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn closed_segments_are_synchronised_with_the_next_one() {
+    fn closed_segments_are_flushed_with_the_active_one() {
         let mut log_state = log_state();
         append(&mut log_state, 3, true);
         log_state.rolled(segment(0), segment(3));
@@ -411,7 +411,7 @@ mod tests {
         assert_eq!(sync.active.base_offset, 3);
     }
     #[test]
-    fn removed_segments_are_not_synchronised() {
+    fn removed_segments_are_not_flushed() {
         let mut log_state = log_state();
         append(&mut log_state, 3, true);
         log_state.rolled(segment(0), segment(3));

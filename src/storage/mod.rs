@@ -2,21 +2,20 @@
 //!
 //! From the outside in:
 //!
-//! * [`Topics`] holds all topics of a data directory: creates and deletes them, `topics/opening` opens them,
-//!   `topics/upkeep` flushes, retains and closes them. [`Topic`] is one of them.
+//! * [`Topics`] owns all topics of a data directory: it creates and deletes them, `topics/opening` opens them,
+//!   `topics/upkeep` flushes them, applies retention and closes them. [`Topic`] is one of them.
 //! * [`Partition`] is one log with its producers, its durability and its readers.
-//! * `log` is the list of segments and the end that is written; `segment` one file, `segment/lookup` how to find things
-//!   in it; `index` its two sparse indexes; `scan` the walk over its batches.
-//! * `recovery` opens logs and puts those in order that were not closed cleanly, `inspection` finds and takes out damage,
-//!   `retention` says what may go, `durability` keeps the books of what is written, on disk and visible,
-//!   `producer_state` recognises retries, `checkpoint` reads and writes Kafka's small text files, `admission` says what
-//!   may be appended, `space` refuses records while the disk is full, `health` probes the disk, `stats` is what a scrape
-//!   shows.
+//! * `log` is the list of segments and the append position; `segment` is one segment file, `segment/lookup` finds batches
+//!   in it; `index` holds its two sparse indexes; `scan` reads its batches.
+//! * `recovery` opens logs and recovers those that were not closed cleanly, `repair` finds and removes corrupt ranges,
+//!   `retention` selects expired segments, `log_state` tracks what is written, durable and visible, `producer_state`
+//!   recognises retries, `checkpoint` reads and writes Kafka's small text files, `validation` checks batches before an
+//!   append, `space` refuses records while the disk is full, `health` probes the disk, `stats` provides the metrics.
 //!
-//! What holds everywhere: what readers see is a prefix of the log and whole batches; nothing that is damaged is served;
-//! a failed append leaves no trace; what a disk has promised is never given up for what it has not.
+//! Invariants: readers see a prefix of the log in whole batches; corrupt data is never served; a failed append leaves
+//! no trace; durable data is never given up for data that is not durable.
 //!
-//! Deliberately not known here: API keys, error codes, sockets, HTTP, and who asks.
+//! Deliberately unknown here: API keys, error codes, sockets, HTTP, and clients.
 
 mod checkpoint;
 mod data_dir;

@@ -1,4 +1,4 @@
-//! Doing the same for many logs at once, and saying how far it is.
+//! Running work on many logs in parallel, and reporting its progress.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use super::error::Error;
 use super::recovery::Report;
 use crate::clock::Clock;
 
-/// How often a long recovery says how far it is.
+/// Interval at which a long recovery logs its progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How far opening the logs has come, for whoever asks meanwhile.
+/// Progress of opening the logs.
 #[derive(Debug, Default)]
 pub struct Opening {
     total: AtomicUsize,
@@ -26,11 +26,11 @@ impl fmt::Display for Opening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let done = self.done.load(Ordering::Relaxed);
         let total = self.total.load(Ordering::Relaxed);
-        write!(f, "{done} of {total} logs are open")
+        write!(f, "{done} of {total} logs opened")
     }
 }
 
-/// Says now and then how far a long recovery is.
+/// Logs the progress of a long recovery.
 pub(super) struct Progress<'a> {
     clock: &'a Arc<dyn Clock>,
     opening: &'a Opening,
@@ -68,8 +68,8 @@ impl<'a> Progress<'a> {
     }
 }
 
-/// Runs `work` for `0..count` on as many threads as there are processors, and returns the results in order, or the
-/// first error.
+/// Runs `work` for `0..count` on as many threads as there are processors. Returns the results in order, or the first
+/// error.
 pub(super) fn in_parallel<T: Send>(
     count: usize,
     work: impl Fn(usize) -> Result<T, Error> + Sync,

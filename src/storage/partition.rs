@@ -1,11 +1,11 @@
-//! One partition: a log, the producers that write to it, what of it readers may see, and who waits for more.
+//! One partition: its log, the state of its producers, the offsets readers may see, and the waiting fetches.
 //!
 //! Two locks, taken in this order and never across an await:
 //!
-//! * the **writer** (append lock): who holds it may write, roll, delete and rewrite segments;
-//! * the **tail**: the offsets, held for as long as it takes to copy a few numbers. Readers and scrapes take only this.
+//! * the **writer** (append lock): its holder may write, roll, delete and rewrite segments;
+//! * the **log state**: the offsets, held only to copy a few numbers. Readers and scrapes take only this lock.
 //!
-//! Disk synchronisation runs under neither, on the blocking pool, one at a time.
+//! Flushes run under neither, on the blocking pool, one at a time per partition.
 
 mod fetch_waiters;
 mod reading;
@@ -37,14 +37,14 @@ use crate::record::{RecordBatch, Records};
 
 pub use self::fetch_waiters::FetchWaiter;
 
-/// What a producer is promised when its append is answered.
+/// The durability guarantee that a response to an append gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acks {
-    /// Nothing.
+    /// No guarantee.
     None,
-    /// The record survives the end of the process.
+    /// The records survive the end of the process.
     Leader,
-    /// It survives a loss of power, once [`Partition::wait_durable`] has returned.
+    /// The records survive a power failure, once [`Partition::wait_durable`] has returned.
     All,
 }
 
@@ -53,18 +53,18 @@ pub struct AppendOptions {
     pub acks: Acks,
 }
 
-/// Where batches went.
+/// The result of an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Appended {
     pub base_offset: i64,
     pub last_offset: i64,
-    /// The time stamped on the records, if the topic does that.
+    /// The timestamp given to the records, if the topic uses `LogAppendTime`.
     pub log_append_time_ms: Option<i64>,
     pub log_start_offset: i64,
-    /// They had been appended before; the offsets are those of then.
+    /// Set if the batches were already in the log; the offsets are those of the first append.
     pub duplicate: bool,
-    /// As many records wait for the disk as `flush.messages` allows: whoever wants this append acknowledged calls
-    /// [`Partition::wait_durable`] first, whatever else was promised.
+    /// Set if `flush.messages` unflushed records have accumulated: call [`Partition::wait_durable`] before
+    /// acknowledging this append, whatever its `acks`.
     pub flush_is_due: bool,
 }
 
@@ -77,7 +77,7 @@ pub struct Offsets {
     pub log_end: i64,
 }
 
-/// What a read found, and the offsets at that moment.
+/// The records that a read found, and the offsets at that moment.
 #[derive(Debug, Clone)]
 pub struct Fetched {
     /// Whole batches; the first may begin before the offset asked for.
@@ -93,7 +93,7 @@ pub struct TimestampedOffset {
     pub leader_epoch: i32,
 }
 
-/// A partition's numbers at one moment.
+/// A snapshot of a partition's metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionSnapshot {
     pub offsets: Offsets,
@@ -111,21 +111,21 @@ pub struct Partition {
     epochs: OnceLock<LeaderEpochs>,
     writer: Mutex<PartitionWriter>,
     log_state: Mutex<LogState>,
-    /// Where the log ended when it was opened; what lies behind was written by this process.
+    /// Log end offset when the log was opened; this process wrote everything from there on.
     opened_end: i64,
-    /// Signalled when a synchronisation ends.
+    /// Signalled when a flush ends.
     sync_ended: Condvar,
     records_total: AtomicU64,
-    /// Whether it stands in the list of partitions with unsynchronised data.
+    /// Set while the partition is in the list of partitions with unflushed data.
     enqueued: AtomicBool,
     watchers: FetchWaiters,
 }
 
-/// What the append lock protects.
+/// The state that the append lock protects.
 struct PartitionWriter {
     log: Writer,
     producers: Producers,
-    /// Segments off the log's front whose files are still there, oldest first.
+    /// Segments removed from the front of the log whose files are not deleted yet, oldest first.
     pending_deletion: VecDeque<Arc<Segment>>,
 }
 
@@ -147,7 +147,8 @@ impl Partition {
         log_state.add_unsynced(opened.unsynced);
         let needs_flush = log_state.unsynced_since().is_some();
         if needs_flush && environment.durability == Durability::Acks {
-            // What the process before had promised and not kept cannot be told from the rest, and readers see it now.
+            // Batches that the previous process may have left awaiting a flush cannot be told from the others, and
+            // readers see them now.
             log_state.require_flush();
         }
         let log = Log::new(&environment.fs, dir, opened.segments);
@@ -179,7 +180,7 @@ impl Partition {
         &self.topic
     }
 
-    /// The partition's number within its topic.
+    /// Returns the partition's number within its topic.
     pub fn number(&self) -> i32 {
         self.number
     }
@@ -188,9 +189,9 @@ impl Partition {
         &self.log.dir
     }
 
-    /// Appends batches: all of them, or none.
+    /// Appends all of the batches, or none.
     ///
-    /// The data is in the page cache when this returns. What was appended with [`Acks::All`] becomes visible, and may be
+    /// The data is in the page cache when this returns. Batches appended with [`Acks::All`] become visible, and may be
     /// acknowledged, once [`wait_durable`](Self::wait_durable) has returned.
     pub fn append(
         self: &Arc<Self>,
@@ -200,8 +201,8 @@ impl Partition {
         let config = self.topic.config();
         let now_ms = self.environment.clock.now_ms();
         let wire_bytes: usize = batches.iter().map(RecordBatch::size_bytes).sum();
-        let admitted = validation::admit(batches, &config, now_ms)?;
-        let batches = &admitted.batches;
+        let validated = validation::validate(batches, &config, now_ms)?;
+        let batches = &validated.batches;
 
         let mut writer = self.writer.lock();
         let log_start_offset = {
@@ -214,7 +215,7 @@ impl Partition {
             return Ok(Appended {
                 base_offset: duplicate.base_offset,
                 last_offset: duplicate.last_offset,
-                log_append_time_ms: admitted
+                log_append_time_ms: validated
                     .log_append_time_ms
                     .and(Some(duplicate.timestamp_ms)),
                 log_start_offset,
@@ -244,7 +245,7 @@ impl Partition {
             .iter()
             .map(|batch| i64::from(batch.header().record_count))
             .sum();
-        let acked_by_disk = options.acks == Acks::All && self.syncs_acks();
+        let needs_flush = options.acks == Acks::All && self.syncs_acks();
         let mark = |offset, position| LogPosition {
             offset,
             segment: written.segment.base_offset,
@@ -255,7 +256,7 @@ impl Partition {
             let was_clean = log_state.appended(
                 mark(written.base_offset, written.start),
                 mark(next_offset, written.end),
-                acked_by_disk,
+                needs_flush,
                 self.environment.clock.monotonic(),
             );
             let flush_is_due = log_state.unsynced_records() >= config.flush_messages;
@@ -273,13 +274,13 @@ impl Partition {
         if was_clean {
             self.environment.note_unsynced(self);
         }
-        if !acked_by_disk {
+        if !needs_flush {
             self.watchers.notify();
         }
         Ok(Appended {
             base_offset: written.base_offset,
             last_offset: next_offset - 1,
-            log_append_time_ms: admitted.log_append_time_ms,
+            log_append_time_ms: validated.log_append_time_ms,
             log_start_offset,
             duplicate: false,
             flush_is_due,
@@ -314,7 +315,7 @@ impl Partition {
             .check_sequence(batches.iter().map(RecordBatch::header))
     }
 
-    /// The producers' state, read from its snapshot if nobody has asked for it yet.
+    /// Returns the producer state, reading it from its snapshot on first use.
     fn producers<'w>(
         &self,
         writer: &'w mut PartitionWriter,
@@ -326,7 +327,7 @@ impl Partition {
                     let bytes = self.environment.fs.read(path).during("read", path)?;
                     let now_ms = self.environment.clock.now_ms();
                     ProducerState::from_snapshot(&bytes, now_ms).unwrap_or_else(|| {
-                        error!(path = %path.display(), "the snapshot of producers is damaged; none is known now");
+                        error!(path = %path.display(), "producer snapshot corrupt, continuing without producer state");
                         ProducerState::default()
                     })
                 }
@@ -335,13 +336,13 @@ impl Partition {
         }
         match &mut writer.producers {
             Producers::Loaded(state) => Ok(state),
-            Producers::Snapshot(_) => unreachable!("it was loaded above"),
+            Producers::Snapshot(_) => unreachable!("loaded above"),
         }
     }
 
-    /// Closes the active segment and begins another. The snapshot of the producers as they are there comes first, so
-    /// that no loss of power leaves the segment without it: recovery takes a segment without one for the word that no
-    /// producer was known, and could not tell retries of batches that lie before it.
+    /// Rolls the log. The producer snapshot is written first, so that no power failure leaves the new segment without
+    /// it: recovery takes a missing snapshot to mean that no producer was known, and would then not recognise retries
+    /// of batches before the segment.
     fn roll(&self, writer: &mut PartitionWriter) -> Result<(), Error> {
         let offset = writer.log.next_offset;
         self.write_snapshot(writer, offset)?;
@@ -360,15 +361,15 @@ impl Partition {
                 .remove_file(&path)
                 .during("remove", &path);
         }
-        // There may be one already, of a log that ends where its last segment begins, and it may be the only word of
-        // producers whose segments are gone.
+        // A snapshot may exist already, if the log ends where its last segment begins, and it may be the only record of
+        // producers whose segments were deleted.
         self.environment
             .fs
             .write_atomically(&path, &state.to_snapshot())
             .during("write", &path)
     }
 
-    /// The largest id of the producers whose retries would be recognised. May block.
+    /// Returns the largest id in the producer state. May block.
     pub fn largest_producer_id(&self) -> Result<Option<i64>, Error> {
         Ok(self.producers(&mut self.writer.lock())?.largest_id())
     }
@@ -377,20 +378,20 @@ impl Partition {
         self.environment.durability == Durability::Acks
     }
 
-    /// Ends the partition's life: nothing more is written, whoever waits is told, and its log files are closed, so that
-    /// the disk frees them when they are removed.
+    /// Retires a deleted partition: refuses writes, notifies waiters and closes the log files, so that the disk frees
+    /// their space when they are removed.
     pub(super) fn retire(&self) {
         self.log_state.lock().fail(Error::Deleted);
         self.watchers.notify();
         self.environment.health.forget_poisoned(&self.to_string());
-        // Whoever was writing has finished when this returns.
+        // Waits for a running append to finish.
         let writer = self.writer.lock();
         for segment in self.log.segments().iter().chain(&writer.pending_deletion) {
             segment.note_removal();
         }
     }
 
-    /// Flushes, and leaves the files as a clean shutdown does. Returns the log's end.
+    /// Flushes the log and leaves its files in the state of a clean shutdown. Returns the log end offset.
     pub(super) fn close(self: &Arc<Self>) -> Result<i64, Error> {
         let mut writer = self.writer.lock();
         if self.log_state.lock().failure().is_none() {
@@ -415,32 +416,32 @@ impl Partition {
         Ok(offset)
     }
 
-    /// The offset below which the disk has everything.
+    /// Returns the offset below which everything is durable.
     pub(crate) fn durable_offset(&self) -> i64 {
         self.log_state.lock().durable
     }
 
-    /// Says that the partition now stands in the list of those with unsynchronised data; false if it did before.
+    /// Marks the partition as listed among those with unflushed data. Returns false if it already was.
     pub(super) fn enqueue(&self) -> bool {
         !self.enqueued.swap(true, Ordering::AcqRel)
     }
 
-    /// It was taken off that list.
+    /// Marks the partition as removed from that list.
     pub(super) fn dequeued(&self) {
         self.enqueued.store(false, Ordering::Release);
     }
 
-    /// Whether a synchronisation is under way.
+    /// Returns true while a flush is running.
     pub(super) fn is_syncing(&self) -> bool {
         self.log_state.lock().is_syncing()
     }
 
-    /// Whether records were promised to the disk that it does not have.
+    /// Returns true if records await a flush.
     pub(super) fn awaits_flush(&self) -> bool {
         self.log_state.lock().awaits_flush()
     }
 
-    /// Since when the oldest unsynchronised record has been waiting, if there is one.
+    /// Returns when the oldest unflushed record was written, if there is one.
     pub(super) fn unsynced_since(&self) -> Option<Duration> {
         self.log_state.lock().unsynced_since()
     }
@@ -480,7 +481,7 @@ impl std::fmt::Debug for Partition {
 fn offsets_of(log_state: &LogState) -> Offsets {
     Offsets {
         log_start: log_state.log_start,
-        // Without transactions, everything that is visible is decided.
+        // Without transactions, the last stable offset is the high watermark.
         last_stable: log_state.high_watermark.offset,
         high_watermark: log_state.high_watermark.offset,
         log_end: log_state.end.offset,

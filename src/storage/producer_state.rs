@@ -1,12 +1,12 @@
-//! What a partition remembers of its idempotent producers, so that a retried batch is stored once.
+//! The state of a partition's idempotent producers, which ensures that a retried batch is stored once.
 //!
-//! Of each producer the last five batches are kept, as many as a client may have in flight. A batch equal to one of
-//! them is a duplicate; otherwise its first sequence must follow the last one. Sequences wrap from 2³¹−1 to 0. A
-//! producer that is not known, because it is new or was forgotten, may begin anywhere: clients differ in how they
-//! recover, and there is nothing to hold it against.
+//! The last five batches of each producer are kept, as many as a client may have in flight. A batch equal to one of
+//! them is a duplicate; otherwise its first sequence must follow the last one. Sequences wrap from 2³¹−1 to 0. An
+//! unknown producer, new or expired, may start at any sequence: clients differ in how they recover, and there is
+//! nothing to compare it with.
 //!
-//! A snapshot is Kafka's `.snapshot` file (version 1), which knows one batch per producer. The other four follow in an
-//! appendix that Kafka's reader does not look at, though its CRC covers it:
+//! A snapshot is Kafka's `.snapshot` file (version 1), which holds one batch per producer. The others follow in an
+//! appendix that Kafka's reader ignores, though its CRC covers it:
 //!
 //! ```text
 //! version i16 = 1 │ crc32c u32, of all that follows │ count i32 │ count × Kafka's entry │ "SL01" │ count × ours
@@ -20,19 +20,19 @@ use std::collections::HashMap;
 use super::error::Error;
 use crate::record::BatchHeader;
 
-/// Batches remembered per producer: the most an idempotent client keeps in flight.
+/// Batches kept per producer: the most that an idempotent client has in flight.
 const BATCHES_MAX: usize = 5;
 
 const VERSION: i16 = 1;
 const APPENDIX_MAGIC: &[u8; 4] = b"SL01";
 const ENTRY_LEN: usize = 46;
 
-/// A batch as it went into the log.
+/// A batch that is in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Stored {
     last_sequence: i32,
     last_offset: i64,
-    /// Last offset minus first; the same distance lies between the sequences.
+    /// Last offset minus first offset; equal to last sequence minus first sequence.
     offset_delta: i32,
     timestamp_ms: i64,
 }
@@ -47,7 +47,7 @@ impl Stored {
     }
 }
 
-/// Sequences count modulo 2³¹.
+/// Reduces a sequence modulo 2³¹.
 fn wrap(sequence: i64) -> i32 {
     (sequence & i64::from(i32::MAX)) as i32
 }
@@ -58,9 +58,9 @@ struct Producer {
     /// Oldest first; the first `len` are in use.
     batches: [Stored; BATCHES_MAX],
     len: u8,
-    /// When its last batch was appended, by the server's clock.
+    /// Time of its last append, by the server's clock.
     last_seen_ms: i64,
-    /// Kafka's, kept for its sake.
+    /// Kafka's field, preserved for it.
     coordinator_epoch: i32,
     transaction_first_offset: i64,
 }
@@ -144,7 +144,7 @@ impl Producer {
     }
 }
 
-/// Where the first copy of a batch went.
+/// The offsets and timestamp of the first copy of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Duplicate {
     pub base_offset: i64,
@@ -152,15 +152,15 @@ pub(super) struct Duplicate {
     pub timestamp_ms: i64,
 }
 
-/// What to do with batches that were sent.
+/// The result of checking the sequences of an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SequenceCheck {
     Append,
-    /// They are in the log already.
+    /// The batches are already in the log.
     Duplicate(Duplicate),
 }
 
-/// All producers a partition knows.
+/// All producers known to a partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ProducerState {
     producers: HashMap<i64, Producer>,
@@ -171,12 +171,12 @@ impl ProducerState {
         self.producers.is_empty()
     }
 
-    /// The largest id of any producer.
+    /// Returns the largest producer id.
     pub fn largest_id(&self) -> Option<i64> {
         self.producers.keys().copied().max()
     }
 
-    /// Judges batches that are to be appended together, without taking them into account yet.
+    /// Checks the sequences of batches that are to be appended together, without recording them.
     ///
     /// Either all of them are new and in sequence, or all are duplicates; anything else is out of order.
     pub fn check_sequence<'a>(
@@ -214,7 +214,7 @@ impl ProducerState {
                     });
                 }
             });
-            // Only a later batch of the same append needs to see this one.
+            // Only a later batch of the same append is checked against this one.
             if one == SequenceCheck::Append && batches.peek().is_some() {
                 let mut next = known
                     .cloned()
@@ -229,7 +229,7 @@ impl ProducerState {
         Ok(check.unwrap_or(SequenceCheck::Append))
     }
 
-    /// Takes a batch into account that is in the log now.
+    /// Records a batch that was appended to the log.
     pub fn record(&mut self, base_offset: i64, header: &BatchHeader, now_ms: i64) {
         if header.is_idempotent() && !header.attributes.is_control() {
             self.producers
@@ -239,13 +239,13 @@ impl ProducerState {
         }
     }
 
-    /// Forgets producers not seen since `before_ms`.
+    /// Removes producers not seen since `before_ms`.
     pub fn expire(&mut self, before_ms: i64) {
         self.producers
             .retain(|_, producer| producer.last_seen_ms >= before_ms);
     }
 
-    /// The content of a snapshot file.
+    /// Returns the content of a snapshot file.
     pub fn to_snapshot(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(10 + self.producers.len() * (ENTRY_LEN + 60));
         out.extend_from_slice(&VERSION.to_be_bytes());
@@ -283,8 +283,8 @@ impl ProducerState {
         out
     }
 
-    /// Reads a snapshot file, ours or Kafka's; `None` if it is damaged. Producers of a snapshot that does not say when
-    /// they were last seen count as seen at `now_ms`.
+    /// Reads a snapshot file, ours or Kafka's; `None` if it is corrupt. Without our appendix, producers count as last
+    /// seen at `now_ms`.
     pub fn from_snapshot(bytes: &[u8], now_ms: i64) -> Option<Self> {
         let mut cursor = Cursor(bytes);
         if cursor.i16()? != VERSION || cursor.i32()? as u32 != crc32c::crc32c(bytes.get(6..)?) {
@@ -332,7 +332,7 @@ impl ProducerState {
     }
 }
 
-/// Reads big-endian numbers off the front of a slice.
+/// Reads big-endian numbers from the front of a slice.
 struct Cursor<'a>(&'a [u8]);
 
 impl Cursor<'_> {
@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_producer_may_begin_anywhere() {
+    fn an_unknown_producer_may_start_at_any_sequence() {
         append(&mut ProducerState::default(), 0, batch(7, 3, 12_345, 3));
     }
 
@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_of_one_append_are_judged_one_after_the_other() {
+    fn batches_of_one_append_are_checked_in_order() {
         let mut state = ProducerState::default();
         append(&mut state, 0, batch(7, 0, 0, 2));
         let (second, third, gap) = (batch(7, 0, 2, 2), batch(7, 0, 4, 2), batch(7, 0, 5, 2));
@@ -520,7 +520,7 @@ mod tests {
     }
 
     #[test]
-    fn no_damage_of_a_snapshot_goes_unnoticed() {
+    fn any_corruption_of_a_snapshot_is_detected() {
         let mut state = ProducerState::default();
         append(&mut state, 0, batch(7, 1, 0, 1));
         let sound = state.to_snapshot();

@@ -1,18 +1,18 @@
-//! Opening a log directory, and looking into segments that may be damaged.
+//! Opening a log directory, and recovering it after an unclean shutdown.
 //!
-//! After a clean shutdown the files are taken as they are; only the end of the last segment is looked for, from its
-//! index on. After a crash every segment that reaches past the recovery point is read from end to end. There are two
-//! kinds of bad bytes, and they are told apart by where they lie:
+//! After a clean shutdown the files are trusted; only the end of the last segment is located, starting at its last
+//! index entry. After a crash every segment that reaches past the recovery point is read completely. There are two
+//! kinds of invalid bytes, told apart by where they lie:
 //!
-//! * A **torn tail**, past the durable point and with nothing valid behind it, is what an interrupted write leaves. It
-//!   is cut off.
-//! * **Damage** is anything else: the disk promised these bytes once. They are copied aside into a file named
-//!   `….log.POSITION.damaged`, taken out of the segment, reported, and the batches behind them are kept, because there
-//!   is no replica to fetch them from. Offsets are never given out again.
+//! * A **torn tail**, past the recovery point and with nothing valid after it, is left by an interrupted write. It is
+//!   truncated.
+//! * **Damage** is anything else: these bytes were durable once. They are copied to a file named
+//!   `….log.POSITION.damaged`, removed from the segment and reported. The batches after them are kept, because there is
+//!   no replica to fetch them from. Offsets are never reused.
 //!
-//! A loss of power can also leave a hole in unsynchronised data, with valid batches behind it. Nothing was promised
-//! about those, and keeping a later batch of a producer without an earlier one would confuse its retries, so such a tail
-//! is cut at the hole; that it was another boot of the machine is how it is told from damage.
+//! A power failure can also leave a hole in unflushed data, with valid batches after it. No durability was guaranteed
+//! for those, and keeping a later batch of a producer without an earlier one would confuse its retries, so the log is
+//! truncated at the hole. A hole is told from damage by the boot id: the machine was restarted since the write.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -30,40 +30,40 @@ use super::repair::{Damage, inspect, remove_corrupt_ranges, repair_leader_epochs
 use super::segment::{Located, REBUILT_INTERVAL_BYTES, Segment, file_path};
 use crate::fs::Fs;
 
-/// What is known about a log before its directory is looked at.
+/// What is known about a log before its directory is read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Before {
     /// The last shutdown was clean.
     pub clean: bool,
-    /// The machine has not been restarted since the log was written, so the page cache lost nothing.
+    /// The machine was not restarted since the log was written, so the page cache lost nothing.
     pub same_boot: bool,
-    /// Everything below was on disk when this was noted.
+    /// Everything below this offset was durable when the checkpoint was written.
     pub recovery_point: Option<i64>,
-    /// Where the log starts, if that is not the first segment's beginning.
+    /// The log start offset, if it is not the first segment's base offset.
     pub log_start: Option<i64>,
 }
 
-/// A log as it was found, or put in order.
+/// A log that was opened, recovered if need be.
 pub(super) struct Opened {
     pub segments: Vec<Arc<Segment>>,
     pub log_start: i64,
     pub end: LogPosition,
-    /// The disk is known to have everything below.
+    /// Everything below this offset is durable.
     pub durable: i64,
-    /// Closed segments that the disk may lack.
+    /// Closed segments that may not be durable.
     pub unsynced: Vec<Arc<Segment>>,
     pub producers: Producers,
 }
 
-/// Where the producers' state is.
+/// The producer state, loaded or not.
 #[derive(Debug)]
 pub(super) enum Producers {
-    /// In a snapshot that need not be read before a producer asks, or nowhere.
+    /// In a snapshot that is read when first needed, or none at all.
     Snapshot(Option<PathBuf>),
     Loaded(ProducerState),
 }
 
-/// What recovery had to do.
+/// The work that recovery did.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Report {
     pub segments_read: u64,
@@ -81,14 +81,14 @@ impl Report {
     }
 }
 
-/// What lies in a log directory.
+/// The files of a log directory.
 #[derive(Debug, Default)]
 struct Listing {
     logs: BTreeSet<i64>,
     indexes: BTreeSet<i64>,
     snapshots: BTreeSet<i64>,
-    /// Segments that damage was taken out of.
-    mended: BTreeSet<i64>,
+    /// Segments that had corrupt ranges removed.
+    repaired: BTreeSet<i64>,
     epochs: bool,
     leftovers: Vec<PathBuf>,
 }
@@ -119,7 +119,7 @@ impl Listing {
                 "log" => listing.logs.insert(base),
                 "index" => listing.indexes.insert(base),
                 "snapshot" => listing.snapshots.insert(base),
-                aside if aside.ends_with(".damaged") => listing.mended.insert(base),
+                aside if aside.ends_with(".damaged") => listing.repaired.insert(base),
                 _ => continue,
             };
         }
@@ -127,7 +127,7 @@ impl Listing {
     }
 }
 
-/// Opens the log in `dir`, which exists. What is done is added to `report`, even if it fails in the end.
+/// Opens the log in `dir`, which exists. The work done is added to `report`, even if opening fails.
 pub(super) fn open(
     fs: &Fs,
     dir: &Arc<Path>,
@@ -169,19 +169,21 @@ impl Recovery<'_> {
         let mut segments = Vec::with_capacity(self.listing.logs.len().max(1));
         for base in self.listing.logs.clone() {
             let path = file_path(self.dir, base, "log");
-            let size = std::fs::metadata(&path).during("look at", &path)?.len();
+            let size = std::fs::metadata(&path)
+                .during("read the size of", &path)?
+                .len();
             segments.push(Arc::new(Segment::found(self.fs, self.dir, base, size)));
         }
         if self.before.clean
-            && let Some(opened) = self.trust(&segments)?
+            && let Some(opened) = self.open_clean(&segments)?
         {
             return Ok(opened);
         }
-        self.read_all(segments)
+        self.recover(segments)
     }
 
-    /// Takes a cleanly closed log as it is; `None` if something about it is not as a clean shutdown leaves it.
-    fn trust(&self, segments: &[Arc<Segment>]) -> Result<Option<Opened>, Error> {
+    /// Opens a cleanly closed log without reading it; `None` if it is not in the state that a clean shutdown leaves.
+    fn open_clean(&self, segments: &[Arc<Segment>]) -> Result<Option<Opened>, Error> {
         let Some(last) = segments.last() else {
             return Ok(None);
         };
@@ -193,8 +195,8 @@ impl Recovery<'_> {
         if self.before.recovery_point.is_some_and(|point| point != end) {
             return Ok(None);
         }
-        self.index_where_missing(&segments[..segments.len() - 1])?;
-        self.remove_odd_snapshots(segments, end)?;
+        self.build_missing_indexes(&segments[..segments.len() - 1])?;
+        self.remove_stale_snapshots(segments, end)?;
         Ok(Some(Opened {
             log_start: self.log_start(segments, end),
             end: LogPosition {
@@ -214,8 +216,8 @@ impl Recovery<'_> {
         }))
     }
 
-    /// Makes index files for closed segments that have none and are large enough to want one.
-    fn index_where_missing(&self, closed: &[Arc<Segment>]) -> Result<(), Error> {
+    /// Builds index files for closed segments that have none and are large enough to need one.
+    fn build_missing_indexes(&self, closed: &[Arc<Segment>]) -> Result<(), Error> {
         for segment in closed {
             if segment.size() > REBUILT_INTERVAL_BYTES
                 && !self.listing.indexes.contains(&segment.base_offset)
@@ -226,14 +228,15 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Keeps the snapshots taken where a segment begins, and the newest; one taken past the log's end is of another past.
-    fn remove_odd_snapshots(&self, segments: &[Arc<Segment>], end: i64) -> Result<(), Error> {
+    /// Removes snapshots except the newest and those taken at a segment's base offset. A snapshot past the log's end
+    /// describes batches that the log lost.
+    fn remove_stale_snapshots(&self, segments: &[Arc<Segment>], end: i64) -> Result<(), Error> {
         let newest = self.listing.snapshots.range(..=end).next_back();
         for taken_at in &self.listing.snapshots {
-            let begins_one = segments
+            let at_segment_start = segments
                 .binary_search_by_key(taken_at, |segment| segment.base_offset)
                 .is_ok();
-            if *taken_at > end || (!begins_one && Some(taken_at) != newest) {
+            if *taken_at > end || (!at_segment_start && Some(taken_at) != newest) {
                 let path = file_path(self.dir, *taken_at, "snapshot");
                 self.fs.remove_file(&path).during("remove", &path)?;
             }
@@ -241,7 +244,7 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// The offset after a segment's last batch, found from its last index entry on.
+    /// Returns the offset after a segment's last batch, found from its last index entry on; `None` if there is a gap.
     fn end_of(&self, segment: &Segment) -> Result<Option<i64>, Error> {
         let last = match self.listing.indexes.contains(&segment.base_offset) {
             true => match segment.index_file::<OffsetEntry>()? {
@@ -272,15 +275,15 @@ impl Recovery<'_> {
             .clamp(first, end.max(first))
     }
 
-    /// Reads what reaches past the recovery point, and puts it in order.
-    fn read_all(mut self, found: Vec<Arc<Segment>>) -> Result<Opened, Error> {
+    /// Recovers the log: reads and repairs the segments that reach past the recovery point.
+    fn recover(mut self, found: Vec<Arc<Segment>>) -> Result<Opened, Error> {
         let point = self.before.recovery_point.unwrap_or(0);
         let epochs = LeaderEpochs::read(self.fs, &self.dir.join("leader-epoch-checkpoint"))?;
         let first_read = match found.partition_point(|segment| segment.base_offset <= point) {
             0 => 0,
             after => after - 1,
         };
-        // Below the recovery point nothing is cut off, so a snapshot from there speaks of batches that are all there.
+        // Nothing is truncated below the recovery point, so the batches of a snapshot from there are all present.
         let first = found.get(first_read).map_or(0, |first| first.base_offset);
         let mut producers = Replay::start(
             self.fs,
@@ -290,17 +293,17 @@ impl Recovery<'_> {
             first,
             self.now_ms,
         )?;
-        self.index_where_missing(&found[..first_read])?;
-        self.replay_trusted(&found[..first_read], &mut producers)?;
+        self.build_missing_indexes(&found[..first_read])?;
+        self.replay_unread(&found[..first_read], &mut producers)?;
         let mut segments: Vec<_> = found[..first_read].to_vec();
         let mut end = found
             .get(first_read)
             .map_or(self.before.log_start.unwrap_or(0), |segment| {
                 segment.base_offset
             });
-        let mut cut = false;
+        let mut truncated = false;
         for (place, segment) in found.iter().enumerate().skip(first_read) {
-            if cut {
+            if truncated {
                 self.discard(segment)?;
                 continue;
             }
@@ -310,24 +313,24 @@ impl Recovery<'_> {
                 None => closed_at.filter(|end| *end >= segment.base_offset),
             };
             let is_last = place + 1 == found.len();
-            let kept = self.read_one(
+            let kept = self.recover_segment(
                 segment,
                 following,
                 epochs.as_ref(),
                 &mut producers,
-                &mut cut,
+                &mut truncated,
                 is_last,
             )?;
             end = kept.1;
             segments.push(Arc::new(kept.0));
         }
-        if cut {
-            // As with the cut itself: segments that came back would go on from records they never followed.
-            self.fs.sync_dir(self.dir).during("synchronise", self.dir)?;
+        if truncated {
+            // As with the truncation itself: segments that reappeared would continue from records they never followed.
+            self.fs.sync_dir(self.dir).during("sync", self.dir)?;
         }
-        let segments = self.finish_tail(segments, &mut end, point)?;
-        self.remove_odd_snapshots(&segments, end)?;
-        let last = segments.last().expect("finish_tail leaves one");
+        let segments = self.ensure_active(segments, &mut end, point)?;
+        self.remove_stale_snapshots(&segments, end)?;
+        let last = segments.last().expect("ensure_active leaves one");
         let closed = segments.len() - 1;
         let unsynced = segments[first_read.min(closed)..closed].to_vec();
         for segment in &unsynced {
@@ -348,20 +351,20 @@ impl Recovery<'_> {
         })
     }
 
-    /// Reads a segment from end to end and puts it in order. Returns what it has become and the offset behind it; `cut` is
-    /// set if the log ends there, whatever follows.
-    fn read_one(
+    /// Reads a whole segment and repairs it. Returns the resulting segment and the offset after it; sets `truncated` if
+    /// the log ends there and later segments must be discarded.
+    fn recover_segment(
         &mut self,
         segment: &Arc<Segment>,
         following: Option<i64>,
         epochs: Option<&LeaderEpochs>,
         producers: &mut Replay,
-        cut: &mut bool,
+        truncated: &mut bool,
         is_last: bool,
     ) -> Result<(Segment, i64), Error> {
         let size = segment.size();
         let point = self.before.recovery_point.unwrap_or(0);
-        // Past the recovery point a loss of power may have left holes; the log ends at the first.
+        // Past the recovery point a power failure may have left holes; the log ends at the first one.
         let open_from = match self.before.same_boot || self.before.clean {
             true => i64::MAX,
             false => point,
@@ -372,20 +375,20 @@ impl Recovery<'_> {
         self.report.segments_read += 1;
         self.report.bytes_read += size;
         repair_leader_epochs(segment, &inspected)?;
-        // What follows begins later, too, where damage was taken out, and where the log was made to go on after records
-        // that somebody had deleted.
+        // The next segment also begins later where corrupt ranges were removed, and where the log continues after
+        // deleted records.
         let log_start = self.before.log_start.unwrap_or(0);
         let ends_early = following
             .is_some_and(|next| inspected.next_offset < next && log_start < next)
-            && !self.listing.mended.contains(&segment.base_offset);
+            && !self.listing.repaired.contains(&segment.base_offset);
         if ends_early && inspected.tail.is_none() && inspected.next_offset >= open_from {
             warn!(path = %segment.log_path().display(), offset = inspected.next_offset,
-                "the end of a segment was lost with the power, and what follows it goes");
-            *cut = true;
+                "unsynced segment tail lost in power failure, truncating the log here");
+            *truncated = true;
         }
         let ends_log =
             |tail: &&Damage| tail.offset >= open_from || (tail.offset >= point && is_last);
-        let Some(cut_at) = inspected.tail.as_ref().filter(ends_log).cloned() else {
+        let Some(torn_tail) = inspected.tail.as_ref().filter(ends_log).cloned() else {
             let mut damages = inspected.damages;
             damages.extend(inspected.tail);
             if damages.is_empty() {
@@ -400,53 +403,53 @@ impl Recovery<'_> {
             }
             self.report.ranges_damaged += damages.len() as u64;
             let rewritten = remove_corrupt_ranges(self.fs, self.dir, segment, size, &damages)?;
-            return self.read_again(rewritten, following);
+            return self.index_repaired(rewritten, following);
         };
-        *cut = true;
-        let shorter = self.cut_off(segment, &cut_at, &inspected.damages)?;
-        self.read_again(shorter, following)
+        *truncated = true;
+        let shorter = self.truncate(segment, &torn_tail, &inspected.damages)?;
+        self.index_repaired(shorter, following)
     }
 
-    /// Ends a segment where its torn tail begins, and takes out what is damaged before that.
-    fn cut_off(
+    /// Truncates a segment at its torn tail and removes corrupt ranges before it.
+    fn truncate(
         &mut self,
         segment: &Segment,
-        cut_at: &Damage,
+        torn_tail: &Damage,
         damages: &[Damage],
     ) -> Result<Segment, Error> {
         let path = segment.log_path();
-        let lost = segment.size() - cut_at.range.start;
+        let lost = segment.size() - torn_tail.range.start;
         warn!(
             path = %path.display(),
-            position = cut_at.range.start,
+            position = torn_tail.range.start,
             bytes = lost,
-            offset = cut_at.offset,
-            reason = cut_at.reason,
-            "cutting off records that an interrupted write left incomplete"
+            offset = torn_tail.offset,
+            reason = torn_tail.reason,
+            "truncating incomplete records of an interrupted write"
         );
         self.report.bytes_truncated += lost;
-        // The disk has to know of the cut before anything is written there: whole batches of the lost past that happen
-        // to lie where the new ones end would go on from them.
+        // The truncation has to be durable before anything is written there: old batches that happen to begin where the
+        // new ones end would otherwise seem to follow them.
         let file = segment.file()?;
-        file.set_size(cut_at.range.start)
+        file.set_size(torn_tail.range.start)
             .and_then(|()| file.sync_data())
             .during("truncate", path)?;
         if damages.is_empty() {
-            let size = cut_at.range.start;
+            let size = torn_tail.range.start;
             return Ok(Segment::found(self.fs, self.dir, segment.base_offset, size));
         }
         self.report.ranges_damaged += damages.len() as u64;
-        remove_corrupt_ranges(self.fs, self.dir, segment, cut_at.range.start, damages)
+        remove_corrupt_ranges(self.fs, self.dir, segment, torn_tail.range.start, damages)
     }
 
-    /// Indexes a segment that was just put in order.
-    fn read_again(
+    /// Builds the index of a segment that was just repaired.
+    fn index_repaired(
         &self,
         segment: Segment,
         following: Option<i64>,
     ) -> Result<(Segment, i64), Error> {
         let size = segment.size();
-        // Its end is known to be sound now, so a gap before the last batch is one.
+        // The segment's end is known to be valid now, so a gap before the last batch is a real gap.
         let end = following.or(Some(i64::MAX));
         let inspected = inspect(&segment, size, end, i64::MAX, None, |_| {})?;
         let sound = Segment::sound(
@@ -459,9 +462,9 @@ impl Recovery<'_> {
         Ok((sound, inspected.next_offset))
     }
 
-    /// Sees to it that there is a segment to write to, and that no offset is given out twice: not one that was on disk
-    /// once, and not one whose record somebody had deleted.
-    fn finish_tail(
+    /// Ensures that there is an active segment and that no offset is reused: neither one that was durable once, nor one
+    /// whose record was deleted.
+    fn ensure_active(
         &mut self,
         mut segments: Vec<Arc<Segment>>,
         end: &mut i64,
@@ -472,18 +475,18 @@ impl Recovery<'_> {
                 dir = %self.dir.display(),
                 from = *end,
                 to = point,
-                "records that were on disk once are gone"
+                "durable records missing from the log"
             );
             self.report.ranges_damaged += 1;
         }
-        let go_on_at = point.max(self.before.log_start.unwrap_or(0)).max(*end);
-        if !segments.is_empty() && *end == go_on_at {
+        let next_offset = point.max(self.before.log_start.unwrap_or(0)).max(*end);
+        if !segments.is_empty() && *end == next_offset {
             return Ok(segments);
         }
         if let Some(empty) = segments.pop_if(|last| last.size() == 0) {
             empty.remove_files()?;
         }
-        *end = go_on_at;
+        *end = next_offset;
         let next = Segment::sound(self.fs, self.dir, *end, 0, SparseIndex::new());
         next.create_file()?;
         segments.push(Arc::new(next));
@@ -492,13 +495,13 @@ impl Recovery<'_> {
 
     fn discard(&mut self, segment: &Segment) -> Result<(), Error> {
         warn!(path = %segment.log_path().display(), bytes = segment.size(),
-            "removing a segment that lies behind an incomplete one");
+            "removing segment after the truncation point");
         self.report.bytes_truncated += segment.size();
         segment.remove_files()
     }
 
-    /// Takes producers into account whose batches lie between the snapshot and the first segment that is read whole.
-    fn replay_trusted(
+    /// Replays producer batches between the snapshot and the first segment that is read completely.
+    fn replay_unread(
         &self,
         segments: &[Arc<Segment>],
         producers: &mut Replay,
@@ -517,7 +520,7 @@ impl Recovery<'_> {
                 Ok(None) => Ok(()),
                 Err(error) => Err(error),
             };
-            // Damage is dealt with when it is read.
+            // Corruption is repaired when it is read.
             match replayed {
                 Ok(()) | Err(Error::Corrupt { .. }) => {}
                 Err(error) => return Err(error),
@@ -527,7 +530,7 @@ impl Recovery<'_> {
     }
 }
 
-/// The producers' state, on its way from the newest usable snapshot to the log's end.
+/// The producer state while it is replayed from the newest usable snapshot to the log's end.
 struct Replay {
     state: ProducerState,
     from: i64,
@@ -535,8 +538,8 @@ struct Replay {
 }
 
 impl Replay {
-    /// Begins with the newest sound snapshot that was taken at or before `offset`; without one, with nobody known where
-    /// the segments begin that are read anyhow.
+    /// Starts from the newest valid snapshot taken at or before `offset`; without one, from an empty state at the first
+    /// segment that is read anyway, or, if there were only corrupt snapshots, at the first segment of the log.
     fn start(
         fs: &Fs,
         dir: &Path,
@@ -555,10 +558,10 @@ impl Replay {
                     now_ms,
                 });
             }
-            warn!(path = %path.display(), "a damaged snapshot of producers is passed over");
+            warn!(path = %path.display(), "producer snapshot corrupt, ignoring it");
         }
         let first = listing.logs.first().copied().unwrap_or(0);
-        // A roll leaves no snapshot while no producer is known; damaged ones mean that some were.
+        // A roll writes no snapshot while no producer is known; corrupt ones mean that some were.
         Ok(Self {
             state: ProducerState::default(),
             from: match listing.snapshots.is_empty() {

@@ -1,4 +1,4 @@
-//! Reading a segment from end to end, telling valid batches from damage, and taking damage out.
+//! Reading whole segments, finding corrupt ranges and removing them.
 
 use std::ops::Range;
 use std::path::Path;
@@ -13,32 +13,32 @@ use super::scan::{Found, Scanner, read_bytes};
 use super::segment::{Located, REBUILT_INTERVAL_BYTES, Segment, file_path};
 use crate::fs::{File, Fs};
 
-/// Pieces in which sound ranges are copied when a segment is rewritten.
+/// Size of the pieces in which valid ranges are copied when a segment is rewritten.
 const COPY_BYTES: usize = 1 << 20;
 
 /// A range of a segment that holds no valid batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Damage {
     pub range: Range<u64>,
-    /// The offset that was due where it begins.
+    /// The offset expected where it begins.
     pub offset: i64,
     pub reason: String,
 }
 
-/// What reading a segment from end to end found.
+/// The result of reading a whole segment.
 pub(super) struct Inspected {
     pub index: SparseIndex,
     pub next_offset: i64,
-    /// Bad ranges that are followed by valid batches.
+    /// Corrupt ranges that are followed by valid batches.
     pub damages: Vec<Damage>,
-    /// A bad range with nothing valid behind it.
+    /// A corrupt range with nothing valid after it.
     pub tail: Option<Damage>,
-    /// Batches whose leader epoch is not the one the checkpoint gives their offset, and that epoch.
-    epochs_off: Vec<(u64, i32)>,
+    /// Positions of batches whose leader epoch differs from the checkpoint's, and the checkpoint's epoch.
+    wrong_epochs: Vec<(u64, i32)>,
 }
 
-/// Reads all of a segment. `offset_end` is the offset at which what follows it begins, where that is known. Bad bytes
-/// where an offset from `open_from` on was due are taken for the segment's tail, without a look at what lies behind.
+/// Reads a whole segment. `offset_end` is the base offset of the next segment, if known. Invalid bytes where an offset
+/// from `open_from` on is expected count as the segment's tail, without a check of what follows them.
 pub(super) fn inspect(
     segment: &Segment,
     size: u64,
@@ -55,7 +55,7 @@ pub(super) fn inspect(
         next_offset: segment.base_offset,
         damages: Vec::new(),
         tail: None,
-        epochs_off: Vec::new(),
+        wrong_epochs: Vec::new(),
     };
     let mut position = 0;
     let offset_limit = offset_end.unwrap_or(i64::MAX);
@@ -65,7 +65,7 @@ pub(super) fn inspect(
             Found::Damage(reason) => reason,
             Found::Batch(header) => {
                 let located = Located { position, header };
-                // Behind damage a gap is what is left of it.
+                // A gap after a corrupt range is what the corrupt batches left.
                 let after_damage =
                     (found.damages.last()).is_some_and(|damage| damage.range.end == position);
                 let expected = match after_damage {
@@ -78,7 +78,7 @@ pub(super) fn inspect(
                         if let Some(epoch) = epochs.map(|epochs| epochs.at(header.base_offset))
                             && epoch != header.partition_leader_epoch
                         {
-                            found.epochs_off.push((position, epoch));
+                            found.wrong_epochs.push((position, epoch));
                         }
                         found
                             .index
@@ -98,7 +98,7 @@ pub(super) fn inspect(
         };
         let next = match found.next_offset >= open_from {
             true => None,
-            false => next_sound(&mut scanner, position, found.next_offset, offset_limit)?,
+            false => next_valid(&mut scanner, position, found.next_offset, offset_limit)?,
         };
         match next {
             Some(next) => {
@@ -114,7 +114,7 @@ pub(super) fn inspect(
     Ok(found)
 }
 
-/// Why a batch that is valid in itself cannot belong where it stands. Its base offset is not covered by its CRC.
+/// Returns why a batch with a valid CRC cannot belong at its position. The CRC does not cover the base offset.
 fn misplaced(
     scanner: &mut Scanner<'_>,
     located: &Located,
@@ -128,7 +128,7 @@ fn misplaced(
     if header.base_offset == expected {
         return Ok(None);
     }
-    // There may be a gap, after compaction or where damage was taken out. It is one if what follows fits it, too.
+    // There may be a gap, after compaction or where corruption was removed. It is one if the next batch fits it, too.
     let fits = match scanner.header(located.end(), expected)? {
         Found::Batch(next) => next.base_offset >= header.next_offset(),
         Found::End => offset_end.is_some(),
@@ -137,8 +137,8 @@ fn misplaced(
     Ok((!fits).then(|| format!("offset {} follows {}", header.base_offset, expected - 1)))
 }
 
-/// Where the next valid batch after a bad one begins: where the bad one's own length says, if there is one there.
-fn next_sound(
+/// Finds the next valid batch after an invalid one, first at the position that the invalid one's length gives.
+fn next_valid(
     scanner: &mut Scanner<'_>,
     position: u64,
     offset_min: i64,
@@ -152,14 +152,14 @@ fn next_sound(
             return Ok(Some(next));
         }
     }
-    scanner.resynchronise(position, offset_min, offset_limit)
+    scanner.find_next(position, offset_min, offset_limit)
 }
 
-/// Puts right what needs no decision: leader epochs, which no CRC covers and which are known from elsewhere.
+/// Restores leader epochs from the checkpoint; no CRC covers them.
 pub(super) fn repair_leader_epochs(segment: &Segment, inspected: &Inspected) -> Result<(), Error> {
     let path = segment.log_path();
-    for (position, epoch) in &inspected.epochs_off {
-        warn!(path = %path.display(), position, epoch, "restoring a batch's leader epoch");
+    for (position, epoch) in &inspected.wrong_epochs {
+        warn!(path = %path.display(), position, epoch, "restoring leader epoch of batch");
         segment
             .file()?
             .write_all_at(&epoch.to_be_bytes(), position + 12)
@@ -168,8 +168,8 @@ pub(super) fn repair_leader_epochs(segment: &Segment, inspected: &Inspected) -> 
     Ok(())
 }
 
-/// Writes a segment anew without its damaged ranges, which are kept aside. The old file stays readable for those who
-/// hold it.
+/// Rewrites a segment without its corrupt ranges, which are copied to separate files. The old file stays readable for
+/// readers that hold it open.
 pub(super) fn remove_corrupt_ranges(
     fs: &Fs,
     dir: &Arc<Path>,
@@ -181,7 +181,7 @@ pub(super) fn remove_corrupt_ranges(
     let file = segment.file()?;
     let staging = file_path(dir, segment.base_offset, "log.tmp");
     let rewritten = fs.create(&staging).during("create", &staging)?;
-    let mut sound_from = 0;
+    let mut valid_from = 0;
     let mut written = 0;
     for damage in damages {
         error!(
@@ -190,7 +190,7 @@ pub(super) fn remove_corrupt_ranges(
             bytes = damage.range.end - damage.range.start,
             offset = damage.offset,
             reason = damage.reason,
-            "damaged records are set aside and not served"
+            "corrupt records moved to a separate file, no longer served"
         );
         let aside = file_path(
             dir,
@@ -199,14 +199,14 @@ pub(super) fn remove_corrupt_ranges(
         );
         let kept = fs.create(&aside).during("create", &aside)?;
         copy(&file, path, damage.range.clone(), &kept, &aside, 0)?;
-        let sound = sound_from..damage.range.start;
-        written += copy(&file, path, sound, &rewritten, &staging, written)?;
-        sound_from = damage.range.end;
+        let valid = valid_from..damage.range.start;
+        written += copy(&file, path, valid, &rewritten, &staging, written)?;
+        valid_from = damage.range.end;
     }
-    written += copy(&file, path, sound_from..size, &rewritten, &staging, written)?;
-    rewritten.sync_data().during("synchronise", &staging)?;
+    written += copy(&file, path, valid_from..size, &rewritten, &staging, written)?;
+    rewritten.sync_data().during("sync", &staging)?;
     fs.rename(&staging, path).during("replace", path)?;
-    fs.sync_dir(dir).during("synchronise", dir)?;
+    fs.sync_dir(dir).during("sync", dir)?;
     for extension in ["index", "timeindex"] {
         let index = segment.path(extension);
         fs.remove_file(&index).during("remove", &index)?;

@@ -1,7 +1,7 @@
-//! Which segments a topic's retention lets go.
+//! Selecting the segments that a topic's retention deletes.
 //!
-//! Whole segments only, oldest first, and only what every reader has been able to see. The active segment goes, too,
-//! once its newest record has expired; the log then starts a fresh one.
+//! Only whole segments, oldest first, and only below the high watermark. The active segment is deleted, too, once its
+//! newest record has expired; the log is rolled first.
 
 use std::sync::Arc;
 
@@ -9,7 +9,8 @@ use super::error::Error;
 use super::segment::Segment;
 use crate::config::TopicConfig;
 
-/// How many segments at the front have to go, of a log that ends at `log_end`. None without `cleanup.policy=delete`.
+/// Returns the number of expired segments at the front of a log that ends at `log_end`; 0 without
+/// `cleanup.policy=delete`.
 pub(super) fn expired(
     segments: &[Arc<Segment>],
     high_watermark: i64,
@@ -42,13 +43,13 @@ fn expired_by_time(
     for segment in segments {
         let newest_ms = match segment.peek(newest_ms) {
             Ok(newest_ms) => newest_ms,
-            // A damaged segment is not deleted on the strength of what it says of itself.
+            // The timestamps of a corrupt segment are not trusted for its deletion.
             Err(Error::Corrupt { .. }) => None,
             Err(error) => return Err(error),
         };
         let is_old =
             newest_ms.is_some_and(|newest_ms| now_ms.saturating_sub(newest_ms) > retention_ms);
-        // An empty closed segment keeps nobody's data; the active one is allowed to be empty.
+        // An empty closed segment holds no data; the active one may be empty.
         let is_empty = segment.size() == 0 && count + 1 < segments.len();
         if !is_old && !is_empty {
             break;
@@ -58,8 +59,8 @@ fn expired_by_time(
     Ok(count)
 }
 
-/// The largest timestamp in a segment. One in which no record has any is as old as its file, as with Kafka: it would
-/// keep itself and all behind it for ever. `None` for an empty segment.
+/// Returns the largest timestamp in a segment; `None` for an empty one. A segment without any timestamp is as old as
+/// its file, as in Kafka: otherwise it and all segments after it would never expire.
 fn newest_ms(segment: &Segment) -> Result<Option<i64>, Error> {
     let newest = segment.max_time(segment.size())?;
     match newest.map(|newest| newest.header.max_timestamp) {
@@ -76,9 +77,9 @@ fn exceeding(segments: &[Arc<Segment>], retention_bytes: i64) -> usize {
     segments[..segments.len() - 1]
         .iter()
         .take_while(|segment| {
-            let goes = left - segment.size() >= limit;
+            let is_expired = left - segment.size() >= limit;
             left -= segment.size();
-            goes
+            is_expired
         })
         .count()
 }

@@ -1,9 +1,9 @@
-//! Walking over the batches of a segment file, believing nothing.
+//! Reading the batches of a segment file without trusting its content.
 //!
-//! A [`Scanner`] reads forward through a window of the file. It can step by headers alone, or check each batch whole
-//! against its CRC. The first 16 bytes of a batch (base offset, length, leader epoch) are not covered by that CRC, so
-//! they are held against what surrounds the batch instead: offsets only grow, and not too far from the segment's first;
-//! lengths fit the file.
+//! A [`Scanner`] reads forward through a window of the file. It can step by headers alone, or check each batch against
+//! its CRC. The CRC does not cover the first 16 bytes of a batch (base offset, length, leader epoch), so these are
+//! checked for plausibility: offsets only grow, within the distance allowed from the segment's base offset; lengths fit
+//! the file.
 
 use std::path::Path;
 
@@ -12,20 +12,20 @@ use super::log::RELATIVE_OFFSET_MAX;
 use crate::fs::File;
 use crate::record::BatchHeader;
 
-/// Read ahead this much; a batch that is larger is checked in pieces of this size.
+/// Size of the read-ahead window; a larger batch is checked in pieces of this size.
 const WINDOW_BYTES: usize = 128 * 1024;
 
-/// Where the CRC's cover begins: at the attributes.
+/// Position in a batch from which the CRC covers it: the attributes.
 const CRC_COVER_START: u64 = 21;
 
-/// What stands at a position.
+/// The content found at a position.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// A batch whose header is plausible, and whose CRC holds if that was asked for.
+    /// A batch with a plausible header and, if it was checked, a valid CRC.
     Batch(BatchHeader),
-    /// The end of the range, exactly.
+    /// Exactly the end of the range.
     End,
-    /// No batch that can be believed.
+    /// No valid batch, and why.
     Damage(String),
 }
 
@@ -33,7 +33,7 @@ pub(super) enum Found {
 pub(super) struct Scanner<'a> {
     file: &'a File,
     path: &'a Path,
-    /// Of the segment.
+    /// Base offset of the segment.
     base_offset: i64,
     end: u64,
     window: Vec<u8>,
@@ -42,12 +42,12 @@ pub(super) struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    /// For reading all of a range, bodies included.
+    /// Creates a scanner that reads whole batches, bodies included.
     pub fn new(file: &'a File, path: &'a Path, base_offset: i64, end: u64) -> Self {
         Self::with_window(file, path, base_offset, end, WINDOW_BYTES)
     }
 
-    /// For stepping over a few headers near one another.
+    /// Creates a scanner with a small window, for a few headers close to each other.
     pub fn for_headers(file: &'a File, path: &'a Path, base_offset: i64, end: u64) -> Self {
         Self::with_window(file, path, base_offset, end, 4 * 1024)
     }
@@ -70,14 +70,14 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The header at `position`, if what stands there can be a batch with `base_offset ≥ offset_min`.
+    /// Reads the header at `position` and checks that it is a plausible batch with `base_offset ≥ offset_min`.
     pub fn header(&mut self, position: u64, offset_min: i64) -> Result<Found, Error> {
         if position == self.end {
             return Ok(Found::End);
         }
         let left = self.end.saturating_sub(position);
         if left < BatchHeader::LEN as u64 {
-            return Ok(Found::Damage(format!("{left} bytes are no batch")));
+            return Ok(Found::Damage(format!("{left} bytes are not a batch")));
         }
         let bytes = self.bytes(position, BatchHeader::LEN)?;
         let header = match BatchHeader::read(bytes) {
@@ -90,7 +90,7 @@ impl<'a> Scanner<'a> {
         })
     }
 
-    /// The same, and the batch's CRC holds.
+    /// Reads the header at `position` like [`header`](Self::header) and checks the batch's CRC.
     pub fn batch(&mut self, position: u64, offset_min: i64) -> Result<Found, Error> {
         let found = self.header(position, offset_min)?;
         if let Found::Batch(header) = &found {
@@ -98,7 +98,7 @@ impl<'a> Scanner<'a> {
             let crc = self.crc(position + CRC_COVER_START, end)?;
             if crc != header.crc {
                 return Ok(Found::Damage(format!(
-                    "CRC is {crc:08x}, the batch says {:08x}",
+                    "CRC is {crc:08x}, expected {:08x}",
                     header.crc
                 )));
             }
@@ -106,9 +106,9 @@ impl<'a> Scanner<'a> {
         Ok(found)
     }
 
-    /// The first position after `position` at which a whole, valid batch with offsets in `offset_min..offset_end`
-    /// begins.
-    pub fn resynchronise(
+    /// Returns the first position after `position` at which a complete, valid batch with offsets in
+    /// `offset_min..offset_end` begins.
+    pub fn find_next(
         &mut self,
         position: u64,
         offset_min: i64,
@@ -116,7 +116,7 @@ impl<'a> Scanner<'a> {
     ) -> Result<Option<u64>, Error> {
         let mut candidate = position + 1;
         while candidate + BatchHeader::LEN as u64 <= self.end {
-            // The eight bytes of the base offset and the magic byte rule out nearly every position at once.
+            // The base offset and the magic byte rule out nearly every position cheaply.
             let bytes = self.bytes(candidate, 17)?;
             let base_offset = i64::from_be_bytes(*bytes.first_chunk().expect("17 bytes were read"));
             if bytes[16] == 2
@@ -131,7 +131,7 @@ impl<'a> Scanner<'a> {
         Ok(None)
     }
 
-    /// Why there can be no such batch where `left` bytes are left.
+    /// Returns why the header is not plausible where `left` bytes are left.
     fn implausible(&self, header: &BatchHeader, left: u64, offset_min: i64) -> Option<String> {
         if header.size_bytes() as u64 > left {
             return Some(format!(
@@ -141,7 +141,7 @@ impl<'a> Scanner<'a> {
         }
         if header.base_offset < offset_min {
             return Some(format!(
-                "base offset {} where at least {offset_min} was due",
+                "base offset {}, expected at least {offset_min}",
                 header.base_offset
             ));
         }
@@ -166,7 +166,7 @@ impl<'a> Scanner<'a> {
         Ok(crc)
     }
 
-    /// `len` bytes at `position`, which must lie before the end.
+    /// Returns `len` bytes at `position`, which must lie before the end.
     fn bytes(&mut self, position: u64, len: usize) -> Result<&[u8], Error> {
         let window_end = self.window_start + self.window.len() as u64;
         if position < self.window_start || position + len as u64 > window_end {
@@ -181,7 +181,7 @@ impl<'a> Scanner<'a> {
         let from = (position - self.window_start) as usize;
         self.window
             .get(from..from + len)
-            .ok_or_else(|| Error::corrupt(self.path, position, "the file ends early"))
+            .ok_or_else(|| Error::corrupt(self.path, position, "unexpected end of file"))
     }
 }
 

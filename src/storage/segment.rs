@@ -1,10 +1,10 @@
-//! One segment: a run of batches in one file. `lookup` finds things in it, `indexing` keeps its index, `checking` knows
-//! which of its bytes are sound.
+//! One segment: a run of batches in one file. `lookup` finds batches in it, `indexing` maintains its index, `checking`
+//! tracks which of its bytes have been verified.
 //!
 //! A segment's file holds whole batches from its base offset on. Bytes below the published size never change (a segment
-//! that has to be rewritten becomes another segment), so they are read without a lock, and a deleted segment stays
-//! readable through a file that was opened before. The segment itself closes its file then: an open file keeps its
-//! space on the disk.
+//! that has to be rewritten becomes a new segment), so they are read without a lock, and a deleted segment stays
+//! readable through a file that was opened before. The segment itself closes its file on deletion, because an open file
+//! keeps its space on the disk.
 
 mod checking;
 mod indexing;
@@ -26,12 +26,12 @@ use super::scan::read_bytes;
 use crate::fs::{File, Fs};
 use crate::record::BatchHeader;
 
-/// The name of a segment's file, as Kafka gives it.
+/// Returns the path of a segment's file, named as Kafka does.
 pub(super) fn file_path(dir: &Path, base_offset: i64, extension: &str) -> PathBuf {
     dir.join(format!("{base_offset:020}.{extension}"))
 }
 
-/// A batch and where it begins.
+/// A batch header and the position of its batch.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Located {
     pub position: u64,
@@ -44,35 +44,35 @@ impl Located {
     }
 }
 
-/// Where a run of whole batches ends.
+/// The end of a run of whole batches.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Run {
     pub end: u64,
-    /// The offset after the run, if it was come across.
+    /// The offset after the run, if it was read on the way.
     pub next_offset: Option<i64>,
 }
 
 pub(super) struct Segment {
     pub base_offset: i64,
     fs: Fs,
-    /// Made once: every read and append has it at hand for its errors.
+    /// Built once; every read and append needs it for its errors.
     log_path: Box<Path>,
     log: RwLock<Option<File>>,
     size: AtomicU64,
-    /// In memory while the segment is written; `None` once it is closed and its index files hold all there is to know.
+    /// In memory while the segment is written; `None` once it is closed and its index files are complete.
     index: RwLock<Option<SparseIndex>>,
-    /// The largest timestamp and its batch, once it was looked up in a closed segment.
+    /// The largest timestamp and its batch, cached after the first lookup in a closed segment.
     max_time: Mutex<Option<TimeEntry>>,
     checked: Mutex<Checked>,
     hints: Mutex<Hints>,
-    /// Held while the index files are made anew.
-    mending: Mutex<()>,
-    /// Its files were, or are about to be, removed: what is not on disk yet need not get there.
+    /// Held while the index files are rebuilt.
+    index_repair: Mutex<()>,
+    /// Set when its files were, or are about to be, removed: unflushed data need not be flushed any more.
     removed: AtomicBool,
 }
 
 impl Segment {
-    /// A segment that this process creates, or has just read from end to end.
+    /// Creates a segment that is new, or that this process has just verified completely.
     pub fn sound(
         fs: &Fs,
         dir: &Arc<Path>,
@@ -83,7 +83,7 @@ impl Segment {
         Self::build(fs, dir, base_offset, size, Some(index), 0)
     }
 
-    /// A segment found on disk, not yet looked into.
+    /// Creates a segment that was found on disk and not read yet.
     pub fn found(fs: &Fs, dir: &Arc<Path>, base_offset: i64, size: u64) -> Self {
         Self::build(fs, dir, base_offset, size, None, size)
     }
@@ -106,12 +106,12 @@ impl Segment {
             max_time: Mutex::new(None),
             checked: Mutex::new(Checked::from(checked_from)),
             hints: Mutex::default(),
-            mending: Mutex::default(),
+            index_repair: Mutex::default(),
             removed: AtomicBool::new(false),
         }
     }
 
-    /// The segment's file with this extension.
+    /// Returns the path of the segment's file with this extension.
     pub fn path(&self, extension: &str) -> PathBuf {
         self.log_path.with_extension(extension)
     }
@@ -120,12 +120,12 @@ impl Segment {
         &self.log_path
     }
 
-    /// Bytes of whole batches.
+    /// Returns the size of the segment in bytes, all of them whole batches.
     pub fn size(&self) -> u64 {
         self.size.load(Ordering::Acquire)
     }
 
-    /// The open file. Files are opened when they are first needed, so that idle partitions cost no descriptors.
+    /// Returns the open file. Files are opened on first use, so that idle partitions take no descriptors.
     pub fn file(&self) -> Result<File, Error> {
         if let Some(file) = &*self.log.read() {
             return Ok(file.clone());
@@ -134,23 +134,26 @@ impl Segment {
         let file = self.fs.open(path).during("open", path)?;
         let mut log = self.log.write();
         match self.removed.load(Ordering::Acquire) {
-            // Opened just before it was removed; kept here, it would hold on to its space.
+            // Opened just before its removal; keeping it open would keep its space in use.
             true => Ok(file),
             false => Ok(log.get_or_insert(file).clone()),
         }
     }
 
-    /// When the file was last written to, in milliseconds since the Unix epoch.
+    /// Returns when the file was last written to, in milliseconds since the Unix epoch.
     pub fn modified_ms(&self) -> Result<i64, Error> {
         let path = self.log_path();
-        let modified = self.file()?.modified().during("look at", path)?;
+        let modified = self
+            .file()?
+            .modified()
+            .during("read the modification time of", path)?;
         let since_epoch = modified
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
         Ok(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
     }
 
-    /// Looks at the segment without leaving its file open if it was not before.
+    /// Runs `look` and then closes the segment's file, unless it was open before.
     pub fn peek<T>(&self, look: impl FnOnce(&Self) -> T) -> T {
         let was_open = self.log.read().is_some();
         let seen = look(self);
@@ -160,14 +163,14 @@ impl Segment {
         seen
     }
 
-    /// Creates the segment's file. What a crash may have left under its name lies beyond the log's end, and goes.
+    /// Creates the segment's file. A file that a crash left under its name is past the log's end and is emptied.
     pub fn create_file(&self) -> Result<(), Error> {
         let path = self.log_path();
         self.fs.create(path).during("create", path)?;
         Ok(())
     }
 
-    /// Makes bytes up to `size`, whose batches are `batches`, part of the segment.
+    /// Makes the segment readable up to `size` and indexes `batches`, the batches added.
     pub fn publish(
         &self,
         size: u64,
@@ -182,12 +185,12 @@ impl Segment {
         self.size.store(size, Ordering::Release);
     }
 
-    /// Waits until the file's data would survive a loss of power. Nothing is left to do for a segment that was removed.
+    /// Flushes the file's data. Does nothing for a segment that was removed.
     pub fn sync(&self) -> Result<(), Error> {
         let path = self.log_path();
         let synced = self
             .file()
-            .and_then(|file| file.sync_data().during("synchronise", path));
+            .and_then(|file| file.sync_data().during("sync", path));
         self.unless_removed(synced)
     }
 
@@ -198,8 +201,8 @@ impl Segment {
         }
     }
 
-    /// Notes that the segment's files are about to be removed, and closes the log file, since the disk does not free a
-    /// file that is open. Readers that hold the open file can go on reading.
+    /// Notes that the segment's files are about to be removed, and closes the log file, since an open file keeps its
+    /// space. Readers that hold the open file can go on reading.
     pub fn note_removal(&self) {
         let mut log = self.log.write();
         self.removed.store(true, Ordering::Release);

@@ -1,9 +1,10 @@
-//! Space on the disk: whether records may take any, how much there is, and what the log and `/health` say about it.
+//! Disk space: refuses records when it is short, and reports it to metrics, the log and `/health`.
 //!
-//! Records are refused while the [`Reserve`] is released, lest they take what the catalog, checkpoints and deletion need.
-//! An append that finds the disk full while the reserve is held is refused by itself: smaller ones may still fit. The
-//! disk counts as full until the reserve is held and there is room for what was refused last. [`Space::watch`], which
-//! runs about once a second, finds that out, so that records are accepted again without a restart.
+//! Records are refused while the [`Reserve`] is released, so that they do not take the space that the catalog,
+//! checkpoints and deletion need. An append that finds the disk full while the reserve is held is refused alone:
+//! smaller ones may still fit. The disk counts as full until the reserve is held and there is room for the refused
+//! append. [`Space::watch`], which runs about once a second, detects that, so that records are accepted again without a
+//! restart.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,23 +19,23 @@ use super::error::Error;
 use crate::fs::{self, Fs, Reserve};
 use crate::metrics::{Samples, catalog};
 
-/// After a write met a full disk there has to be room for it and this much more.
+/// Room required beyond a refused append before the disk no longer counts as full.
 const SPARE_BYTES: u64 = 1 << 20;
 
-/// A full disk is logged when it is found to be full and once in this time while records are refused.
+/// Interval of log lines about a full disk while records are refused, after the first one.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 pub(super) struct Space {
     fs: Fs,
     data_dir: PathBuf,
     reserve: Arc<Reserve>,
-    /// Room that an append did not find; 0 if the last one did.
-    room_missed: AtomicU64,
-    /// As last looked at, so that scrapes do not wait for a disk that hangs.
+    /// Room that a refused append needs; 0 if there is none.
+    room_needed: AtomicU64,
+    /// As last measured, so that scrapes do not wait for a disk that hangs.
     available_bytes: AtomicU64,
     total_bytes: AtomicU64,
     full: Mutex<Option<Full>>,
-    /// Whether there is one, for scrapes, which do not wait for a log line to be written.
+    /// Set while `full` is, for scrapes, which must not wait while a log line is written under its lock.
     is_full: AtomicBool,
 }
 
@@ -53,13 +54,13 @@ impl Space {
             fs: fs.clone(),
             data_dir: data_dir.to_path_buf(),
             reserve,
-            room_missed: AtomicU64::new(0),
+            room_needed: AtomicU64::new(0),
             available_bytes: AtomicU64::new(0),
             total_bytes: AtomicU64::new(0),
             full: Mutex::new(None),
             is_full: AtomicBool::new(false),
         };
-        let _ = space.look();
+        let _ = space.measure();
         space
     }
 
@@ -67,7 +68,7 @@ impl Space {
         &self.reserve
     }
 
-    /// An error while records and new topics have to be refused, whatever their size.
+    /// Returns an error while records and new topics are refused, whatever their size.
     pub fn admit(&self) -> Result<(), Error> {
         match self.reserve.is_released() {
             false => Ok(()),
@@ -75,13 +76,13 @@ impl Space {
         }
     }
 
-    /// Says what is short: `failure` is what could not be done, if that is known.
+    /// Builds the error that says what is short; `failure` is the failed operation, if known.
     fn disk_full(&self, failure: Option<&Error>) -> Error {
         let needed = self.needed_bytes();
-        let shortage = match self.look() {
+        let shortage = match self.measure() {
             Ok(space) if space.lacks_files() => "no more files can be created".to_string(),
             Ok(space) => match failure {
-                // Something else was short, or has been given back since.
+                // Another resource was short, or space was freed since.
                 Some(failure) if space.available_bytes >= needed => failure.to_string(),
                 _ => format!(
                     "{} bytes are free, {needed} are needed",
@@ -96,21 +97,22 @@ impl Space {
         }
     }
 
-    /// Free bytes from which on the disk does not count as full.
+    /// Returns the free bytes from which on the disk does not count as full.
     fn needed_bytes(&self) -> u64 {
-        let missed = self.room_missed.load(Ordering::Relaxed);
+        let missed = self.room_needed.load(Ordering::Relaxed);
         match self.reserve.is_released() {
             true => self.reserve.restored_from_bytes().max(missed),
             false => missed,
         }
     }
 
-    /// Makes the reason for which an append of so many bytes, or a new topic, is refused out of why it failed.
+    /// Converts the failure of an append of `bytes`, or of a new topic, to the error that refuses it, and logs a full
+    /// disk.
     pub fn refuse(&self, failure: Error, bytes: usize, now: Duration) -> Error {
         let refusal = match failure {
             Error::NoSpace { .. } => {
                 let room = bytes as u64 + SPARE_BYTES;
-                self.room_missed.fetch_max(room, Ordering::Relaxed);
+                self.room_needed.fetch_max(room, Ordering::Relaxed);
                 self.disk_full(Some(&failure))
             }
             Error::DiskFull { .. } => failure,
@@ -120,12 +122,12 @@ impl Space {
         refusal
     }
 
-    /// An append succeeded. A smaller one than that which failed says nothing: it may have fitted beside it.
+    /// Notes a successful append. Only one at least as large as the refused one shows that there is room again.
     pub fn note_written(&self, bytes: usize) {
-        // The line is shared by all writers, so it is only written when there is something to say.
-        let missed = self.room_missed.load(Ordering::Relaxed);
+        // All writers share the cache line, so it is written only on a change.
+        let missed = self.room_needed.load(Ordering::Relaxed);
         if missed != 0 && bytes as u64 + SPARE_BYTES >= missed {
-            self.room_missed.store(0, Ordering::Relaxed);
+            self.room_needed.store(0, Ordering::Relaxed);
         }
     }
 
@@ -173,12 +175,12 @@ impl Space {
         }
     }
 
-    /// Looks how much space there is, restores the reserve when there is enough, and logs when the disk has become full
-    /// or no longer is. Blocks.
+    /// Measures the free space, restores the reserve when there is enough, and logs when the disk becomes full or no
+    /// longer is. Blocks.
     pub fn watch(&self, now: Duration) {
         self.reserve.restore();
-        // What cannot be looked at now is looked at again in a second.
-        let _ = self.look();
+        // A failed measurement is repeated in a second.
+        let _ = self.measure();
         let mut full = self.full.lock();
         if full.is_none() && self.reserve.is_released() {
             *full = Some(self.begin(now));
@@ -195,23 +197,23 @@ impl Space {
         }
     }
 
-    /// An error that says why records are refused, if they are.
+    /// Returns an error that says why records are refused, if they are.
     pub fn check(&self) -> Result<(), Error> {
         self.admit()?;
-        let missed = self.room_missed.load(Ordering::Relaxed);
+        let missed = self.room_needed.load(Ordering::Relaxed);
         if missed == 0 {
             return Ok(());
         }
         let has_room = |space: fs::Space| space.available_bytes >= missed && !space.lacks_files();
-        if !self.look().is_ok_and(has_room) {
+        if !self.measure().is_ok_and(has_room) {
             return Err(self.disk_full(None));
         }
-        self.room_missed.store(0, Ordering::Relaxed);
+        self.room_needed.store(0, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Looks how much space there is, and notes it.
-    fn look(&self) -> io::Result<fs::Space> {
+    /// Measures the free space and stores it for scrapes.
+    fn measure(&self) -> io::Result<fs::Space> {
         let space = self.fs.space(&self.data_dir)?;
         self.available_bytes
             .store(space.available_bytes, Ordering::Relaxed);
@@ -268,7 +270,7 @@ mod tests {
             self.space.refuse(failure, bytes, now)
         }
 
-        /// Has something that must go on meet the full disk.
+        /// Makes work that may use the reserve run into the full disk.
         fn release_reserve(&self) {
             let full = || {
                 Err::<(), _>(Error::NoSpace {
@@ -280,7 +282,7 @@ mod tests {
             reserve.spend(Error::is_disk_full, full).unwrap_err();
         }
 
-        /// How the disk is said to be full: since when, and refusals not logged yet.
+        /// Returns since when the disk counts as full, and the refusals not logged yet.
         fn full(&self) -> Option<(u64, u64)> {
             let full = self.space.full.lock();
             full.as_ref()
@@ -308,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_is_full_and_what_to_do() {
+    fn a_refusal_names_the_full_disk_and_the_remedy() {
         let fixture = Fixture::new();
         fixture.faults.limit_space(77);
         let dir = fixture.dir.path().display();
@@ -323,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shortage_of_something_else_than_bytes_is_said_as_it_was_met() {
+    fn a_shortage_of_another_resource_is_reported_with_the_original_error() {
         let fixture = Fixture::new();
         let refusal = fixture.refuse(100, 0).to_string();
         assert!(
@@ -333,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn while_the_reserve_is_released_everything_that_adds_data_is_refused() {
+    fn new_data_is_refused_while_the_reserve_is_released() {
         let fixture = Fixture::new();
         let space = &fixture.space;
         fixture.faults.limit_disk(0);
@@ -354,11 +356,11 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_logged_when_it_begins_once_a_minute_and_when_it_ends() {
+    fn a_full_disk_is_logged_at_its_start_once_a_minute_and_at_its_end() {
         let fixture = Fixture::new();
         fixture.faults.limit_disk(0);
         fixture.space.watch(Duration::from_secs(1));
-        assert_eq!(fixture.full(), None, "nobody has missed anything");
+        assert_eq!(fixture.full(), None, "no append was refused yet");
         fixture.refuse(10, 7);
         assert_eq!(fixture.full(), Some((7, 0)));
         fixture.refuse(10, 8);
@@ -372,7 +374,7 @@ mod tests {
         fixture.space.watch(Duration::from_secs(69));
         assert_eq!(fixture.full(), None);
 
-        // Without a producer it is noticed, too.
+        // A full disk is detected without appends, too.
         fixture.release_reserve();
         fixture.faults.limit_disk(0);
         fixture.space.watch(Duration::from_secs(70));

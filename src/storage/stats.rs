@@ -1,7 +1,7 @@
-//! What a scrape shows of the logs.
+//! Metrics of the logs.
 //!
-//! Read from the live partitions when asked; nothing is pushed, so a deleted topic's series are gone at the next scrape
-//! and an idle partition costs nothing. Takes no append lock.
+//! Read from the live partitions at scrape time; nothing is pushed, so a deleted topic's series disappear with the next
+//! scrape and an idle partition costs nothing. Takes no append lock.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -27,7 +27,7 @@ impl ScrapedOffsets {
             .topics
             .binary_search_by(|(topic, _)| (**topic).cmp(name))
         {
-            Ok(place) => &self.topics[place].1,
+            Ok(index) => &self.topics[index].1,
             Err(_) => &[],
         }
     }
@@ -41,13 +41,13 @@ impl FromIterator<(Arc<str>, Vec<Offsets>)> for ScrapedOffsets {
     }
 }
 
-/// What is counted while it happens, all of it off the hot path.
+/// Counters of events off the hot path.
 pub(super) struct StorageCounters {
     pub damaged_ranges: Counter,
     pub truncated_bytes: Counter,
     pub retention_segments: Counter,
     pub retention_bytes: Counter,
-    /// How long opening the logs took, and how many there were.
+    /// Time that opening the logs took, and their number.
     pub recovery: OnceLock<(Duration, u64)>,
 }
 

@@ -91,7 +91,7 @@ impl Fixture {
         self.dir.path().join("t-0")
     }
 
-    /// Drops everything without closing it, as the end of the process would, and opens again.
+    /// Drops everything without closing it, as a killed process would, and opens it again.
     fn crash(&mut self) {
         self.topics = open(
             &self.dir,
@@ -130,7 +130,7 @@ impl Fixture {
     }
 }
 
-/// A directory in memory, where there is such a place: many of these tests start a log hundreds of times.
+/// A directory in memory, if the machine has one: many of these tests open a log hundreds of times.
 fn scratch() -> TempDir {
     let memory = Path::new("/dev/shm");
     let dir = match memory.is_dir() {
@@ -231,12 +231,12 @@ fn block_on<F: Future>(future: F) -> F::Output {
         .block_on(future)
 }
 
-/// Settings under which every few records begin a segment.
+/// Settings that roll the log every few records.
 const SMALL_SEGMENTS: &[(&str, &str)] =
     &[("segment.bytes", "400"), ("index.interval.bytes", "100")];
 
 #[test]
-fn records_come_back_in_order_with_their_offsets() {
+fn records_are_read_in_order_with_their_offsets() {
     let fixture = Fixture::new(&[]);
     let appended = fixture.append(&["a", "b"]);
     assert_eq!((appended.base_offset, appended.last_offset), (0, 1));
@@ -251,7 +251,7 @@ fn records_come_back_in_order_with_their_offsets() {
 }
 
 #[test]
-fn several_batches_are_appended_together() {
+fn batches_of_one_append_get_consecutive_offsets() {
     let fixture = Fixture::new(&[]);
     let batches = vec![batch(&["a", "b"]), batch(&["c"]), batch(&["d"])];
     let appended = fixture.partition().append(batches, ACKS_LEADER).unwrap();
@@ -282,7 +282,7 @@ fn a_log_of_many_segments_reads_like_one() {
 }
 
 #[test]
-fn reads_keep_to_the_limit_except_for_the_first_batch() {
+fn reads_respect_the_limit_except_for_the_first_batch() {
     let fixture = Fixture::new(&[]);
     for _ in 0..10 {
         fixture.append(&["0123456789"]);
@@ -334,7 +334,7 @@ fn offsets_out_of_range_are_refused_and_the_end_is_empty() {
 }
 
 #[test]
-fn a_promised_record_is_seen_once_the_disk_has_it() {
+fn a_record_that_awaits_a_flush_becomes_visible_once_durable() {
     let fixture = Fixture::new(&[]);
     let partition = fixture.partition();
     let appended = partition.append(vec![batch(&["a"])], ACKS_ALL).unwrap();
@@ -349,7 +349,7 @@ fn a_promised_record_is_seen_once_the_disk_has_it() {
 }
 
 #[test]
-fn with_durability_os_nothing_waits_for_the_disk() {
+fn with_durability_os_nothing_waits_for_a_flush() {
     let fixture = Fixture::with_durability(Durability::Os, &[]);
     let partition = fixture.partition();
     let appended = partition.append(vec![batch(&["a"])], ACKS_ALL).unwrap();
@@ -359,7 +359,7 @@ fn with_durability_os_nothing_waits_for_the_disk() {
 }
 
 #[test]
-fn waiters_share_synchronisations() {
+fn waiters_share_flushes() {
     let fixture = Fixture::new(&[]);
     let partition = fixture.partition();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -384,7 +384,7 @@ fn waiters_share_synchronisations() {
 }
 
 #[test]
-fn quiet_data_is_flushed_when_its_time_has_come() {
+fn data_without_waiters_is_flushed_after_flush_ms() {
     let fixture = Fixture::new(&[("flush.ms", "500")]);
     fixture.append(&["a"]);
     fixture.topics.flush_due();
@@ -402,12 +402,12 @@ fn quiet_data_is_flushed_when_its_time_has_come() {
 }
 
 #[test]
-fn an_idle_log_asks_for_no_flush() {
+fn an_idle_log_awaits_no_flush() {
     let fixture = Fixture::new(&[("flush.ms", "1000")]);
     assert!(!fixture.topics.awaits_flush());
     fixture.append(&["a"]);
     assert!(fixture.topics.awaits_flush());
-    // Flushed, but how far the disk is has yet to be noted.
+    // Flushed, but the recovery points are not written yet.
     fixture.clock.advance(Duration::from_secs(2));
     fixture.topics.flush_due();
     assert!(fixture.topics.awaits_flush());
@@ -419,7 +419,7 @@ fn an_idle_log_asks_for_no_flush() {
 }
 
 #[test]
-fn watchers_are_told_of_new_records_and_of_deletion() {
+fn fetch_waiters_are_notified_of_new_records_and_of_deletion() {
     let fixture = Fixture::new(&[]);
     let partition = fixture.partition();
     block_on(async {
@@ -490,7 +490,7 @@ fn a_retried_batch_is_stored_once_across_restarts_and_crashes() {
 }
 
 #[test]
-fn records_are_found_by_their_time() {
+fn records_are_found_by_their_timestamp() {
     let mut fixture = Fixture::new(SMALL_SEGMENTS);
     let partition = fixture.partition();
     for n in 0..50 {
@@ -514,7 +514,7 @@ fn records_are_found_by_their_time() {
 }
 
 #[test]
-fn a_search_by_time_leaves_nothing_behind_of_what_was_not_yet_visible() {
+fn a_search_by_timestamp_caches_nothing_above_the_high_watermark() {
     let fixture = Fixture::new(&[("segment.bytes", "256")]);
     let partition = fixture.partition();
     let append = |timestamp_ms, acks| {
@@ -560,7 +560,7 @@ fn deleting_records_moves_the_start_for_good_and_frees_segments() {
 }
 
 #[test]
-fn segments_that_go_before_they_were_synchronised_are_not_missed() {
+fn deleting_unflushed_segments_does_not_fail_the_next_flush() {
     let fixture = Fixture::new(SMALL_SEGMENTS);
     let partition = fixture.partition();
     for _ in 0..20 {
@@ -572,7 +572,7 @@ fn segments_that_go_before_they_were_synchronised_are_not_missed() {
 }
 
 #[test]
-fn retention_by_time_takes_whole_segments_and_at_last_the_active_one() {
+fn retention_by_time_deletes_whole_segments_and_finally_the_active_one() {
     let mut fixture = Fixture::new(&[("segment.bytes", "400"), ("retention.ms", "1000")]);
     for n in 0..20 {
         let batch = batch_at(NOW_MS + n * 100, &["0123456789"]);
@@ -617,7 +617,7 @@ fn records_without_a_timestamp_are_as_old_as_their_file() {
 }
 
 #[test]
-fn retention_leaves_what_nobody_could_see_yet() {
+fn retention_keeps_records_above_the_high_watermark() {
     let fixture = Fixture::new(&[("retention.ms", "1000")]);
     let partition = fixture.partition();
     let appended = partition.append(vec![batch(&["a"])], ACKS_ALL).unwrap();
@@ -630,7 +630,7 @@ fn retention_leaves_what_nobody_could_see_yet() {
 }
 
 #[test]
-fn retention_by_size_keeps_at_least_the_size_asked_for() {
+fn retention_by_size_keeps_at_least_retention_bytes() {
     let fixture = Fixture::new(&[("segment.bytes", "400"), ("retention.bytes", "1000")]);
     for _ in 0..40 {
         fixture.append(&["0123456789"]);
@@ -641,7 +641,7 @@ fn retention_by_size_keeps_at_least_the_size_asked_for() {
 }
 
 #[test]
-fn a_deleted_topic_is_gone_from_disk_and_metrics_and_its_name_is_free() {
+fn a_deleted_topic_is_removed_from_disk_and_metrics_and_its_name_is_free() {
     let mut fixture = Fixture::new(&[]);
     fixture.append(&["old"]);
     let render =
@@ -664,7 +664,7 @@ fn a_deleted_topic_is_gone_from_disk_and_metrics_and_its_name_is_free() {
 }
 
 #[test]
-fn a_log_of_another_topic_of_the_same_name_is_set_aside() {
+fn a_log_of_another_topic_of_the_same_name_is_renamed() {
     let mut fixture = Fixture::new(&[]);
     fixture.append(&["old"]);
     fixture.topics.close().unwrap();
@@ -676,7 +676,7 @@ fn a_log_of_another_topic_of_the_same_name_is_set_aside() {
 }
 
 #[test]
-fn partitions_are_added_and_never_taken_away() {
+fn partitions_are_added_and_never_removed() {
     let mut fixture = Fixture::new(&[]);
     fixture.topics.add_partitions("t", 3).unwrap();
     let topic = fixture.topics.get("t").unwrap();
@@ -711,7 +711,7 @@ fn partitions_are_added_and_never_taken_away() {
 }
 
 #[test]
-fn leader_epochs_of_a_log_from_elsewhere_go_on() {
+fn leader_epochs_of_an_adopted_log_continue() {
     let mut fixture = Fixture::new(&[]);
     fixture.append(&["a"]);
     fixture.topics.close().unwrap();
@@ -730,7 +730,7 @@ fn leader_epochs_of_a_log_from_elsewhere_go_on() {
 }
 
 #[test]
-fn a_flush_by_count_is_waited_for_whatever_the_durability() {
+fn a_flush_by_count_is_waited_for_with_any_durability() {
     let fixture = Fixture::with_durability(Durability::Os, &[("flush.messages", "1")]);
     let partition = fixture.partition();
     let appended = partition.append(vec![batch(&["a"])], ACKS_LEADER).unwrap();
@@ -739,7 +739,7 @@ fn a_flush_by_count_is_waited_for_whatever_the_durability() {
 }
 
 #[test]
-fn a_flush_by_count_happens_though_nobody_waits_for_it() {
+fn a_flush_by_count_happens_without_a_waiter() {
     for durability in [Durability::Os, Durability::Acks] {
         let fixture = Fixture::with_durability(durability, &[("flush.messages", "3")]);
         fixture.append(&["a", "b"]);
@@ -752,12 +752,12 @@ fn a_flush_by_count_happens_though_nobody_waits_for_it() {
 }
 
 #[test]
-fn what_a_killed_process_may_have_promised_is_flushed_by_the_next_one() {
+fn records_a_killed_process_may_have_acknowledged_are_flushed_by_the_next_one() {
     let mut fixture = Fixture::new(&[]);
     let promised = fixture.partition().append(vec![batch(&["a"])], ACKS_ALL);
     assert_eq!(promised.unwrap().base_offset, 0);
     fixture.crash();
-    // Readers see it, and what they do about it may be on disk before it is.
+    // Readers see the record, and what they write because of it may be durable before it is.
     assert_eq!(fixture.values(), expected(&["a"]));
     fixture.topics.flush_due();
     assert_eq!(fixture.partition().durable_offset(), 1);

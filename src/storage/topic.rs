@@ -9,7 +9,7 @@ use super::partition::Partition;
 use crate::config::TopicConfig;
 use crate::metrics::TopicCounters;
 
-/// A topic as it should be.
+/// The specification of a topic.
 #[derive(Debug, Clone)]
 pub struct TopicSpec {
     pub name: String,
@@ -18,7 +18,7 @@ pub struct TopicSpec {
     pub config: TopicConfig,
 }
 
-/// What a topic's partitions know of it.
+/// The part of a topic that its partitions share.
 pub struct TopicInfo {
     pub name: Arc<str>,
     pub id: Uuid,
@@ -60,7 +60,7 @@ impl Topic {
         self.partitions.read().get(number).cloned()
     }
 
-    /// By number.
+    /// Returns the partitions, by number.
     pub fn partitions(&self) -> Arc<[Arc<Partition>]> {
         Arc::clone(&self.partitions.read())
     }

@@ -1,4 +1,4 @@
-//! The topics that are open: which there are, and how that changes.
+//! The set of open topics: looking them up, creating, deleting and extending them.
 
 mod opening;
 mod upkeep;
@@ -25,24 +25,24 @@ use super::topic::{Topic, TopicInfo, TopicSpec};
 use crate::config::{Durability, TopicConfig};
 use crate::fs::{Fs, Reserve};
 
-/// How logs are kept.
+/// Options of the storage layer.
 #[derive(Debug, Clone)]
 pub struct StorageOptions {
     pub data_dir: PathBuf,
     pub durability: Durability,
-    /// A producer that was silent for this long is forgotten.
+    /// The state of a producer that was idle for this long is dropped.
     pub producer_id_expiration_ms: i64,
     pub fs: Fs,
-    /// Space for what has to go on when the disk is full.
+    /// Space for work that must succeed when the disk is full.
     pub reserve: Arc<Reserve>,
-    /// Told how far opening has come.
+    /// Receives the progress of opening.
     pub opening: Arc<Opening>,
-    /// Topics whose logs somebody else wrote and nobody has opened here before.
+    /// Topics whose logs were written by another server and are opened here for the first time.
     pub adopted: HashSet<String>,
 }
 
 impl StorageOptions {
-    /// With Kafka's expiration of producers, on the machine's file system, without a reserve.
+    /// Creates options with Kafka's producer expiration, the machine's file system and no reserve.
     pub fn new(data_dir: impl Into<PathBuf>, durability: Durability) -> Self {
         Self {
             data_dir: data_dir.into(),
@@ -66,13 +66,13 @@ struct Registry {
 pub struct Topics {
     environment: Arc<Environment>,
     registry: RwLock<Registry>,
-    /// Held by whoever changes the set of topics, their partitions or the files that speak of all of them.
+    /// Held for changes to the set of topics, their partitions or the checkpoints.
     changes: Mutex<Changes>,
 }
 
 struct Changes {
     checkpointed_at: Duration,
-    /// The file of recovery points names partitions that are gone.
+    /// Set if the recovery point checkpoint may name deleted partitions.
     points_name_deleted: bool,
     /// Threads that remove the files of deleted topics.
     removals: Vec<std::thread::JoinHandle<()>>,
@@ -97,13 +97,13 @@ impl Topics {
         self.registry.read().by_id.get(&id).cloned()
     }
 
-    /// All of them, sorted by name.
+    /// Returns all topics, sorted by name.
     pub fn list(&self) -> Vec<Arc<Topic>> {
         self.registry.read().by_name.values().cloned().collect()
     }
 
-    /// Prepares for a topic of this name, before anything notes that there is one: an error if the disk is too full for
-    /// it, or if checkpoints name a deleted topic of that name and cannot be rid of it. Blocks.
+    /// Prepares the creation of a topic before it is recorded anywhere. Returns an error if the disk is too full for
+    /// it, or if checkpoints name a deleted topic of that name and cannot be rewritten. Blocks.
     pub fn admit_topic(&self, name: &str) -> Result<(), Error> {
         let mut changes = self.changes.lock();
         if self.get(name).is_some() {
@@ -166,14 +166,14 @@ impl Topics {
                     .data_dir
                     .join(format!("{}-{number}", info.name));
                 if let Err(error) = self.environment.fs.remove_dir_all(&dir) {
-                    warn!(dir = %dir.display(), %error, "a half-made log stays behind");
+                    warn!(dir = %dir.display(), %error, "incomplete log directory not removed");
                 }
             }
             self.environment.space.refuse(refused, 0, self.now())
         })
     }
 
-    /// An error if the disk is too full for more topics or partitions. Those do not get the space of the reserve.
+    /// Returns an error if the disk is too full for more topics or partitions; they do not get the reserve's space.
     pub fn admit_growth(&self) -> Result<(), Error> {
         let space = &self.environment.space;
         space
@@ -185,7 +185,7 @@ impl Topics {
         self.environment.clock.monotonic()
     }
 
-    /// Gives a topic more partitions. Blocks.
+    /// Adds partitions to a topic, up to `total`. Blocks.
     pub fn add_partitions(&self, name: &str, total: i32) -> Result<(), Error> {
         let mut changes = self.changes.lock();
         if changes.closed {
@@ -221,7 +221,7 @@ impl Topics {
         })
     }
 
-    /// Deletes a topic. When this returns its name is free; its files go in the background. Blocks.
+    /// Deletes a topic. Its name is free when this returns; its files are removed in the background. Blocks.
     pub fn delete(&self, name: &str) -> Result<(), Error> {
         let mut changes = self.changes.lock();
         let topic = self.existing(name)?;
@@ -233,7 +233,7 @@ impl Topics {
         for partition in topic.partitions().iter() {
             let dir = partition.dir();
             let aside = renamed(dir, Uuid::new_v4(), "delete");
-            // The new name may not fit into what the directory has.
+            // A longer name may need space in the directory.
             self.environment.spending(|| match fs.rename(dir, &aside) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
                 other => other.during("rename", dir),
@@ -242,14 +242,14 @@ impl Topics {
         }
         self.registry.write().remove(&topic);
         self.environment.metrics.forget_topic(name);
-        // Before anything is written: on a full disk this makes the room for it.
+        // Before the checkpoints are written: on a full disk this makes room for them.
         self.remove_in_background(&mut changes, pending_deletion);
         self.forget_in_checkpoints([name], &mut changes);
         Ok(())
     }
 
-    /// Takes deleted topics out of the checkpoints. If those cannot be written now, they are written later, and before a
-    /// topic is created.
+    /// Removes deleted topics from the checkpoints. If those cannot be written now, they are written later, at the
+    /// latest before a topic is created.
     fn forget_in_checkpoints<'a>(
         &self,
         names: impl IntoIterator<Item = &'a str>,
@@ -267,13 +267,13 @@ impl Topics {
             other => other,
         };
         if let Err(error) = written {
-            warn!(%error, "checkpoints still name deleted topics, writing them again later");
+            warn!(%error, "checkpoints still name deleted topics, retrying later");
             self.environment.points_stale.store(true, Ordering::Relaxed);
         }
     }
 
     /// Ensures that no checkpoint names a topic's partitions from `first` on, which are about to be created: the next
-    /// start would take them for those of a deleted topic.
+    /// start would apply the offsets of a deleted topic to them.
     fn clear_checkpoints(
         &self,
         name: &str,
@@ -297,7 +297,7 @@ impl Topics {
         let remove = move || {
             for dir in pending_deletion {
                 if let Err(error) = fs.remove_dir_all(&dir) {
-                    error!(dir = %dir.display(), %error, "could not remove a deleted log; the next start tries again");
+                    error!(dir = %dir.display(), %error, "deleted log not removed, retrying at the next start");
                 }
             }
         };
@@ -307,7 +307,7 @@ impl Topics {
             .spawn(remove)
         {
             Ok(removal) => changes.removals.push(removal),
-            Err(error) => warn!(%error, "deleted logs stay until the next start"),
+            Err(error) => warn!(%error, "deleted logs not removed, retrying at the next start"),
         }
     }
 
@@ -319,7 +319,7 @@ impl Topics {
         &self.environment.space
     }
 
-    /// Whether records can be written; the error says why not. Touches the disk, at most every few seconds. Blocks.
+    /// Checks that records can be written; the error says why not. Probes the disk at most every few seconds. Blocks.
     pub fn health(&self) -> Result<(), String> {
         let environment = &self.environment;
         environment
@@ -329,11 +329,11 @@ impl Topics {
 }
 
 impl Changes {
-    /// Waits until the files of deleted topics are gone.
+    /// Waits until the files of deleted topics are removed.
     fn join_removals(&mut self) {
         for removal in self.removals.drain(..) {
             if removal.join().is_err() {
-                error!("a thread that removed deleted logs panicked");
+                error!("thread that removes deleted logs panicked");
             }
         }
     }

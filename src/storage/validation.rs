@@ -1,6 +1,6 @@
-//! What a batch has to be like before it may be appended, and what the topic makes of it.
+//! Validation of batches before an append, and the changes that the topic's settings require.
 //!
-//! Everything here is done before the append lock is taken.
+//! All of it runs before the append lock is taken.
 
 use std::sync::Arc;
 
@@ -11,20 +11,20 @@ use crate::record::{Compression, DecompressLimit, RecordBatch, RecordsSummary};
 /// The timestamp of a record that has none.
 const NO_TIMESTAMP: i64 = -1;
 
-/// Batches as they will be stored, offsets and leader epoch aside.
+/// Batches as they will be stored, except for offsets and leader epoch.
 #[derive(Debug)]
-pub(super) struct Admitted {
+pub(super) struct Validated {
     pub batches: Vec<RecordBatch>,
-    /// The time that was stamped on the records, if the topic does that.
+    /// The timestamp given to the records, if the topic uses `LogAppendTime`.
     pub log_append_time_ms: Option<i64>,
 }
 
-/// Checks batches against the topic's limits, and recompresses and stamps them as it asks.
-pub(super) fn admit(
+/// Checks batches against the topic's limits, and recompresses and stamps them as its settings require.
+pub(super) fn validate(
     mut batches: Vec<RecordBatch>,
     config: &TopicConfig,
     now_ms: i64,
-) -> Result<Admitted, Error> {
+) -> Result<Validated, Error> {
     if batches.is_empty() {
         return Err(crate::record::Error::Empty.into());
     }
@@ -56,7 +56,7 @@ pub(super) fn admit(
             *batch = batch.with_log_append_time(now_ms);
         }
     }
-    Ok(Admitted {
+    Ok(Validated {
         batches,
         log_append_time_ms: stamps.then_some(now_ms),
     })
@@ -73,7 +73,7 @@ fn check_size(batch: &RecordBatch, config: &TopicConfig) -> Result<(), Error> {
     }
 }
 
-/// The timestamps that a topic takes, for records that have one.
+/// The timestamps that a topic accepts, for records that have one.
 struct TimeRange {
     min_ms: i64,
     max_ms: i64,
@@ -89,23 +89,23 @@ impl TimeRange {
         }
     }
 
-    /// Whether the summary alone proves that all records may be taken.
+    /// Returns true if the summary alone proves that all timestamps are accepted.
     fn covers(&self, summary: RecordsSummary) -> bool {
         let is_min_known = summary.min_timestamp != NO_TIMESTAMP || self.min_ms <= 0;
-        is_min_known && self.takes(summary.min_timestamp) && self.takes(summary.max_timestamp)
+        is_min_known && self.accepts(summary.min_timestamp) && self.accepts(summary.max_timestamp)
     }
 
-    /// A record without a timestamp is let through, as Kafka does.
-    fn takes(&self, timestamp_ms: i64) -> bool {
+    /// Returns true if a timestamp is accepted. A record without one always is, as in Kafka.
+    fn accepts(&self, timestamp_ms: i64) -> bool {
         timestamp_ms == NO_TIMESTAMP || (self.min_ms..=self.max_ms).contains(&timestamp_ms)
     }
 
-    /// Looks at every record, so that the producer can be told which ones are wrong.
+    /// Checks every record, so that the error can list the wrong ones.
     fn check_each(&self, batch: &RecordBatch) -> Result<(), Error> {
         let mut count = 0;
         let mut listed = Vec::new();
         batch.visit_timestamps(DecompressLimit::default(), |index, timestamp_ms| {
-            if !self.takes(timestamp_ms) {
+            if !self.accepts(timestamp_ms) {
                 count += 1;
                 if listed.len() < TimestampsOutOfRange::LISTED_MAX {
                     listed.push((index, timestamp_ms));
@@ -154,19 +154,19 @@ mod tests {
         builder.build().unwrap()
     }
 
-    fn admit_one(batch: RecordBatch, config: &TopicConfig) -> Result<RecordBatch, Error> {
-        admit(vec![batch], config, NOW_MS).map(|admitted| admitted.batches[0].clone())
+    fn validate_one(batch: RecordBatch, config: &TopicConfig) -> Result<RecordBatch, Error> {
+        validate(vec![batch], config, NOW_MS).map(|validated| validated.batches[0].clone())
     }
 
     #[test]
-    fn batches_are_kept_as_they_came_unless_the_topic_wants_otherwise() {
+    fn batches_are_stored_unchanged_unless_the_topic_requires_otherwise() {
         let config = TopicConfig::default();
-        assert_eq!(admit_one(batch(NOW_MS), &config).unwrap(), batch(NOW_MS));
+        assert_eq!(validate_one(batch(NOW_MS), &config).unwrap(), batch(NOW_MS));
         let config = TopicConfig {
             compression_type: CompressionType::Zstd,
             ..config
         };
-        let stored = admit_one(batch(NOW_MS), &config).unwrap();
+        let stored = validate_one(batch(NOW_MS), &config).unwrap();
         assert_eq!(stored.compression(), Compression::Zstd);
         assert!(stored.size_bytes() < batch(NOW_MS).size_bytes());
     }
@@ -178,7 +178,7 @@ mod tests {
             ..TopicConfig::default()
         };
         assert!(matches!(
-            admit_one(batch(NOW_MS), &config),
+            validate_one(batch(NOW_MS), &config),
             Err(Error::BatchTooLarge { limit: 500, .. })
         ));
     }
@@ -190,16 +190,16 @@ mod tests {
             message_timestamp_after_max_ms: 1_000,
             ..TopicConfig::default()
         };
-        admit_one(batch(NOW_MS - 900), &config).unwrap();
+        validate_one(batch(NOW_MS - 900), &config).unwrap();
         for timestamp_ms in [NOW_MS - 1_001, NOW_MS + 996] {
             assert!(matches!(
-                admit_one(batch(timestamp_ms), &config),
+                validate_one(batch(timestamp_ms), &config),
                 Err(Error::TimestampsOutOfRange(_))
             ));
         }
         let mut builder = BatchBuilder::new(Compression::None);
         builder.push(-1, None, None, &[]);
-        admit_one(builder.build().unwrap(), &config).unwrap();
+        validate_one(builder.build().unwrap(), &config).unwrap();
     }
 
     fn out_of_range(
@@ -211,7 +211,7 @@ mod tests {
         for timestamp_ms in timestamps {
             builder.push(*timestamp_ms, None, None, &[]);
         }
-        match admit_one(builder.build().unwrap(), config) {
+        match validate_one(builder.build().unwrap(), config) {
             Ok(_) => None,
             Err(Error::TimestampsOutOfRange(found)) => Some(found),
             Err(other) => panic!("{other}"),
@@ -225,7 +225,7 @@ mod tests {
             ..TopicConfig::default()
         };
         let micros = NOW_MS * 1000;
-        // The one without a timestamp hides none of the others.
+        // The record without a timestamp hides none of the others.
         let timestamps = [NOW_MS, -1, NOW_MS - 5_000, NOW_MS - 1_000, micros];
         for codec in Compression::ALL {
             let found = out_of_range(codec, &timestamps, &config).unwrap();
@@ -267,14 +267,14 @@ mod tests {
     }
 
     #[test]
-    fn log_append_time_is_stamped_whatever_the_producer_said() {
+    fn log_append_time_overrides_the_producers_timestamp() {
         let config = TopicConfig {
             message_timestamp_type: TimestampType::LogAppendTime,
             ..TopicConfig::default()
         };
-        let admitted = admit(vec![batch(5)], &config, NOW_MS).unwrap();
-        assert_eq!(admitted.log_append_time_ms, Some(NOW_MS));
-        let records = admitted.batches[0]
+        let validated = validate(vec![batch(5)], &config, NOW_MS).unwrap();
+        assert_eq!(validated.log_append_time_ms, Some(NOW_MS));
+        let records = validated.batches[0]
             .records(DecompressLimit::default())
             .unwrap();
         for record in records {
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn control_and_transactional_batches_are_not_for_clients_to_write() {
+    fn control_and_transactional_batches_are_refused() {
         for builder in [
             BatchBuilder::new(Compression::None).control(),
             BatchBuilder::new(Compression::None).transactional(),
@@ -291,7 +291,7 @@ mod tests {
             let mut builder = builder;
             builder.push(NOW_MS, None, None, &[]);
             assert!(matches!(
-                admit_one(builder.build().unwrap(), &TopicConfig::default()),
+                validate_one(builder.build().unwrap(), &TopicConfig::default()),
                 Err(Error::NotAClientBatch)
             ));
         }

@@ -128,7 +128,7 @@ fn a_signal_exits_during_recovery_and_readiness_reports_its_progress() {
             .build()
             .call();
         let body = ready.and_then(|mut ready| ready.body_mut().read_to_string());
-        body.is_ok_and(|body| body.contains("0 of 1 logs are open"))
+        body.is_ok_and(|body| body.contains("0 of 1 logs opened"))
     });
     let pid = recovering.id().to_string();
     let killed = std::process::Command::new("kill").arg(&pid).status();

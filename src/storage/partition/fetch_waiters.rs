@@ -1,4 +1,4 @@
-//! Those who wait for more records.
+//! Fetches that wait for more records.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Mutex, Notify};
 
 impl Partition {
-    /// Has `waiter` notified whenever there may be more to read, or the partition's life ends, until the guard is
-    /// dropped. Look at the partition after this, before waiting.
+    /// Notifies `waiter` whenever there may be more to read, or the partition is retired, until the guard is dropped.
+    /// Check the partition again after this call and before waiting.
     pub fn watch(self: &Arc<Self>, waiter: &Arc<Notify>) -> FetchWaiter {
         FetchWaiter {
             ticket: self.watchers.add(waiter),
@@ -18,14 +18,14 @@ impl Partition {
     }
 }
 
-/// Who waits for more records.
+/// Fetches that wait for more records.
 #[derive(Default)]
 pub(super) struct FetchWaiters {
     count: AtomicUsize,
     waiting: Mutex<Waiting>,
 }
 
-/// Found by ticket, since there may be any number of them, and each leaves after every append.
+/// Waiters by ticket: there may be any number of them, and each unregisters after every append.
 #[derive(Default)]
 struct Waiting {
     by_ticket: BTreeMap<u64, Arc<Notify>>,
@@ -49,8 +49,8 @@ impl FetchWaiters {
         self.count.store(waiting.by_ticket.len(), Ordering::SeqCst);
     }
 
-    /// The offsets were changed under the log state's lock before this. A watcher is added before it looks at them under the
-    /// same lock; so either it saw the change, or it is counted here.
+    /// Notifies all waiters. The offsets were changed under the log state's lock before this call. A waiter is added
+    /// before it checks them under the same lock, so either it saw the change or it is counted here.
     pub(super) fn notify(&self) {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;

@@ -1,4 +1,4 @@
-//! Reading a partition: by offset, by time, by leader epoch. Takes no append lock unless it meets damage.
+//! Reading a partition: by offset, by timestamp, by leader epoch. Takes the append lock only to repair corruption.
 
 use std::sync::Arc;
 
@@ -15,20 +15,20 @@ use crate::record::{DecompressLimit, FileRegion, Record, RecordBatch, Records};
 const COPIED_BYTES_MAX: u64 = 16 * 1024;
 
 impl Partition {
-    /// Whether a read at `offset` may have to wait for the disk, or check bytes that nobody has looked at since the
-    /// server started. Such a read does not belong on a thread that serves others.
+    /// Returns true if a read at `offset` may wait for the disk, or check CRCs of bytes not read since the server
+    /// started. Run such a read on a thread that may block.
     pub fn read_may_block(&self, offset: i64) -> bool {
         offset < self.opened_end || offset < self.log.active().base_offset
     }
 
-    /// Whether what is at `offset` lies in a segment that nothing is appended to any more.
+    /// Returns true if `offset` lies in a closed segment.
     pub fn is_before_active_segment(&self, offset: i64) -> bool {
         offset < self.log.active().base_offset
     }
 
-    /// Reads whole batches from one segment, beginning with the one that holds `offset` or, where that was removed,
-    /// with the next; only below the high watermark, and at most `max_bytes` of them. With `at_least_one` the first
-    /// batch is read even if it is larger.
+    /// Reads whole batches from one segment, starting with the one that holds `offset` or, if that was removed, with
+    /// the next one. Reads at most `max_bytes`, only below the high watermark. With `at_least_one` the first batch is
+    /// read even if it is larger.
     pub fn read(
         self: &Arc<Self>,
         offset: i64,
@@ -38,7 +38,8 @@ impl Partition {
         self.repairing(|| self.read_once(offset, max_bytes, at_least_one, COPIED_BYTES_MAX))
     }
 
-    /// The same without copying: small regions, too, are sent from the file and take no memory until then.
+    /// Reads like [`read`](Self::read) without copying: small regions, too, are sent from the file and take no memory
+    /// until then.
     pub fn read_in_place(
         self: &Arc<Self>,
         offset: i64,
@@ -57,7 +58,7 @@ impl Partition {
     ) -> Result<Fetched, Error> {
         let (offsets, high_watermark) = {
             let log_state = self.log_state.lock();
-            // A log that takes no more records can still be read, except when there is no log any more.
+            // A failed log can still be read; a deleted one cannot.
             if let Some(Error::Deleted) = log_state.failure() {
                 return Err(Error::Deleted);
             }
@@ -74,7 +75,7 @@ impl Partition {
         if let Some((_, first, _)) = &found
             && first.header.base_offset > offset
         {
-            // What comes next is the answer where damage was taken out, but not where records were deleted just now.
+            // The next batch is the answer where corruption was removed, but not where records were deleted just now.
             let log_start = self.log_state.lock().log_start;
             if offset < log_start {
                 return Err(Error::OffsetOutOfRange {
@@ -98,7 +99,7 @@ impl Partition {
         Ok(Fetched { records, offsets })
     }
 
-    /// The batch that holds `offset`, or the next one, below `visible`.
+    /// Finds the batch that holds `offset`, or the next one, below the high watermark.
     fn find(
         &self,
         offset: i64,
@@ -109,9 +110,9 @@ impl Partition {
         }
         let segments = self.log.segments();
         let first = segments.partition_point(|segment| segment.base_offset <= offset);
-        for place in first.saturating_sub(1)..segments.len() {
-            let segment = &segments[place];
-            let Some(readable) = readable(&segments, place, high_watermark) else {
+        for number in first.saturating_sub(1)..segments.len() {
+            let segment = &segments[number];
+            let Some(readable) = readable(&segments, number, high_watermark) else {
                 break;
             };
             if let Some(located) = segment.locate(offset, readable.end)? {
@@ -158,7 +159,7 @@ impl Partition {
         })))
     }
 
-    /// The first record, below the high watermark, whose timestamp is `timestamp_ms` or later. May block.
+    /// Returns the first record below the high watermark whose timestamp is `timestamp_ms` or later. May block.
     pub fn offset_for_timestamp(
         self: &Arc<Self>,
         timestamp_ms: i64,
@@ -172,8 +173,8 @@ impl Partition {
     ) -> Result<Option<TimestampedOffset>, Error> {
         let (log_start, high_watermark) = self.readable_now();
         let segments = self.log.segments();
-        for (place, segment) in segments.iter().enumerate() {
-            let Some(readable) = readable(&segments, place, high_watermark) else {
+        for (number, segment) in segments.iter().enumerate() {
+            let Some(readable) = readable(&segments, number, high_watermark) else {
                 break;
             };
             if readable.offset_after <= log_start {
@@ -198,14 +199,15 @@ impl Partition {
         Ok(None)
     }
 
-    /// The record with the largest timestamp below the high watermark, the first if there are several. May block.
+    /// Returns the record with the largest timestamp below the high watermark, the first if there are several. May
+    /// block.
     pub fn max_timestamp(self: &Arc<Self>) -> Result<Option<TimestampedOffset>, Error> {
         self.repairing(|| {
             let (log_start, high_watermark) = self.readable_now();
             let segments = self.log.segments();
             let mut newest: Option<(Arc<Segment>, Located)> = None;
-            for (place, segment) in segments.iter().enumerate() {
-                let Some(readable) = readable(&segments, place, high_watermark) else {
+            for (number, segment) in segments.iter().enumerate() {
+                let Some(readable) = readable(&segments, number, high_watermark) else {
                     break;
                 };
                 if readable.offset_after <= log_start {
@@ -269,12 +271,12 @@ impl Partition {
             .get_or_init(|| read.unwrap_or_else(LeaderEpochs::new)))
     }
 
-    /// The epoch that new records are stamped with.
+    /// Returns the leader epoch given to new records.
     pub fn leader_epoch(&self) -> Result<i32, Error> {
         Ok(self.epochs()?.current())
     }
 
-    /// The largest leader epoch up to the one asked for, and the offset at which it ended; `(-1, -1)` if there is none.
+    /// Returns the largest leader epoch up to `epoch` and its end offset; `(-1, -1)` if there is none.
     pub fn end_offset_for_epoch(&self, epoch: i32) -> Result<(i32, i64), Error> {
         let log_end = self.offsets().log_end;
         Ok(self
@@ -284,24 +286,24 @@ impl Partition {
     }
 }
 
-/// How far a segment may be read.
+/// The readable part of a segment.
 #[derive(Debug, Clone, Copy)]
 struct Readable {
-    /// The position at which what may be read ends.
+    /// The position at which it ends.
     end: u64,
-    /// The offset that follows.
+    /// The offset that follows it.
     offset_after: i64,
     /// The active segment's base offset.
     active: i64,
 }
 
-/// How far the segment at `place` may be read; `None` if it lies past what is visible.
+/// Returns the readable part of the segment at `number`; `None` if the segment is past the high watermark.
 fn readable(
     segments: &[Arc<Segment>],
-    place: usize,
+    number: usize,
     high_watermark: LogPosition,
 ) -> Option<Readable> {
-    let segment = &segments[place];
+    let segment = &segments[number];
     let active = segments[segments.len() - 1].base_offset;
     if segment.base_offset == high_watermark.segment {
         return Some(Readable {
@@ -310,7 +312,7 @@ fn readable(
             active,
         });
     }
-    let next = segments.get(place + 1)?;
+    let next = segments.get(number + 1)?;
     (segment.base_offset < high_watermark.segment).then(|| Readable {
         end: segment.size(),
         offset_after: next.base_offset,

@@ -1,4 +1,4 @@
-//! Bringing a partition's data to the disk: one synchronisation at a time, shared by all who wait.
+//! Flushing a partition's data: one flush at a time, which serves all waiters.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,9 +11,9 @@ use super::super::segment::Segment;
 use super::Partition;
 
 impl Partition {
-    /// Waits until all records below `end_offset` survive a loss of power.
+    /// Waits until all records below `end_offset` are durable.
     ///
-    /// With `durability = os` that is only waited for where `flush.messages` asks for it.
+    /// With `durability = os` this waits only where `flush.messages` requires it.
     pub async fn wait_durable(self: &Arc<Self>, end_offset: i64) -> Result<(), Error> {
         let wait = self.log_state.lock().wait(end_offset, !self.syncs_acks());
         match wait {
@@ -23,13 +23,13 @@ impl Partition {
                     let claim = Claim::of(self);
                     tokio::task::spawn_blocking(move || claim.run());
                 }
-                // The sender goes without a word only when the runtime shuts down.
+                // The sender is dropped without a result only when the runtime shuts down.
                 result.await.unwrap_or(Err(Error::Closed))
             }
         }
     }
 
-    /// Brings everything written so far to the disk. Blocks.
+    /// Flushes everything written so far. Blocks.
     pub fn flush(self: &Arc<Self>) -> Result<(), Error> {
         let target = {
             let mut log_state = self.log_state.lock();
@@ -52,11 +52,11 @@ impl Partition {
         }
     }
 
-    /// Runs synchronisations for as long as there is someone to run them for. The caller has claimed the right to.
-    fn synchronise(self: &Arc<Self>) {
+    /// Runs flushes as long as there are waiters. The caller has claimed the right to flush.
+    fn run_flushes(self: &Arc<Self>) {
         loop {
             let sync = self.log_state.lock().begin();
-            let result = self.synchronise_once(&sync.segments, &sync.active, sync.directory);
+            let result = self.flush_once(&sync.segments, &sync.active, sync.directory);
             let again = match result {
                 Ok(()) => {
                     let synced = self.log_state.lock().synced(&sync);
@@ -81,7 +81,7 @@ impl Partition {
         }
     }
 
-    fn synchronise_once(
+    fn flush_once(
         &self,
         closed: &[Arc<Segment>],
         active: &Segment,
@@ -93,18 +93,18 @@ impl Partition {
         }
         self.timed_sync(active)?;
         if directory {
-            self.synchronise_names()?;
+            self.sync_directories()?;
         }
         Ok(())
     }
 
-    /// Makes the names of the log's files survive, and the log's own.
-    fn synchronise_names(&self) -> Result<(), Error> {
+    /// Makes the log's file names durable, and the name of its directory.
+    fn sync_directories(&self) -> Result<(), Error> {
         let fs = &self.environment.fs;
         let dir = &self.log.dir;
-        fs.sync_dir(dir).during("synchronise", dir)?;
+        fs.sync_dir(dir).during("sync", dir)?;
         match dir.parent() {
-            Some(parent) => fs.sync_dir(parent).during("synchronise", parent),
+            Some(parent) => fs.sync_dir(parent).during("sync", parent),
             None => Ok(()),
         }
     }
@@ -120,14 +120,14 @@ impl Partition {
         Ok(())
     }
 
-    /// Takes no more records: the disk's state is unknown.
+    /// Ends writes to the partition after a failure: the state of the disk is unknown.
     pub(super) fn poison(&self, failure: &Error) {
         let reason = failure.to_string();
         let deleted = matches!(self.log_state.lock().failure(), Some(Error::Deleted));
         if deleted {
             return;
         }
-        error!(partition = %self, reason, "the partition takes no more records until the server is restarted");
+        error!(partition = %self, reason, "partition failed, refusing records until the server is restarted");
         self.environment
             .health
             .note_poisoned(self.to_string(), &reason);
@@ -140,8 +140,8 @@ impl Partition {
     }
 }
 
-/// The right to synchronise a partition. A runtime that shuts down drops the work it was handed without running it; then
-/// the right is given back.
+/// The right to flush a partition. A runtime that shuts down drops queued work without running it; the right is then
+/// released.
 struct Claim {
     partition: Arc<Partition>,
     held: bool,
@@ -156,7 +156,7 @@ impl Claim {
     }
 
     fn run(mut self) {
-        self.partition.synchronise();
+        self.partition.run_flushes();
         self.held = false;
     }
 }

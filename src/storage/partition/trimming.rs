@@ -1,4 +1,4 @@
-//! Taking something out of a partition: deleted records, expired segments, damage.
+//! Removing data from a partition: deleted records, expired segments, corrupt ranges.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use super::super::segment::Segment;
 use super::super::{repair, retention};
 use super::{Partition, PartitionWriter};
 
-/// How often one call tries to put damage right before it gives up.
+/// Repairs attempted by one read before it gives up.
 const REPAIRS_MAX: usize = 8;
 
 impl Partition {
-    /// Makes the log start at `before`, and frees the segments that hold nothing else: all of them, if no record is left.
-    /// Returns where it starts now. Blocks.
+    /// Moves the log start offset to `before` and removes segments that hold no record from there on; if no record is
+    /// left, the active segment is rolled and removed, too. Returns the log start offset. Blocks.
     pub fn delete_records(self: &Arc<Self>, before: i64) -> Result<i64, Error> {
         let mut writer = self.writer.lock();
         let log_start = {
@@ -31,29 +31,29 @@ impl Partition {
             }
             log_state.log_start.max(before)
         };
-        match self.note_log_start(log_start) {
+        match self.write_log_start(log_start) {
             Err(full) if full.is_disk_full() && self.segments_below(log_start) > 0 => {
-                // Whole segments can go without a note, and make room for it.
+                // Whole segments can be removed before the new log start is written, which makes room for it.
                 let count = self.segments_below(log_start);
                 self.remove_front(&mut writer, count)?;
-                self.note_log_start(log_start)?;
+                self.write_log_start(log_start)?;
             }
             other => other?,
         }
         self.log_state.lock().log_start = log_start;
         if log_start == writer.log.next_offset && self.log.active().size() > 0 {
-            // Or the space of the last segment would not be free before it is full.
+            // Otherwise the space of the last segment would not be freed until it is full.
             let rolled = self.environment.spending(|| self.roll(&mut writer));
             if let Err(error) = rolled {
-                warn!(partition = %self, %error, "the last segment of deleted records keeps its space for now");
+                warn!(partition = %self, %error, "last segment of deleted records not rolled, its space stays in use for now");
             }
         }
         self.remove_front(&mut writer, self.segments_below(log_start))?;
         Ok(log_start)
     }
 
-    /// Has the disk know where the log starts.
-    fn note_log_start(&self, log_start: i64) -> Result<(), Error> {
+    /// Writes the log start offset to its checkpoint.
+    fn write_log_start(&self, log_start: i64) -> Result<(), Error> {
         let environment = &self.environment;
         let name = &self.topic.name;
         let set = || {
@@ -63,7 +63,7 @@ impl Partition {
         environment.spending(set)
     }
 
-    /// Segments that hold nothing from `log_start` on; never the last one.
+    /// Returns the number of segments at the front that end at or before `log_start`; never counts the last one.
     fn segments_below(&self, log_start: i64) -> usize {
         let segments = self.log.segments();
         segments
@@ -72,9 +72,9 @@ impl Partition {
             .count()
     }
 
-    /// Takes segments off the front of the log and removes their files, with those that an earlier call could not
-    /// remove. Readers are told first: they would take the next segment's records for those they asked for. The files
-    /// go oldest first, so that a crash leaves no gap between those that stay.
+    /// Removes segments from the front of the log, then their files and those that an earlier call could not remove.
+    /// The log start is moved first: readers would otherwise take the next segment's records for those they asked for.
+    /// Files are removed oldest first, so that a crash leaves no gap between the remaining ones.
     fn remove_front(&self, writer: &mut PartitionWriter, count: usize) -> Result<u64, Error> {
         let mut bytes = 0;
         if count > 0 {
@@ -96,7 +96,7 @@ impl Partition {
         Ok(bytes)
     }
 
-    /// Deletes segments by the topic's retention, oldest first. Blocks. Returns how many, and their bytes.
+    /// Deletes segments by the topic's retention, oldest first. Returns their number and their bytes. Blocks.
     pub(in crate::storage) fn retain(self: &Arc<Self>, now_ms: i64) -> Result<(u64, u64), Error> {
         let config = self.topic.config();
         let mut writer = self.writer.lock();
@@ -117,7 +117,7 @@ impl Partition {
         Ok((count as u64, bytes))
     }
 
-    /// Runs a read; when it meets damage, the segment is put in order and the read is run again.
+    /// Runs a read; if it finds corruption, repairs the segment and runs the read again.
     pub(super) fn repairing<T>(
         self: &Arc<Self>,
         mut read: impl FnMut() -> Result<T, Error>,
@@ -129,10 +129,10 @@ impl Partition {
                     position,
                     reason,
                 }) => {
-                    warn!(path = %path.display(), position, reason, "looking into a segment that seems damaged");
+                    warn!(path = %path.display(), position, reason, "corrupt batch found, checking the segment");
                     self.repair(&path)?;
                 }
-                // The segment was deleted between its being found and its being opened.
+                // The segment was deleted after it was found and before it was opened.
                 Err(error) if error.is_absent() => {}
                 other => return other,
             }
@@ -140,21 +140,21 @@ impl Partition {
         read()
     }
 
-    /// Reads a segment from end to end and takes out what is damaged. Blocks.
+    /// Reads a whole segment and removes its corrupt ranges. Blocks.
     fn repair(self: &Arc<Self>, path: &Path) -> Result<(), Error> {
         let mut writer = self.writer.lock();
         let is_sought = |segment: &&Arc<Segment>| segment.log_path() == path;
         if is_sought(&&self.log.active()) && self.log.active().size() > 0 {
-            // Positions in the active segment are known in many places; a closed one can be exchanged.
+            // Others hold positions in the active segment; only a closed one can be replaced.
             self.flush()?;
             self.roll(&mut writer)?;
         }
         let segments = self.log.segments();
-        let Some(place) = segments.iter().position(|segment| is_sought(&segment)) else {
+        let Some(number) = segments.iter().position(|segment| is_sought(&segment)) else {
             return Ok(());
         };
-        let segment = &segments[place];
-        let following = segments.get(place + 1).map(|next| next.base_offset);
+        let segment = &segments[number];
+        let following = segments.get(number + 1).map(|next| next.base_offset);
         let size = segment.size();
         let inspected = repair::inspect(
             segment,

@@ -1,27 +1,27 @@
-//! Which of a segment's bytes are known to be sound, and finding out about the others.
+//! Verifying a segment's bytes, and remembering which of them were verified.
 //!
-//! Bytes that this process did not write are trusted once their CRCs have been seen to hold: a read of such bytes
-//! checks them first, and what was checked is remembered. So damage that happened while the server was down, or under a
-//! clean shutdown's marker, is found before it is served.
+//! Bytes that this process did not write are trusted once their CRCs were checked: a read of such bytes checks them
+//! first, and checked ranges are remembered. So corruption that happened while the server was down, even after a clean
+//! shutdown, is found before it is served.
 
 use super::Segment;
 use crate::storage::error::Error;
 use crate::storage::scan::{Found, Scanner};
 
-/// How many separate checked ranges are remembered per segment.
+/// Limit of separate checked ranges remembered per segment.
 const CHECKED_RANGES_MAX: usize = 64;
 
-/// Which bytes are known to be sound.
+/// The bytes known to be valid.
 #[derive(Debug)]
 pub(super) struct Checked {
     /// All bytes from here on were written or checked by this process.
     from: u64,
-    /// So were these, sorted and apart from one another.
+    /// Further checked ranges, sorted and disjoint.
     ranges: Vec<(u64, u64)>,
 }
 
 impl Checked {
-    /// Everything from this position on.
+    /// Creates a set that covers everything from this position on.
     pub(super) fn from(from: u64) -> Self {
         Self {
             from,
@@ -60,18 +60,18 @@ impl Checked {
 }
 
 impl Segment {
-    /// Whether reading these bytes needs a look at their CRCs first.
+    /// Returns true if the CRCs of these bytes must be checked before they are read.
     pub fn needs_check(&self, start: u64, end: u64) -> bool {
         !self.checked.lock().covers(start, end)
     }
 
-    /// Takes all bytes as checked.
+    /// Marks all bytes as checked.
     pub fn mark_checked(&self) {
         self.checked.lock().from = 0;
     }
 
-    /// Checks the batches of a run, CRCs and all, and that the offsets go on without a gap: to `offset_after` if the
-    /// run ends the segment's readable part, to the next batch otherwise.
+    /// Checks the batches of a run, their CRCs included, and that offsets continue without a gap: up to `offset_after`
+    /// if the run ends at `limit`, up to the next batch otherwise.
     pub fn check(
         &self,
         start: u64,
@@ -109,7 +109,7 @@ impl Segment {
             }
         }
         if position != end {
-            return Err(self.corrupt(end, "no batch begins where the index says"));
+            return Err(self.corrupt(end, "no batch begins at the indexed position"));
         }
         let offset_next = if position < limit {
             match scanner.header(position, offset_min)? {

@@ -1,4 +1,4 @@
-//! A segment's index: in memory while it is written, in files once it is closed, made anew when those are of no use.
+//! A segment's index: in memory while it is written, in files once it is closed, rebuilt when those are unusable.
 
 use tracing::info;
 
@@ -7,11 +7,11 @@ use crate::storage::error::{Error, IoContext};
 use crate::storage::index::{Entry, IndexFile, IndexedBatch, SparseIndex};
 use crate::storage::scan::{Found, Scanner};
 
-/// Distance of the entries of an index that is made anew: Kafka's default.
+/// Distance between entries of a rebuilt index: Kafka's default.
 pub(in crate::storage) const REBUILT_INTERVAL_BYTES: u64 = 4096;
 
 impl Segment {
-    /// Whether the index is in memory, as it must be for appending.
+    /// Returns true if the index is in memory, as appends require.
     pub fn has_index(&self) -> bool {
         self.index.read().is_some()
     }
@@ -24,7 +24,7 @@ impl Segment {
         self.index.read().as_ref().map_or(0, SparseIndex::bytes)
     }
 
-    /// Writes the index files for good and drops the index from memory.
+    /// Completes the index files and drops the index from memory.
     pub fn close_index(&self) -> Result<(), Error> {
         if let Some(index) = &mut *self.index.write() {
             index.note_max_time();
@@ -35,7 +35,7 @@ impl Segment {
         Ok(())
     }
 
-    /// Waits until a closed segment's index files would survive a loss of power.
+    /// Flushes a closed segment's index files.
     pub fn sync_index(&self) -> Result<(), Error> {
         for extension in ["index", "timeindex"] {
             let path = self.path(extension);
@@ -43,7 +43,7 @@ impl Segment {
                 .fs
                 .open(&path)
                 .and_then(|file| file.sync_data())
-                .during("synchronise", &path);
+                .during("sync", &path);
             match synced {
                 // An empty segment has no index.
                 Err(error) if error.is_absent() => {}
@@ -53,21 +53,21 @@ impl Segment {
         Ok(())
     }
 
-    /// Makes a closed segment's index files anew from its headers: they turned out to be of no use.
+    /// Rebuilds a closed segment's index files after a lookup found them unusable.
     pub(super) fn repair_index(&self) -> Result<(), Error> {
         if self.has_index() {
             return Ok(());
         }
-        // Whoever comes second goes without, rather than wait.
-        let Some(_mending) = self.mending.try_lock() else {
+        // A second reader goes on without an index instead of waiting.
+        let Some(_repairing) = self.index_repair.try_lock() else {
             return Ok(());
         };
         self.rebuild_index()
     }
 
-    /// Writes the index files anew from the batches' headers, as far as those go.
+    /// Rebuilds the index files from the batch headers, up to the first invalid one.
     pub fn rebuild_index(&self) -> Result<(), Error> {
-        info!(path = %self.log_path().display(), "rebuilding an index");
+        info!(path = %self.log_path().display(), "rebuilding index");
         let size = self.size();
         let mut index = SparseIndex::new();
         let path = self.log_path();
@@ -85,7 +85,7 @@ impl Segment {
         self.sync_index()
     }
 
-    /// The batch up to which an index that was read from its files says all there is to say; `None` if it is of no use.
+    /// Returns the batch up to which an index read from its files is complete; `None` if the index is unusable.
     pub fn last_indexed(&self, index: &SparseIndex) -> Result<Option<Located>, Error> {
         let (Some(time), Some(offset)) = (index.max_time(), index.last_offset_entry()) else {
             return Ok(None);
@@ -98,7 +98,7 @@ impl Segment {
         }
     }
 
-    /// What an index needs to know about a batch of this segment.
+    /// Returns the index data of a batch of this segment.
     pub fn indexed(&self, located: &Located) -> IndexedBatch {
         IndexedBatch {
             position: located.position as u32,

@@ -1,6 +1,6 @@
-//! Finding batches in a segment: by offset, by time, and as many as a reader takes.
+//! Finding batches in a segment: by offset, by timestamp, and the run of batches that fits a read.
 //!
-//! Indexes and hints say where to begin; what they say is believed once a batch that fits was seen there.
+//! Indexes and hints give a start position, which is trusted only once a matching batch was found there.
 
 use super::{Located, Run, Segment};
 use crate::record::BatchHeader;
@@ -8,21 +8,21 @@ use crate::storage::error::Error;
 use crate::storage::index::{OffsetEntry, TimeEntry};
 use crate::storage::scan::{Found, Scanner};
 
-/// A walk over more than this from a segment's beginning means that its index is missing or useless.
+/// A walk over more than this from a segment's beginning means that its index is missing or unusable.
 const UNINDEXED_BYTES_MAX: u64 = 64 * 1024;
 
-/// How many places where a read ended are remembered per segment; sequential readers begin there.
+/// Number of read ends remembered per segment; sequential readers continue there.
 const HINTS: usize = 4;
 
-/// Where reads ended lately: "the batch with this offset begins there".
+/// Recent read ends: the offset of the next batch and its position.
 #[derive(Debug, Default)]
 pub(super) struct Hints {
-    places: [(i64, u64); HINTS],
+    positions: [(i64, u64); HINTS],
     next: usize,
 }
 
 impl Segment {
-    /// The first batch that ends at or after `offset`, among those that begin before `limit`.
+    /// Returns the first batch that ends at or after `offset`, among those that begin before `limit`.
     pub fn locate(&self, offset: i64, limit: u64) -> Result<Option<Located>, Error> {
         if limit == 0 {
             return Ok(None);
@@ -41,11 +41,14 @@ impl Segment {
                 }
                 Ok(found)
             }
-            None => Err(self.corrupt(0, "its first batch has another offset than its name")),
+            None => Err(self.corrupt(
+                0,
+                "the base offset of the first batch differs from the file name",
+            )),
         }
     }
 
-    /// A position at or before the batch sought, and an offset that batch there begins at or after.
+    /// Returns a position at or before the batch sought, and a lower bound of the base offset of the batch there.
     fn start_near(&self, offset: i64) -> Result<Option<(u64, i64)>, Error> {
         if let Some(hint) = self.hint(offset) {
             return Ok(Some((hint, offset)));
@@ -60,8 +63,8 @@ impl Segment {
         Ok(entry.map(|entry| (u64::from(entry.position), self.base_offset)))
     }
 
-    /// Steps over headers from `start` on. `None` if `start` turns out to be no place to begin; an error if what comes
-    /// after a good beginning is damaged.
+    /// Steps over headers from `start` on. Returns `None` if no batch begins at `start`; an error if a batch after it
+    /// is corrupt.
     fn walk_to(
         &self,
         offset: i64,
@@ -102,8 +105,8 @@ impl Segment {
         }
     }
 
-    /// The end of the longest run of whole batches that starts with `first`, ends by `limit` and is no longer than
-    /// `max_bytes`. The first batch counts whether it fits or not.
+    /// Returns the end of the longest run of whole batches that starts with `first`, ends by `limit` and is no longer
+    /// than `max_bytes`. The first batch is included even if it does not fit.
     pub fn run_end(&self, first: &Located, limit: u64, max_bytes: u64) -> Result<Run, Error> {
         let target = first.position.saturating_add(max_bytes);
         if target >= limit {
@@ -129,14 +132,14 @@ impl Segment {
         self.run_end_from(first.end(), first.header.next_offset(), limit, target)
     }
 
-    /// Whether an index entry points at the batch it speaks of.
+    /// Returns true if an index entry points at a batch with its offset.
     fn begins_batch(&self, entry: OffsetEntry, offset_min: i64, limit: u64) -> Result<bool, Error> {
         let path = self.log_path();
         let file = self.file()?;
         let mut scanner = Scanner::for_headers(&file, path, self.base_offset, limit);
         let found = scanner.header(u64::from(entry.position), offset_min)?;
         let last_offset = self.base_offset + i64::from(entry.relative_offset);
-        // Old servers give the last offset of all that was appended together.
+        // Old servers store the last offset of all batches that were appended together.
         Ok(matches!(found, Found::Batch(header)
             if header.base_offset <= last_offset && header.last_offset() <= last_offset))
     }
@@ -174,8 +177,8 @@ impl Segment {
         })
     }
 
-    /// The first batch that begins before `limit` and has a timestamp at or after the one sought. Batches that end
-    /// before `offset_start` do not count.
+    /// Returns the first batch that begins before `limit` and has a timestamp at or after `timestamp_ms`. Skips batches
+    /// that end before `offset_start`.
     pub fn locate_time(
         &self,
         timestamp_ms: i64,
@@ -205,7 +208,7 @@ impl Segment {
         Ok(found)
     }
 
-    /// The largest timestamp of the batches that begin before `limit`, and the batch that has it.
+    /// Returns the batch with the largest timestamp among those that begin before `limit`.
     pub fn max_time(&self, limit: u64) -> Result<Option<Located>, Error> {
         let is_closed = !self.has_index();
         let settled = match &*self.index.read() {
@@ -218,8 +221,8 @@ impl Segment {
         {
             return Ok(Some(located));
         }
-        // The last entry of a closed segment's index speaks for the batches before it, if it is sound; those behind it
-        // are few unless timestamps go back, or the file was cut short.
+        // The last entry of a closed segment's index covers the batches before it, if it is valid; those after it are
+        // few unless timestamps decrease, or the index file was truncated.
         let last = match (is_closed, self.index_file::<TimeEntry>()?) {
             (true, Some(file)) => file.last()?,
             _ => None,
@@ -243,7 +246,7 @@ impl Segment {
             true
         })?;
         let mut known = self.max_time.lock();
-        // Batches behind the limit, or appended meanwhile, may have larger ones.
+        // Batches past the limit, or appended meanwhile, may have larger timestamps.
         if is_closed && limit >= self.size() {
             let entry = self.indexed(&newest);
             *known = Some(TimeEntry {
@@ -254,20 +257,20 @@ impl Segment {
         Ok(Some(newest))
     }
 
-    /// The batch that a time entry speaks of, if that has the timestamp the entry gives it.
+    /// Returns the batch that a time entry refers to, if it has the entry's timestamp.
     pub(super) fn confirmed(&self, entry: TimeEntry, limit: u64) -> Result<Option<Located>, Error> {
         let offset = self.base_offset + i64::from(entry.relative_offset);
         let located = self.locate(offset, limit)?;
         Ok(located.filter(|located| located.header.max_timestamp == entry.timestamp_ms))
     }
 
-    /// The header of the segment's first batch, if it has one.
+    /// Returns the header of the segment's first batch, if there is one.
     pub fn first_header(&self) -> Result<Option<BatchHeader>, Error> {
         let located = self.locate(self.base_offset, self.size())?;
         Ok(located.map(|located| located.header))
     }
 
-    /// Hands batches from `first` on to `step`, which says whether to go on.
+    /// Calls `step` for batches from `first` on until it returns false.
     pub fn walk(
         &self,
         first: Located,
@@ -293,16 +296,16 @@ impl Segment {
     pub fn remember(&self, offset: i64, position: u64) {
         let mut hints = self.hints.lock();
         let next = hints.next;
-        hints.places[next] = (offset, position);
+        hints.positions[next] = (offset, position);
         hints.next = (next + 1) % HINTS;
     }
 
     fn hint(&self, offset: i64) -> Option<u64> {
         let hints = self.hints.lock();
         let found = hints
-            .places
+            .positions
             .iter()
-            .find(|place| place.0 == offset && place.1 > 0);
-        found.map(|place| place.1)
+            .find(|hint| hint.0 == offset && hint.1 > 0);
+        found.map(|hint| hint.1)
     }
 }

@@ -1,9 +1,9 @@
-//! Bytes that are not as they were written.
+//! Corrupt files.
 
 use super::*;
 
 #[test]
-fn a_torn_tail_is_cut_off_after_a_crash() {
+fn a_torn_tail_is_truncated_after_a_crash() {
     let mut fixture = Fixture::new(&[]);
     fixture.append(&["a"]);
     fixture.append(&["b"]);
@@ -20,7 +20,7 @@ fn a_torn_tail_is_cut_off_after_a_crash() {
 }
 
 #[test]
-fn indexes_that_are_gone_stale_or_nonsense_are_made_anew() {
+fn missing_stale_or_invalid_indexes_are_rebuilt() {
     let mut fixture = Fixture::new(SMALL_SEGMENTS);
     let values: Vec<String> = (0..40).map(|n| format!("value-{n}")).collect();
     let values: Vec<&str> = values.iter().map(String::as_str).collect();
@@ -118,10 +118,10 @@ fn a_flipped_byte_is_never_served_and_costs_one_batch() {
     );
 }
 
-/// Small files have no CRC of ours. Whatever one of them says, no record is made up or changed, and no offset that a
-/// record has is given out again.
+/// Small files have no CRC of ours. Whatever their content, no record is invented or changed, and no record's offset is
+/// reused.
 #[test]
-fn a_flipped_byte_of_a_small_file_makes_up_no_records() {
+fn a_flipped_byte_of_a_small_file_invents_no_records() {
     let values = ["one", "two", "three", "four"];
     let mut fixture = Fixture::new(&[("segment.bytes", "256")]);
     for (sequence, value) in values.iter().enumerate() {
@@ -139,7 +139,7 @@ fn a_flipped_byte_of_a_small_file_makes_up_no_records() {
     for clean in [true, false] {
         for (victim, content) in sound.iter().filter(|(path, _)| small(path)) {
             for place in 0..content.len() {
-                put_back(fixture.dir.path(), &sound);
+                restore(fixture.dir.path(), &sound);
                 if !clean {
                     std::fs::remove_file(fixture.dir.path().join(".kafka_cleanshutdown")).unwrap();
                 }
@@ -166,9 +166,9 @@ fn a_flipped_byte_of_a_small_file_makes_up_no_records() {
     );
 }
 
-/// A base offset is not covered by its batch's CRC, and behind damage there is no batch before it to hold it against.
+/// A base offset is not covered by its batch's CRC, and after damage there is no preceding batch to compare it with.
 #[test]
-fn a_batch_behind_damage_with_an_offset_that_cannot_be_is_taken_out() {
+fn a_batch_after_damage_with_an_impossible_offset_is_removed() {
     let mut fixture = Fixture::new(&[]);
     fixture.append(&["a"]);
     fixture.append(&["b"]);
@@ -188,7 +188,7 @@ fn a_batch_behind_damage_with_an_offset_that_cannot_be_is_taken_out() {
 }
 
 #[test]
-fn a_checkpoint_with_an_offset_that_cannot_be_is_as_good_as_none() {
+fn a_checkpoint_with_an_impossible_offset_is_ignored() {
     let mut fixture = Fixture::new(&[]);
     fixture.append(&["a"]);
     fixture.topics.close().unwrap();
@@ -198,7 +198,7 @@ fn a_checkpoint_with_an_offset_that_cannot_be_is_as_good_as_none() {
         "log-start-offset-checkpoint",
     ] {
         for offset in [i64::MAX - 1, i64::MAX] {
-            put_back(fixture.dir.path(), &sound);
+            restore(fixture.dir.path(), &sound);
             let path = fixture.dir.path().join(name);
             std::fs::write(path, format!("0\n1\nt 0 {offset}\n")).unwrap();
             fixture.crash();
@@ -220,7 +220,7 @@ fn everything_in(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     found
 }
 
-fn put_back(dir: &Path, files: &[(std::path::PathBuf, Vec<u8>)]) {
+fn restore(dir: &Path, files: &[(std::path::PathBuf, Vec<u8>)]) {
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         match path.is_dir() {

@@ -1,11 +1,11 @@
-//! A disk that fails, hangs or is full.
+//! Disks that fail, hang or are full.
 
 use std::time::Instant;
 
 use super::*;
 
 #[test]
-fn a_failed_synchronisation_is_never_acknowledged_or_retried() {
+fn a_failed_flush_is_never_acknowledged_or_retried() {
     let fixture = Fixture::new(&[]);
     let partition = fixture.partition();
     fixture.append(&["seen"]);
@@ -31,7 +31,7 @@ fn a_failed_synchronisation_is_never_acknowledged_or_retried() {
 }
 
 #[test]
-fn a_full_disk_refuses_records_leaves_the_log_as_it_was_and_heals() {
+fn a_full_disk_refuses_records_leaves_the_log_unchanged_and_recovers() {
     let mut fixture = Fixture::new(&[]);
     fixture.append(&["a"]);
     let size = fixture.partition().size_bytes();
@@ -56,7 +56,7 @@ fn a_full_disk_refuses_records_leaves_the_log_as_it_was_and_heals() {
 }
 
 #[test]
-fn an_append_that_cannot_be_taken_back_ends_the_partition() {
+fn a_failed_append_that_cannot_be_truncated_fails_the_partition() {
     let fixture = Fixture::new(&[]);
     fixture.append(&["a"]);
     fixture.faults.limit_space(30);
@@ -96,7 +96,7 @@ fn a_roll_that_fails_leaves_the_log_usable() {
 }
 
 #[test]
-fn a_failed_synchronisation_of_the_directory_counts_like_one_of_the_data() {
+fn a_failed_directory_sync_is_treated_like_a_failed_flush() {
     let fixture = Fixture::new(&[]);
     let partition = fixture.partition();
     let appended = partition.append(vec![batch(&["lost"])], ACKS_ALL).unwrap();
@@ -111,7 +111,7 @@ fn a_failed_synchronisation_of_the_directory_counts_like_one_of_the_data() {
 }
 
 #[test]
-fn a_poisoned_partition_stands_alone_and_comes_back_with_the_next_start() {
+fn a_failed_partition_affects_no_other_and_works_again_after_a_restart() {
     let mut fixture = Fixture::new(&[]);
     let (poisoned, sound) = (fixture.partition(), fixture.other_partition());
     poisoned.append(vec![batch(&["a"])], ACKS_ALL).unwrap();
@@ -134,7 +134,7 @@ fn a_poisoned_partition_stands_alone_and_comes_back_with_the_next_start() {
 }
 
 #[test]
-fn a_hanging_synchronisation_holds_up_those_who_wait_for_it_and_nobody_else() {
+fn a_hanging_flush_blocks_only_its_waiters() {
     let fixture = Fixture::new(&[("flush.ms", "1")]);
     let (hanging, other) = (fixture.partition(), fixture.other_partition());
     hanging.append(vec![batch(&["seen"])], ACKS_LEADER).unwrap();
@@ -153,14 +153,14 @@ fn a_hanging_synchronisation_holds_up_those_who_wait_for_it_and_nobody_else() {
     };
     let deadline = Instant::now() + Duration::from_secs(20);
     while fixture.faults.calls(Op::SyncData, "t-0") == calls_before {
-        assert!(Instant::now() < deadline, "nobody synchronises");
+        assert!(Instant::now() < deadline, "no flush was started");
         std::thread::yield_now();
     }
 
-    // Its own producers go on without waiting, its readers read what was visible.
+    // Its other producers go on without waiting, its readers read up to the high watermark.
     hanging.append(vec![batch(&["more"])], ACKS_LEADER).unwrap();
     assert_eq!(read_all(&hanging), expected(&["seen"]));
-    // The other partition does not notice, and is flushed when its time has come.
+    // The other partition is not affected, and is flushed after `flush.ms`.
     let appended = other.append(vec![batch(&["b"])], ACKS_ALL).unwrap();
     runtime
         .block_on(other.wait_durable(appended.last_offset + 1))
@@ -179,7 +179,7 @@ fn a_hanging_synchronisation_holds_up_those_who_wait_for_it_and_nobody_else() {
 }
 
 #[test]
-fn a_segment_that_came_to_nothing_is_gone_for_good_before_anything_is_appended() {
+fn the_file_of_a_failed_roll_is_removed_durably_before_the_next_append() {
     let fixture = Fixture::new(&[("segment.bytes", "256")]);
     let partition = fixture.partition();
     let append_durably = || {
@@ -205,7 +205,7 @@ fn a_segment_that_came_to_nothing_is_gone_for_good_before_anything_is_appended()
 }
 
 #[test]
-fn a_roll_without_room_for_the_snapshot_is_refused_and_tried_again() {
+fn a_roll_without_space_for_the_snapshot_is_refused_and_retried() {
     let mut fixture = Fixture::new(SMALL_SEGMENTS);
     fixture.faults.plan(
         Op::Write,
@@ -237,7 +237,7 @@ fn a_roll_without_room_for_the_snapshot_is_refused_and_tried_again() {
 }
 
 #[test]
-fn a_deletion_of_records_that_cannot_be_noted_does_not_happen() {
+fn records_are_not_deleted_if_the_log_start_cannot_be_written() {
     let mut fixture = Fixture::new(&[]);
     fixture.append(&["a", "b", "c"]);
     fixture.faults.limit_space(0);
@@ -264,7 +264,7 @@ fn with_a_record_a_second() -> Fixture {
 }
 
 #[test]
-fn segments_whose_files_cannot_be_removed_are_gone_for_readers_and_tried_again() {
+fn segments_whose_files_cannot_be_removed_are_hidden_from_readers_and_retried() {
     let fixture = with_a_record_a_second();
     let partition = fixture.partition();
     let fault = Fault::Error(ErrorKind::PermissionDenied);
@@ -284,7 +284,7 @@ fn segments_whose_files_cannot_be_removed_are_gone_for_readers_and_tried_again()
 }
 
 #[test]
-fn a_reader_is_told_of_a_deletion_that_is_under_way() {
+fn a_reader_gets_offset_out_of_range_during_a_deletion() {
     let fixture = with_a_record_a_second();
     let partition = fixture.partition();
     fixture.faults.plan(Op::Remove, ".log", Fault::Hang, 1);
@@ -301,7 +301,7 @@ fn a_reader_is_told_of_a_deletion_that_is_under_way() {
     assert!(matches!(read, Err(Error::OffsetOutOfRange { .. })));
 }
 
-/// A topic of which the first records were deleted, so that a checkpoint says where it starts.
+/// A topic whose first records were deleted, so that a checkpoint holds its log start offset.
 fn with_a_log_start() -> Fixture {
     let fixture = Fixture::new(SMALL_SEGMENTS);
     fixture.append(&["a", "b", "c", "d"]);
@@ -330,7 +330,7 @@ fn a_new_topic_does_not_start_where_the_deleted_one_of_its_name_did() {
         fixture.faults.plan(Op::Create, checkpoint, failing, 2);
         fixture.topics.delete("t").unwrap();
         fixture.spec.id = Uuid::new_v4();
-        // As long as a start would find what is said of the old one, there can be no new one.
+        // As long as a start would find the old topic's entries, no new topic can be created.
         fixture.topics.create(fixture.spec.clone()).unwrap_err();
         assert!(!fixture.log_dir().exists(), "{checkpoint}");
         fixture.topics.create(fixture.spec.clone()).unwrap();
@@ -342,7 +342,7 @@ fn a_new_topic_does_not_start_where_the_deleted_one_of_its_name_did() {
 }
 
 #[test]
-fn checkpoints_of_a_deleted_topic_that_could_not_be_written_are_written_later() {
+fn checkpoints_that_could_not_be_written_at_topic_deletion_are_written_later() {
     for at_the_end in [false, true] {
         let fixture = with_a_log_start();
         let failing = Fault::Error(ErrorKind::Other);
@@ -363,7 +363,7 @@ fn checkpoints_of_a_deleted_topic_that_could_not_be_written_are_written_later() 
 }
 
 #[test]
-fn a_start_does_without_noting_that_a_topic_is_gone_and_notes_it_later() {
+fn a_start_that_cannot_clean_checkpoints_of_a_deleted_topic_does_it_later() {
     let fixture = with_a_log_start();
     let failing = Fault::Error(ErrorKind::StorageFull);
     fixture
@@ -385,7 +385,7 @@ fn a_start_does_without_noting_that_a_topic_is_gone_and_notes_it_later() {
 }
 
 #[test]
-fn a_roll_that_left_a_file_in_the_way_is_not_tried_again() {
+fn a_roll_that_left_a_stray_file_is_not_retried() {
     let fixture = Fixture::with_reserve(65_536, Durability::Acks, &[]);
     fixture.append(&["a"]);
     let full = Fault::Error(ErrorKind::StorageFull);

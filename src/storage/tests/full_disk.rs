@@ -1,15 +1,15 @@
-//! A disk with no byte left: what adds data is refused, what frees space and what has to go on finds some.
+//! A disk with no byte left: new data is refused; deletion, the catalog and checkpoints still work.
 
 use super::*;
 
 const RESERVE_BYTES: u64 = 65_536;
 
-/// A log of several closed segments and a last one, 200 bytes and more each.
+/// A log of several closed segments and an active one, 200 bytes and more each.
 const SEGMENTS: &[(&str, &str)] = &[("segment.bytes", "4000")];
 const VALUE_BYTES: usize = 1_000;
 const RECORDS: usize = 100;
 
-/// A disk without a byte left, and a topic that holds enough for the reserve to be restored without it.
+/// A disk without a byte left, and a topic large enough for its deletion to restore the reserve.
 fn full(reserve_bytes: u64, settings: &[(&str, &str)]) -> Fixture {
     let fixture = Fixture::with_reserve(reserve_bytes, Durability::Acks, settings);
     let value = "x".repeat(VALUE_BYTES);
@@ -44,12 +44,12 @@ impl Fixture {
         self.topics.space().reserve().is_released()
     }
 
-    /// Has another process take what is free.
+    /// Makes another process take the free space.
     fn occupy(&self) {
         self.faults.limit_disk(0);
     }
 
-    /// Records are accepted again, without anything having been opened anew.
+    /// Asserts that records are accepted again without a restart.
     fn assert_heals(&self) {
         self.topics.watch_space();
         assert!(!self.is_released());
@@ -74,14 +74,14 @@ fn deleting_all_records_frees_even_the_only_segment_and_records_are_accepted_aga
     fixture.assert_heals();
     fixture.crash();
     assert_eq!(fixture.values(), [(end, "more".to_string())]);
-    // A producer is known as before.
+    // The producer state is kept.
     let again = idempotent(7, RECORDS as i32 - 1, "again");
     let again = fixture.partition().append(vec![again], ACKS_LEADER);
     assert!(again.unwrap().duplicate);
 }
 
 #[test]
-fn records_do_not_take_the_space_that_was_released_for_others() {
+fn records_do_not_take_the_released_space() {
     let fixture = full(RESERVE_BYTES, SEGMENTS);
     fixture.partition().delete_records(1).unwrap();
     assert!(fixture.is_released());
@@ -106,7 +106,7 @@ fn records_do_not_take_the_space_that_was_released_for_others() {
         Err(Error::DiskFull { .. })
     ));
     assert!(!fixture.dir.path().join("other-0").exists());
-    // The retry of what is in the log takes nothing.
+    // A retry of a batch that is in the log takes no space.
     let again = idempotent(7, RECORDS as i32 - 1, "again");
     let again = fixture.partition().append(vec![again], ACKS_LEADER);
     assert!(again.unwrap().duplicate);
@@ -151,7 +151,7 @@ fn a_topic_can_be_deleted() {
 }
 
 #[test]
-fn deletion_of_a_topic_makes_the_room_for_noting_it() {
+fn topic_deletion_makes_room_for_its_own_checkpoints() {
     let mut fixture = full(0, SEGMENTS);
     fixture.topics.delete("t").unwrap();
     fixture.spec.id = Uuid::new_v4();
@@ -162,7 +162,7 @@ fn deletion_of_a_topic_makes_the_room_for_noting_it() {
 }
 
 #[test]
-fn deletion_of_whole_segments_makes_the_room_for_noting_it() {
+fn segment_deletion_makes_room_for_its_own_checkpoint() {
     let mut fixture = full(0, SEGMENTS);
     let before = RECORDS as i64 / 2;
     assert_eq!(fixture.partition().delete_records(before).unwrap(), before);
@@ -180,7 +180,7 @@ fn retention_frees_the_only_segment() {
 }
 
 #[test]
-fn an_orderly_stop_and_a_start_work_without_a_byte_left() {
+fn a_clean_shutdown_and_a_start_work_without_a_byte_left() {
     let mut fixture = full(RESERVE_BYTES, SEGMENTS);
     fixture.restart();
     assert_eq!(fixture.values().len(), RECORDS);
@@ -203,7 +203,7 @@ fn a_start_after_a_crash_works_without_a_byte_left() {
 }
 
 #[test]
-fn another_process_that_takes_all_that_is_free_does_not_get_the_released_space() {
+fn another_process_does_not_get_the_released_space() {
     let fixture = full(RESERVE_BYTES, SEGMENTS);
     fixture.partition().delete_records(1).unwrap();
     for before in 2..5 {
@@ -216,7 +216,7 @@ fn another_process_that_takes_all_that_is_free_does_not_get_the_released_space()
     fixture.assert_heals();
 }
 
-/// Files below `dir` that were removed and still take space, since this process has them open.
+/// Returns files below `dir` that were removed but still take space, because this process has them open.
 fn removed_but_open(dir: &Path) -> Vec<std::path::PathBuf> {
     let Ok(descriptors) = std::fs::read_dir("/proc/self/fd") else {
         return Vec::new();
@@ -249,7 +249,7 @@ fn removed_segments_are_not_kept_open() {
             for _ in 0..RECORDS {
                 fixture.append(&[&value]);
             }
-            // Held as by a client that is slow to answer.
+            // Held as for a client that reads slowly.
             let partition = fixture.partition();
             assert_eq!(read_all(&partition).len(), RECORDS);
             remove(&fixture);
@@ -264,7 +264,7 @@ fn removed_segments_are_not_kept_open() {
     }
 }
 
-/// Has the next start write index files, for which it needs space.
+/// Removes the index files, so that the next start has to write them and needs space.
 fn remove_indexes(fixture: &Fixture) {
     for extension in [".index", ".timeindex"] {
         for index in files(&fixture.log_dir(), extension) {
@@ -279,7 +279,7 @@ fn a_start_waits_for_deletions_that_make_room() {
     remove_indexes(&fixture);
     let deleted = fixture.dir.path().join("old-0.0123456789-delete");
     std::fs::create_dir(&deleted).unwrap();
-    // Enough for the removal to take longer than the logs need to find the disk full.
+    // Large enough for the removal to take longer than it takes the logs to find the disk full.
     for number in 0..5_000 {
         std::fs::write(deleted.join(number.to_string()), "0123456789").unwrap();
     }
@@ -289,7 +289,7 @@ fn a_start_waits_for_deletions_that_make_room() {
 }
 
 #[test]
-fn a_start_that_is_tried_again_counts_what_it_did_at_first() {
+fn a_retried_start_counts_the_work_of_its_first_attempt() {
     use std::io::Write;
     let mut fixture = full(RESERVE_BYTES, SEGMENTS);
     remove_indexes(&fixture);

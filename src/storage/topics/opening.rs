@@ -1,4 +1,4 @@
-//! Opening the logs of all topics, or of one that is new, and making their directories.
+//! Opening the logs of all topics, or of a new one, and creating their directories.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -101,7 +101,7 @@ impl Topics {
         if !clean && !work.is_empty() {
             info!(
                 partitions = work.len(),
-                "the last run did not end in order: reading what may be unfinished"
+                "unclean shutdown detected, recovering logs"
             );
         }
         let progress = Progress::new(work.len(), opening, clock);
@@ -113,9 +113,9 @@ impl Topics {
                 .copied();
             let is_adopted = adopted.contains(&*info.name);
             let before = Before {
-                // The marker speaks for the logs that the recovery points name.
+                // The clean shutdown marker covers the logs that the recovery points name.
                 clean: clean && (!is_adopted || recovery_point.is_some()),
-                // A log that others wrote may have gaps, of compaction for one: they are not what was lost with the power.
+                // A log written by another server may have gaps, such as from compaction, that no power failure caused.
                 same_boot: same_boot || is_adopted,
                 recovery_point,
                 log_start: self.environment.log_starts.get(&info.name, number),
@@ -124,7 +124,7 @@ impl Topics {
             let mut open = || self.open_partition(info, number, before, &mut report);
             let opened = match self.environment.spending(&mut open) {
                 Err(full) if full.is_disk_full() => {
-                    // Deletions that the last run did not finish may make room.
+                    // Unfinished deletions of the last run may make room.
                     self.changes.lock().join_removals();
                     self.environment.spending(&mut open)?
                 }
@@ -158,13 +158,13 @@ impl Topics {
             bytes_truncated = report.bytes_truncated,
             ranges_damaged = report.ranges_damaged,
             took_ms = took.as_millis() as u64,
-            "logs are open"
+            "logs opened"
         );
         Ok(())
     }
 
-    /// Brings logs that others wrote to the disk and notes that they are there, so that no later start takes what is odd
-    /// about them for the work of a lost power.
+    /// Flushes logs written by another server and writes recovery points for them, so that no later start takes their
+    /// gaps for the effect of a power failure.
     fn settle_adopted(&self, adopted: &HashSet<String>) -> Result<(), Error> {
         if adopted.is_empty() {
             return Ok(());
@@ -175,7 +175,7 @@ impl Topics {
         self.write_recovery_points(&mut self.changes.lock())
     }
 
-    /// Drops what checkpoints say of topics that are gone, lest a new topic of that name be taken for the old one.
+    /// Removes deleted topics from the checkpoints, so that their offsets do not apply to a new topic of that name.
     fn forget_unknown(&self, specs: &[TopicSpec], recovery_points: &Offsets) {
         let known: HashSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
         let mut unknown = self.environment.log_starts.topics();
@@ -209,7 +209,7 @@ impl Topics {
         ))
     }
 
-    /// Sees to it that the directory exists and belongs to the topic with this id.
+    /// Ensures that the directory exists and belongs to the topic with this id.
     fn prepare_dir(&self, dir: &Path, id: Uuid) -> Result<(), Error> {
         let fs = &self.environment.fs;
         let metadata = dir.join(PARTITION_METADATA);
@@ -218,26 +218,26 @@ impl Topics {
             Some(found) => {
                 let aside = renamed(dir, found, "stray");
                 error!(dir = %dir.display(), aside = %aside.display(), found = %found, expected = %id,
-                    "a log belongs to another topic of the same name and is set aside");
+                    "log directory belongs to another topic of the same name, renaming it");
                 fs.rename(dir, &aside).during("rename", dir)?;
             }
             None => {}
         }
         fs.create_dir_all(dir).during("create", dir)?;
-        // Before there are records: if they outlived the id of their topic, one that gets the name of a deleted one could
-        // find itself with the old one's records.
+        // Durable before there are records: without the topic's id, a new topic with the name of a deleted one could
+        // take over the old one's records.
         write_small(fs, &metadata, &checkpoint::partition_metadata_text(id))?
             .sync_data()
-            .during("synchronise", &metadata)?;
+            .during("sync", &metadata)?;
         let epochs = dir.join("leader-epoch-checkpoint");
         if !epochs.exists() {
-            // Without this one a log has the one epoch it speaks of.
+            // Not flushed: a log without this file has the one epoch that it names.
             write_small(fs, &epochs, &LeaderEpochs::new().to_text())?;
         }
         Ok(())
     }
 
-    /// Goes on with deletions that the end of the last run interrupted.
+    /// Resumes deletions that the last run did not finish.
     fn finish_deletions(&self) -> Result<(), Error> {
         let pending_deletion = directories(&self.environment.data_dir)?
             .into_iter()
@@ -249,7 +249,7 @@ impl Topics {
     }
 }
 
-/// Writes a small file, without waiting for the disk.
+/// Writes a small file without flushing it.
 fn write_small(fs: &Fs, path: &Path, text: &str) -> Result<File, Error> {
     let file = fs.create(path).during("create", path)?;
     file.write_all_at(text.as_bytes(), 0)

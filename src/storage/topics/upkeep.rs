@@ -1,4 +1,4 @@
-//! What is done with all topics while the server runs and when it stops: retaining, flushing, closing.
+//! Upkeep of all topics while the server runs and when it stops: retention, flushing, closing.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,36 +12,36 @@ use crate::storage::data_dir::{CLEAN_SHUTDOWN, RECOVERY_POINTS};
 use crate::storage::error::{Error, IoContext};
 use crate::storage::parallel::in_parallel;
 
-/// How often recovery points are written while the server runs.
+/// Interval at which recovery points are written while the server runs.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Topics {
-    /// Deletes what the topics' retention says has to go. Blocks.
+    /// Applies retention to all topics. Blocks.
     pub fn retain(&self, now_ms: i64) {
         for topic in self.list() {
             for partition in topic.partitions().iter() {
                 match partition.retain(now_ms) {
                     Ok((0, _)) => {}
                     Ok((segments, bytes)) => {
-                        info!(%partition, segments, bytes, "deleted segments by retention");
+                        info!(%partition, segments, bytes, "segments deleted by retention");
                         let counters = &self.environment.counters;
                         counters.retention_segments.add(segments);
                         counters.retention_bytes.add(bytes);
                     }
-                    Err(error) => error!(%partition, %error, "could not apply retention"),
+                    Err(error) => error!(%partition, %error, "retention failed"),
                 }
             }
         }
     }
 
-    /// Whether [`flush_due`](Self::flush_due) has anything to do, now or before long. Does not block.
+    /// Returns true if [`flush_due`](Self::flush_due) has anything to do, now or soon. Does not block.
     pub fn awaits_flush(&self) -> bool {
         let environment = &self.environment;
         environment.points_stale.load(Ordering::Relaxed) || !environment.unsynced.lock().is_empty()
     }
 
-    /// Brings to the disk what has waited for `flush.ms`, or what was promised and nobody waits for, and now and then
-    /// notes how far the disk is. Blocks.
+    /// Flushes partitions whose data has waited for `flush.ms`, or that await a flush without a waiter, and
+    /// periodically writes the recovery points. Blocks.
     pub fn flush_due(&self) {
         let now = self.environment.clock.monotonic();
         let waiting = std::mem::take(&mut *self.environment.unsynced.lock());
@@ -52,11 +52,11 @@ impl Topics {
             };
             let limit_ms = partition.topic().config().flush_ms;
             let limit = Duration::from_millis(u64::try_from(limit_ms).unwrap_or(0));
-            // Taken off the list before it is looked at: an append that comes in between puts it there again.
+            // Removed from the list before it is checked: an append in between adds it again.
             partition.dequeued();
             match partition.unsynced_since() {
                 None => {}
-                // One whose synchronisation is under way is not waited for: it may be that of a disk that hangs.
+                // A running flush is not waited for: the disk may hang.
                 Some(since)
                     if (now.saturating_sub(since) >= limit || partition.awaits_flush())
                         && !partition.is_syncing() =>
@@ -67,7 +67,7 @@ impl Topics {
             }
         }
         let flushed = in_parallel(due.len(), |place| {
-            // A failure has been logged, counted and noted where it happened.
+            // A failure was logged, counted and recorded where it happened.
             let _ = due[place].flush();
             Ok(())
         });
@@ -80,7 +80,7 @@ impl Topics {
         {
             changes.checkpointed_at = now;
             if let Err(error) = self.write_checkpoints(&mut changes) {
-                warn!(%error, "could not note how far the disk is");
+                warn!(%error, "recovery points not written, retrying later");
                 self.environment.points_stale.store(true, Ordering::Relaxed);
             }
         }
@@ -110,13 +110,13 @@ impl Topics {
         Ok(())
     }
 
-    /// Looks how full the disk is, and gets the reserve back when there is enough space. Blocks.
+    /// Checks the free space on the disk, and restores the reserve when there is enough. Blocks.
     pub fn watch_space(&self) {
         let environment = &self.environment;
         environment.space.watch(environment.clock.monotonic());
     }
 
-    /// Flushes everything and leaves the directory as a clean shutdown does. Nothing can be appended any more. Blocks.
+    /// Flushes and closes all logs and marks the shutdown as clean. Appends are refused afterwards. Blocks.
     pub fn close(&self) -> Result<(), Error> {
         let mut changes = self.changes.lock();
         if std::mem::replace(&mut changes.closed, true) {
@@ -130,7 +130,7 @@ impl Topics {
         let failure = Mutex::new(None);
         let closed = in_parallel(partitions.len(), |place| {
             if let Err(error) = partitions[place].close() {
-                error!(partition = %partitions[place], %error, "a log was not closed cleanly");
+                error!(partition = %partitions[place], %error, "log not closed cleanly");
                 failure.lock().get_or_insert(error);
             }
             Ok(())
