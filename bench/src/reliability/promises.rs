@@ -135,7 +135,7 @@ pub const PROMISES: &[Promise] = &[
         what: "Damage is found, reported, and never served",
         proofs: &[Proof::tests(
             "every byte of a small log flipped",
-            &["--lib", "storage::tests::damage"],
+            &["--lib", "storage::local::tests::damage"],
         )],
     },
     Promise {

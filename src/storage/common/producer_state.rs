@@ -146,7 +146,7 @@ impl Producer {
 
 /// The offsets and timestamp of the first copy of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Duplicate {
+pub(in crate::storage) struct Duplicate {
     pub base_offset: i64,
     pub last_offset: i64,
     pub timestamp_ms: i64,
@@ -154,7 +154,7 @@ pub(super) struct Duplicate {
 
 /// The result of checking the sequences of an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SequenceCheck {
+pub(in crate::storage) enum SequenceCheck {
     Append,
     /// The batches are already in the log.
     Duplicate(Duplicate),
@@ -162,7 +162,7 @@ pub(super) enum SequenceCheck {
 
 /// All producers known to a partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct ProducerState {
+pub(in crate::storage) struct ProducerState {
     producers: HashMap<i64, Producer>,
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use uuid::Uuid;
 
-use super::partition::Partition;
 use crate::config::TopicConfig;
 use crate::metrics::TopicCounters;
+use crate::storage::local::Partition;
 
 /// The specification of a topic.
 #[derive(Debug, Clone)]
@@ -23,7 +23,7 @@ pub struct TopicInfo {
     pub name: Arc<str>,
     pub id: Uuid,
     pub counters: Arc<TopicCounters>,
-    pub(super) config: RwLock<Arc<TopicConfig>>,
+    pub(in crate::storage) config: RwLock<Arc<TopicConfig>>,
 }
 
 impl TopicInfo {
@@ -34,8 +34,8 @@ impl TopicInfo {
 
 /// One topic.
 pub struct Topic {
-    pub(super) info: Arc<TopicInfo>,
-    pub(super) partitions: RwLock<Arc<[Arc<Partition>]>>,
+    pub(in crate::storage) info: Arc<TopicInfo>,
+    pub(in crate::storage) partitions: RwLock<Arc<[Arc<Partition>]>>,
 }
 
 impl Topic {

@@ -7,7 +7,6 @@
 //!
 //! Flushes run under neither, on the blocking pool, one at a time per partition.
 
-mod fetch_waiters;
 mod reading;
 mod syncing;
 mod trimming;
@@ -21,10 +20,10 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use tracing::error;
 
-use self::fetch_waiters::FetchWaiters;
 use super::checkpoint::LeaderEpochs;
 use super::environment::Environment;
 use super::error::{Error, IoContext};
+use super::fetch_waiters::FetchWaiters;
 use super::log::{Log, Writer, Written};
 use super::log_state::{LogPosition, LogState};
 use super::producer_state::{ProducerState, SequenceCheck};
@@ -34,8 +33,6 @@ use super::topic::TopicInfo;
 use super::validation;
 use crate::config::{Durability, TopicConfig};
 use crate::record::{RecordBatch, Records};
-
-pub use self::fetch_waiters::FetchWaiter;
 
 /// The durability guarantee that a response to an append gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,7 +115,7 @@ pub struct Partition {
     records_total: AtomicU64,
     /// Set while the partition is in the list of partitions with unflushed data.
     enqueued: AtomicBool,
-    watchers: FetchWaiters,
+    watchers: Arc<FetchWaiters>,
 }
 
 /// The state that the append lock protects.
@@ -168,7 +165,7 @@ impl Partition {
             sync_ended: Condvar::new(),
             records_total: AtomicU64::new(0),
             enqueued: AtomicBool::new(false),
-            watchers: FetchWaiters::default(),
+            watchers: Arc::default(),
         });
         if needs_flush {
             partition.environment.note_unsynced(&partition);

@@ -1,6 +1,5 @@
 //! Running work on many logs in parallel, and reporting its progress.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,26 +8,12 @@ use parking_lot::Mutex;
 use tracing::info;
 
 use super::error::Error;
+use super::opening::Opening;
 use super::recovery::Report;
 use crate::clock::Clock;
 
 /// Interval at which a long recovery logs its progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
-
-/// Progress of opening the logs.
-#[derive(Debug, Default)]
-pub struct Opening {
-    total: AtomicUsize,
-    done: AtomicUsize,
-}
-
-impl fmt::Display for Opening {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let done = self.done.load(Ordering::Relaxed);
-        let total = self.total.load(Ordering::Relaxed);
-        write!(f, "{done} of {total} logs opened")
-    }
-}
 
 /// Logs the progress of a long recovery.
 pub(super) struct Progress<'a> {
@@ -39,7 +24,7 @@ pub(super) struct Progress<'a> {
 
 impl<'a> Progress<'a> {
     pub fn new(total: usize, opening: &'a Opening, clock: &'a Arc<dyn Clock>) -> Self {
-        opening.total.store(total, Ordering::Relaxed);
+        opening.begin(total);
         Self {
             clock,
             opening,
@@ -48,18 +33,13 @@ impl<'a> Progress<'a> {
     }
 
     pub fn note(&self, report: Report) {
-        let done = self.opening.done.fetch_add(1, Ordering::Relaxed) + 1;
+        let (done, of) = self.opening.note_opened();
         let mut state = self.state.lock();
         state.1.add(report);
         let now = self.clock.monotonic();
         if now - state.0 >= PROGRESS_INTERVAL {
             state.0 = now;
-            info!(
-                done,
-                of = self.opening.total.load(Ordering::Relaxed),
-                bytes_read = state.1.bytes_read,
-                "opening logs"
-            );
+            info!(done, of, bytes_read = state.1.bytes_read, "opening logs");
         }
     }
 

@@ -4,9 +4,9 @@
 
 use super::{Located, Run, Segment};
 use crate::record::BatchHeader;
-use crate::storage::error::Error;
-use crate::storage::index::{OffsetEntry, TimeEntry};
-use crate::storage::scan::{Found, Scanner};
+use crate::storage::local::error::Error;
+use crate::storage::local::index::{OffsetEntry, TimeEntry};
+use crate::storage::local::scan::{Found, Scanner};
 
 /// A walk over more than this from a segment's beginning means that its index is missing or unusable.
 const UNINDEXED_BYTES_MAX: u64 = 64 * 1024;

@@ -5,8 +5,8 @@
 //! shutdown, is found before it is served.
 
 use super::Segment;
-use crate::storage::error::Error;
-use crate::storage::scan::{Found, Scanner};
+use crate::storage::local::error::Error;
+use crate::storage::local::scan::{Found, Scanner};
 
 /// Limit of separate checked ranges remembered per segment.
 const CHECKED_RANGES_MAX: usize = 64;

@@ -142,7 +142,7 @@ impl TimestampsOutOfRange {
 
 impl Error {
     /// Wraps the file system's error from an attempt to `action` the file at `path`.
-    pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+    pub(in crate::storage) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         if is_full(&source) {
             Error::NoSpace {
                 action,
@@ -157,7 +157,11 @@ impl Error {
         }
     }
 
-    pub(super) fn corrupt(path: &Path, position: u64, reason: impl Into<String>) -> Self {
+    pub(in crate::storage) fn corrupt(
+        path: &Path,
+        position: u64,
+        reason: impl Into<String>,
+    ) -> Self {
         Error::Corrupt {
             path: path.to_path_buf(),
             position,
@@ -171,7 +175,7 @@ impl Error {
     }
 
     /// Returns true if a file was not found.
-    pub(super) fn is_absent(&self) -> bool {
+    pub(in crate::storage) fn is_absent(&self) -> bool {
         matches!(self, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 }
@@ -183,7 +187,7 @@ impl From<record::Error> for Error {
 }
 
 /// Attaches the attempted action and the file's path to an I/O result.
-pub(super) trait IoContext<T> {
+pub(in crate::storage) trait IoContext<T> {
     fn during(self, action: &'static str, path: &Path) -> Result<T, Error>;
 }
 

@@ -3,9 +3,9 @@
 use tracing::info;
 
 use super::{Located, Segment};
-use crate::storage::error::{Error, IoContext};
-use crate::storage::index::{Entry, IndexFile, IndexedBatch, SparseIndex};
-use crate::storage::scan::{Found, Scanner};
+use crate::storage::local::error::{Error, IoContext};
+use crate::storage::local::index::{Entry, IndexFile, IndexedBatch, SparseIndex};
+use crate::storage::local::scan::{Found, Scanner};
 
 /// Distance between entries of a rebuilt index: Kafka's default.
 pub(in crate::storage) const REBUILT_INTERVAL_BYTES: u64 = 4096;

@@ -13,14 +13,14 @@ const NO_TIMESTAMP: i64 = -1;
 
 /// Batches as they will be stored, except for offsets and leader epoch.
 #[derive(Debug)]
-pub(super) struct Validated {
+pub(in crate::storage) struct Validated {
     pub batches: Vec<RecordBatch>,
     /// The timestamp given to the records, if the topic uses `LogAppendTime`.
     pub log_append_time_ms: Option<i64>,
 }
 
 /// Checks batches against the topic's limits, and recompresses and stamps them as its settings require.
-pub(super) fn validate(
+pub(in crate::storage) fn validate(
     mut batches: Vec<RecordBatch>,
     config: &TopicConfig,
     now_ms: i64,

@@ -6,10 +6,12 @@ use bytes::Bytes;
 
 use super::super::checkpoint::LeaderEpochs;
 use super::super::error::Error;
+use super::super::fetch_waiters::FetchWaiter;
 use super::super::log_state::LogPosition;
 use super::super::segment::{Located, Segment};
 use super::{Fetched, Partition, TimestampedOffset, offsets_of};
 use crate::record::{DecompressLimit, FileRegion, Record, RecordBatch, Records};
+use crate::sync::Notify;
 
 /// Regions up to this size are copied; larger ones are sent from the file.
 const COPIED_BYTES_MAX: u64 = 16 * 1024;
@@ -19,6 +21,12 @@ impl Partition {
     /// started. Run such a read on a thread that may block.
     pub fn read_may_block(&self, offset: i64) -> bool {
         offset < self.opened_end || offset < self.log.active().base_offset
+    }
+
+    /// Notifies `waiter` whenever there may be more to read, or the partition is retired, until the guard is dropped.
+    /// Check the partition again after this call and before waiting.
+    pub fn watch(&self, waiter: &Arc<Notify>) -> FetchWaiter {
+        self.watchers.add(waiter)
     }
 
     /// Returns true if `offset` lies in a closed segment.

@@ -20,6 +20,7 @@ use crate::config::{Durability, TopicConfig};
 use crate::fs::{Fault, Faults, Fs, Op, Reserve};
 use crate::metrics::{Collector, Format, Metrics, PrometheusHandle, Samples};
 use crate::record::{BatchBuilder, Compression, DecompressLimit, RecordBatch, Records};
+use crate::storage::{Acks, AppendOptions, Appended, Error, TopicSpec};
 
 const NOW_MS: i64 = 1_700_000_000_000;
 

@@ -7,10 +7,10 @@ use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
 use super::{Changes, Topics};
-use crate::storage::checkpoint::{self, Offsets};
-use crate::storage::data_dir::{CLEAN_SHUTDOWN, RECOVERY_POINTS};
-use crate::storage::error::{Error, IoContext};
-use crate::storage::parallel::in_parallel;
+use crate::storage::local::checkpoint::{self, Offsets};
+use crate::storage::local::data_dir::{CLEAN_SHUTDOWN, RECOVERY_POINTS};
+use crate::storage::local::error::{Error, IoContext};
+use crate::storage::local::parallel::in_parallel;
 
 /// Interval at which recovery points are written while the server runs.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(60);

@@ -3,24 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Partition;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Mutex, Notify};
 
-impl Partition {
-    /// Notifies `waiter` whenever there may be more to read, or the partition is retired, until the guard is dropped.
-    /// Check the partition again after this call and before waiting.
-    pub fn watch(self: &Arc<Self>, waiter: &Arc<Notify>) -> FetchWaiter {
-        FetchWaiter {
-            ticket: self.watchers.add(waiter),
-            partition: Arc::clone(self),
-        }
-    }
-}
-
-/// Fetches that wait for more records.
+/// Fetches that wait for more records of one partition.
 #[derive(Default)]
-pub(super) struct FetchWaiters {
+pub(in crate::storage) struct FetchWaiters {
     count: AtomicUsize,
     waiting: Mutex<Waiting>,
 }
@@ -33,14 +21,17 @@ struct Waiting {
 }
 
 impl FetchWaiters {
-    /// Returns the ticket that [`FetchWaiters::remove`] takes back.
-    fn add(&self, waiter: &Arc<Notify>) -> u64 {
+    /// Notifies `waiter` with all others until the returned registration is dropped.
+    pub fn add(self: &Arc<Self>, waiter: &Arc<Notify>) -> FetchWaiter {
         let mut waiting = self.waiting.lock();
         let ticket = waiting.next_ticket;
         waiting.next_ticket += 1;
         waiting.by_ticket.insert(ticket, Arc::clone(waiter));
         self.count.store(waiting.by_ticket.len(), Ordering::SeqCst);
-        ticket
+        FetchWaiter {
+            waiters: Arc::clone(self),
+            ticket,
+        }
     }
 
     fn remove(&self, ticket: u64) {
@@ -51,7 +42,7 @@ impl FetchWaiters {
 
     /// Notifies all waiters. The offsets were changed under the log state's lock before this call. A waiter is added
     /// before it checks them under the same lock, so either it saw the change or it is counted here.
-    pub(super) fn notify(&self) {
+    pub fn notify(&self) {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
         }
@@ -61,14 +52,14 @@ impl FetchWaiters {
     }
 }
 
-/// A registration made by [`Partition::watch`]; ends when it is dropped.
+/// A registered waiter; ends when it is dropped.
 pub struct FetchWaiter {
-    partition: Arc<Partition>,
+    waiters: Arc<FetchWaiters>,
     ticket: u64,
 }
 
 impl Drop for FetchWaiter {
     fn drop(&mut self) {
-        self.partition.watchers.remove(self.ticket);
+        self.waiters.remove(self.ticket);
     }
 }

@@ -13,17 +13,20 @@ use super::{Changes, StorageOptions, Topics};
 use crate::clock::Clock;
 use crate::fs::{File, Fs};
 use crate::metrics::Metrics;
-use crate::storage::checkpoint::{self, LeaderEpochs, Offsets};
-use crate::storage::data_dir::{LOG_STARTS, LastRun, PARTITION_METADATA, directories, renamed};
-use crate::storage::environment::{Environment, LogStarts};
-use crate::storage::error::{Error, IoContext};
-use crate::storage::health::Health;
-use crate::storage::parallel::{Opening, Progress, in_parallel};
-use crate::storage::partition::Partition;
-use crate::storage::recovery::{self, Before, Report};
-use crate::storage::space::Space;
-use crate::storage::stats::StorageCounters;
-use crate::storage::topic::{Topic, TopicInfo, TopicSpec};
+use crate::storage::local::checkpoint::{self, LeaderEpochs, Offsets};
+use crate::storage::local::data_dir::{
+    LOG_STARTS, LastRun, PARTITION_METADATA, directories, renamed,
+};
+use crate::storage::local::environment::{Environment, LogStarts};
+use crate::storage::local::error::{Error, IoContext};
+use crate::storage::local::health::Health;
+use crate::storage::local::opening::Opening;
+use crate::storage::local::parallel::{Progress, in_parallel};
+use crate::storage::local::partition::Partition;
+use crate::storage::local::recovery::{self, Before, Report};
+use crate::storage::local::space::Space;
+use crate::storage::local::stats::StorageCounters;
+use crate::storage::local::topic::{Topic, TopicInfo, TopicSpec};
 
 impl Topics {
     /// Opens the logs of all topics, recovering those that need it. Blocks.
