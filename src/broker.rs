@@ -19,10 +19,11 @@ use tokio::sync::watch;
 use crate::catalog::{self, Catalog};
 use crate::clock::Clock;
 use crate::config::{Config, Effective, Loaded};
-use crate::coordinator::group::{GroupSettings, Groups, Logs};
+use crate::coordinator::group::{GroupSettings, Groups};
 use crate::fs::{Fs, Reserve};
 use crate::metrics::Metrics;
-use crate::storage::{self, Opening, StorageOptions, Topics};
+use crate::storage::local::{LocalStorage, StorageOptions};
+use crate::storage::{self, Engine, Opening, Storage};
 
 pub use log_throttle::{LogThrottle, shortened};
 pub use produce_refusals::{ProduceRefusals, RefusedBatches};
@@ -56,7 +57,7 @@ pub struct Broker {
     pub config: Config,
     /// The server's settings, each with its source.
     pub settings: Vec<Effective>,
-    pub topics: Arc<Topics>,
+    pub topics: Arc<dyn Engine>,
     pub catalog: Arc<Catalog>,
     pub reserve: Arc<Reserve>,
     pub groups: Arc<Groups>,
@@ -95,28 +96,32 @@ impl Broker {
         } = settings;
         let data_dir = config.data_dir.clone();
         let reserve_bytes = config.disk_reserve_bytes;
+        let mut options = StorageOptions {
+            producer_id_expiration_ms: config.producer_id_expiration_ms,
+            opening,
+            ..StorageOptions::new(&config.data_dir, config.durability)
+        };
+        let clock_of_logs = Arc::clone(&clock);
+        let metrics_of_logs = Arc::clone(&metrics);
         // The reserve first, since it may be needed to open the catalog on a full disk.
-        let (reserve, catalog, inventory) = blocking(move || {
+        let (reserve, catalog, storage, inventory) = blocking(move || {
             let reserve = Reserve::open(&Fs::new(), &data_dir, reserve_bytes);
             let catalog = Catalog::open(data_dir.join(CATALOG_FILE), Arc::clone(&reserve))?;
-            let inventory = TopicInventory::take(&catalog, &data_dir)?;
-            Ok((reserve, catalog, inventory))
+            options.reserve = Arc::clone(&reserve);
+            let storage: Box<dyn Storage> = Box::new(LocalStorage {
+                options,
+                clock: clock_of_logs,
+                metrics: metrics_of_logs,
+            });
+            let inventory = TopicInventory::take(&catalog, &*storage)?;
+            Ok((reserve, catalog, storage, inventory))
         })
         .await?;
         let (overrides, specs) = inventory.topics(&config.topic_defaults)?;
-        let storage = StorageOptions {
-            producer_id_expiration_ms: config.producer_id_expiration_ms,
-            reserve: Arc::clone(&reserve),
-            opening,
-            adopted: inventory.adopted(),
-            ..StorageOptions::new(&config.data_dir, config.durability)
-        };
         let produce_refusals = ProduceRefusals::new(Arc::clone(&metrics), Arc::clone(&clock));
-        let metrics_of_logs = Arc::clone(&metrics);
-        let clock_of_logs = Arc::clone(&clock);
         let (topics, inventory, largest_producer_id) = blocking(move || {
-            let topics = Topics::open(storage, specs, clock_of_logs, metrics_of_logs)?;
-            let largest = inventory.largest_adopted_producer_id(&topics)?;
+            let topics = storage.open(specs, inventory.adopted())?;
+            let largest = inventory.largest_adopted_producer_id(&*topics)?;
             Ok((topics, inventory, largest))
         })
         .await?;
@@ -125,7 +130,7 @@ impl Broker {
         blocking(move || {
             let groups = Groups::open(
                 Arc::clone(&catalog),
-                Arc::clone(&topics) as Arc<dyn Logs>,
+                Arc::new(Arc::clone(&topics)),
                 GroupSettings::from(&config),
                 Arc::clone(&clock),
             )?;

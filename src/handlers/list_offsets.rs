@@ -1,17 +1,15 @@
 //! ListOffsets: finds the offset for a timestamp, or one of the special offsets that negative timestamps request.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use super::{Call, READ_COMMITTED, error, lookup};
-use crate::broker::Broker;
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::list_offsets::{
     EARLIEST_LOCAL_TIMESTAMP, EARLIEST_TIMESTAMP, LATEST_TIERED_TIMESTAMP, LATEST_TIMESTAMP,
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
     ListOffsetsTopic, ListOffsetsTopicResponse, MAX_TIMESTAMP,
 };
-use crate::storage::{self, Partition};
+use crate::storage::{self, PartitionLog};
 
 /// Returns the first version that supports a timestamp, `None` for an unknown special one.
 fn known_from(timestamp: i64) -> Option<i16> {
@@ -25,64 +23,31 @@ fn known_from(timestamp: i64) -> Option<i16> {
 }
 
 pub(super) async fn handle(call: Call, request: ListOffsetsRequest) -> ListOffsetsResponse {
-    let reads_log = request
-        .topics
-        .iter()
-        .flat_map(|topic| &topic.partitions)
-        .any(|partition| partition.timestamp >= 0 || partition.timestamp == MAX_TIMESTAMP);
-    if !reads_log {
-        return list(&call.broker, call.version, request);
-    }
-    // The search for a timestamp may read from the disk, which must not block the runtime's threads.
-    let partitions = request.clone();
-    let (broker, version) = (Arc::clone(&call.broker), call.version);
-    match tokio::task::spawn_blocking(move || list(&broker, version, request)).await {
-        Ok(response) => response,
-        Err(_) => failed(partitions),
-    }
-}
-
-/// Returns the response if the search panicked or was cancelled.
-fn failed(request: ListOffsetsRequest) -> ListOffsetsResponse {
-    let refuse = |partition: &ListOffsetsPartition| ListOffsetsPartitionResponse {
-        partition_index: partition.partition_index,
-        error_code: ErrorCode::UNKNOWN_SERVER_ERROR,
-        ..ListOffsetsPartitionResponse::default()
-    };
-    let topics = request
-        .topics
-        .into_iter()
-        .map(|topic| ListOffsetsTopicResponse {
-            partitions: topic.partitions.iter().map(refuse).collect(),
-            name: topic.name,
-        });
-    ListOffsetsResponse {
-        topics: topics.collect(),
-        ..ListOffsetsResponse::default()
-    }
-}
-
-fn list(broker: &Broker, version: i16, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let repeated = repeated_partitions(&request.topics);
     let read_committed = request.isolation_level == READ_COMMITTED;
-    let topics = request.topics.into_iter().map(|asked| {
-        let topic = lookup::topic_by_name(broker, &asked.name);
-        let partitions = asked.partitions.iter().map(|partition| {
-            let found = if repeated.contains(&(asked.name.clone(), partition.partition_index)) {
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for asked in request.topics {
+        let topic = lookup::topic_by_name(&call.broker, &asked.name);
+        let mut partitions = Vec::with_capacity(asked.partitions.len());
+        for partition in &asked.partitions {
+            let index = partition.partition_index;
+            let found = if repeated.contains(&(asked.name.clone(), index)) {
                 Err(ErrorCode::INVALID_REQUEST)
             } else {
-                lookup::partition(&topic, partition.partition_index)
-                    .and_then(|log| find(&log, partition, version, read_committed))
+                match lookup::partition(&topic, index) {
+                    Ok(log) => find(&*log, partition, call.version, read_committed).await,
+                    Err(code) => Err(code),
+                }
             };
-            response(partition.partition_index, found)
-        });
-        ListOffsetsTopicResponse {
-            partitions: partitions.collect(),
-            name: asked.name.clone(),
+            partitions.push(response(index, found));
         }
-    });
+        topics.push(ListOffsetsTopicResponse {
+            partitions,
+            name: asked.name,
+        });
+    }
     ListOffsetsResponse {
-        topics: topics.collect(),
+        topics,
         ..ListOffsetsResponse::default()
     }
 }
@@ -108,8 +73,8 @@ struct FoundOffset {
     leader_epoch: i32,
 }
 
-fn find(
-    log: &Arc<Partition>,
+async fn find(
+    log: &dyn PartitionLog,
     asked: &ListOffsetsPartition,
     version: i16,
     read_committed: bool,
@@ -135,9 +100,10 @@ fn find(
         LATEST_TIMESTAMP => return at(end),
         EARLIEST_TIMESTAMP | EARLIEST_LOCAL_TIMESTAMP => return at(offsets.log_start),
         LATEST_TIERED_TIMESTAMP => None,
-        MAX_TIMESTAMP => log.max_timestamp().map_err(|error| code(&error))?,
+        MAX_TIMESTAMP => log.max_timestamp().await.map_err(|error| code(&error))?,
         time => log
             .offset_for_timestamp(time)
+            .await
             .map_err(|error| code(&error))?,
     };
     // Records past the end that this client may read do not exist for it.

@@ -1,19 +1,25 @@
-//! The logs of all topics.
+//! The logs of all topics, behind two traits.
 //!
+//! * `partition` has [`PartitionLog`], one log: appends, reads and offsets. `engine` has [`Engine`], all of them: creating,
+//!   deleting, upkeep.
 //! * `common` holds what every engine shares: errors, validation of batches, producer state, topics.
-//! * `local` is the engine on local disk.
+//! * [`local`] is the engine on local disk.
 //!
-//! Deliberately unknown here: API keys, error codes, sockets, HTTP, and clients.
+//! Callers use the traits and know no engine, except where they choose one. Deliberately unknown here: API keys, error
+//! codes, sockets, HTTP, and clients.
 
 mod common;
-mod local;
+mod engine;
+pub mod local;
+mod partition;
 
 pub use common::error::{Error, TimestampsOutOfRange};
 pub use common::fetch_waiters::FetchWaiter;
 pub use common::opening::Opening;
 pub use common::scrape::ScrapedOffsets;
 pub use common::topic::{Topic, TopicInfo, TopicSpec};
-pub use local::{
-    Acks, AppendOptions, Appended, Fetched, FoundTopic, Offsets, Partition, PartitionSnapshot,
-    StorageOptions, TimestampedOffset, Topics,
+pub use engine::{Engine, FoundTopic, Storage, Volume};
+pub use partition::{
+    Acks, AppendOptions, Appended, Fetched, Isolation, Offsets, PartitionLog, PartitionSnapshot,
+    ReadOptions, ReadTicket, Ticket, TimestampedOffset,
 };

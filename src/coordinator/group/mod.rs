@@ -32,7 +32,7 @@ use uuid::Uuid;
 use crate::catalog::{self, Catalog};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::storage::Topics;
+use crate::storage::Engine;
 
 pub use error::GroupError;
 pub use lag::Lag;
@@ -53,7 +53,7 @@ pub trait Logs: Send + Sync {
     fn has_partition(&self, topic: &str, partition: i32) -> bool;
 }
 
-impl Logs for Topics {
+impl Logs for Arc<dyn Engine> {
     fn has_partition(&self, topic: &str, partition: i32) -> bool {
         self.get(topic)
             .is_some_and(|topic| topic.partition(partition).is_some())

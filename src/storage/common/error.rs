@@ -89,6 +89,9 @@ pub enum Error {
     Deleted,
     #[error("the log was closed")]
     Closed,
+    /// The work was cancelled by the end of the runtime, or panicked.
+    #[error("the operation was interrupted")]
+    Interrupted,
 }
 
 /// Records of one batch whose timestamps are outside the range that the topic accepts.

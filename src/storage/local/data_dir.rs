@@ -21,8 +21,8 @@ use uuid::Uuid;
 
 use super::checkpoint::{self, Offsets};
 use super::error::{Error, IoContext};
-use super::topics::Topics;
 use crate::fs::{Fs, Reserve};
+use crate::storage::FoundTopic;
 
 pub(super) const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 pub(super) const LOG_STARTS: &str = "log-start-offset-checkpoint";
@@ -33,59 +33,49 @@ const BOOT: &str = ".streamline-boot";
 /// The longest file name that file systems support.
 const FILE_NAME_MAX: usize = 255;
 
-/// A topic found by its directories.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FoundTopic {
-    pub name: String,
-    /// The id in its `partition.metadata`; a new one if there is none.
-    pub id: Uuid,
-    /// One more than the highest partition number found.
-    pub partitions: i32,
+/// Finds the topics in `data_dir` by their directories, including those written by another server.
+pub(super) fn scan(fs: &Fs, data_dir: &Path) -> Result<Vec<FoundTopic>, Error> {
+    let mut found: BTreeMap<String, FoundTopic> = BTreeMap::new();
+    for (name, path) in directories(data_dir)? {
+        let Some((topic, number)) = parse_dir_name(&name) else {
+            continue;
+        };
+        let id = checkpoint::read_partition_metadata(fs, &path.join(PARTITION_METADATA))?;
+        if id.is_none() && !holds_log(&path)? {
+            continue;
+        }
+        let entry = found
+            .entry(topic.to_string())
+            .or_insert_with(|| FoundTopic {
+                name: topic.to_string(),
+                id: Uuid::nil(),
+                partitions: 0,
+            });
+        if entry.id.is_nil() {
+            entry.id = id.unwrap_or_default();
+        }
+        entry.partitions = entry.partitions.max(number + 1);
+    }
+    let mut found: Vec<_> = found.into_values().collect();
+    for topic in &mut found {
+        if topic.id.is_nil() {
+            topic.id = Uuid::new_v4();
+        }
+    }
+    Ok(found)
 }
 
-impl Topics {
-    /// Finds the topics in `data_dir` by their directories, including those written by another server.
-    pub fn scan(data_dir: &Path) -> Result<Vec<FoundTopic>, Error> {
-        let fs = Fs::new();
-        let mut found: BTreeMap<String, FoundTopic> = BTreeMap::new();
-        for (name, path) in directories(data_dir)? {
-            let Some((topic, number)) = parse_dir_name(&name) else {
-                continue;
-            };
-            let id = checkpoint::read_partition_metadata(&fs, &path.join(PARTITION_METADATA))?;
-            if id.is_none() && !holds_log(&path)? {
-                continue;
-            }
-            let entry = found
-                .entry(topic.to_string())
-                .or_insert_with(|| FoundTopic {
-                    name: topic.to_string(),
-                    id: Uuid::nil(),
-                    partitions: 0,
-                });
-            if entry.id.is_nil() {
-                entry.id = id.unwrap_or_default();
-            }
-            entry.partitions = entry.partitions.max(number + 1);
-        }
-        let mut found: Vec<_> = found.into_values().collect();
-        for topic in &mut found {
-            if topic.id.is_nil() {
-                topic.id = Uuid::new_v4();
-            }
-        }
-        Ok(found)
+/// Removes the directories of a topic that is not open. Blocks.
+pub(super) fn remove_directories(
+    fs: &Fs,
+    data_dir: &Path,
+    found: &FoundTopic,
+) -> Result<(), Error> {
+    for number in 0..found.partitions {
+        let dir = data_dir.join(format!("{}-{number}", found.name));
+        fs.remove_dir_all(&dir).during("remove", &dir)?;
     }
-
-    /// Removes the directories of a topic that is not open. Blocks.
-    pub fn remove_directories(data_dir: &Path, found: &FoundTopic) -> Result<(), Error> {
-        let fs = Fs::new();
-        for number in 0..found.partitions {
-            let dir = data_dir.join(format!("{}-{number}", found.name));
-            fs.remove_dir_all(&dir).during("remove", &dir)?;
-        }
-        fs.sync_dir(data_dir).during("sync", data_dir)
-    }
+    fs.sync_dir(data_dir).during("sync", data_dir)
 }
 
 /// The state that the last run left in the data directory.

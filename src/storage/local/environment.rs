@@ -2,15 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
 use super::checkpoint::{self, Offsets};
 use super::error::Error;
 use super::health::Health;
-use super::partition::Partition;
 use super::space::Space;
 use super::stats::StorageCounters;
 use crate::clock::Clock;
@@ -29,19 +28,11 @@ pub(super) struct Environment {
     pub space: Space,
     pub counters: StorageCounters,
     pub data_dir: PathBuf,
-    /// Partitions with unflushed data.
-    pub unsynced: Mutex<Vec<Weak<Partition>>>,
     /// Set when a flush completed after the recovery points were written.
     pub points_stale: AtomicBool,
 }
 
 impl Environment {
-    pub fn note_unsynced(&self, partition: &Arc<Partition>) {
-        if partition.enqueue() {
-            self.unsynced.lock().push(Arc::downgrade(partition));
-        }
-    }
-
     /// Runs work that must succeed when the disk is full; it may take the reserve's space.
     pub fn spending<T>(&self, work: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
         self.space.reserve().spend(Error::is_disk_full, work)

@@ -82,10 +82,6 @@ impl Log {
         Arc::clone(segments.last().expect("a log has at least one segment"))
     }
 
-    pub fn size_bytes(&self) -> u64 {
-        self.segments().iter().map(|segment| segment.size()).sum()
-    }
-
     pub fn writer(&self, next_offset: i64) -> Writer {
         let active = self.active();
         Writer {

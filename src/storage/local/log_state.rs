@@ -1,7 +1,7 @@
 //! The offsets of one partition's log: what is written, what is durable, what consumers may read.
 //!
 //! ```text
-//! log_start ≤ high_watermark ≤ log_end        durable ≤ log_end
+//! log_start ≤ last_stable ≤ high_watermark ≤ log_end        durable ≤ log_end
 //! ```
 //!
 //! A [`LogState`] does the bookkeeping only, always under its partition's lock and never across I/O. Its rules:
@@ -33,12 +33,14 @@ pub(super) struct LogPosition {
 /// A wait until everything below an offset is durable.
 type Waiter = (i64, oneshot::Sender<Result<(), Error>>);
 
-/// Log positions of one partition: `log_start ≤ high_watermark ≤ end`.
+/// Log positions of one partition: `log_start ≤ last_stable ≤ high_watermark ≤ end`.
 pub(super) struct LogState {
     pub log_start: i64,
     pub end: LogPosition,
     /// Consumers may read up to here.
     pub high_watermark: LogPosition,
+    /// Consumers that read committed records only may read up to here. Without transactions it is the high watermark.
+    pub last_stable: LogPosition,
     /// Everything below this offset is durable.
     pub durable: i64,
     pub active: Arc<Segment>,
@@ -92,6 +94,7 @@ impl LogState {
             log_start,
             end,
             high_watermark: end,
+            last_stable: end,
             durable,
             active,
             awaiting_flush: VecDeque::new(),
@@ -166,6 +169,7 @@ impl LogState {
         let high_watermark = self.awaiting_flush.front().copied().unwrap_or(self.end);
         if self.failure.is_none() && high_watermark.offset >= self.high_watermark.offset {
             self.high_watermark = high_watermark;
+            self.last_stable = high_watermark;
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! From the outside in:
 //!
-//! * [`Topics`] owns all topics of a data directory: it creates and deletes them, `topics/opening` opens them,
-//!   `topics/upkeep` flushes them, applies retention and closes them.
+//! * [`LocalEngine`] owns all topics of a data directory: it creates and deletes them, `engine/opening` opens them,
+//!   `engine/upkeep` flushes them, applies retention and closes them.
 //! * [`Partition`] is one log with its producers, its durability and its readers.
 //! * `log` is the list of segments and the append position; `segment` is one segment file, `segment/lookup` finds batches
 //!   in it; `index` holds its two sparse indexes; `scan` reads its batches.
@@ -12,11 +12,14 @@
 //!   writes Kafka's small text files, `space` refuses records while the disk is full, `health` probes the disk, `stats`
 //!   provides the metrics.
 //!
+//! `engine/seam` and `partition/seam` implement the traits by which callers use it.
+//!
 //! Invariants: readers see a prefix of the log in whole batches; corrupt data is never served; a failed append leaves
 //! no trace; durable data is never given up for data that is not durable.
 
 mod checkpoint;
 mod data_dir;
+mod engine;
 mod environment;
 mod health;
 mod index;
@@ -33,13 +36,10 @@ mod space;
 mod stats;
 #[cfg(test)]
 mod tests;
-mod topics;
 
-use super::common::{error, fetch_waiters, opening, producer_state, topic, validation};
-
-pub use data_dir::FoundTopic;
-pub use partition::{
-    Acks, AppendOptions, Appended, Fetched, Offsets, Partition, PartitionSnapshot,
-    TimestampedOffset,
+use super::common::{
+    error, fetch_waiters, opening, producer_state, registry, search, topic, validation,
 };
-pub use topics::{StorageOptions, Topics};
+
+pub use engine::{LocalEngine, LocalStorage, StorageOptions};
+pub use partition::Partition;

@@ -8,13 +8,15 @@
 //! Flushes run under neither, on the blocking pool, one at a time per partition.
 
 mod reading;
+mod seam;
 mod syncing;
 mod trimming;
+mod unsynced;
 
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -32,78 +34,17 @@ use super::segment::{Segment, file_path};
 use super::topic::TopicInfo;
 use super::validation;
 use crate::config::{Durability, TopicConfig};
-use crate::record::{RecordBatch, Records};
+use crate::record::RecordBatch;
+use crate::storage::{Acks, AppendOptions, Appended, Offsets, PartitionSnapshot};
 
-/// The durability guarantee that a response to an append gives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Acks {
-    /// No guarantee.
-    None,
-    /// The records survive the end of the process.
-    Leader,
-    /// The records survive a power failure, once [`Partition::wait_durable`] has returned.
-    All,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub struct AppendOptions {
-    pub acks: Acks,
-}
-
-/// The result of an append.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Appended {
-    pub base_offset: i64,
-    pub last_offset: i64,
-    /// The timestamp given to the records, if the topic uses `LogAppendTime`.
-    pub log_append_time_ms: Option<i64>,
-    pub log_start_offset: i64,
-    /// Set if the batches were already in the log; the offsets are those of the first append.
-    pub duplicate: bool,
-    /// Set if `flush.messages` unflushed records have accumulated: call [`Partition::wait_durable`] before
-    /// acknowledging this append, whatever its `acks`.
-    pub flush_is_due: bool,
-}
-
-/// `log_start ≤ last_stable ≤ high_watermark ≤ log_end`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Offsets {
-    pub log_start: i64,
-    pub last_stable: i64,
-    pub high_watermark: i64,
-    pub log_end: i64,
-}
-
-/// The records that a read found, and the offsets at that moment.
-#[derive(Debug, Clone)]
-pub struct Fetched {
-    /// Whole batches; the first may begin before the offset asked for.
-    pub records: Option<Records>,
-    pub offsets: Offsets,
-}
-
-/// A record found by its time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TimestampedOffset {
-    pub offset: i64,
-    pub timestamp_ms: i64,
-    pub leader_epoch: i32,
-}
-
-/// A snapshot of a partition's metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PartitionSnapshot {
-    pub offsets: Offsets,
-    pub size_bytes: u64,
-    pub segments: usize,
-    /// Records written since the server started.
-    pub records_total: u64,
-}
+pub(super) use self::unsynced::Unsynced;
 
 pub struct Partition {
+    me: Weak<Partition>,
     topic: Arc<TopicInfo>,
     number: i32,
     environment: Arc<Environment>,
+    unsynced: Arc<Unsynced>,
     log: Log,
     epochs: OnceLock<LeaderEpochs>,
     writer: Mutex<PartitionWriter>,
@@ -113,7 +54,7 @@ pub struct Partition {
     /// Signalled when a flush ends.
     sync_ended: Condvar,
     records_total: AtomicU64,
-    /// Set while the partition is in the list of partitions with unflushed data.
+    /// Set while the partition is in `unsynced`.
     enqueued: AtomicBool,
     watchers: Arc<FetchWaiters>,
 }
@@ -126,11 +67,20 @@ struct PartitionWriter {
     pending_deletion: VecDeque<Arc<Segment>>,
 }
 
+/// An append whose batches may not be durable yet.
+struct Unflushed {
+    appended: Appended,
+    /// Set if `flush.messages` unflushed records have accumulated: the append is not acknowledged before their flush,
+    /// whatever its `acks`.
+    flush_is_due: bool,
+}
+
 impl Partition {
     pub(super) fn new(
         topic: Arc<TopicInfo>,
         number: i32,
         environment: Arc<Environment>,
+        unsynced: Arc<Unsynced>,
         dir: Arc<Path>,
         opened: Opened,
     ) -> Arc<Self> {
@@ -149,7 +99,8 @@ impl Partition {
             log_state.require_flush();
         }
         let log = Log::new(&environment.fs, dir, opened.segments);
-        let partition = Arc::new(Self {
+        let partition = Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
             topic,
             number,
             writer: Mutex::new(PartitionWriter {
@@ -158,6 +109,7 @@ impl Partition {
                 pending_deletion: VecDeque::new(),
             }),
             environment,
+            unsynced,
             log,
             epochs: OnceLock::new(),
             log_state: Mutex::new(log_state),
@@ -168,7 +120,7 @@ impl Partition {
             watchers: Arc::default(),
         });
         if needs_flush {
-            partition.environment.note_unsynced(&partition);
+            partition.unsynced.note(&partition);
         }
         partition
     }
@@ -186,15 +138,27 @@ impl Partition {
         &self.log.dir
     }
 
-    /// Appends all of the batches, or none.
+    fn me(&self) -> Arc<Self> {
+        self.me.upgrade().expect("a method of it is running")
+    }
+
+    /// Appends all of the batches, or none, and does not wait for a flush.
     ///
     /// The data is in the page cache when this returns. Batches appended with [`Acks::All`] become visible, and may be
     /// acknowledged, once [`wait_durable`](Self::wait_durable) has returned.
-    pub fn append(
-        self: &Arc<Self>,
+    pub fn append_unflushed(
+        &self,
         batches: Vec<RecordBatch>,
         options: AppendOptions,
     ) -> Result<Appended, Error> {
+        Ok(self.append_now(batches, options)?.appended)
+    }
+
+    fn append_now(
+        &self,
+        batches: Vec<RecordBatch>,
+        options: AppendOptions,
+    ) -> Result<Unflushed, Error> {
         let config = self.topic.config();
         let now_ms = self.environment.clock.now_ms();
         let wire_bytes: usize = batches.iter().map(RecordBatch::size_bytes).sum();
@@ -209,7 +173,7 @@ impl Partition {
         };
         let check = self.check_sequence(&mut writer, batches)?;
         if let SequenceCheck::Duplicate(duplicate) = check {
-            return Ok(Appended {
+            let appended = Appended {
                 base_offset: duplicate.base_offset,
                 last_offset: duplicate.last_offset,
                 log_append_time_ms: validated
@@ -217,6 +181,9 @@ impl Partition {
                     .and(Some(duplicate.timestamp_ms)),
                 log_start_offset,
                 duplicate: true,
+            };
+            return Ok(Unflushed {
+                appended,
                 flush_is_due: false,
             });
         }
@@ -269,17 +236,20 @@ impl Partition {
         self.topic.counters.add_bytes_in(wire_bytes as u64);
         self.environment.space.note_written(wire_bytes);
         if was_clean {
-            self.environment.note_unsynced(self);
+            self.unsynced.note(self);
         }
         if !needs_flush {
             self.watchers.notify();
         }
-        Ok(Appended {
+        let appended = Appended {
             base_offset: written.base_offset,
             last_offset: next_offset - 1,
             log_append_time_ms: validated.log_append_time_ms,
             log_start_offset,
             duplicate: false,
+        };
+        Ok(Unflushed {
+            appended,
             flush_is_due,
         })
     }
@@ -366,11 +336,6 @@ impl Partition {
             .during("write", &path)
     }
 
-    /// Returns the largest id in the producer state. May block.
-    pub fn largest_producer_id(&self) -> Result<Option<i64>, Error> {
-        Ok(self.producers(&mut self.writer.lock())?.largest_id())
-    }
-
     fn syncs_acks(&self) -> bool {
         self.environment.durability == Durability::Acks
     }
@@ -418,16 +383,6 @@ impl Partition {
         self.log_state.lock().durable
     }
 
-    /// Marks the partition as listed among those with unflushed data. Returns false if it already was.
-    pub(super) fn enqueue(&self) -> bool {
-        !self.enqueued.swap(true, Ordering::AcqRel)
-    }
-
-    /// Marks the partition as removed from that list.
-    pub(super) fn dequeued(&self) {
-        self.enqueued.store(false, Ordering::Release);
-    }
-
     /// Returns true while a flush is running.
     pub(super) fn is_syncing(&self) -> bool {
         self.log_state.lock().is_syncing()
@@ -457,10 +412,6 @@ impl Partition {
             records_total: self.records_total.load(Ordering::Relaxed),
         }
     }
-
-    pub fn size_bytes(&self) -> u64 {
-        self.log.size_bytes()
-    }
 }
 
 impl std::fmt::Display for Partition {
@@ -478,8 +429,7 @@ impl std::fmt::Debug for Partition {
 fn offsets_of(log_state: &LogState) -> Offsets {
     Offsets {
         log_start: log_state.log_start,
-        // Without transactions, the last stable offset is the high watermark.
-        last_stable: log_state.high_watermark.offset,
+        last_stable: log_state.last_stable.offset,
         high_watermark: log_state.high_watermark.offset,
         log_end: log_state.end.offset,
     }

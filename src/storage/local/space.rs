@@ -13,11 +13,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rustix::fs::StatVfs;
 use tracing::{error, info, warn};
 
 use super::error::Error;
 use crate::fs::{self, Fs, Reserve};
 use crate::metrics::{Samples, catalog};
+use crate::storage::Volume;
 
 /// Room required beyond a refused append before the disk no longer counts as full.
 const SPARE_BYTES: u64 = 1 << 20;
@@ -219,6 +221,24 @@ impl Space {
             .store(space.available_bytes, Ordering::Relaxed);
         self.total_bytes.store(space.total_bytes, Ordering::Relaxed);
         Ok(space)
+    }
+
+    /// Returns the volume of the data directory, as any user sees it.
+    pub fn volume(&self) -> Volume {
+        let volume = rustix::fs::statvfs(&self.data_dir).ok();
+        let bytes = |blocks: fn(&StatVfs) -> u64| {
+            let volume = volume.as_ref()?;
+            Some(blocks(volume).saturating_mul(volume.f_frsize))
+        };
+        let data_dir = std::path::absolute(&self.data_dir);
+        Volume {
+            name: data_dir
+                .unwrap_or_else(|_| self.data_dir.clone())
+                .display()
+                .to_string(),
+            total_bytes: bytes(|volume| volume.f_blocks),
+            usable_bytes: bytes(|volume| volume.f_bavail),
+        }
     }
 
     pub fn collect(&self, out: &mut Samples) {

@@ -20,7 +20,9 @@ use crate::config::{Durability, TopicConfig};
 use crate::fs::{Fault, Faults, Fs, Op, Reserve};
 use crate::metrics::{Collector, Format, Metrics, PrometheusHandle, Samples};
 use crate::record::{BatchBuilder, Compression, DecompressLimit, RecordBatch, Records};
-use crate::storage::{Acks, AppendOptions, Appended, Error, TopicSpec};
+use crate::storage::{
+    Acks, AppendOptions, Appended, Engine, Error, FoundTopic, PartitionLog, ReadOptions, TopicSpec,
+};
 
 const NOW_MS: i64 = 1_700_000_000_000;
 
@@ -33,7 +35,7 @@ struct Fixture {
     durability: Durability,
     reserve_bytes: u64,
     spec: TopicSpec,
-    topics: Arc<Topics>,
+    topics: Arc<LocalEngine>,
 }
 
 impl Fixture {
@@ -85,7 +87,7 @@ impl Fixture {
     }
 
     fn partition(&self) -> Arc<Partition> {
-        self.topics.get("t").unwrap().partition(0).unwrap()
+        self.topics.partition("t", 0).unwrap()
     }
 
     fn log_dir(&self) -> std::path::PathBuf {
@@ -113,16 +115,16 @@ impl Fixture {
 
     fn other_partition(&self) -> Arc<Partition> {
         self.topics.add_partitions("t", 2).unwrap();
-        self.topics.get("t").unwrap().partition(1).unwrap()
+        self.topics.partition("t", 1).unwrap()
     }
 
     fn damaged_ranges(&self) -> u64 {
-        self.topics.counters().damaged_ranges.value()
+        self.topics.environment.counters.damaged_ranges.value()
     }
 
     fn append(&self, values: &[&str]) -> Appended {
         self.partition()
-            .append(vec![batch(values)], ACKS_LEADER)
+            .append_unflushed(vec![batch(values)], ACKS_LEADER)
             .unwrap()
     }
 
@@ -149,7 +151,7 @@ fn open(
     durability: Durability,
     reserve_bytes: u64,
     specs: Vec<TopicSpec>,
-) -> Result<Arc<Topics>, Error> {
+) -> Result<Arc<LocalEngine>, Error> {
     let fs = Fs::with_faults(Arc::clone(faults));
     let options = StorageOptions {
         reserve: Reserve::open(&fs, dir.path(), reserve_bytes),
@@ -157,14 +159,14 @@ fn open(
         ..StorageOptions::new(dir.path(), durability)
     };
     let clock: Arc<dyn crate::clock::Clock> = clock.clone();
-    let topics = Topics::open(options, specs, clock, Arc::clone(metrics))?;
+    let topics = LocalEngine::open(options, specs, clock, Arc::clone(metrics))?;
     metrics.register(Arc::new(Arc::downgrade(&topics)));
     Ok(topics)
 }
 
-impl Collector for Topics {
+impl Collector for LocalEngine {
     fn collect(&self, out: &mut Samples) {
-        Topics::collect(self, out);
+        Engine::collect(self, out);
     }
 }
 
@@ -193,7 +195,11 @@ fn idempotent(id: i64, sequence: i32, value: &str) -> RecordBatch {
 fn read_all(partition: &Arc<Partition>) -> Vec<(i64, String)> {
     let mut found = Vec::new();
     let mut offset = partition.offsets().log_start;
-    while let Some(records) = partition.read(offset, 300, true).unwrap().records {
+    while let Some(records) = partition
+        .read_now(ReadOptions::at(offset, 300))
+        .unwrap()
+        .records
+    {
         for batch in RecordBatch::split(records.to_bytes().unwrap()).unwrap() {
             for record in batch.records(DecompressLimit::default()).unwrap() {
                 let record = record.unwrap();
@@ -255,7 +261,10 @@ fn records_are_read_in_order_with_their_offsets() {
 fn batches_of_one_append_get_consecutive_offsets() {
     let fixture = Fixture::new(&[]);
     let batches = vec![batch(&["a", "b"]), batch(&["c"]), batch(&["d"])];
-    let appended = fixture.partition().append(batches, ACKS_LEADER).unwrap();
+    let appended = fixture
+        .partition()
+        .append_unflushed(batches, ACKS_LEADER)
+        .unwrap();
     assert_eq!((appended.base_offset, appended.last_offset), (0, 3));
     assert_eq!(fixture.values(), expected(&["a", "b", "c", "d"]));
 }
@@ -271,7 +280,10 @@ fn a_log_of_many_segments_reads_like_one() {
     assert!(fixture.partition().snapshot().segments > 10);
     assert_eq!(fixture.values(), expected(&values));
     for offset in 0..100 {
-        let fetched = fixture.partition().read(offset, 1, true).unwrap();
+        let fetched = fixture
+            .partition()
+            .read_now(ReadOptions::at(offset, 1))
+            .unwrap();
         let batch = RecordBatch::parse(fetched.records.unwrap().to_bytes().unwrap()).unwrap();
         assert_eq!(batch.header().base_offset, offset);
     }
@@ -292,7 +304,10 @@ fn reads_respect_the_limit_except_for_the_first_batch() {
     let read = |max_bytes, at_least_one| {
         let fetched = fixture
             .partition()
-            .read(0, max_bytes, at_least_one)
+            .read_now(ReadOptions {
+                at_least_one,
+                ..ReadOptions::at(0, max_bytes)
+            })
             .unwrap();
         fetched.records.map_or(0, |records| records.len())
     };
@@ -308,7 +323,10 @@ fn large_regions_are_sent_from_the_file() {
     let fixture = Fixture::new(&[]);
     let large = "x".repeat(100_000);
     fixture.append(&[&large]);
-    let fetched = fixture.partition().read(0, 1_000_000, true).unwrap();
+    let fetched = fixture
+        .partition()
+        .read_now(ReadOptions::at(0, 1_000_000))
+        .unwrap();
     let Some(Records::File(region)) = fetched.records else {
         panic!("a large region was copied");
     };
@@ -320,7 +338,7 @@ fn large_regions_are_sent_from_the_file() {
 fn offsets_out_of_range_are_refused_and_the_end_is_empty() {
     let fixture = Fixture::new(&[]);
     fixture.append(&["a"]);
-    let read = |offset| fixture.partition().read(offset, 100, true);
+    let read = |offset| fixture.partition().read_now(ReadOptions::at(offset, 100));
     assert!(read(1).unwrap().records.is_none());
     for offset in [-1, 2] {
         assert!(matches!(
@@ -338,9 +356,13 @@ fn offsets_out_of_range_are_refused_and_the_end_is_empty() {
 fn a_record_that_awaits_a_flush_becomes_visible_once_durable() {
     let fixture = Fixture::new(&[]);
     let partition = fixture.partition();
-    let appended = partition.append(vec![batch(&["a"])], ACKS_ALL).unwrap();
+    let appended = partition
+        .append_unflushed(vec![batch(&["a"])], ACKS_ALL)
+        .unwrap();
     assert_eq!(partition.offsets().high_watermark, 0);
-    partition.append(vec![batch(&["b"])], ACKS_LEADER).unwrap();
+    partition
+        .append_unflushed(vec![batch(&["b"])], ACKS_LEADER)
+        .unwrap();
     assert_eq!(partition.offsets().high_watermark, 0);
     block_on(partition.wait_durable(appended.last_offset + 1)).unwrap();
     assert_eq!(partition.offsets().high_watermark, 2);
@@ -353,7 +375,9 @@ fn a_record_that_awaits_a_flush_becomes_visible_once_durable() {
 fn with_durability_os_nothing_waits_for_a_flush() {
     let fixture = Fixture::with_durability(Durability::Os, &[]);
     let partition = fixture.partition();
-    let appended = partition.append(vec![batch(&["a"])], ACKS_ALL).unwrap();
+    let appended = partition
+        .append_unflushed(vec![batch(&["a"])], ACKS_ALL)
+        .unwrap();
     assert_eq!(partition.offsets().high_watermark, 1);
     block_on(partition.wait_durable(appended.last_offset + 1)).unwrap();
     assert_eq!(fixture.faults.calls(Op::SyncData, ".log"), 0);
@@ -370,7 +394,9 @@ fn waiters_share_flushes() {
     runtime.block_on(async {
         let mut waits = Vec::new();
         for _ in 0..200 {
-            let appended = partition.append(vec![batch(&["a"])], ACKS_ALL).unwrap();
+            let appended = partition
+                .append_unflushed(vec![batch(&["a"])], ACKS_ALL)
+                .unwrap();
             let partition = partition.clone();
             waits.push(tokio::spawn(async move {
                 partition.wait_durable(appended.last_offset + 1).await
@@ -426,9 +452,13 @@ fn fetch_waiters_are_notified_of_new_records_and_of_deletion() {
     block_on(async {
         let notify = Arc::new(Notify::new());
         let watch = partition.watch(&notify);
-        partition.append(vec![batch(&["a"])], ACKS_LEADER).unwrap();
+        partition
+            .append_unflushed(vec![batch(&["a"])], ACKS_LEADER)
+            .unwrap();
         notify.notified().await;
-        let appended = partition.append(vec![batch(&["b"])], ACKS_ALL).unwrap();
+        let appended = partition
+            .append_unflushed(vec![batch(&["b"])], ACKS_ALL)
+            .unwrap();
         partition
             .wait_durable(appended.last_offset + 1)
             .await
@@ -440,7 +470,7 @@ fn fetch_waiters_are_notified_of_new_records_and_of_deletion() {
         drop(watch);
     });
     assert!(matches!(
-        partition.append(vec![batch(&["c"])], ACKS_LEADER),
+        partition.append_unflushed(vec![batch(&["c"])], ACKS_LEADER),
         Err(Error::Deleted)
     ));
 }
@@ -454,21 +484,24 @@ fn a_retried_batch_is_stored_once_across_restarts_and_crashes() {
         appended.push(
             fixture
                 .partition()
-                .append(vec![batch], ACKS_LEADER)
+                .append_unflushed(vec![batch], ACKS_LEADER)
                 .unwrap(),
         );
     }
     let check = |fixture: &Fixture| {
         for sequence in 5..10 {
             let batch = idempotent(7, sequence, &format!("v{sequence}"));
-            let again = fixture.partition().append(vec![batch], ACKS_ALL).unwrap();
+            let again = fixture
+                .partition()
+                .append_unflushed(vec![batch], ACKS_ALL)
+                .unwrap();
             assert!(again.duplicate);
             assert_eq!(again.base_offset, appended[sequence as usize].base_offset);
         }
         assert!(matches!(
             fixture
                 .partition()
-                .append(vec![idempotent(7, 11, "gap")], ACKS_ALL),
+                .append_unflushed(vec![idempotent(7, 11, "gap")], ACKS_ALL),
             Err(Error::OutOfOrderSequence {
                 expected: 10,
                 got: 11,
@@ -486,7 +519,7 @@ fn a_retried_batch_is_stored_once_across_restarts_and_crashes() {
     check(&fixture);
     fixture
         .partition()
-        .append(vec![idempotent(7, 10, "v10")], ACKS_ALL)
+        .append_unflushed(vec![idempotent(7, 10, "v10")], ACKS_ALL)
         .unwrap();
 }
 
@@ -496,19 +529,21 @@ fn records_are_found_by_their_timestamp() {
     let partition = fixture.partition();
     for n in 0..50 {
         let batch = batch_at(NOW_MS + n * 10, &["first", "second"]);
-        partition.append(vec![batch], ACKS_LEADER).unwrap();
+        partition
+            .append_unflushed(vec![batch], ACKS_LEADER)
+            .unwrap();
     }
     for _ in 0..2 {
         let partition = fixture.partition();
         for n in 0..50 {
             let found = partition
-                .offset_for_timestamp(NOW_MS + n * 10 - 5)
+                .find_timestamp(NOW_MS + n * 10 - 5)
                 .unwrap()
                 .unwrap();
             assert_eq!((found.offset, found.timestamp_ms), (n * 2, NOW_MS + n * 10));
         }
-        assert_eq!(partition.offset_for_timestamp(NOW_MS + 491).unwrap(), None);
-        let newest = partition.max_timestamp().unwrap().unwrap();
+        assert_eq!(partition.find_timestamp(NOW_MS + 491).unwrap(), None);
+        let newest = partition.find_max_timestamp().unwrap().unwrap();
         assert_eq!((newest.offset, newest.timestamp_ms), (98, NOW_MS + 490));
         fixture.restart();
     }
@@ -520,13 +555,13 @@ fn a_search_by_timestamp_caches_nothing_above_the_high_watermark() {
     let partition = fixture.partition();
     let append = |timestamp_ms, acks| {
         let batch = batch_at(timestamp_ms, &[&"x".repeat(50)]);
-        partition.append(vec![batch], acks).unwrap()
+        partition.append_unflushed(vec![batch], acks).unwrap()
     };
     append(NOW_MS, ACKS_LEADER);
     let held = append(NOW_MS + 200, ACKS_ALL);
     append(NOW_MS + 300, ACKS_ALL);
     assert_eq!(partition.snapshot().segments, 2);
-    let search = || partition.offset_for_timestamp(NOW_MS + 100).unwrap();
+    let search = || partition.find_timestamp(NOW_MS + 100).unwrap();
     assert_eq!(search(), None);
     partition.flush().unwrap();
     let found = search().map(|found| found.offset);
@@ -546,7 +581,7 @@ fn deleting_records_moves_the_start_for_good_and_frees_segments() {
     for _ in 0..2 {
         assert_eq!(fixture.values()[0], (22, "value-22".to_string()));
         assert!(matches!(
-            fixture.partition().read(21, 100, true),
+            fixture.partition().read_now(ReadOptions::at(21, 100)),
             Err(Error::OffsetOutOfRange { log_start: 22, .. })
         ));
         fixture.restart();
@@ -579,7 +614,7 @@ fn retention_by_time_deletes_whole_segments_and_finally_the_active_one() {
         let batch = batch_at(NOW_MS + n * 100, &["0123456789"]);
         fixture
             .partition()
-            .append(vec![batch], ACKS_LEADER)
+            .append_unflushed(vec![batch], ACKS_LEADER)
             .unwrap();
     }
     fixture.topics.retain(NOW_MS + 1_000);
@@ -590,7 +625,7 @@ fn retention_by_time_deletes_whole_segments_and_finally_the_active_one() {
     assert_eq!(fixture.values()[0].0, start);
     fixture.topics.retain(NOW_MS + 10_000);
     assert_eq!(fixture.values(), []);
-    assert_eq!(fixture.partition().size_bytes(), 0);
+    assert_eq!(fixture.partition().snapshot().size_bytes, 0);
     fixture.topics.retain(NOW_MS + 10_000);
     fixture.restart();
     assert_eq!(fixture.append(&["next"]).base_offset, 20);
@@ -604,7 +639,9 @@ fn records_without_a_timestamp_are_as_old_as_their_file() {
     for _ in 0..10 {
         let batch = batch_at(-1, &["0123456789"]);
         let partition = fixture.partition();
-        partition.append(vec![batch], ACKS_LEADER).unwrap();
+        partition
+            .append_unflushed(vec![batch], ACKS_LEADER)
+            .unwrap();
     }
     let written_at = SystemTime::UNIX_EPOCH + Duration::from_millis(NOW_MS as u64);
     for log in files(&fixture.log_dir(), ".log") {
@@ -621,7 +658,9 @@ fn records_without_a_timestamp_are_as_old_as_their_file() {
 fn retention_keeps_records_above_the_high_watermark() {
     let fixture = Fixture::new(&[("retention.ms", "1000")]);
     let partition = fixture.partition();
-    let appended = partition.append(vec![batch(&["a"])], ACKS_ALL).unwrap();
+    let appended = partition
+        .append_unflushed(vec![batch(&["a"])], ACKS_ALL)
+        .unwrap();
     let later = NOW_MS + 60_000;
     fixture.topics.retain(later);
     assert_eq!(partition.offsets().log_start, 0);
@@ -637,7 +676,7 @@ fn retention_by_size_keeps_at_least_retention_bytes() {
         fixture.append(&["0123456789"]);
     }
     fixture.topics.retain(NOW_MS);
-    let size = fixture.partition().size_bytes();
+    let size = fixture.partition().snapshot().size_bytes;
     assert!((1_000..1_400).contains(&size), "{size}");
 }
 
@@ -682,10 +721,9 @@ fn partitions_are_added_and_never_removed() {
     fixture.topics.add_partitions("t", 3).unwrap();
     let topic = fixture.topics.get("t").unwrap();
     assert_eq!(topic.partition_count(), 3);
-    topic
-        .partition(2)
-        .unwrap()
-        .append(vec![batch(&["a"])], ACKS_LEADER)
+    let partition = fixture.topics.partition("t", 2).unwrap();
+    partition
+        .append_unflushed(vec![batch(&["a"])], ACKS_LEADER)
         .unwrap();
     assert!(matches!(
         fixture.topics.add_partitions("t", 2),
@@ -696,7 +734,7 @@ fn partitions_are_added_and_never_removed() {
         })
     ));
     fixture.topics.close().unwrap();
-    let found = Topics::scan(fixture.dir.path()).unwrap();
+    let found = data_dir::scan(&Fs::new(), fixture.dir.path()).unwrap();
     assert_eq!(
         found,
         [FoundTopic {
@@ -707,7 +745,7 @@ fn partitions_are_added_and_never_removed() {
     );
     fixture.spec.partitions = 3;
     fixture.crash();
-    let partition = fixture.topics.get("t").unwrap().partition(2).unwrap();
+    let partition = fixture.topics.partition("t", 2).unwrap();
     assert_eq!(read_all(&partition), expected(&["a"]));
 }
 
@@ -734,7 +772,9 @@ fn leader_epochs_of_an_adopted_log_continue() {
 fn a_flush_by_count_is_waited_for_with_any_durability() {
     let fixture = Fixture::with_durability(Durability::Os, &[("flush.messages", "1")]);
     let partition = fixture.partition();
-    let appended = partition.append(vec![batch(&["a"])], ACKS_LEADER).unwrap();
+    let appended = partition
+        .append_unflushed(vec![batch(&["a"])], ACKS_LEADER)
+        .unwrap();
     block_on(partition.wait_durable(appended.last_offset + 1)).unwrap();
     assert_eq!(fixture.faults.calls(Op::SyncData, ".log"), 1);
 }
@@ -755,7 +795,9 @@ fn a_flush_by_count_happens_without_a_waiter() {
 #[test]
 fn records_a_killed_process_may_have_acknowledged_are_flushed_by_the_next_one() {
     let mut fixture = Fixture::new(&[]);
-    let promised = fixture.partition().append(vec![batch(&["a"])], ACKS_ALL);
+    let promised = fixture
+        .partition()
+        .append_unflushed(vec![batch(&["a"])], ACKS_ALL);
     assert_eq!(promised.unwrap().base_offset, 0);
     fixture.crash();
     // Readers see the record, and what they write because of it may be durable before it is.

@@ -6,12 +6,12 @@ use bytes::Bytes;
 
 use super::super::checkpoint::LeaderEpochs;
 use super::super::error::Error;
-use super::super::fetch_waiters::FetchWaiter;
 use super::super::log_state::LogPosition;
+use super::super::search::first_record;
 use super::super::segment::{Located, Segment};
-use super::{Fetched, Partition, TimestampedOffset, offsets_of};
-use crate::record::{DecompressLimit, FileRegion, Record, RecordBatch, Records};
-use crate::sync::Notify;
+use super::{Partition, offsets_of};
+use crate::record::{FileRegion, Record, RecordBatch, Records};
+use crate::storage::{Fetched, Isolation, ReadOptions, TimestampedOffset};
 
 /// Regions up to this size are copied; larger ones are sent from the file.
 const COPIED_BYTES_MAX: u64 = 16 * 1024;
@@ -23,55 +23,26 @@ impl Partition {
         offset < self.opened_end || offset < self.log.active().base_offset
     }
 
-    /// Notifies `waiter` whenever there may be more to read, or the partition is retired, until the guard is dropped.
-    /// Check the partition again after this call and before waiting.
-    pub fn watch(&self, waiter: &Arc<Notify>) -> FetchWaiter {
-        self.watchers.add(waiter)
-    }
-
-    /// Returns true if `offset` lies in a closed segment.
-    pub fn is_before_active_segment(&self, offset: i64) -> bool {
-        offset < self.log.active().base_offset
-    }
-
     /// Reads whole batches from one segment, starting with the one that holds `offset` or, if that was removed, with
-    /// the next one. Reads at most `max_bytes`, only below the high watermark. With `at_least_one` the first batch is
-    /// read even if it is larger.
-    pub fn read(
-        self: &Arc<Self>,
-        offset: i64,
-        max_bytes: usize,
-        at_least_one: bool,
-    ) -> Result<Fetched, Error> {
-        self.repairing(|| self.read_once(offset, max_bytes, at_least_one, COPIED_BYTES_MAX))
+    /// the next one. May block, see [`read_may_block`](Self::read_may_block).
+    pub fn read_now(&self, options: ReadOptions) -> Result<Fetched, Error> {
+        self.repairing(|| self.read_once(options))
     }
 
-    /// Reads like [`read`](Self::read) without copying: small regions, too, are sent from the file and take no memory
-    /// until then.
-    pub fn read_in_place(
-        self: &Arc<Self>,
-        offset: i64,
-        max_bytes: usize,
-        at_least_one: bool,
-    ) -> Result<Fetched, Error> {
-        self.repairing(|| self.read_once(offset, max_bytes, at_least_one, 0))
-    }
-
-    fn read_once(
-        &self,
-        offset: i64,
-        max_bytes: usize,
-        at_least_one: bool,
-        copied_bytes_max: u64,
-    ) -> Result<Fetched, Error> {
-        let (offsets, high_watermark) = {
+    fn read_once(&self, options: ReadOptions) -> Result<Fetched, Error> {
+        let (offsets, limit) = {
             let log_state = self.log_state.lock();
             // A failed log can still be read; a deleted one cannot.
             if let Some(Error::Deleted) = log_state.failure() {
                 return Err(Error::Deleted);
             }
-            (offsets_of(&log_state), log_state.high_watermark)
+            let limit = match options.isolation {
+                Isolation::ReadUncommitted => log_state.high_watermark,
+                Isolation::ReadCommitted => log_state.last_stable,
+            };
+            (offsets_of(&log_state), limit)
         };
+        let offset = options.offset;
         if offset < offsets.log_start || offset > offsets.log_end {
             return Err(Error::OffsetOutOfRange {
                 offset,
@@ -79,7 +50,7 @@ impl Partition {
                 log_end: offsets.log_end,
             });
         }
-        let found = self.find(offset, high_watermark)?;
+        let found = self.find(offset, limit)?;
         if let Some((_, first, _)) = &found
             && first.header.base_offset > offset
         {
@@ -93,34 +64,35 @@ impl Partition {
                 });
             }
         }
-        let records = match found {
-            Some((segment, first, readable)) => self.region(
-                &segment,
-                &first,
-                readable,
-                max_bytes as u64,
-                at_least_one,
-                copied_bytes_max,
-            )?,
-            None => None,
+        let (records, ends_early) = match found {
+            Some((segment, first, readable)) => {
+                let records = self.region(&segment, &first, readable, options)?;
+                let ends_early = records.is_some() && offset < readable.active;
+                (records, ends_early)
+            }
+            None => (None, false),
         };
-        Ok(Fetched { records, offsets })
+        Ok(Fetched {
+            records,
+            offsets,
+            ends_early,
+        })
     }
 
-    /// Finds the batch that holds `offset`, or the next one, below the high watermark.
+    /// Finds the batch that holds `offset`, or the next one, below `limit`.
     fn find(
         &self,
         offset: i64,
-        high_watermark: LogPosition,
+        limit: LogPosition,
     ) -> Result<Option<(Arc<Segment>, Located, Readable)>, Error> {
-        if offset >= high_watermark.offset {
+        if offset >= limit.offset {
             return Ok(None);
         }
         let segments = self.log.segments();
         let first = segments.partition_point(|segment| segment.base_offset <= offset);
         for number in first.saturating_sub(1)..segments.len() {
             let segment = &segments[number];
-            let Some(readable) = readable(&segments, number, high_watermark) else {
+            let Some(readable) = readable(&segments, number, limit) else {
                 break;
             };
             if let Some(located) = segment.locate(offset, readable.end)? {
@@ -135,13 +107,12 @@ impl Partition {
         segment: &Arc<Segment>,
         first: &Located,
         readable: Readable,
-        max_bytes: u64,
-        at_least_one: bool,
-        copied_bytes_max: u64,
+        options: ReadOptions,
     ) -> Result<Option<Records>, Error> {
+        let max_bytes = options.max_bytes as u64;
         let run = segment.run_end(first, readable.end, max_bytes)?;
         let (start, end) = (first.position, run.end);
-        if end - start > max_bytes && !at_least_one {
+        if end - start > max_bytes && !options.at_least_one {
             return Ok(None);
         }
         if segment.needs_check(start, end) {
@@ -156,7 +127,7 @@ impl Partition {
             segment.remember(offset, end);
         }
         let len = (end - start) as usize;
-        if end - start <= copied_bytes_max {
+        if !options.in_place && end - start <= COPIED_BYTES_MAX {
             return Ok(Some(Records::Bytes(segment.read(start, len)?.into())));
         }
         Ok(Some(Records::File(FileRegion {
@@ -168,17 +139,11 @@ impl Partition {
     }
 
     /// Returns the first record below the high watermark whose timestamp is `timestamp_ms` or later. May block.
-    pub fn offset_for_timestamp(
-        self: &Arc<Self>,
-        timestamp_ms: i64,
-    ) -> Result<Option<TimestampedOffset>, Error> {
-        self.repairing(|| self.offset_for_timestamp_once(timestamp_ms))
+    pub fn find_timestamp(&self, timestamp_ms: i64) -> Result<Option<TimestampedOffset>, Error> {
+        self.repairing(|| self.find_timestamp_once(timestamp_ms))
     }
 
-    fn offset_for_timestamp_once(
-        &self,
-        timestamp_ms: i64,
-    ) -> Result<Option<TimestampedOffset>, Error> {
+    fn find_timestamp_once(&self, timestamp_ms: i64) -> Result<Option<TimestampedOffset>, Error> {
         let (log_start, high_watermark) = self.readable_now();
         let segments = self.log.segments();
         for (number, segment) in segments.iter().enumerate() {
@@ -209,7 +174,7 @@ impl Partition {
 
     /// Returns the record with the largest timestamp below the high watermark, the first if there are several. May
     /// block.
-    pub fn max_timestamp(self: &Arc<Self>) -> Result<Option<TimestampedOffset>, Error> {
+    pub fn find_max_timestamp(&self) -> Result<Option<TimestampedOffset>, Error> {
         self.repairing(|| {
             let (log_start, high_watermark) = self.readable_now();
             let segments = self.log.segments();
@@ -255,17 +220,7 @@ impl Partition {
         let bytes = segment.read(located.position, located.header.size_bytes())?;
         let batch = RecordBatch::parse_stored(Bytes::from(bytes))
             .map_err(|error| segment.corrupt(located.position, error.to_string()))?;
-        for record in batch.records(DecompressLimit::default())? {
-            let record = record?;
-            if wanted(&record) {
-                return Ok(Some(TimestampedOffset {
-                    offset: record.offset,
-                    timestamp_ms: record.timestamp_ms,
-                    leader_epoch: located.header.partition_leader_epoch,
-                }));
-            }
-        }
-        Ok(None)
+        first_record(&batch, wanted)
     }
 
     pub(super) fn epochs(&self) -> Result<&LeaderEpochs, Error> {
@@ -277,20 +232,6 @@ impl Partition {
         Ok(self
             .epochs
             .get_or_init(|| read.unwrap_or_else(LeaderEpochs::new)))
-    }
-
-    /// Returns the leader epoch given to new records.
-    pub fn leader_epoch(&self) -> Result<i32, Error> {
-        Ok(self.epochs()?.current())
-    }
-
-    /// Returns the largest leader epoch up to `epoch` and its end offset; `(-1, -1)` if there is none.
-    pub fn end_offset_for_epoch(&self, epoch: i32) -> Result<(i32, i64), Error> {
-        let log_end = self.offsets().log_end;
-        Ok(self
-            .epochs()?
-            .end_offset(epoch, log_end)
-            .unwrap_or((-1, -1)))
     }
 }
 

@@ -14,7 +14,7 @@ impl Partition {
     /// Waits until all records below `end_offset` are durable.
     ///
     /// With `durability = os` this waits only where `flush.messages` requires it.
-    pub async fn wait_durable(self: &Arc<Self>, end_offset: i64) -> Result<(), Error> {
+    pub async fn wait_durable(&self, end_offset: i64) -> Result<(), Error> {
         let wait = self.log_state.lock().wait(end_offset, !self.syncs_acks());
         match wait {
             Wait::Done(result) => result,
@@ -30,7 +30,7 @@ impl Partition {
     }
 
     /// Flushes everything written so far. Blocks.
-    pub fn flush(self: &Arc<Self>) -> Result<(), Error> {
+    pub fn flush(&self) -> Result<(), Error> {
         let target = {
             let mut log_state = self.log_state.lock();
             let target = log_state.end.offset;
@@ -53,7 +53,7 @@ impl Partition {
     }
 
     /// Runs flushes as long as there are waiters. The caller has claimed the right to flush.
-    fn run_flushes(self: &Arc<Self>) {
+    fn run_flushes(&self) {
         loop {
             let sync = self.log_state.lock().begin();
             let result = self.flush_once(&sync.segments, &sync.active, sync.directory);
@@ -148,9 +148,9 @@ struct Claim {
 }
 
 impl Claim {
-    fn of(partition: &Arc<Partition>) -> Self {
+    fn of(partition: &Partition) -> Self {
         Self {
-            partition: Arc::clone(partition),
+            partition: partition.me(),
             held: true,
         }
     }

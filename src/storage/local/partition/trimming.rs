@@ -119,7 +119,7 @@ impl Partition {
 
     /// Runs a read; if it finds corruption, repairs the segment and runs the read again.
     pub(super) fn repairing<T>(
-        self: &Arc<Self>,
+        &self,
         mut read: impl FnMut() -> Result<T, Error>,
     ) -> Result<T, Error> {
         for _ in 0..REPAIRS_MAX {
@@ -141,7 +141,7 @@ impl Partition {
     }
 
     /// Reads a whole segment and removes its corrupt ranges. Blocks.
-    fn repair(self: &Arc<Self>, path: &Path) -> Result<(), Error> {
+    fn repair(&self, path: &Path) -> Result<(), Error> {
         let mut writer = self.writer.lock();
         let is_sought = |segment: &&Arc<Segment>| segment.log_path() == path;
         if is_sought(&&self.log.active()) && self.log.active().size() > 0 {

@@ -45,7 +45,7 @@ fn missing_stale_or_invalid_indexes_are_rebuilt() {
             }
             fixture.crash();
             assert_eq!(fixture.values(), expected(&values));
-            let found = fixture.partition().offset_for_timestamp(NOW_MS).unwrap();
+            let found = fixture.partition().find_timestamp(NOW_MS).unwrap();
             assert_eq!(found.unwrap().offset, 0);
         }
     }
@@ -126,7 +126,10 @@ fn a_flipped_byte_of_a_small_file_invents_no_records() {
     let mut fixture = Fixture::new(&[("segment.bytes", "256")]);
     for (sequence, value) in values.iter().enumerate() {
         let sent = idempotent(7, sequence as i32, value);
-        fixture.partition().append(vec![sent], ACKS_LEADER).unwrap();
+        fixture
+            .partition()
+            .append_unflushed(vec![sent], ACKS_LEADER)
+            .unwrap();
     }
     fixture.partition().delete_records(1).unwrap();
     fixture.topics.close().unwrap();

@@ -9,7 +9,9 @@ fn a_failed_flush_is_never_acknowledged_or_retried() {
     let fixture = Fixture::new(&[]);
     let partition = fixture.partition();
     fixture.append(&["seen"]);
-    let appended = partition.append(vec![batch(&["lost"])], ACKS_ALL).unwrap();
+    let appended = partition
+        .append_unflushed(vec![batch(&["lost"])], ACKS_ALL)
+        .unwrap();
     fixture
         .faults
         .plan(Op::SyncData, ".log", Fault::Error(ErrorKind::Other), 1);
@@ -17,7 +19,7 @@ fn a_failed_flush_is_never_acknowledged_or_retried() {
     assert!(block_on(partition.wait_durable(end)).is_err());
     assert!(block_on(partition.wait_durable(end)).is_err());
     assert!(matches!(
-        partition.append(vec![batch(&["more"])], ACKS_LEADER),
+        partition.append_unflushed(vec![batch(&["more"])], ACKS_LEADER),
         Err(Error::Poisoned { .. })
     ));
     fixture.clock.advance(Duration::from_secs(60));
@@ -34,11 +36,13 @@ fn a_failed_flush_is_never_acknowledged_or_retried() {
 fn a_full_disk_refuses_records_leaves_the_log_unchanged_and_recovers() {
     let mut fixture = Fixture::new(&[]);
     fixture.append(&["a"]);
-    let size = fixture.partition().size_bytes();
+    let size = fixture.partition().snapshot().size_bytes;
     fixture.faults.limit_space(30);
     for _ in 0..2 {
         assert!(matches!(
-            fixture.partition().append(vec![batch(&["b"])], ACKS_LEADER),
+            fixture
+                .partition()
+                .append_unflushed(vec![batch(&["b"])], ACKS_LEADER),
             Err(Error::DiskFull { .. })
         ));
         fixture.faults.limit_space(30);
@@ -65,11 +69,13 @@ fn a_failed_append_that_cannot_be_truncated_fails_the_partition() {
         .plan(Op::SetSize, ".log", Fault::Error(ErrorKind::Other), 1);
     fixture
         .partition()
-        .append(vec![batch(&["b"])], ACKS_LEADER)
+        .append_unflushed(vec![batch(&["b"])], ACKS_LEADER)
         .unwrap_err();
     fixture.faults.heal();
     assert!(matches!(
-        fixture.partition().append(vec![batch(&["c"])], ACKS_LEADER),
+        fixture
+            .partition()
+            .append_unflushed(vec![batch(&["c"])], ACKS_LEADER),
         Err(Error::Poisoned { .. })
     ));
     assert_eq!(fixture.values(), expected(&["a"]));
@@ -88,7 +94,7 @@ fn a_roll_that_fails_leaves_the_log_usable() {
     for _ in 0..4 {
         let result = fixture
             .partition()
-            .append(vec![batch(&["0123456789"])], ACKS_LEADER);
+            .append_unflushed(vec![batch(&["0123456789"])], ACKS_LEADER);
         failures += usize::from(result.is_err());
     }
     assert_eq!(failures, 1);
@@ -99,7 +105,9 @@ fn a_roll_that_fails_leaves_the_log_usable() {
 fn a_failed_directory_sync_is_treated_like_a_failed_flush() {
     let fixture = Fixture::new(&[]);
     let partition = fixture.partition();
-    let appended = partition.append(vec![batch(&["lost"])], ACKS_ALL).unwrap();
+    let appended = partition
+        .append_unflushed(vec![batch(&["lost"])], ACKS_ALL)
+        .unwrap();
     fixture
         .faults
         .plan(Op::SyncDir, "t-0", Fault::Error(ErrorKind::Other), 1);
@@ -114,20 +122,24 @@ fn a_failed_directory_sync_is_treated_like_a_failed_flush() {
 fn a_failed_partition_affects_no_other_and_works_again_after_a_restart() {
     let mut fixture = Fixture::new(&[]);
     let (poisoned, sound) = (fixture.partition(), fixture.other_partition());
-    poisoned.append(vec![batch(&["a"])], ACKS_ALL).unwrap();
+    poisoned
+        .append_unflushed(vec![batch(&["a"])], ACKS_ALL)
+        .unwrap();
     fixture
         .faults
         .plan(Op::SyncData, "t-0", Fault::Error(ErrorKind::Other), 1);
     block_on(poisoned.wait_durable(1)).unwrap_err();
     for acks in [ACKS_LEADER, ACKS_ALL] {
-        let appended = sound.append(vec![batch(&["b"])], acks).unwrap();
+        let appended = sound.append_unflushed(vec![batch(&["b"])], acks).unwrap();
         block_on(sound.wait_durable(appended.last_offset + 1)).unwrap();
     }
     assert_eq!(sound.offsets().high_watermark, 2);
     fixture.spec.partitions = 2;
     fixture.crash();
     fixture.topics.health().unwrap();
-    let appended = fixture.partition().append(vec![batch(&["c"])], ACKS_ALL);
+    let appended = fixture
+        .partition()
+        .append_unflushed(vec![batch(&["c"])], ACKS_ALL);
     assert_eq!(appended.unwrap().base_offset, 1);
     block_on(fixture.partition().wait_durable(2)).unwrap();
     assert_eq!(fixture.values(), expected(&["a", "c"]));
@@ -137,8 +149,12 @@ fn a_failed_partition_affects_no_other_and_works_again_after_a_restart() {
 fn a_hanging_flush_blocks_only_its_waiters() {
     let fixture = Fixture::new(&[("flush.ms", "1")]);
     let (hanging, other) = (fixture.partition(), fixture.other_partition());
-    hanging.append(vec![batch(&["seen"])], ACKS_LEADER).unwrap();
-    hanging.append(vec![batch(&["held"])], ACKS_ALL).unwrap();
+    hanging
+        .append_unflushed(vec![batch(&["seen"])], ACKS_LEADER)
+        .unwrap();
+    hanging
+        .append_unflushed(vec![batch(&["held"])], ACKS_ALL)
+        .unwrap();
     let calls_before = fixture.faults.calls(Op::SyncData, "t-0");
     fixture
         .faults
@@ -158,14 +174,20 @@ fn a_hanging_flush_blocks_only_its_waiters() {
     }
 
     // Its other producers go on without waiting, its readers read up to the high watermark.
-    hanging.append(vec![batch(&["more"])], ACKS_LEADER).unwrap();
+    hanging
+        .append_unflushed(vec![batch(&["more"])], ACKS_LEADER)
+        .unwrap();
     assert_eq!(read_all(&hanging), expected(&["seen"]));
     // The other partition is not affected, and is flushed after `flush.ms`.
-    let appended = other.append(vec![batch(&["b"])], ACKS_ALL).unwrap();
+    let appended = other
+        .append_unflushed(vec![batch(&["b"])], ACKS_ALL)
+        .unwrap();
     runtime
         .block_on(other.wait_durable(appended.last_offset + 1))
         .unwrap();
-    other.append(vec![batch(&["c"])], ACKS_LEADER).unwrap();
+    other
+        .append_unflushed(vec![batch(&["c"])], ACKS_LEADER)
+        .unwrap();
     fixture.clock.advance(Duration::from_secs(1));
     fixture.topics.flush_due();
     assert_eq!(other.durable_offset(), 2);
@@ -183,7 +205,9 @@ fn the_file_of_a_failed_roll_is_removed_durably_before_the_next_append() {
     let fixture = Fixture::new(&[("segment.bytes", "256")]);
     let partition = fixture.partition();
     let append_durably = || {
-        let appended = partition.append(vec![batch(&["a"])], ACKS_ALL).unwrap();
+        let appended = partition
+            .append_unflushed(vec![batch(&["a"])], ACKS_ALL)
+            .unwrap();
         block_on(partition.wait_durable(appended.last_offset + 1)).unwrap();
     };
     append_durably();
@@ -197,7 +221,7 @@ fn the_file_of_a_failed_roll_is_removed_durably_before_the_next_append() {
     );
     let large = "x".repeat(150);
     partition
-        .append(vec![batch(&[&large])], ACKS_LEADER)
+        .append_unflushed(vec![batch(&[&large])], ACKS_LEADER)
         .unwrap_err();
     assert_eq!(fixture.faults.calls(Op::SyncDir, "t-0"), 2);
     append_durably();
@@ -217,7 +241,10 @@ fn a_roll_without_space_for_the_snapshot_is_refused_and_retried() {
     let mut sequence = 0;
     while sequence < 10 {
         let sent = idempotent(7, sequence, "0123456789");
-        match fixture.partition().append(vec![sent], ACKS_LEADER) {
+        match fixture
+            .partition()
+            .append_unflushed(vec![sent], ACKS_LEADER)
+        {
             Ok(appended) => {
                 assert!(!appended.duplicate);
                 sequence += 1;
@@ -232,7 +259,9 @@ fn a_roll_without_space_for_the_snapshot_is_refused_and_retried() {
     fixture.crash();
     assert_eq!(fixture.values(), expected(&["0123456789"; 10]));
     let again = idempotent(7, 9, "0123456789");
-    let again = fixture.partition().append(vec![again], ACKS_LEADER);
+    let again = fixture
+        .partition()
+        .append_unflushed(vec![again], ACKS_LEADER);
     assert!(again.unwrap().duplicate);
 }
 
@@ -257,7 +286,7 @@ fn with_a_record_a_second() -> Fixture {
         let batch = batch_at(NOW_MS + n * 1_000, &["0123456789"]);
         fixture
             .partition()
-            .append(vec![batch], ACKS_LEADER)
+            .append_unflushed(vec![batch], ACKS_LEADER)
             .unwrap();
     }
     fixture
@@ -274,7 +303,7 @@ fn segments_whose_files_cannot_be_removed_are_hidden_from_readers_and_retried() 
     assert!((1..8).contains(&log_start), "{log_start}");
     for offset in 0..log_start {
         assert!(matches!(
-            partition.read(offset, 100, true),
+            partition.read_now(ReadOptions::at(offset, 100)),
             Err(Error::OffsetOutOfRange { .. })
         ));
     }
@@ -295,7 +324,7 @@ fn a_reader_gets_offset_out_of_range_during_a_deletion() {
         assert!(Instant::now() < deadline, "nothing is removed");
         std::thread::yield_now();
     }
-    let read = partition.read(0, 100, true);
+    let read = partition.read_now(ReadOptions::at(0, 100));
     fixture.faults.heal();
     retaining.join().unwrap();
     assert!(matches!(read, Err(Error::OffsetOutOfRange { .. })));
@@ -396,7 +425,9 @@ fn a_roll_that_left_a_stray_file_is_not_retried() {
     assert_eq!(fixture.faults.calls(Op::Create, "1.log"), 1);
     assert_eq!(fixture.partition().snapshot().segments, 1);
     fixture.topics.watch_space();
-    let appended = fixture.partition().append(vec![batch(&["b"])], ACKS_LEADER);
+    let appended = fixture
+        .partition()
+        .append_unflushed(vec![batch(&["b"])], ACKS_LEADER);
     assert!(matches!(appended, Err(Error::Corrupt { .. })));
     fixture.topics.health().unwrap_err();
 }

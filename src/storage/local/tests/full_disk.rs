@@ -17,7 +17,7 @@ fn full(reserve_bytes: u64, settings: &[(&str, &str)]) -> Fixture {
         let batch = idempotent(7, sequence as i32, &value);
         fixture
             .partition()
-            .append(vec![batch], ACKS_LEADER)
+            .append_unflushed(vec![batch], ACKS_LEADER)
             .unwrap();
     }
     fixture.faults.limit_disk(0);
@@ -27,7 +27,7 @@ fn full(reserve_bytes: u64, settings: &[(&str, &str)]) -> Fixture {
 impl Fixture {
     fn refused(&self) -> Error {
         let batch = batch(&["more"]);
-        let appended = self.partition().append(vec![batch], ACKS_LEADER);
+        let appended = self.partition().append_unflushed(vec![batch], ACKS_LEADER);
         appended.unwrap_err()
     }
 
@@ -41,7 +41,7 @@ impl Fixture {
     }
 
     fn is_released(&self) -> bool {
-        self.topics.space().reserve().is_released()
+        self.topics.environment.space.reserve().is_released()
     }
 
     /// Makes another process take the free space.
@@ -70,13 +70,15 @@ fn deleting_all_records_frees_even_the_only_segment_and_records_are_accepted_aga
     assert!(matches!(fixture.refused(), Error::DiskFull { .. }));
     let reason = fixture.topics.health().unwrap_err();
     assert!(reason.contains("is full"), "{reason}");
-    assert_eq!(fixture.partition().size_bytes(), 0);
+    assert_eq!(fixture.partition().snapshot().size_bytes, 0);
     fixture.assert_heals();
     fixture.crash();
     assert_eq!(fixture.values(), [(end, "more".to_string())]);
     // The producer state is kept.
     let again = idempotent(7, RECORDS as i32 - 1, "again");
-    let again = fixture.partition().append(vec![again], ACKS_LEADER);
+    let again = fixture
+        .partition()
+        .append_unflushed(vec![again], ACKS_LEADER);
     assert!(again.unwrap().duplicate);
 }
 
@@ -108,7 +110,9 @@ fn records_do_not_take_the_released_space() {
     assert!(!fixture.dir.path().join("other-0").exists());
     // A retry of a batch that is in the log takes no space.
     let again = idempotent(7, RECORDS as i32 - 1, "again");
-    let again = fixture.partition().append(vec![again], ACKS_LEADER);
+    let again = fixture
+        .partition()
+        .append_unflushed(vec![again], ACKS_LEADER);
     assert!(again.unwrap().duplicate);
     assert_eq!(fixture.metric("streamline_disk_reserve_bytes"), 0);
     fixture.topics.watch_space();
@@ -134,7 +138,7 @@ fn a_refused_roll_does_not_release_the_reserve() {
     for _ in 0..2 {
         let refused = fixture
             .partition()
-            .append(vec![batch(&[&large])], ACKS_LEADER);
+            .append_unflushed(vec![batch(&[&large])], ACKS_LEADER);
         assert!(matches!(refused, Err(Error::DiskFull { .. })));
     }
     assert!(!fixture.is_released());
@@ -175,7 +179,7 @@ fn segment_deletion_makes_room_for_its_own_checkpoint() {
 fn retention_frees_the_only_segment() {
     let fixture = full(RESERVE_BYTES, &[("retention.ms", "1000")]);
     fixture.topics.retain(NOW_MS + 2_000);
-    assert_eq!(fixture.partition().size_bytes(), 0);
+    assert_eq!(fixture.partition().snapshot().size_bytes, 0);
     fixture.assert_heals();
 }
 
@@ -298,6 +302,9 @@ fn a_retried_start_counts_the_work_of_its_first_attempt() {
     last.write_all(b"torn").unwrap();
     fixture.crash();
     assert!(fixture.is_released());
-    assert_eq!(fixture.topics.counters().truncated_bytes.value(), 4);
+    assert_eq!(
+        fixture.topics.environment.counters.truncated_bytes.value(),
+        4
+    );
     assert_eq!(fixture.values().len(), RECORDS);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
-use super::{Changes, Topics};
+use super::{Changes, LocalEngine};
 use crate::storage::local::checkpoint::{self, Offsets};
 use crate::storage::local::data_dir::{CLEAN_SHUTDOWN, RECOVERY_POINTS};
 use crate::storage::local::error::{Error, IoContext};
@@ -15,45 +15,36 @@ use crate::storage::local::parallel::in_parallel;
 /// Interval at which recovery points are written while the server runs.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(60);
 
-impl Topics {
+impl LocalEngine {
     /// Applies retention to all topics. Blocks.
     pub fn retain(&self, now_ms: i64) {
-        for topic in self.list() {
-            for partition in topic.partitions().iter() {
-                match partition.retain(now_ms) {
-                    Ok((0, _)) => {}
-                    Ok((segments, bytes)) => {
-                        info!(%partition, segments, bytes, "segments deleted by retention");
-                        let counters = &self.environment.counters;
-                        counters.retention_segments.add(segments);
-                        counters.retention_bytes.add(bytes);
-                    }
-                    Err(error) => error!(%partition, %error, "retention failed"),
+        for partition in self.registry.partitions() {
+            match partition.retain(now_ms) {
+                Ok((0, _)) => {}
+                Ok((segments, bytes)) => {
+                    info!(%partition, segments, bytes, "segments deleted by retention");
+                    let counters = &self.environment.counters;
+                    counters.retention_segments.add(segments);
+                    counters.retention_bytes.add(bytes);
                 }
+                Err(error) => error!(%partition, %error, "retention failed"),
             }
         }
     }
 
     /// Returns true if [`flush_due`](Self::flush_due) has anything to do, now or soon. Does not block.
     pub fn awaits_flush(&self) -> bool {
-        let environment = &self.environment;
-        environment.points_stale.load(Ordering::Relaxed) || !environment.unsynced.lock().is_empty()
+        self.environment.points_stale.load(Ordering::Relaxed) || !self.unsynced.is_empty()
     }
 
     /// Flushes partitions whose data has waited for `flush.ms`, or that await a flush without a waiter, and
     /// periodically writes the recovery points. Blocks.
     pub fn flush_due(&self) {
         let now = self.environment.clock.monotonic();
-        let waiting = std::mem::take(&mut *self.environment.unsynced.lock());
         let mut due = Vec::new();
-        for weak in waiting {
-            let Some(partition) = weak.upgrade() else {
-                continue;
-            };
+        for partition in self.unsynced.take() {
             let limit_ms = partition.topic().config().flush_ms;
             let limit = Duration::from_millis(u64::try_from(limit_ms).unwrap_or(0));
-            // Removed from the list before it is checked: an append in between adds it again.
-            partition.dequeued();
             match partition.unsynced_since() {
                 None => {}
                 // A running flush is not waited for: the disk may hang.
@@ -63,7 +54,7 @@ impl Topics {
                 {
                     due.push(partition);
                 }
-                Some(_) => self.environment.note_unsynced(&partition),
+                Some(_) => self.unsynced.note(&partition),
             }
         }
         let flushed = in_parallel(due.len(), |place| {
@@ -95,13 +86,9 @@ impl Topics {
 
     pub(super) fn write_recovery_points(&self, changes: &mut Changes) -> Result<(), Error> {
         let mut points = Offsets::new();
-        for topic in self.list() {
-            for partition in topic.partitions().iter() {
-                points.insert(
-                    (topic.name().to_string(), partition.number()),
-                    partition.durable_offset(),
-                );
-            }
+        for partition in self.registry.partitions() {
+            let name = partition.topic().name.to_string();
+            points.insert((name, partition.number()), partition.durable_offset());
         }
         let path = self.environment.data_dir.join(RECOVERY_POINTS);
         let environment = &self.environment;
@@ -110,23 +97,13 @@ impl Topics {
         Ok(())
     }
 
-    /// Checks the free space on the disk, and restores the reserve when there is enough. Blocks.
-    pub fn watch_space(&self) {
-        let environment = &self.environment;
-        environment.space.watch(environment.clock.monotonic());
-    }
-
     /// Flushes and closes all logs and marks the shutdown as clean. Appends are refused afterwards. Blocks.
     pub fn close(&self) -> Result<(), Error> {
         let mut changes = self.changes.lock();
         if std::mem::replace(&mut changes.closed, true) {
             return Ok(());
         }
-        let partitions: Vec<_> = self
-            .list()
-            .iter()
-            .flat_map(|topic| topic.partitions().to_vec())
-            .collect();
+        let partitions = self.registry.partitions();
         let failure = Mutex::new(None);
         let closed = in_parallel(partitions.len(), |place| {
             if let Err(error) = partitions[place].close() {

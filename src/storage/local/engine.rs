@@ -1,29 +1,31 @@
-//! The set of open topics: looking them up, creating, deleting and extending them.
+//! The open topics of a data directory: creating, deleting and extending them.
 
 mod opening;
+mod seam;
 mod upkeep;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tracing::{error, warn};
 use uuid::Uuid;
+
+pub use self::seam::LocalStorage;
 
 use super::data_dir::renamed;
 use super::environment::Environment;
 use super::error::{Error, IoContext};
 use super::opening::Opening;
 use super::parallel::in_parallel;
-use super::partition::Partition;
+use super::partition::{Partition, Unsynced};
 use super::recovery::{Before, Report};
-use super::space::Space;
-use super::stats::StorageCounters;
+use super::registry::Registry;
 use super::topic::{Topic, TopicInfo, TopicSpec};
-use crate::config::{Durability, TopicConfig};
+use crate::config::Durability;
 use crate::fs::{Fs, Reserve};
 
 /// Options of the storage layer.
@@ -57,16 +59,11 @@ impl StorageOptions {
     }
 }
 
-#[derive(Default)]
-struct Registry {
-    by_name: BTreeMap<Arc<str>, Arc<Topic>>,
-    by_id: HashMap<Uuid, Arc<Topic>>,
-}
-
 /// All topics of one data directory.
-pub struct Topics {
-    environment: Arc<Environment>,
-    registry: RwLock<Registry>,
+pub struct LocalEngine {
+    pub(super) environment: Arc<Environment>,
+    registry: Registry<Partition>,
+    unsynced: Arc<Unsynced>,
     /// Held for changes to the set of topics, their partitions or the checkpoints.
     changes: Mutex<Changes>,
 }
@@ -80,38 +77,18 @@ struct Changes {
     closed: bool,
 }
 
-impl Topics {
-    fn info(&self, spec: &TopicSpec) -> Arc<TopicInfo> {
-        Arc::new(TopicInfo {
-            name: Arc::from(spec.name.as_str()),
-            id: spec.id,
-            counters: self.environment.metrics.topic(&spec.name),
-            config: RwLock::new(Arc::new(spec.config.clone())),
-        })
-    }
-
-    pub fn get(&self, name: &str) -> Option<Arc<Topic>> {
-        self.registry.read().by_name.get(name).cloned()
-    }
-
-    pub fn get_by_id(&self, id: Uuid) -> Option<Arc<Topic>> {
-        self.registry.read().by_id.get(&id).cloned()
-    }
-
-    /// Returns all topics, sorted by name.
-    pub fn list(&self) -> Vec<Arc<Topic>> {
-        self.registry.read().by_name.values().cloned().collect()
+impl LocalEngine {
+    /// Returns a partition as this engine's own type.
+    pub fn partition(&self, topic: &str, number: i32) -> Option<Arc<Partition>> {
+        let partitions = self.registry.partitions_of(topic);
+        partitions.get(usize::try_from(number).ok()?).cloned()
     }
 
     /// Prepares the creation of a topic before it is recorded anywhere. Returns an error if the disk is too full for
     /// it, or if checkpoints name a deleted topic of that name and cannot be rewritten. Blocks.
     pub fn admit_topic(&self, name: &str) -> Result<(), Error> {
         let mut changes = self.changes.lock();
-        if self.get(name).is_some() {
-            return Err(Error::TopicExists {
-                topic: name.to_string(),
-            });
-        }
+        self.registry.check_free(name)?;
         self.admit_growth()?;
         self.clear_checkpoints(name, 0, &mut changes)
     }
@@ -122,12 +99,10 @@ impl Topics {
         if changes.closed {
             return Err(Error::Closed);
         }
-        if self.get(&spec.name).is_some() {
-            return Err(Error::TopicExists { topic: spec.name });
-        }
+        self.registry.check_free(&spec.name)?;
         self.admit_growth()?;
         self.clear_checkpoints(&spec.name, 0, &mut changes)?;
-        let info = self.info(&spec);
+        let info = TopicInfo::new(&spec, &self.environment.metrics);
         let made = self.create_partitions(&info, 0, spec.partitions);
         let partitions = match made {
             Ok(partitions) => partitions,
@@ -136,11 +111,7 @@ impl Topics {
                 return Err(error);
             }
         };
-        let topic = self.registry.write().insert(Topic {
-            info,
-            partitions: RwLock::new(partitions.into()),
-        });
-        Ok(topic)
+        Ok(self.registry.insert(info, partitions))
     }
 
     fn create_partitions(
@@ -192,46 +163,26 @@ impl Topics {
         if changes.closed {
             return Err(Error::Closed);
         }
-        let topic = self.existing(name)?;
-        let have = topic.partition_count();
-        if total < have {
-            return Err(Error::InvalidPartitionCount {
-                topic: name.to_string(),
-                have,
-                want: total,
-            });
-        }
+        let topic = self.registry.existing(name)?;
+        let have = topic.check_growth(total)?;
         self.admit_growth()?;
         self.clear_checkpoints(name, have, &mut changes)?;
-        let added = self.create_partitions(&topic.info, have, total)?;
-        let mut partitions = topic.partitions().to_vec();
-        partitions.extend(added);
-        *topic.partitions.write() = partitions.into();
+        let added = self.create_partitions(topic.info(), have, total)?;
+        self.registry.extend(name, added);
         Ok(())
-    }
-
-    pub fn set_config(&self, name: &str, config: TopicConfig) -> Result<(), Error> {
-        let topic = self.existing(name)?;
-        *topic.info.config.write() = Arc::new(config);
-        Ok(())
-    }
-
-    fn existing(&self, name: &str) -> Result<Arc<Topic>, Error> {
-        self.get(name).ok_or_else(|| Error::UnknownTopic {
-            topic: name.to_string(),
-        })
     }
 
     /// Deletes a topic. Its name is free when this returns; its files are removed in the background. Blocks.
     pub fn delete(&self, name: &str) -> Result<(), Error> {
         let mut changes = self.changes.lock();
-        let topic = self.existing(name)?;
+        let topic = self.registry.existing(name)?;
         let fs = &self.environment.fs;
-        for partition in topic.partitions().iter() {
+        let partitions = self.registry.partitions_of(name);
+        for partition in &partitions {
             partition.retire();
         }
         let mut pending_deletion = Vec::new();
-        for partition in topic.partitions().iter() {
+        for partition in &partitions {
             let dir = partition.dir();
             let aside = renamed(dir, Uuid::new_v4(), "delete");
             // A longer name may need space in the directory.
@@ -241,7 +192,7 @@ impl Topics {
             })?;
             pending_deletion.push(aside);
         }
-        self.registry.write().remove(&topic);
+        self.registry.remove(&topic);
         self.environment.metrics.forget_topic(name);
         // Before the checkpoints are written: on a full disk this makes room for them.
         self.remove_in_background(&mut changes, pending_deletion);
@@ -311,22 +262,6 @@ impl Topics {
             Err(error) => warn!(%error, "deleted logs not removed, retrying at the next start"),
         }
     }
-
-    pub(super) fn counters(&self) -> &StorageCounters {
-        &self.environment.counters
-    }
-
-    pub(super) fn space(&self) -> &Space {
-        &self.environment.space
-    }
-
-    /// Checks that records can be written; the error says why not. Probes the disk at most every few seconds. Blocks.
-    pub fn health(&self) -> Result<(), String> {
-        let environment = &self.environment;
-        environment
-            .health
-            .check(environment.clock.as_ref(), &environment.space)
-    }
 }
 
 impl Changes {
@@ -337,20 +272,5 @@ impl Changes {
                 error!("thread that removes deleted logs panicked");
             }
         }
-    }
-}
-
-impl Registry {
-    fn insert(&mut self, topic: Topic) -> Arc<Topic> {
-        let topic = Arc::new(topic);
-        self.by_name
-            .insert(Arc::clone(&topic.info.name), Arc::clone(&topic));
-        self.by_id.insert(topic.info.id, Arc::clone(&topic));
-        topic
-    }
-
-    fn remove(&mut self, topic: &Topic) {
-        self.by_name.remove(&topic.info.name);
-        self.by_id.remove(&topic.info.id);
     }
 }

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tracing::{error, info};
 use uuid::Uuid;
 
-use super::{Changes, StorageOptions, Topics};
+use super::{Changes, LocalEngine, StorageOptions};
 use crate::clock::Clock;
 use crate::fs::{File, Fs};
 use crate::metrics::Metrics;
@@ -24,11 +24,12 @@ use crate::storage::local::opening::Opening;
 use crate::storage::local::parallel::{Progress, in_parallel};
 use crate::storage::local::partition::Partition;
 use crate::storage::local::recovery::{self, Before, Report};
+use crate::storage::local::registry::Registry;
 use crate::storage::local::space::Space;
 use crate::storage::local::stats::StorageCounters;
-use crate::storage::local::topic::{Topic, TopicInfo, TopicSpec};
+use crate::storage::local::topic::{TopicInfo, TopicSpec};
 
-impl Topics {
+impl LocalEngine {
     /// Opens the logs of all topics, recovering those that need it. Blocks.
     pub fn open(
         options: StorageOptions,
@@ -58,11 +59,11 @@ impl Topics {
             durability,
             producer_id_expiration_ms,
             data_dir,
-            unsynced: Mutex::default(),
             points_stale: AtomicBool::new(false),
         });
-        let topics = Arc::new(Self {
-            registry: RwLock::default(),
+        let engine = Arc::new(Self {
+            registry: Registry::default(),
+            unsynced: Arc::default(),
             changes: Mutex::new(Changes {
                 checkpointed_at: clock.monotonic(),
                 points_name_deleted: false,
@@ -71,8 +72,8 @@ impl Topics {
             }),
             environment,
         });
-        topics.finish_deletions()?;
-        topics.open_all(
+        engine.finish_deletions()?;
+        engine.open_all(
             &specs,
             last_run.clean,
             last_run.same_boot,
@@ -80,8 +81,8 @@ impl Topics {
             &opening,
             &adopted,
         )?;
-        topics.settle_adopted(&adopted)?;
-        Ok(topics)
+        engine.settle_adopted(&adopted)?;
+        Ok(engine)
     }
 
     fn open_all(
@@ -95,7 +96,11 @@ impl Topics {
     ) -> Result<(), Error> {
         let clock = &self.environment.clock;
         let started = clock.monotonic();
-        let infos: Vec<_> = specs.iter().map(|spec| self.info(spec)).collect();
+        let metrics = &self.environment.metrics;
+        let infos: Vec<_> = specs
+            .iter()
+            .map(|spec| TopicInfo::new(spec, metrics))
+            .collect();
         let work: Vec<(usize, i32)> = specs
             .iter()
             .enumerate()
@@ -137,15 +142,10 @@ impl Topics {
             Ok(opened)
         })?;
         let mut opened = opened.into_iter();
-        let mut registry = self.registry.write();
         for (spec, info) in specs.iter().zip(infos) {
             let partitions: Vec<_> = opened.by_ref().take(spec.partitions as usize).collect();
-            registry.insert(Topic {
-                info,
-                partitions: RwLock::new(partitions.into()),
-            });
+            self.registry.insert(info, partitions);
         }
-        drop(registry);
         self.forget_unknown(specs, recovery_points);
         let report = progress.report();
         let took = clock.monotonic() - started;
@@ -172,8 +172,10 @@ impl Topics {
         if adopted.is_empty() {
             return Ok(());
         }
-        let topics = adopted.iter().filter_map(|name| self.get(name));
-        let partitions: Vec<_> = topics.flat_map(|it| it.partitions().to_vec()).collect();
+        let names = adopted.iter();
+        let partitions: Vec<_> = names
+            .flat_map(|name| self.registry.partitions_of(name))
+            .collect();
         in_parallel(partitions.len(), |place| partitions[place].flush())?;
         self.write_recovery_points(&mut self.changes.lock())
     }
@@ -207,6 +209,7 @@ impl Topics {
             Arc::clone(info),
             number,
             Arc::clone(environment),
+            Arc::clone(&self.unsynced),
             dir,
             opened,
         ))
