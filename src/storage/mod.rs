@@ -3,14 +3,17 @@
 //! * `partition` has [`PartitionLog`], one log: appends, reads and offsets. `engine` has [`Engine`], all of them: creating,
 //!   deleting, upkeep.
 //! * `common` holds what every engine shares: errors, validation of batches, producer state, topics.
-//! * [`local`] is the engine on local disk.
+//! * [`local`] is the engine on local disk, [`memory`] the one that keeps nothing.
 //!
 //! Callers use the traits and know no engine, except where they choose one. Deliberately unknown here: API keys, error
 //! codes, sockets, HTTP, and clients.
 
 mod common;
+#[cfg(test)]
+mod conformance;
 mod engine;
 pub mod local;
+pub mod memory;
 mod partition;
 
 pub use common::error::{Error, TimestampsOutOfRange};

@@ -1,4 +1,5 @@
-//! The behaviour of topics and partitions as their callers see it.
+//! The behaviour of the local engine across restarts and crashes, and of its files and flushes. `storage::conformance` has
+//! what all engines have in common.
 
 mod damage;
 mod faults;
@@ -11,7 +12,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
-use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::*;
@@ -243,33 +243,6 @@ const SMALL_SEGMENTS: &[(&str, &str)] =
     &[("segment.bytes", "400"), ("index.interval.bytes", "100")];
 
 #[test]
-fn records_are_read_in_order_with_their_offsets() {
-    let fixture = Fixture::new(&[]);
-    let appended = fixture.append(&["a", "b"]);
-    assert_eq!((appended.base_offset, appended.last_offset), (0, 1));
-    let appended = fixture.append(&["c"]);
-    assert_eq!((appended.base_offset, appended.last_offset), (2, 2));
-    assert_eq!(fixture.values(), expected(&["a", "b", "c"]));
-    let offsets = fixture.partition().offsets();
-    assert_eq!(
-        (offsets.log_start, offsets.high_watermark, offsets.log_end),
-        (0, 3, 3)
-    );
-}
-
-#[test]
-fn batches_of_one_append_get_consecutive_offsets() {
-    let fixture = Fixture::new(&[]);
-    let batches = vec![batch(&["a", "b"]), batch(&["c"]), batch(&["d"])];
-    let appended = fixture
-        .partition()
-        .append_unflushed(batches, ACKS_LEADER)
-        .unwrap();
-    assert_eq!((appended.base_offset, appended.last_offset), (0, 3));
-    assert_eq!(fixture.values(), expected(&["a", "b", "c", "d"]));
-}
-
-#[test]
 fn a_log_of_many_segments_reads_like_one() {
     let mut fixture = Fixture::new(SMALL_SEGMENTS);
     let values: Vec<String> = (0..100).map(|n| format!("value-{n}")).collect();
@@ -295,30 +268,6 @@ fn a_log_of_many_segments_reads_like_one() {
 }
 
 #[test]
-fn reads_respect_the_limit_except_for_the_first_batch() {
-    let fixture = Fixture::new(&[]);
-    for _ in 0..10 {
-        fixture.append(&["0123456789"]);
-    }
-    let one = batch(&["0123456789"]).size_bytes();
-    let read = |max_bytes, at_least_one| {
-        let fetched = fixture
-            .partition()
-            .read_now(ReadOptions {
-                at_least_one,
-                ..ReadOptions::at(0, max_bytes)
-            })
-            .unwrap();
-        fetched.records.map_or(0, |records| records.len())
-    };
-    assert_eq!(read(3 * one, true), 3 * one);
-    assert_eq!(read(3 * one + one - 1, false), 3 * one);
-    assert_eq!(read(one - 1, true), one);
-    assert_eq!(read(one - 1, false), 0);
-    assert_eq!(read(usize::MAX, false), 10 * one);
-}
-
-#[test]
 fn large_regions_are_sent_from_the_file() {
     let fixture = Fixture::new(&[]);
     let large = "x".repeat(100_000);
@@ -332,24 +281,6 @@ fn large_regions_are_sent_from_the_file() {
     };
     assert!(!region.cold);
     RecordBatch::parse(region.read().unwrap()).unwrap();
-}
-
-#[test]
-fn offsets_out_of_range_are_refused_and_the_end_is_empty() {
-    let fixture = Fixture::new(&[]);
-    fixture.append(&["a"]);
-    let read = |offset| fixture.partition().read_now(ReadOptions::at(offset, 100));
-    assert!(read(1).unwrap().records.is_none());
-    for offset in [-1, 2] {
-        assert!(matches!(
-            read(offset),
-            Err(Error::OffsetOutOfRange {
-                log_start: 0,
-                log_end: 1,
-                ..
-            })
-        ));
-    }
 }
 
 #[test]
@@ -443,36 +374,6 @@ fn an_idle_log_awaits_no_flush() {
     assert!(!fixture.topics.awaits_flush());
     let points = fixture.dir.path().join("recovery-point-offset-checkpoint");
     assert_eq!(std::fs::read_to_string(points).unwrap(), "0\n1\nt 0 1\n");
-}
-
-#[test]
-fn fetch_waiters_are_notified_of_new_records_and_of_deletion() {
-    let fixture = Fixture::new(&[]);
-    let partition = fixture.partition();
-    block_on(async {
-        let notify = Arc::new(Notify::new());
-        let watch = partition.watch(&notify);
-        partition
-            .append_unflushed(vec![batch(&["a"])], ACKS_LEADER)
-            .unwrap();
-        notify.notified().await;
-        let appended = partition
-            .append_unflushed(vec![batch(&["b"])], ACKS_ALL)
-            .unwrap();
-        partition
-            .wait_durable(appended.last_offset + 1)
-            .await
-            .unwrap();
-        notify.notified().await;
-        assert_eq!(partition.offsets().high_watermark, 2);
-        fixture.topics.delete("t").unwrap();
-        notify.notified().await;
-        drop(watch);
-    });
-    assert!(matches!(
-        partition.append_unflushed(vec![batch(&["c"])], ACKS_LEADER),
-        Err(Error::Deleted)
-    ));
 }
 
 #[test]
@@ -667,17 +568,6 @@ fn retention_keeps_records_above_the_high_watermark() {
     block_on(partition.wait_durable(appended.last_offset + 1)).unwrap();
     fixture.topics.retain(later);
     assert_eq!(partition.offsets().log_start, 1);
-}
-
-#[test]
-fn retention_by_size_keeps_at_least_retention_bytes() {
-    let fixture = Fixture::new(&[("segment.bytes", "400"), ("retention.bytes", "1000")]);
-    for _ in 0..40 {
-        fixture.append(&["0123456789"]);
-    }
-    fixture.topics.retain(NOW_MS);
-    let size = fixture.partition().snapshot().size_bytes;
-    assert!((1_000..1_400).contains(&size), "{size}");
 }
 
 #[test]
