@@ -3,6 +3,7 @@
 //! A [`Broker`] owns no logic of its own beyond keeping catalog and storage consistent ([`topics`]); everything else is a
 //! component that handlers access through it. It knows nothing of requests or error codes.
 
+mod home;
 mod log_throttle;
 mod produce_refusals;
 mod scrape;
@@ -20,11 +21,11 @@ use crate::catalog::{self, Catalog};
 use crate::clock::Clock;
 use crate::config::{Config, Effective, Loaded};
 use crate::coordinator::group::{GroupSettings, Groups};
-use crate::fs::{Fs, Reserve};
+use crate::fs::Reserve;
 use crate::metrics::Metrics;
-use crate::storage::local::{LocalStorage, StorageOptions};
-use crate::storage::{self, Engine, Opening, Storage};
+use crate::storage::{self, Engine, Opening};
 
+use home::{Home, OpenedHome};
 pub use log_throttle::{LogThrottle, shortened};
 pub use produce_refusals::{ProduceRefusals, RefusedBatches};
 use topics::TopicInventory;
@@ -33,9 +34,6 @@ pub use topics::{
     is_internal,
 };
 pub use waiting::WaitingFetches;
-
-/// The catalog's file in the data directory.
-const CATALOG_FILE: &str = "catalog.sqlite";
 
 /// Id of the only node.
 pub const NODE_ID: i32 = 1;
@@ -83,7 +81,7 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Opens the catalog, the logs and the groups of the data directory.
+    /// Opens the catalog, the logs and the groups.
     pub async fn open(
         settings: Loaded,
         metrics: Arc<Metrics>,
@@ -94,29 +92,23 @@ impl Broker {
             config,
             effective: settings,
         } = settings;
-        let data_dir = config.data_dir.clone();
-        let reserve_bytes = config.disk_reserve_bytes;
-        let mut options = StorageOptions {
-            producer_id_expiration_ms: config.producer_id_expiration_ms,
+        let home = Home {
+            config: config.clone(),
             opening,
-            ..StorageOptions::new(&config.data_dir, config.durability)
+            clock: Arc::clone(&clock),
+            metrics: Arc::clone(&metrics),
         };
-        let clock_of_logs = Arc::clone(&clock);
-        let metrics_of_logs = Arc::clone(&metrics);
-        // The reserve first, since it may be needed to open the catalog on a full disk.
-        let (reserve, catalog, storage, inventory) = blocking(move || {
-            let reserve = Reserve::open(&Fs::new(), &data_dir, reserve_bytes);
-            let catalog = Catalog::open(data_dir.join(CATALOG_FILE), Arc::clone(&reserve))?;
-            options.reserve = Arc::clone(&reserve);
-            let storage: Box<dyn Storage> = Box::new(LocalStorage {
-                options,
-                clock: clock_of_logs,
-                metrics: metrics_of_logs,
-            });
-            let inventory = TopicInventory::take(&catalog, &*storage)?;
-            Ok((reserve, catalog, storage, inventory))
+        let (opened, inventory) = blocking(move || {
+            let opened = home.open()?;
+            let inventory = TopicInventory::take(&opened.catalog, &*opened.storage)?;
+            Ok((opened, inventory))
         })
         .await?;
+        let OpenedHome {
+            reserve,
+            catalog,
+            storage,
+        } = opened;
         let (overrides, specs) = inventory.topics(&config.topic_defaults)?;
         let produce_refusals = ProduceRefusals::new(Arc::clone(&metrics), Arc::clone(&clock));
         let (topics, inventory, largest_producer_id) = blocking(move || {

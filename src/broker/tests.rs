@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 
+use super::home::CATALOG_FILE;
 use super::*;
 use crate::clock::ManualClock;
 use crate::config::{Layers, load};

@@ -48,6 +48,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// SQLite's VFS that locks files against other processes.
 const VFS: &str = "unix-excl";
 
+/// SQLite's VFS for databases in memory. Connections of one process share the database of a name that begins with a slash.
+const MEMORY_VFS: &str = "memdb";
+
 /// Pages in the write-ahead log after which SQLite checkpoints them and reuses the log from its beginning: SQLite's
 /// default, and only part of the disk reserve, into which the log grows on a full disk.
 const WAL_PAGES_MAX: u64 = 1000;
@@ -64,6 +67,7 @@ const WAL_EXCESS: u64 = 4;
 /// order of the calls. It returns when the change is durable; dropping the future does not cancel the change.
 pub struct Catalog {
     path: PathBuf,
+    vfs: &'static str,
     cluster_id: String,
     writer: Writer,
     offsets: Arc<OffsetsInMemory>,
@@ -75,7 +79,20 @@ impl Catalog {
     /// Opens the catalog's file, creating or migrating it as needed. On a full disk, now and later, it takes the space
     /// it needs from the reserve. Blocks.
     pub fn open(path: impl AsRef<Path>, reserve: Arc<Reserve>) -> Result<Arc<Self>, Error> {
-        let path = path.as_ref();
+        Self::open_with(path.as_ref(), VFS, reserve)
+    }
+
+    /// Opens an empty catalog in memory, which ends with this value.
+    pub fn in_memory() -> Result<Arc<Self>, Error> {
+        let path = format!("/catalog-{}", Uuid::new_v4());
+        Self::open_with(Path::new(&path), MEMORY_VFS, Reserve::none())
+    }
+
+    fn open_with(
+        path: &Path,
+        vfs: &'static str,
+        reserve: Arc<Reserve>,
+    ) -> Result<Arc<Self>, Error> {
         let is_full = |error: &Error| match error {
             Error::DiskFull(_) => true,
             // SQLite does not report a lack of space as the cause when it cannot create the file.
@@ -83,13 +100,14 @@ impl Catalog {
             _ => false,
         };
         let (db, cluster_id, offsets) = reserve.spend(is_full, || {
-            let db = connect(path, reserve.size_bytes())?;
+            let db = connect(path, vfs, reserve.size_bytes())?;
             let cluster_id = cluster_id::load_or_create(&db)?;
             let offsets = OffsetsInMemory::load(&db)?;
             Ok::<_, Error>((db, cluster_id, Arc::new(offsets)))
         })?;
         Ok(Arc::new(Self {
             path: path.to_owned(),
+            vfs,
             cluster_id,
             writer: Writer::start(db, reserve)?,
             offsets,
@@ -329,7 +347,7 @@ impl Catalog {
     fn reader(&self) -> Result<Connection, Error> {
         // Opened read-only, it would release the lock that keeps other processes out.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let db = Connection::open_with_flags_and_vfs(&self.path, flags, VFS)?;
+        let db = Connection::open_with_flags_and_vfs(&self.path, flags, self.vfs)?;
         prepare(&db)?;
         db.pragma_update(None, "query_only", true)?;
         Ok(db)
@@ -346,8 +364,8 @@ fn prepare(db: &Connection) -> Result<(), Error> {
 }
 
 /// Opens the database for writing and brings its schema up to date.
-fn connect(path: &Path, reserve_bytes: u64) -> Result<Connection, Error> {
-    let mut db = Connection::open_with_flags_and_vfs(path, OpenFlags::default(), VFS)?;
+fn connect(path: &Path, vfs: &str, reserve_bytes: u64) -> Result<Connection, Error> {
+    let mut db = Connection::open_with_flags_and_vfs(path, OpenFlags::default(), vfs)?;
     prepare(&db)?;
     db.set_prepared_statement_cache_capacity(64);
     db.pragma_update(None, "foreign_keys", true)?;

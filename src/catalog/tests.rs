@@ -82,6 +82,20 @@ async fn topics_and_their_configs_survive_reopening() {
 }
 
 #[tokio::test]
+async fn a_catalog_in_memory_works_and_shares_nothing_with_others() {
+    let (catalog, other) = (Catalog::in_memory().unwrap(), Catalog::in_memory().unwrap());
+    catalog.create_topic(topic("a", 3)).await.unwrap();
+    assert_eq!(catalog.topics().unwrap().len(), 1);
+    assert_eq!(catalog.next_producer_id().await.unwrap(), 0);
+    assert_eq!(catalog.health(), Ok(()));
+    assert_eq!(other.topics().unwrap(), []);
+    assert_ne!(catalog.cluster_id(), other.cluster_id());
+    catalog.close();
+    let refused = catalog.create_topic(topic("b", 1)).await;
+    assert_eq!(refused, Err(Error::Closed));
+}
+
+#[tokio::test]
 async fn missing_and_existing_topics_are_reported() {
     let home = Home::new();
     let catalog = home.open();

@@ -29,6 +29,7 @@ pub struct Config {
     /// `None`: each client gets the address it connected to.
     pub advertised_addr: Option<Endpoint>,
     pub http_addr: ListenAddr,
+    pub storage: StorageKind,
     pub data_dir: PathBuf,
     /// 0: no reserve.
     pub disk_reserve_bytes: u64,
@@ -70,6 +71,15 @@ pub struct Config {
     pub http_max_connections: usize,
     pub http_header_timeout_ms: u64,
     pub http_request_timeout_ms: u64,
+}
+
+/// Place of records and catalog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StorageKind {
+    /// The data directory.
+    Local,
+    /// Memory: nothing outlives the process.
+    Memory,
 }
 
 /// Point at which `acks=all` is acknowledged.
@@ -117,6 +127,7 @@ impl Config {
             listen_addr: nowhere.clone(),
             advertised_addr: None,
             http_addr: nowhere,
+            storage: StorageKind::Local,
             data_dir: PathBuf::new(),
             disk_reserve_bytes: 0,
             durability: Durability::Acks,

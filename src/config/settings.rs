@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use super::topic::{ServerDefault, TOPIC_CONFIGS, TopicConfigDef};
 use super::value::{Kind, Value};
-use super::{Config, Durability, LogFormat};
+use super::{Config, Durability, LogFormat, StorageKind};
 
 /// Group of a setting in `--help` and the reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -161,6 +161,20 @@ static SERVER: &[Declared] = &[
         set: |config, value| {
             if let Value::Listen(addr) = value {
                 config.http_addr = addr.clone();
+            }
+        },
+    },
+    Declared {
+        name: "storage",
+        kafka_name: None,
+        group: Group::Server,
+        kind: Kind::Choice(&["local", "memory"]),
+        default: "local",
+        help: "local: keep records and the catalog in data_dir. memory: keep them in memory and lose them when the server stops; for tests, no directory is used.",
+        set: |config, value| {
+            config.storage = match value.text() {
+                "memory" => StorageKind::Memory,
+                _ => StorageKind::Local,
             }
         },
     },

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::config::{Config, StorageKind};
 use crate::fs::is_full;
 
 /// Name of the lock file, the same as Kafka's.
@@ -34,8 +35,16 @@ pub enum DataDirError {
 }
 
 impl DataDir {
+    /// Takes the directory of the settings; `None` if the server keeps everything in memory.
+    pub fn of(config: &Config) -> Result<Option<DataDir>, DataDirError> {
+        match config.storage {
+            StorageKind::Local => DataDir::take(&config.data_dir).map(Some),
+            StorageKind::Memory => Ok(None),
+        }
+    }
+
     /// Creates the directory if it does not exist, and locks it.
-    pub fn take(path: &Path) -> Result<DataDir, DataDirError> {
+    fn take(path: &Path) -> Result<DataDir, DataDirError> {
         let failed = |doing| {
             move |source| DataDirError::Io {
                 path: path.to_path_buf(),

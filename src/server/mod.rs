@@ -89,7 +89,7 @@ pub struct Running {
     pub kafka_addr: SocketAddr,
     pub http_addr: SocketAddr,
     config: Config,
-    data_dir: DataDir,
+    data_dir: Option<DataDir>,
     clock: Arc<dyn Clock>,
     health: Arc<Health>,
     http: HttpServer,
@@ -114,11 +114,13 @@ impl Server {
             source,
         })?;
         let config = &loaded.config;
-        let data_dir = DataDir::take(&config.data_dir)?;
-        RunFile::remove(data_dir.path()).map_err(|source| StartError::Io {
-            doing: "cannot remove a stale run.json",
-            source,
-        })?;
+        let data_dir = DataDir::of(config)?;
+        if let Some(data_dir) = &data_dir {
+            RunFile::remove(data_dir.path()).map_err(|source| StartError::Io {
+                doing: "cannot remove a stale run.json",
+                source,
+            })?;
+        }
         // Every log and connection needs descriptors, so before anything is opened.
         let descriptors = raise_descriptor_limit();
         let metrics = init_metrics_with(config.metrics);
@@ -142,7 +144,11 @@ impl Server {
         let broker = open_broker(loaded, &metrics, &clock, &health, &mut signals)
             .await
             .map_err(|source| StartError::Open {
-                dir: data_dir.path().display().to_string(),
+                dir: data_dir
+                    .as_ref()
+                    .map_or("in memory".to_owned(), |data_dir| {
+                        data_dir.path().display().to_string()
+                    }),
                 source,
             })?;
         watch_broker(&broker, &metrics, &health);
@@ -190,25 +196,29 @@ impl Server {
             Arc::clone(&clock),
         );
 
-        // Tools wait for run.json, so it is written last, when clients can connect.
-        let run_file = RunFile {
-            listen_addr: kafka_addr,
-            http_addr,
-            pid: std::process::id(),
-            version: env!("CARGO_PKG_VERSION").to_string(),
-            cluster_id: broker.catalog.cluster_id().to_string(),
-            started_at_ms,
-            data_dir: data_dir.path().to_path_buf(),
-        };
         health.set_phase(Phase::Serving);
-        broker
-            .reserve
-            .spend(fs::is_full, || run_file.write(data_dir.path()))
-            .map_err(|source| StartError::Io {
-                doing: "cannot write run.json",
-                source,
-            })?;
-        announce(&run_file, &config, descriptors, clock.monotonic() - started);
+        // Tools wait for run.json, so it is written last, when clients can connect.
+        if let Some(data_dir) = &data_dir {
+            let run_file = RunFile {
+                listen_addr: kafka_addr,
+                http_addr,
+                pid: std::process::id(),
+                version: env!("CARGO_PKG_VERSION").to_string(),
+                cluster_id: broker.catalog.cluster_id().to_string(),
+                started_at_ms,
+                data_dir: data_dir.path().to_path_buf(),
+            };
+            broker
+                .reserve
+                .spend(fs::is_full, || run_file.write(data_dir.path()))
+                .map_err(|source| StartError::Io {
+                    doing: "cannot write run.json",
+                    source,
+                })?;
+        }
+        let addresses = (kafka_addr, http_addr);
+        let startup = clock.monotonic() - started;
+        announce(&broker, addresses, data_dir.as_ref(), descriptors, startup);
         Ok(Running {
             kafka_addr,
             http_addr,
@@ -279,7 +289,11 @@ impl Running {
             closed
         });
         let closed = closing.await.map_err(|_| StartError::Panicked)?;
-        if let Err(error) = RunFile::remove(self.data_dir.path()) {
+        let run_file_removed = match &self.data_dir {
+            Some(data_dir) => RunFile::remove(data_dir.path()),
+            None => Ok(()),
+        };
+        if let Err(error) = run_file_removed {
             tracing::warn!(%error, "cannot remove run.json");
         }
         self.http.stop(HTTP_GRACE).await;
@@ -336,22 +350,30 @@ fn watch_broker(broker: &Arc<Broker>, metrics: &PrometheusHandle, health: &Healt
 }
 
 /// Logs the start of the server and the addresses it serves.
-fn announce(run_file: &RunFile, config: &Config, descriptors: Option<u64>, startup: Duration) {
+fn announce(
+    broker: &Broker,
+    (kafka_addr, http_addr): (SocketAddr, SocketAddr),
+    data_dir: Option<&DataDir>,
+    descriptors: Option<u64>,
+    startup: Duration,
+) {
+    let config = &broker.config;
     tracing::info!(
-        version = run_file.version,
-        cluster_id = run_file.cluster_id,
-        data_dir = %run_file.data_dir.display(),
-        durability = %config.durability,
+        version = env!("CARGO_PKG_VERSION"),
+        cluster_id = broker.catalog.cluster_id(),
+        storage = data_dir.is_none().then_some("memory"),
+        data_dir = data_dir.map(|data_dir| display(data_dir.path().display())),
+        durability = data_dir.map(|_| display(config.durability)),
         descriptors,
         "server started"
     );
     tracing::info!(
-        listen_addr = %run_file.listen_addr,
-        advertised_addr = config.advertised_addr.as_ref().map(tracing::field::display),
+        listen_addr = %kafka_addr,
+        advertised_addr = config.advertised_addr.as_ref().map(display),
         "listening for Kafka clients"
     );
     tracing::info!(
-        http_addr = %run_file.http_addr,
+        %http_addr,
         startup_ms = startup.as_millis() as u64,
         "serving metrics, health and info over HTTP"
     );

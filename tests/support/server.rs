@@ -21,6 +21,8 @@ pub struct Server {
     wrapper: Vec<String>,
     child: Option<Child>,
     run_file: Option<RunFile>,
+    /// Length of the log when the server was launched.
+    launched_at: usize,
 }
 
 impl Server {
@@ -52,6 +54,7 @@ impl Server {
             wrapper: Vec::new(),
             child: None,
             run_file: None,
+            launched_at: 0,
         }
     }
 
@@ -72,6 +75,7 @@ impl Server {
     /// Starts the process without waiting until it accepts work.
     pub fn launch(&mut self) {
         assert!(self.child.is_none(), "the server is still running");
+        self.launched_at = self.log().len();
         let log = File::options()
             .create(true)
             .append(true)
@@ -109,11 +113,31 @@ impl Server {
         // The file of an earlier run exists until the new server removes it.
         self.run_file = RunFile::read(&self.data_dir())
             .ok()
-            .filter(|run_file| run_file.pid == pid);
+            .filter(|run_file| run_file.pid == pid)
+            .or_else(|| self.announced(pid));
         if let Some(status) = ended {
             panic!("the server exited at once: {status}\n{}", self.log());
         }
         self.run_file.is_some()
+    }
+
+    /// Returns what the log says of a server that has no directory for `run.json`, once it accepts work.
+    fn announced(&self, pid: u32) -> Option<RunFile> {
+        let log = self.log();
+        let (_, log) = log[self.launched_at..].split_once("storage=\"memory\"")?;
+        let field = |name: &str| {
+            let (_, value) = log.split_once(name)?;
+            value.split_whitespace().next()?.parse().ok()
+        };
+        Some(RunFile {
+            listen_addr: field(" listen_addr=")?,
+            http_addr: field(" http_addr=")?,
+            pid,
+            version: String::new(),
+            cluster_id: String::new(),
+            started_at_ms: 0,
+            data_dir: self.data_dir(),
+        })
     }
 
     /// Sets a program with its arguments that executes the server at later starts.
