@@ -11,7 +11,7 @@ use streamline::config::{Durability, TopicConfig};
 use streamline::metrics::{Format, Metrics, PrometheusHandle};
 use streamline::record::{BatchBuilder, Compression, RecordBatch};
 use streamline::storage::local::{LocalEngine, Partition, StorageOptions};
-use streamline::storage::{Acks, AppendOptions, ReadOptions, TopicSpec};
+use streamline::storage::{Acks, AppendOptions, Engine, PartitionLog, ReadOptions, TopicSpec};
 use uuid::Uuid;
 
 const OPTIONS: AppendOptions = AppendOptions { acks: Acks::Leader };

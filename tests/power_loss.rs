@@ -27,7 +27,7 @@ use streamline::fs::{Disk, Faults, Fs};
 use streamline::metrics::Metrics;
 use streamline::record::{BatchBuilder, Compression, RecordBatch};
 use streamline::storage::{
-    Acks, AppendOptions, Error, ReadOptions, TopicSpec,
+    Acks, AppendOptions, Engine, Error, PartitionLog, ReadOptions, TopicSpec,
     local::{LocalEngine, Partition, StorageOptions},
 };
 use tempfile::TempDir;

@@ -116,6 +116,22 @@ fn storage_is_independent_of_protocol_sockets_and_http() {
 }
 
 #[test]
+fn storage_engines_are_named_only_where_one_is_chosen() {
+    let mut wrong = Vec::new();
+    for file in production_files() {
+        if file.is_under("src/storage") || file.is_under("src/broker/home.rs") {
+            continue;
+        }
+        for word in ["storage::local", "storage::memory", "LocalEngine"] {
+            for line in lines_with(&file.code, word) {
+                wrong.push(format!("{}:{line}: names `{word}`", file.name()));
+            }
+        }
+    }
+    assert_none(&wrong, "uses of a storage engine instead of its traits");
+}
+
+#[test]
 fn errors_are_mapped_to_kafka_codes_in_one_file() {
     let mut wrong = Vec::new();
     for file in production_files() {

@@ -18,6 +18,7 @@ use crate::record::{BatchBuilder, Compression, DecompressLimit, RecordBatch};
 use crate::sync::{Mutex, Notify};
 
 const NOW_MS: i64 = 1_700_000_000_000;
+const PRODUCER_EXPIRATION_MS: i64 = 60_000;
 
 /// An engine with one topic, `t`, of one partition.
 struct Fixture {
@@ -39,7 +40,10 @@ fn with_each(configs: &[(&str, &str)], case: impl Fn(Fixture)) {
 impl Fixture {
     fn local() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let options = StorageOptions::new(dir.path(), Durability::Acks);
+        let options = StorageOptions {
+            producer_id_expiration_ms: PRODUCER_EXPIRATION_MS,
+            ..StorageOptions::new(dir.path(), Durability::Acks)
+        };
         let fixture = Self::open("local", |clock, metrics| {
             Box::new(LocalStorage {
                 options,
@@ -56,7 +60,7 @@ impl Fixture {
     fn memory() -> Self {
         Self::open("memory", |clock, metrics| {
             Box::new(MemoryStorage {
-                producer_id_expiration_ms: 60_000,
+                producer_id_expiration_ms: PRODUCER_EXPIRATION_MS,
                 clock,
                 metrics,
             })
@@ -313,13 +317,13 @@ fn a_retried_batch_is_stored_once_and_gaps_are_refused() {
 
 #[test]
 fn an_idle_producer_is_forgotten() {
-    let fixture = Fixture::memory();
-    fixture.engine.create(spec("t", &[])).unwrap();
-    fixture.append(idempotent(0)).unwrap();
-    fixture.engine.retain(NOW_MS + 60_000);
-    assert!(fixture.append(idempotent(0)).unwrap().duplicate);
-    fixture.engine.retain(NOW_MS + 60_001);
-    assert!(!fixture.append(idempotent(0)).unwrap().duplicate);
+    with_each(&[], |fixture| {
+        fixture.append(idempotent(0)).unwrap();
+        fixture.engine.retain(NOW_MS + PRODUCER_EXPIRATION_MS);
+        assert!(fixture.append(idempotent(0)).unwrap().duplicate);
+        fixture.engine.retain(NOW_MS + PRODUCER_EXPIRATION_MS + 1);
+        assert!(!fixture.append(idempotent(0)).unwrap().duplicate);
+    });
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The open topics of a data directory: creating, deleting and extending them.
 
 mod opening;
-mod seam;
+mod storage;
 mod upkeep;
 
 use std::collections::HashSet;
@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tracing::{error, warn};
 use uuid::Uuid;
 
-pub use self::seam::LocalStorage;
+pub use self::storage::LocalStorage;
 
 use super::data_dir::renamed;
 use super::environment::Environment;
@@ -25,8 +25,11 @@ use super::partition::{Partition, Unsynced};
 use super::recovery::{Before, Report};
 use super::registry::Registry;
 use super::topic::{Topic, TopicInfo, TopicSpec};
-use crate::config::Durability;
+use crate::config::{Durability, TopicConfig};
 use crate::fs::{Fs, Reserve};
+use crate::metrics::Samples;
+use crate::storage::common::scrape;
+use crate::storage::{Engine, ScrapedOffsets, Volume};
 
 /// Options of the storage layer.
 #[derive(Debug, Clone)]
@@ -77,24 +80,38 @@ struct Changes {
     closed: bool,
 }
 
-impl LocalEngine {
-    /// Returns a partition as this engine's own type.
-    pub fn partition(&self, topic: &str, number: i32) -> Option<Arc<Partition>> {
-        let partitions = self.registry.partitions_of(topic);
-        partitions.get(usize::try_from(number).ok()?).cloned()
+impl Engine for LocalEngine {
+    fn get(&self, name: &str) -> Option<Arc<Topic>> {
+        self.registry.get(name)
+    }
+
+    fn get_by_id(&self, id: Uuid) -> Option<Arc<Topic>> {
+        self.registry.get_by_id(id)
+    }
+
+    fn list(&self) -> Vec<Arc<Topic>> {
+        self.registry.list()
     }
 
     /// Prepares the creation of a topic before it is recorded anywhere. Returns an error if the disk is too full for
     /// it, or if checkpoints name a deleted topic of that name and cannot be rewritten. Blocks.
-    pub fn admit_topic(&self, name: &str) -> Result<(), Error> {
+    fn admit_topic(&self, name: &str) -> Result<(), Error> {
         let mut changes = self.changes.lock();
         self.registry.check_free(name)?;
         self.admit_growth()?;
         self.clear_checkpoints(name, 0, &mut changes)
     }
 
+    /// Returns an error if the disk is too full for more topics or partitions; they do not get the reserve's space.
+    fn admit_growth(&self) -> Result<(), Error> {
+        let space = &self.environment.space;
+        space
+            .admit()
+            .map_err(|full| space.refuse(full, 0, self.now()))
+    }
+
     /// Creates a topic with empty partitions. Blocks.
-    pub fn create(&self, spec: TopicSpec) -> Result<Arc<Topic>, Error> {
+    fn create(&self, spec: TopicSpec) -> Result<Arc<Topic>, Error> {
         let mut changes = self.changes.lock();
         if changes.closed {
             return Err(Error::Closed);
@@ -112,6 +129,100 @@ impl LocalEngine {
             }
         };
         Ok(self.registry.insert(info, partitions))
+    }
+
+    /// Adds partitions to a topic, up to `total`. Blocks.
+    fn add_partitions(&self, name: &str, total: i32) -> Result<(), Error> {
+        let mut changes = self.changes.lock();
+        if changes.closed {
+            return Err(Error::Closed);
+        }
+        let topic = self.registry.existing(name)?;
+        let have = topic.check_growth(total)?;
+        self.admit_growth()?;
+        self.clear_checkpoints(name, have, &mut changes)?;
+        let added = self.create_partitions(topic.info(), have, total)?;
+        self.registry.extend(name, added);
+        Ok(())
+    }
+
+    fn set_config(&self, name: &str, config: TopicConfig) -> Result<(), Error> {
+        self.registry.existing(name)?.set_config(config);
+        Ok(())
+    }
+
+    /// Deletes a topic. Its name is free when this returns; its files are removed in the background. Blocks.
+    fn delete(&self, name: &str) -> Result<(), Error> {
+        let mut changes = self.changes.lock();
+        let topic = self.registry.existing(name)?;
+        let fs = &self.environment.fs;
+        let partitions = self.registry.partitions_of(name);
+        for partition in &partitions {
+            partition.retire();
+        }
+        let mut pending_deletion = Vec::new();
+        for partition in &partitions {
+            let dir = partition.dir();
+            let aside = renamed(dir, Uuid::new_v4(), "delete");
+            // A longer name may need space in the directory.
+            self.environment.spending(|| match fs.rename(dir, &aside) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                other => other.during("rename", dir),
+            })?;
+            pending_deletion.push(aside);
+        }
+        self.registry.remove(&topic);
+        self.environment.metrics.forget_topic(name);
+        // Before the checkpoints are written: on a full disk this makes room for them.
+        self.remove_in_background(&mut changes, pending_deletion);
+        self.forget_in_checkpoints([name], &mut changes);
+        Ok(())
+    }
+
+    fn retain(&self, now_ms: i64) {
+        LocalEngine::retain(self, now_ms);
+    }
+
+    fn awaits_flush(&self) -> bool {
+        LocalEngine::awaits_flush(self)
+    }
+
+    fn flush_due(&self) {
+        LocalEngine::flush_due(self);
+    }
+
+    fn watch_space(&self) {
+        let environment = &self.environment;
+        environment.space.watch(environment.clock.monotonic());
+    }
+
+    fn health(&self) -> Result<(), String> {
+        let environment = &self.environment;
+        environment
+            .health
+            .check(environment.clock.as_ref(), &environment.space)
+    }
+
+    fn volume(&self) -> Volume {
+        self.environment.space.volume()
+    }
+
+    fn collect(&self, out: &mut Samples) -> ScrapedOffsets {
+        self.environment.counters.collect(out);
+        self.environment.space.collect(out);
+        scrape::collect(&self.list(), out)
+    }
+
+    fn close(&self) -> Result<(), Error> {
+        LocalEngine::close(self)
+    }
+}
+
+impl LocalEngine {
+    /// Returns a partition as this engine's own type.
+    pub fn partition(&self, topic: &str, number: i32) -> Option<Arc<Partition>> {
+        let partitions = self.registry.partitions_of(topic);
+        partitions.get(usize::try_from(number).ok()?).cloned()
     }
 
     fn create_partitions(
@@ -145,59 +256,8 @@ impl LocalEngine {
         })
     }
 
-    /// Returns an error if the disk is too full for more topics or partitions; they do not get the reserve's space.
-    pub fn admit_growth(&self) -> Result<(), Error> {
-        let space = &self.environment.space;
-        space
-            .admit()
-            .map_err(|full| space.refuse(full, 0, self.now()))
-    }
-
     fn now(&self) -> Duration {
         self.environment.clock.monotonic()
-    }
-
-    /// Adds partitions to a topic, up to `total`. Blocks.
-    pub fn add_partitions(&self, name: &str, total: i32) -> Result<(), Error> {
-        let mut changes = self.changes.lock();
-        if changes.closed {
-            return Err(Error::Closed);
-        }
-        let topic = self.registry.existing(name)?;
-        let have = topic.check_growth(total)?;
-        self.admit_growth()?;
-        self.clear_checkpoints(name, have, &mut changes)?;
-        let added = self.create_partitions(topic.info(), have, total)?;
-        self.registry.extend(name, added);
-        Ok(())
-    }
-
-    /// Deletes a topic. Its name is free when this returns; its files are removed in the background. Blocks.
-    pub fn delete(&self, name: &str) -> Result<(), Error> {
-        let mut changes = self.changes.lock();
-        let topic = self.registry.existing(name)?;
-        let fs = &self.environment.fs;
-        let partitions = self.registry.partitions_of(name);
-        for partition in &partitions {
-            partition.retire();
-        }
-        let mut pending_deletion = Vec::new();
-        for partition in &partitions {
-            let dir = partition.dir();
-            let aside = renamed(dir, Uuid::new_v4(), "delete");
-            // A longer name may need space in the directory.
-            self.environment.spending(|| match fs.rename(dir, &aside) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-                other => other.during("rename", dir),
-            })?;
-            pending_deletion.push(aside);
-        }
-        self.registry.remove(&topic);
-        self.environment.metrics.forget_topic(name);
-        // Before the checkpoints are written: on a full disk this makes room for them.
-        self.remove_in_background(&mut changes, pending_deletion);
-        self.forget_in_checkpoints([name], &mut changes);
-        Ok(())
     }
 
     /// Removes deleted topics from the checkpoints. If those cannot be written now, they are written later, at the

@@ -12,8 +12,6 @@
 //!   writes Kafka's small text files, `space` refuses records while the disk is full, `health` probes the disk, `stats`
 //!   provides the metrics.
 //!
-//! `engine/seam` and `partition/seam` implement the traits by which callers use it.
-//!
 //! Invariants: readers see a prefix of the log in whole batches; corrupt data is never served; a failed append leaves
 //! no trace; durable data is never given up for data that is not durable.
 

@@ -7,8 +7,8 @@
 //!
 //! Flushes run under neither, on the blocking pool, one at a time per partition.
 
+mod partition_log;
 mod reading;
-mod seam;
 mod syncing;
 mod trimming;
 mod unsynced;
@@ -35,7 +35,7 @@ use super::topic::TopicInfo;
 use super::validation;
 use crate::config::{Durability, TopicConfig};
 use crate::record::RecordBatch;
-use crate::storage::{Acks, AppendOptions, Appended, Offsets, PartitionSnapshot};
+use crate::storage::{Acks, AppendOptions, Appended, Offsets};
 
 pub(super) use self::unsynced::Unsynced;
 
@@ -123,15 +123,6 @@ impl Partition {
             partition.unsynced.note(&partition);
         }
         partition
-    }
-
-    pub fn topic(&self) -> &Arc<TopicInfo> {
-        &self.topic
-    }
-
-    /// Returns the partition's number within its topic.
-    pub fn number(&self) -> i32 {
-        self.number
     }
 
     pub(super) fn dir(&self) -> &Arc<Path> {
@@ -396,21 +387,6 @@ impl Partition {
     /// Returns when the oldest unflushed record was written, if there is one.
     pub(super) fn unsynced_since(&self) -> Option<Duration> {
         self.log_state.lock().unsynced_since()
-    }
-
-    pub fn offsets(&self) -> Offsets {
-        offsets_of(&self.log_state.lock())
-    }
-
-    pub fn snapshot(&self) -> PartitionSnapshot {
-        let offsets = self.offsets();
-        let segments = self.log.segments();
-        PartitionSnapshot {
-            offsets,
-            size_bytes: segments.iter().map(|segment| segment.size()).sum(),
-            segments: segments.len(),
-            records_total: self.records_total.load(Ordering::Relaxed),
-        }
     }
 }
 

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
 use super::{Changes, LocalEngine};
+use crate::storage::PartitionLog;
 use crate::storage::local::checkpoint::{self, Offsets};
 use crate::storage::local::data_dir::{CLEAN_SHUTDOWN, RECOVERY_POINTS};
 use crate::storage::local::error::{Error, IoContext};

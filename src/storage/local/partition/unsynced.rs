@@ -25,8 +25,8 @@ impl Unsynced {
         self.partitions.lock().is_empty()
     }
 
-    /// Empties the list. A partition is listed again from the moment it is returned here, so an append made before it is
-    /// checked is not missed.
+    /// Empties the list. A partition counts as unlisted from the moment that it is returned, before the caller checks it:
+    /// an append in between lists it again.
     pub fn take(&self) -> impl Iterator<Item = Arc<Partition>> + use<> {
         let listed = std::mem::take(&mut *self.partitions.lock());
         listed.into_iter().filter_map(|weak| {

@@ -1,11 +1,12 @@
 //! A partition as a [`PartitionLog`].
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::super::error::Error;
 use super::super::fetch_waiters::FetchWaiter;
 use super::super::topic::TopicInfo;
-use super::{Partition, Unflushed};
+use super::{Partition, Unflushed, offsets_of};
 use crate::record::RecordBatch;
 use crate::storage::{
     Acks, AppendOptions, Appended, Offsets, PartitionLog, PartitionSnapshot, ReadOptions,
@@ -15,11 +16,11 @@ use crate::sync::Notify;
 
 impl PartitionLog for Partition {
     fn topic(&self) -> &Arc<TopicInfo> {
-        Partition::topic(self)
+        &self.topic
     }
 
     fn number(&self) -> i32 {
-        Partition::number(self)
+        self.number
     }
 
     fn append(&self, batches: Vec<RecordBatch>, options: AppendOptions) -> Ticket<Appended> {
@@ -51,11 +52,18 @@ impl PartitionLog for Partition {
     }
 
     fn offsets(&self) -> Offsets {
-        Partition::offsets(self)
+        offsets_of(&self.log_state.lock())
     }
 
     fn snapshot(&self) -> PartitionSnapshot {
-        Partition::snapshot(self)
+        let offsets = self.offsets();
+        let segments = self.log.segments();
+        PartitionSnapshot {
+            offsets,
+            size_bytes: segments.iter().map(|segment| segment.size()).sum(),
+            segments: segments.len(),
+            records_total: self.records_total.load(Ordering::Relaxed),
+        }
     }
 
     fn offset_for_timestamp(&self, timestamp_ms: i64) -> Ticket<Option<TimestampedOffset>> {
