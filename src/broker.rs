@@ -16,7 +16,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
-use crate::catalog::{self, Catalog};
+use crate::catalog::{self, Catalog, Sqlite};
 use crate::clock::Clock;
 use crate::config::{Config, Effective, Loaded};
 use crate::coordinator::group::{GroupSettings, Groups, Logs};
@@ -57,7 +57,7 @@ pub struct Broker {
     /// The server's settings, each with its source.
     pub settings: Vec<Effective>,
     pub topics: Arc<Topics>,
-    pub catalog: Arc<Catalog>,
+    pub catalog: Arc<dyn Catalog>,
     pub reserve: Arc<Reserve>,
     pub groups: Arc<Groups>,
     pub clock: Arc<dyn Clock>,
@@ -98,9 +98,9 @@ impl Broker {
         // The reserve first, since it may be needed to open the catalog on a full disk.
         let (reserve, catalog, inventory) = blocking(move || {
             let reserve = Reserve::open(&Fs::new(), &data_dir, reserve_bytes);
-            let catalog = Catalog::open(data_dir.join(CATALOG_FILE), Arc::clone(&reserve))?;
+            let catalog = Sqlite::open(data_dir.join(CATALOG_FILE), Arc::clone(&reserve))?;
             let inventory = TopicInventory::take(&catalog, &data_dir)?;
-            Ok((reserve, catalog, inventory))
+            Ok((reserve, Arc::new(catalog) as Arc<dyn Catalog>, inventory))
         })
         .await?;
         let (overrides, specs) = inventory.topics(&config.topic_defaults)?;
@@ -121,7 +121,7 @@ impl Broker {
         })
         .await?;
         // Adopted topics are recorded only once their logs are open.
-        inventory.settle(&catalog, largest_producer_id).await?;
+        inventory.settle(&*catalog, largest_producer_id).await?;
         blocking(move || {
             let groups = Groups::open(
                 Arc::clone(&catalog),

@@ -399,7 +399,10 @@ pub(super) struct TopicInventory {
 
 impl TopicInventory {
     /// Finishes deletions interrupted by a crash, and compares catalog and data directory. Blocks.
-    pub(super) fn take(catalog: &Catalog, data_dir: &Path) -> Result<TopicInventory, OpenError> {
+    pub(super) fn take(
+        catalog: &dyn Catalog,
+        data_dir: &Path,
+    ) -> Result<TopicInventory, OpenError> {
         let known = catalog.topics()?;
         let deleted = catalog.deleted_topics()?;
         let mut adopted = Vec::new();
@@ -474,7 +477,7 @@ impl TopicInventory {
     /// Updates the catalog, once the logs are open: adds adopted topics, removes ids of deleted ones.
     pub(super) async fn settle(
         self,
-        catalog: &Catalog,
+        catalog: &dyn Catalog,
         largest_producer_id: Option<i64>,
     ) -> Result<(), OpenError> {
         if let Some(id) = largest_producer_id {

@@ -90,7 +90,7 @@ impl From<&Config> for GroupSettings {
 /// All consumer groups of the server.
 pub struct Groups {
     me: Weak<Groups>,
-    catalog: Arc<Catalog>,
+    catalog: Arc<dyn Catalog>,
     logs: Arc<dyn Logs>,
     clock: Arc<dyn Clock>,
     settings: GroupSettings,
@@ -131,7 +131,7 @@ impl Groups {
     /// Restores the groups stored in the catalog. Blocks while reading them. Sessions and rebalances time out only while
     /// [`Groups::run`] is running.
     pub fn open(
-        catalog: Arc<Catalog>,
+        catalog: Arc<dyn Catalog>,
         logs: Arc<dyn Logs>,
         settings: GroupSettings,
         clock: Arc<dyn Clock>,

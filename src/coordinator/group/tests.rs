@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::catalog::TopicRow;
+use crate::catalog::{Sqlite, TopicRow};
 use crate::clock::ManualClock;
 use crate::fs::Reserve;
 use crate::metrics::{Collector, Samples};
@@ -50,7 +50,7 @@ impl Collector for Scrape {
 
 struct Server {
     dir: tempfile::TempDir,
-    catalog: Arc<Catalog>,
+    catalog: Arc<dyn Catalog>,
     ends: Arc<Ends>,
     clock: Arc<ManualClock>,
     groups: Arc<Groups>,
@@ -86,7 +86,7 @@ impl Server {
         settings: GroupSettings,
     ) -> Self {
         let path: PathBuf = dir.path().join("catalog.db");
-        let catalog = Catalog::open(path, Reserve::none()).unwrap();
+        let catalog: Arc<dyn Catalog> = Arc::new(Sqlite::open(path, Reserve::none()).unwrap());
         let groups = Groups::open(
             Arc::clone(&catalog),
             Arc::clone(&ends) as Arc<dyn Logs>,
@@ -690,10 +690,8 @@ async fn close_fails_waiting_requests() {
 
 #[tokio::test]
 async fn sessions_expire_without_requests_to_the_group() {
-    let dir = tempfile::tempdir().unwrap();
-    let catalog = Catalog::open(dir.path().join("catalog.db"), Reserve::none()).unwrap();
     let groups = Groups::open(
-        catalog,
+        Arc::new(Sqlite::in_memory().unwrap()),
         Arc::new(Ends::default()),
         settings(),
         crate::clock::SystemClock::new(),

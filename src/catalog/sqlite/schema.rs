@@ -6,7 +6,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::error::Error;
+use crate::catalog::Error;
 
 const MIGRATIONS: &[&str] = &[
     // 1: topics, their configs, committed offsets, groups as of their last completed rebalance, producer ids.
@@ -85,7 +85,7 @@ pub(super) fn migrate(db: &mut Connection, path: &str) -> Result<(), Error> {
     let found = version(db)?;
     if found > KNOWN {
         return Err(Error::NewerSchema {
-            path: path.to_owned(),
+            catalog: path.to_owned(),
             found,
             known: KNOWN,
         });
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(
             refused,
             Error::NewerSchema {
-                path: "memory".into(),
+                catalog: "memory".into(),
                 found: KNOWN + 1,
                 known: KNOWN
             }

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::error::Error;
+use crate::catalog::Error;
 use crate::fs::{Attempt, Reserve};
 
 /// Limit of operations in one transaction: bounds how long the first of them waits for the last.

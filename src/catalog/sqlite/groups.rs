@@ -1,38 +1,10 @@
-//! Groups and their members as rows: their state after the last completed rebalance, or when the group became empty.
+//! The tables of groups and their members.
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
 use rusqlite::{Connection, params};
 
-use super::error::Error;
-
-/// A group with members, or an empty one that had members.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GroupRow {
-    pub id: String,
-    pub protocol_type: Option<String>,
-    pub generation: i32,
-    /// The chosen assignor; absent in an empty group.
-    pub protocol: Option<String>,
-    pub leader: Option<String>,
-    /// When the group entered this state; for an empty group, the time from which its offsets' retention counts.
-    pub state_since_ms: i64,
-    pub members: Vec<MemberRow>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MemberRow {
-    pub member_id: String,
-    pub group_instance_id: Option<String>,
-    pub client_id: String,
-    pub client_host: String,
-    pub session_timeout_ms: i32,
-    pub rebalance_timeout_ms: i32,
-    /// The member's metadata for the chosen protocol.
-    pub subscription: Bytes,
-    pub assignment: Bytes,
-}
+use crate::catalog::{Error, GroupRow, MemberRow};
 
 pub(super) fn load(db: &Connection) -> Result<Vec<GroupRow>, Error> {
     let mut members: HashMap<String, Vec<MemberRow>> = HashMap::new();

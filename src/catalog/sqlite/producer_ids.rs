@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rusqlite::Connection;
 
-use super::error::Error;
+use crate::catalog::Error;
 
 /// Ids claimed by one durable write. A restart skips the unused rest of the last block.
 pub(super) const PRODUCER_IDS_PER_BLOCK: i64 = 1_000;

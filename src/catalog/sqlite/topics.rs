@@ -1,20 +1,11 @@
-//! Topics and their configs as rows.
+//! The tables of topics and their configs.
 
 use std::collections::{BTreeMap, HashSet};
 
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
-use super::error::Error;
-
-/// A topic in the catalog. `configs` holds only the topic's own settings, by Kafka's names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicRow {
-    pub name: String,
-    pub id: Uuid,
-    pub partitions: i32,
-    pub configs: BTreeMap<String, String>,
-}
+use crate::catalog::{Error, TopicRow};
 
 pub(super) fn load(db: &Connection) -> Result<Vec<TopicRow>, Error> {
     let mut configs: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();

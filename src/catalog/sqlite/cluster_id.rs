@@ -4,7 +4,7 @@ use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use rusqlite::{Connection, OptionalExtension};
 use uuid::Uuid;
 
-use super::error::Error;
+use crate::catalog::Error;
 
 pub(super) fn load_or_create(db: &Connection) -> Result<String, Error> {
     let stored: Option<String> = db
