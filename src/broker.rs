@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use crate::catalog::{self, Catalog, Sqlite};
 use crate::clock::Clock;
 use crate::config::{Config, Effective, Loaded};
-use crate::coordinator::group::{GroupSettings, Groups, Logs};
+use crate::coordinator::group::{GroupSettings, Groups, TopicView};
 use crate::fs::{Fs, Reserve};
 use crate::metrics::Metrics;
 use crate::storage::{self, Opening, StorageOptions, Topics};
@@ -125,7 +125,7 @@ impl Broker {
         blocking(move || {
             let groups = Groups::open(
                 Arc::clone(&catalog),
-                Arc::clone(&topics) as Arc<dyn Logs>,
+                Arc::clone(&topics) as Arc<dyn TopicView>,
                 GroupSettings::from(&config),
                 Arc::clone(&clock),
             )?;

@@ -1,7 +1,8 @@
 //! The small transactional state: topics, their configs, committed offsets, groups, producer ids.
 //!
-//! [`Catalog`] is the contract, which the tests in `conformance` check for every implementation; [`sqlite`] keeps the catalog of a
-//! single server. The database is read only at start; data read while serving (committed offsets) is kept in memory.
+//! [`Catalog`] is the contract, which the tests in `conformance` check for every implementation; [`sqlite`] keeps the
+//! catalog of a single server. The database is read only at start; data read while serving (committed offsets) is kept
+//! in memory.
 //!
 //! The catalog knows nothing of log files, protocols or clients. It stores what it is given; only an offset belongs to
 //! a topic and is deleted with it, in the same transaction.

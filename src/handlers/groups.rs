@@ -34,9 +34,6 @@ use crate::protocol::messages::leave_group::{
 use crate::protocol::messages::list_groups::{ListGroupsRequest, ListGroupsResponse, ListedGroup};
 use crate::protocol::messages::sync_group::{SyncGroupRequest, SyncGroupResponse};
 
-/// Kafka's name of the only supported group type; ListGroups 5 can filter by it.
-const CLASSIC: &str = "classic";
-
 /// The first version of FindCoordinator with several keys.
 const FIND_COORDINATOR_BATCHED_FROM: i16 = 4;
 /// The first version of JoinGroup in which a new dynamic member has to rejoin with the id it is given (KIP-394).
@@ -314,20 +311,17 @@ pub(super) async fn list(call: Call, request: ListGroupsRequest) -> ListGroupsRe
     let wanted = |filter: &[String], value: &str| {
         filter.is_empty() || filter.iter().any(|each| each.eq_ignore_ascii_case(value))
     };
-    let groups = if wanted(&request.types_filter, CLASSIC) {
-        call.broker.groups.list()
-    } else {
-        Vec::new()
-    };
+    let groups = call.broker.groups.list();
     ListGroupsResponse {
         groups: groups
             .into_iter()
             .filter(|group| wanted(&request.states_filter, group.state.name()))
+            .filter(|group| wanted(&request.types_filter, group.group_type.name()))
             .map(|group| ListedGroup {
                 group_id: group.group_id,
                 protocol_type: group.protocol_type,
                 group_state: group.state.name().to_owned(),
-                group_type: CLASSIC.to_owned(),
+                group_type: group.group_type.name().to_owned(),
             })
             .collect(),
         ..ListGroupsResponse::default()

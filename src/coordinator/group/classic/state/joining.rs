@@ -3,15 +3,16 @@
 use bytes::Bytes;
 
 use super::roster::answer_removed;
-use super::{AfterStore, Effect, Effects, Group, Now, Ticket};
-use crate::coordinator::group::error::GroupError;
-use crate::coordinator::group::member::Member;
-use crate::coordinator::group::request::{GroupState, JoinGroup};
+use super::{AfterStore, Effect, Effects, Now, StateMachine, Ticket};
+use crate::coordinator::group::classic::member::Member;
+use crate::coordinator::group::classic::request::JoinGroup;
+use crate::coordinator::group::protocol::Protocol;
+use crate::coordinator::group::{GroupError, GroupState};
 
 /// Time that a new member's first join may wait before the member is removed.
 const NEW_MEMBER_JOIN_TIMEOUT_MS: i32 = 5 * 60 * 1_000;
 
-impl Group {
+impl StateMachine {
     pub(super) fn accepts(&self, member_id: &str) -> bool {
         match self.state {
             GroupState::Empty | GroupState::Dead => true,

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::*;
-use crate::coordinator::group::request::JoinGroup;
-use crate::coordinator::group::subscription;
+use crate::coordinator::group::classic::request::JoinGroup;
+use crate::coordinator::group::classic::subscription::{self, CONSUMER};
+use crate::coordinator::group::protocol::Protocol;
 
 pub(super) const SESSION_MS: i32 = 10_000;
 pub(super) const REBALANCE_MS: i32 = 30_000;
@@ -18,7 +19,7 @@ pub(super) enum Answer {
 }
 
 pub(super) struct Harness {
-    pub(super) group: Group,
+    pub(super) group: StateMachine,
     pub(super) now: Now,
     pub(super) answers: BTreeMap<Ticket, Answer>,
     /// Rows waiting to be stored, oldest first.
@@ -44,7 +45,7 @@ impl Harness {
             unix_ms: 1_700_000_000_000,
         };
         Self {
-            group: Group::new("g".into(), limits, now),
+            group: StateMachine::new("g".into(), limits, now),
             now,
             answers: BTreeMap::new(),
             stores: Vec::new(),

@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 
-use super::request::{JoinGroup, JoinedMember, MemberDescription};
-use super::state::{Now, Ticket};
+use super::request::{JoinGroup, JoinedMember};
+use super::state::Ticket;
 use crate::catalog::MemberRow;
+use crate::coordinator::group::MemberDescription;
+use crate::coordinator::group::now::Now;
 
 #[derive(Debug)]
 pub(super) struct Member {

@@ -6,7 +6,8 @@ use super::harness::{
     Harness, REBALANCE_MS, SESSION_MS, dynamic, fixed, identity, leaving, protocols,
 };
 use super::*;
-use crate::coordinator::group::subscription;
+use crate::coordinator::group::classic::subscription;
+use crate::coordinator::group::protocol::Protocol;
 
 const NEW_MEMBER_MS: u64 = 5 * 60 * 1_000;
 
@@ -1001,7 +1002,7 @@ fn a_restored_group_equals_the_stored_one() {
     let before = harness.group.describe();
     let row = harness.rows.last().unwrap().clone();
     let mut effects = Effects::new();
-    harness.group = Group::restore(row, limits(0, 100), harness.now, &mut effects);
+    harness.group = StateMachine::restore(row, limits(0, 100), harness.now, &mut effects);
     assert!(effects.is_empty());
     assert_eq!(harness.group.describe(), before);
     for member in &members {
@@ -1020,7 +1021,7 @@ fn a_restored_group_above_the_size_limit_rebalances() {
     let members = harness.stable(2);
     let row = harness.rows.last().unwrap().clone();
     let mut effects = Effects::new();
-    harness.group = Group::restore(row, limits(0, 1), harness.now, &mut effects);
+    harness.group = StateMachine::restore(row, limits(0, 1), harness.now, &mut effects);
     assert_eq!(
         harness.heartbeat(&members[0]),
         Err(GroupError::RebalanceInProgress)
@@ -1038,7 +1039,7 @@ fn a_row_without_a_protocol_is_restored_as_an_empty_group() {
     let mut row = harness.rows.last().unwrap().clone();
     row.protocol = None;
     let mut effects = Effects::new();
-    let group = Group::restore(row, limits(0, 100), harness.now, &mut effects);
+    let group = StateMachine::restore(row, limits(0, 100), harness.now, &mut effects);
     assert_eq!(group.state(), GroupState::Empty);
     assert_eq!(group.member_count(), 0);
 }
@@ -1067,7 +1068,7 @@ fn malformed_subscriptions_count_for_every_topic() {
     });
     harness.joined(ticket);
     assert!(harness.group.is_subscribed_to("anything"));
-    assert!(!harness.group.knows_subscriptions());
+    assert!(harness.group.subscribed.is_none());
 }
 
 #[test]

@@ -1,21 +1,10 @@
 //! Expiry of pending joins, sessions, sync deadlines and join phases.
 
-use super::{Effects, Group, JoinTimer, Now};
+use super::{Effects, JoinTimer, Now, StateMachine};
 
-impl Group {
-    /// Returns the earliest deadline, in monotonic milliseconds, at which [`Group::tick`] has work to do.
-    pub(in crate::coordinator::group) fn next_deadline_ms(&self) -> Option<u64> {
-        self.members
-            .values()
-            .filter_map(|member| member.expires_at_ms)
-            .chain(self.pending_joins.values().copied())
-            .chain(self.join_timer.map(JoinTimer::at_ms))
-            .chain(self.sync_expires_at_ms)
-            .min()
-    }
-
+impl StateMachine {
     /// Handles all deadlines that have passed.
-    pub(in crate::coordinator::group) fn tick(&mut self, now: Now, effects: &mut Effects) {
+    pub(in crate::coordinator::group::classic) fn tick(&mut self, now: Now, effects: &mut Effects) {
         self.expire_pending_joins(now, effects);
         self.expire_members(now, effects);
         self.expire_syncs(now, effects);

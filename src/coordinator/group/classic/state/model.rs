@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 use super::harness::{Answer, Harness, SESSION_MS, dynamic, fixed, protocols};
 use super::*;
+use crate::coordinator::group::protocol::Protocol;
 
 const CLIENTS: usize = 5;
 
@@ -172,8 +173,10 @@ impl World {
         self.harness.stores.clear();
         let mut effects = Effects::new();
         self.harness.group = match self.harness.rows.last() {
-            Some(row) => Group::restore(row.clone(), self.limits, self.harness.now, &mut effects),
-            None => Group::new("g".into(), self.limits, self.harness.now),
+            Some(row) => {
+                StateMachine::restore(row.clone(), self.limits, self.harness.now, &mut effects)
+            }
+            None => StateMachine::new("g".into(), self.limits, self.harness.now),
         };
         assert!(effects.is_empty());
         self.generation = self.harness.group.generation;

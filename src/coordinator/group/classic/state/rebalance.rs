@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 
-use super::{AfterStore, Effect, Effects, Group, JoinTimer, Now};
-use crate::coordinator::group::error::GroupError;
-use crate::coordinator::group::member::Member;
-use crate::coordinator::group::request::{GroupState, SyncedGroup};
+use super::{AfterStore, Effect, Effects, JoinTimer, Now, StateMachine};
+use crate::coordinator::group::classic::member::Member;
+use crate::coordinator::group::classic::request::SyncedGroup;
+use crate::coordinator::group::protocol::Protocol;
+use crate::coordinator::group::{GroupError, GroupState};
 
-impl Group {
+impl StateMachine {
     pub(super) fn rebalance_or_complete_join(&mut self, now: Now, effects: &mut Effects) {
         match self.state {
             GroupState::Empty | GroupState::CompletingRebalance | GroupState::Stable => {

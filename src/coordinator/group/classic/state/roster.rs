@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::{Effect, Effects, Group, Now};
+use super::{Effect, Effects, Now, StateMachine};
 use crate::catalog::GroupRow;
-use crate::coordinator::group::error::GroupError;
-use crate::coordinator::group::member::Member;
-use crate::coordinator::group::request::{
-    GroupState, JoinedGroup, LeavingMember, MemberIdentity, SyncGroup, SyncedGroup,
+use crate::coordinator::group::classic::member::Member;
+use crate::coordinator::group::classic::request::{
+    JoinedGroup, LeavingMember, SyncGroup, SyncedGroup,
 };
-use crate::coordinator::group::subscription;
+use crate::coordinator::group::classic::subscription::{self, CONSUMER};
+use crate::coordinator::group::{GroupError, GroupState, MemberIdentity};
 
-impl Group {
+impl StateMachine {
     /// Fails unless the member exists and owns the group instance id, if one is given.
     pub(super) fn validate_member(
         &self,
@@ -156,6 +156,12 @@ impl Group {
         }
     }
 
+    pub(super) fn is_consumer_group(&self) -> bool {
+        self.protocol_type.as_deref() == Some(CONSUMER)
+    }
+
+    /// Returns the topics to which the members subscribe, unless they are no consumers or a subscription cannot be
+    /// parsed.
     pub(super) fn subscribed_topics(&self) -> Option<BTreeSet<String>> {
         if !self.is_consumer_group() {
             return None;

@@ -47,7 +47,7 @@ fn take_i32(bytes: &[u8]) -> Option<(i32, &[u8])> {
 }
 
 #[cfg(test)]
-pub(super) fn encode(topics: &[&str]) -> bytes::Bytes {
+pub(in crate::coordinator::group) fn encode(topics: &[&str]) -> bytes::Bytes {
     let mut bytes = vec![0, 1];
     bytes.extend((topics.len() as i32).to_be_bytes());
     for topic in topics {

@@ -1,8 +1,8 @@
 //! The classic group protocol as a state machine.
 //!
-//! A [`Group`] takes events with their time, changes its state, and returns [`Effect`]s for its owner to carry out: waiting
-//! requests to answer, rows to store. It does no I/O, reads no clock, generates no ids and never waits, so every path
-//! through it can be tested. It knows waiting requests only by their [`Ticket`].
+//! A [`StateMachine`] takes events with their time, changes its state, and returns [`Effect`]s for its owner to carry
+//! out: waiting requests to answer, rows to store. It does no I/O, reads no clock, generates no ids and never waits, so
+//! every path through it can be tested. It knows waiting requests only by their [`Ticket`].
 //!
 //! ```text
 //!   Empty ──join──▶ PreparingRebalance ──all joined, or timed out───▶ CompletingRebalance ──assignment stored──▶ Stable
@@ -18,34 +18,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 
-use super::error::GroupError;
 use super::member::Member;
-use super::request::{
-    GroupDescription, GroupState, JoinGroup, JoinedGroup, LeavingMember, MemberIdentity, SyncGroup,
-    SyncedGroup,
-};
-use super::subscription::CONSUMER;
+use super::request::{JoinGroup, JoinedGroup, LeavingMember, SyncGroup, SyncedGroup};
 use crate::catalog::GroupRow;
+use crate::coordinator::group::now::Now;
+use crate::coordinator::group::{GroupError, GroupState, MemberIdentity};
 
+mod common;
 mod expiry;
 mod joining;
 mod rebalance;
 mod roster;
-
-/// Time of an event on both clocks: deadlines use the monotonic clock, stored times the wall clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Now {
-    pub(super) monotonic_ms: u64,
-    pub(super) unix_ms: i64,
-}
-
-impl Now {
-    /// Returns the monotonic time after a timeout in milliseconds. A negative timeout, which a client can send, counts as 0.
-    pub(super) fn after(self, timeout_ms: i32) -> u64 {
-        self.monotonic_ms
-            .saturating_add(u64::try_from(timeout_ms).unwrap_or(0))
-    }
-}
 
 /// Identifies a waiting request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,7 +39,7 @@ pub(super) struct Ticket(pub(super) u64);
 pub(super) enum Effect {
     AnswerJoin(Ticket, Result<JoinedGroup, GroupError>),
     AnswerSync(Ticket, Result<SyncedGroup, GroupError>),
-    /// Store the row and pass the result to [`Group::stored`].
+    /// Store the row and pass the result to [`StateMachine::stored`].
     Store(GroupRow, AfterStore),
 }
 
@@ -114,7 +97,7 @@ impl JoinTimer {
 }
 
 #[derive(Debug)]
-pub(super) struct Group {
+pub(super) struct StateMachine {
     id: String,
     limits: Limits,
     state: GroupState,
@@ -139,7 +122,7 @@ pub(super) struct Group {
     completed_rebalances: u64,
 }
 
-impl Group {
+impl StateMachine {
     pub(super) fn new(id: String, limits: Limits, now: Now) -> Self {
         Self {
             id,
@@ -187,90 +170,6 @@ impl Group {
             group.prepare_rebalance(now, effects);
         }
         group
-    }
-
-    pub(super) fn id(&self) -> &str {
-        &self.id
-    }
-
-    pub(super) fn state(&self) -> GroupState {
-        self.state
-    }
-
-    pub(super) fn state_since_ms(&self) -> i64 {
-        self.state_since_ms
-    }
-
-    pub(super) fn generation(&self) -> i32 {
-        self.generation
-    }
-
-    pub(super) fn protocol_type(&self) -> Option<&str> {
-        self.protocol_type.as_deref()
-    }
-
-    pub(super) fn member_count(&self) -> usize {
-        self.members.len()
-    }
-
-    pub(super) fn completed_rebalances(&self) -> u64 {
-        self.completed_rebalances
-    }
-
-    /// Returns whether the group has no members and expects none to join.
-    pub(super) fn is_abandoned(&self) -> bool {
-        self.state == GroupState::Empty && self.pending_joins.is_empty()
-    }
-
-    /// Returns whether the group was ever stored.
-    pub(super) fn is_stored(&self) -> bool {
-        self.generation > 0
-    }
-
-    /// Returns whether a consumer in the group subscribes to the topic, or may: a subscription that cannot be parsed counts
-    /// as one to every topic.
-    pub(super) fn is_subscribed_to(&self, topic: &str) -> bool {
-        match &self.subscribed {
-            Some(topics) => topics.contains(topic),
-            None => self.is_consumer_group(),
-        }
-    }
-
-    /// Returns whether the members are consumers and all subscriptions could be parsed.
-    pub(super) fn knows_subscriptions(&self) -> bool {
-        self.subscribed.is_some()
-    }
-
-    pub(super) fn is_consumer_group(&self) -> bool {
-        self.protocol_type.as_deref() == Some(CONSUMER)
-    }
-
-    pub(super) fn describe(&self) -> GroupDescription {
-        let protocol = match self.state {
-            GroupState::Stable => self.protocol.as_deref(),
-            _ => None,
-        };
-        GroupDescription {
-            group_id: self.id.clone(),
-            state: self.state,
-            protocol_type: self.protocol_type.clone().unwrap_or_default(),
-            protocol: protocol.unwrap_or_default().to_owned(),
-            members: self
-                .members
-                .values()
-                .map(|member| member.describe(protocol))
-                .collect(),
-        }
-    }
-
-    /// Returns the row that restores the group in its current state.
-    pub(super) fn row(&self) -> GroupRow {
-        self.row_with(|member| member.assignment.clone())
-    }
-
-    /// Marks the group as deleted. No event may follow.
-    pub(super) fn kill(&mut self, now: Now) {
-        self.transition(GroupState::Dead, now);
     }
 
     /// Adds a member, or asks it to join again with `new_member_id`. The answer is an effect: at once, or when the
@@ -383,31 +282,6 @@ impl Group {
             self.complete_join_if_all_joined(now, effects);
         }
         answers
-    }
-
-    /// Checks that the member, or a consumer that assigns its partitions itself, may commit now. A member's commit renews
-    /// its session like a heartbeat.
-    pub(super) fn begin_commit(
-        &mut self,
-        member: &MemberIdentity,
-        now: Now,
-    ) -> Result<(), GroupError> {
-        let anonymous = member.member_id.is_empty() && member.group_instance_id.is_none();
-        if member.generation < 0 && (self.state == GroupState::Empty || anonymous) {
-            return match self.state {
-                GroupState::Empty => Ok(()),
-                _ => Err(GroupError::UnknownMemberId),
-            };
-        }
-        self.validate_generation(member)?;
-        if self.state == GroupState::CompletingRebalance {
-            // The member has joined the new generation but has no assignment yet: it may no longer own the partition.
-            return Err(GroupError::RebalanceInProgress);
-        }
-        if let Some(member) = self.members.get_mut(&member.member_id) {
-            member.renew_session(now);
-        }
-        Ok(())
     }
 
     /// Handles the result of an [`Effect::Store`].
