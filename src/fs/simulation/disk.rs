@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::faults::Op;
+use crate::fs::Op;
 
 /// The unit that a disk writes atomically.
 const SECTOR_BYTES: usize = 512;

@@ -8,20 +8,7 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-/// A kind of call that can be made to fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Op {
-    Open,
-    Create,
-    Rename,
-    Remove,
-    Read,
-    Write,
-    SetSize,
-    Allocate,
-    SyncData,
-    SyncDir,
-}
+use crate::fs::Op;
 
 /// The effect on a call that a plan matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +21,7 @@ pub enum Fault {
     Hang,
 }
 
-/// A plan of calls that fail. Shared by a test and the [`Fs`](super::Fs) under test.
+/// A plan of calls that fail. Shared by a test and the [`Fs`](crate::fs::Fs) under test.
 #[derive(Debug, Default)]
 pub struct Faults {
     plan: Mutex<Plan>,
