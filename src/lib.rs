@@ -15,12 +15,16 @@ mod broker;
 mod catalog;
 #[expect(
     clippy::disallowed_methods,
-    reason = "clients of a server live by the machine's clock"
+    reason = "clients of a server use the machine's clock and files"
 )]
 pub mod cli;
 pub mod clock;
 pub mod config;
 mod coordinator;
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the calls of the operating system that everything else reaches through `Fs`"
+)]
 pub mod fs;
 pub mod handlers;
 pub mod metrics;
