@@ -116,19 +116,22 @@ fn storage_is_independent_of_protocol_sockets_and_http() {
 }
 
 #[test]
-fn errors_are_mapped_to_kafka_codes_in_one_file() {
+fn errors_of_lower_layers_are_mapped_to_kafka_codes_in_one_file() {
     let mut wrong = Vec::new();
     for file in production_files() {
-        if !file.is_under("src/handlers/error.rs") && !file.is_under("src/protocol") {
-            for line in lines_with(&file.code, "for ErrorCode") {
-                wrong.push(format!(
-                    "{}:{line}: maps an error to a Kafka error code",
-                    file.name()
-                ));
+        if file.is_under("src/handlers/error.rs") || file.is_under("src/protocol") {
+            continue;
+        }
+        for line in lines_with(&file.code, "for ErrorCode") {
+            wrong.push(format!("{}:{line}: converts into a code", file.name()));
+        }
+        if file.is_under("src/handlers") {
+            for line in error_mappings(&file.code) {
+                wrong.push(format!("{}:{line}: maps an error to a code", file.name()));
             }
         }
     }
-    assert_none(&wrong, "error codes assigned outside src/handlers/error.rs");
+    assert_none(&wrong, "mappings of errors outside src/handlers/error.rs");
 }
 
 #[test]
@@ -382,6 +385,31 @@ fn licence_expressions_are_evaluated() {
 }
 
 #[test]
+fn mappings_of_errors_to_codes_are_found() {
+    for mapping in [
+        "Err(storage::Error::Deleted) if by_id => { Found::Error(ErrorCode::UNKNOWN_TOPIC_ID) }",
+        "Error::Io { .. } | Error::Corrupt { .. } => ErrorCode::KAFKA_STORAGE_ERROR,",
+        "TopicError::InvalidName(_) => refuse(1, ErrorCode::INVALID_TOPIC_EXCEPTION),",
+        "if matches!(error, GroupError::IllegalGeneration) { return ErrorCode::NONE; }",
+        "if let Err(Error::InvalidBatch(record::Error::Empty)) = x { f(ErrorCode::NONE) }",
+        "partition.leader_epoch().map_err(|_| ErrorCode::KAFKA_STORAGE_ERROR)",
+    ] {
+        assert_eq!(error_mappings(mapping), [1], "{mapping}");
+    }
+    for other in [
+        "Err(Error::Deleted) if by_id => f(), Err(error) => error::of_storage(&error), 2 => ErrorCode::NONE,",
+        "Err(GroupError::UnknownMemberId) => { vec![1] } _ => ErrorCode::NONE",
+        "get(name).ok_or_else(|| TopicError::Unknown(name.clone()).into()), None => ErrorCode::NONE",
+        "return Err(TopicError::Unknown(name)); } ErrorCode::NONE",
+        "Err(error) => Found::Error(error::of_storage(&error)), None => ErrorCode::NONE",
+        "match request.acks { 2 => Err(Refusal::new(ErrorCode::INVALID_REQUIRED_ACKS)) }",
+        "work.map_err(|error| error::of_storage(&error)).unwrap_or(ErrorCode::NONE)",
+    ] {
+        assert!(error_mappings(other).is_empty(), "{other}");
+    }
+}
+
+#[test]
 fn comments_strings_and_tests_are_removed_from_source_text() {
     let text = r####"
 //! crate::comment
@@ -564,6 +592,68 @@ fn lines_with(code: &str, word: &str) -> Vec<usize> {
     code.match_indices(word)
         .map(|(at, _)| line_of(code, at))
         .collect()
+}
+
+/// Returns the lines that match a variant of an error and name an `ErrorCode` in the same arm or block, or name one in a
+/// `map_err`.
+fn error_mappings(code: &str) -> Vec<usize> {
+    let variants = code
+        .match_indices("Error::")
+        .map(|(at, found)| at + found.len())
+        .filter(|at| code[*at..].starts_with(|first: char| first.is_uppercase()))
+        .filter(|at| outcome_of_variant(&code[*at..]).contains("ErrorCode::"));
+    let closures = code
+        .match_indices("map_err(")
+        .map(|(at, found)| at + found.len())
+        .filter(|at| arguments(&code[*at..]).contains("ErrorCode::"));
+    let mut lines: Vec<usize> = variants
+        .chain(closures)
+        .map(|at| line_of(code, at))
+        .collect();
+    lines.dedup();
+    lines
+}
+
+/// Returns what depends on the variant that `rest` starts with: the text up to the end of the match arm, block or statement.
+fn outcome_of_variant(rest: &str) -> &str {
+    let after_name = rest.trim_start_matches(|char: char| char.is_alphanumeric() || char == '_');
+    // Braces right after the variant hold its fields, others are a block.
+    let mut in_fields = after_name.trim_start().starts_with('{');
+    let mut depth = 0;
+    // Decreases when a pattern or call around the variant is closed.
+    let mut base = 0;
+    for (at, char) in rest.char_indices() {
+        match char {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' => {
+                depth -= 1;
+                base = base.min(depth);
+            }
+            '}' => {
+                depth -= 1;
+                if depth <= base && !std::mem::take(&mut in_fields) {
+                    return &rest[..at];
+                }
+            }
+            ',' | ';' if depth == base => return &rest[..at],
+            _ => {}
+        }
+    }
+    rest
+}
+
+/// Returns the arguments of a call from the text after its opening parenthesis.
+fn arguments(rest: &str) -> &str {
+    let mut depth = 0;
+    let end = rest.find(|char| {
+        match char {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            _ => {}
+        }
+        depth < 0
+    });
+    &rest[..end.unwrap_or(rest.len())]
 }
 
 /// Returns `text` with comments, string contents and items under `#[cfg(test)]` blanked. Every byte keeps its position.
