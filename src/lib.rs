@@ -8,7 +8,13 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
-    deny(clippy::unwrap_used, clippy::disallowed_methods, dead_code)
+    deny(
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
+        clippy::disallowed_methods,
+        clippy::unwrap_used,
+        dead_code
+    )
 )]
 
 mod broker;
