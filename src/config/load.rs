@@ -190,6 +190,10 @@ fn is_service_link(name: &str, value: &str) -> bool {
 
 /// Reads a file's entries: name, value as text, line. Nested tables and Kafka's dotted names are flattened:
 /// `log.retention.ms` becomes `log_retention_ms`.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "read once, before the server or command is started"
+)]
 fn read_file(path: &Path) -> Result<Vec<(String, String, usize)>, ConfigError> {
     let file_error = |message: String| ConfigError::File {
         path: path.to_path_buf(),

@@ -60,7 +60,7 @@ async fn delete(partition: Arc<Partition>, offset: i64) -> Result<i64, ErrorCode
             .delete_records(before)
             .map_err(|error| error::of_storage(&error))
     });
-    work.await.unwrap_or(Err(ErrorCode::UNKNOWN_SERVER_ERROR))
+    work.await.unwrap_or(Err(error::TASK_FAILED))
 }
 
 fn result(

@@ -202,9 +202,9 @@ impl Plan {
 
     /// Returns an error for every partition, for a read that panicked or was cancelled.
     fn read_failed(&self) -> Round {
-        let error = |_| Found::Error(ErrorCode::UNKNOWN_SERVER_ERROR, None);
+        let failed = |_| Found::Error(error::TASK_FAILED, None);
         Round {
-            found: self.partitions().map(error).collect(),
+            found: self.partitions().map(failed).collect(),
             size_bytes: 0,
             copied_bytes: 0,
             is_final: true,
@@ -299,8 +299,9 @@ impl PartitionPlan {
         let offset = self.asked.fetch_offset;
         match read(partition, offset, max_bytes, at_least_one) {
             Ok(fetched) => Found::Records(fetched),
-            Err(storage::Error::Deleted) if by_id => {
-                Found::Error(ErrorCode::UNKNOWN_TOPIC_ID, None)
+            // As in Kafka, an unknown id is answered without offsets.
+            Err(error @ storage::Error::Deleted) if by_id => {
+                Found::Error(error::of_storage_by_id(&error), None)
             }
             Err(error) => Found::Error(error::of_storage(&error), Some(partition.offsets())),
         }

@@ -401,7 +401,7 @@ fn size_of_description(group: &DescribedGroup) -> usize {
 fn not_found(group_id: String, version: i16) -> DescribedGroup {
     let (error_code, error_message) =
         error_fields((version >= DESCRIBE_NOT_FOUND_FROM).then(|| {
-            let code = ErrorCode::GROUP_ID_NOT_FOUND;
+            let code = error::of_group(&GroupError::GroupIdNotFound);
             Refusal::new(code, format!("group {group_id:?} does not exist"))
         }));
     DescribedGroup {

@@ -11,7 +11,7 @@ use crate::protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
     ListOffsetsTopic, ListOffsetsTopicResponse, MAX_TIMESTAMP,
 };
-use crate::storage::{self, Partition};
+use crate::storage::Partition;
 
 /// Returns the first version that supports a timestamp, `None` for an unknown special one.
 fn known_from(timestamp: i64) -> Option<i16> {
@@ -46,7 +46,7 @@ pub(super) async fn handle(call: Call, request: ListOffsetsRequest) -> ListOffse
 fn failed(request: ListOffsetsRequest) -> ListOffsetsResponse {
     let refuse = |partition: &ListOffsetsPartition| ListOffsetsPartitionResponse {
         partition_index: partition.partition_index,
-        error_code: ErrorCode::UNKNOWN_SERVER_ERROR,
+        error_code: error::TASK_FAILED,
         ..ListOffsetsPartitionResponse::default()
     };
     let topics = request
@@ -128,17 +128,21 @@ fn find(
         Ok(FoundOffset {
             offset,
             timestamp: -1,
-            leader_epoch: log.leader_epoch().map_err(|error| code(&error))?,
+            leader_epoch: log
+                .leader_epoch()
+                .map_err(|error| error::of_storage(&error))?,
         })
     };
     let found = match asked.timestamp {
         LATEST_TIMESTAMP => return at(end),
         EARLIEST_TIMESTAMP | EARLIEST_LOCAL_TIMESTAMP => return at(offsets.log_start),
         LATEST_TIERED_TIMESTAMP => None,
-        MAX_TIMESTAMP => log.max_timestamp().map_err(|error| code(&error))?,
+        MAX_TIMESTAMP => log
+            .max_timestamp()
+            .map_err(|error| error::of_storage(&error))?,
         time => log
             .offset_for_timestamp(time)
-            .map_err(|error| code(&error))?,
+            .map_err(|error| error::of_storage(&error))?,
     };
     // Records past the end that this client may read do not exist for it.
     Ok(match found.filter(|found| found.offset < end) {
@@ -153,10 +157,6 @@ fn find(
             leader_epoch: -1,
         },
     })
-}
-
-fn code(error: &storage::Error) -> ErrorCode {
-    error::of_storage(error)
 }
 
 fn response(index: i32, found: Result<FoundOffset, ErrorCode>) -> ListOffsetsPartitionResponse {

@@ -23,8 +23,6 @@ use crate::protocol::messages::offset_fetch::{
     OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
 };
 
-/// The first version of OffsetCommit with GROUP_ID_NOT_FOUND; earlier ones get ILLEGAL_GENERATION.
-const GROUP_NOT_FOUND_FROM: i16 = 9;
 /// The first version of OffsetFetch with several groups.
 const FETCH_BATCHED_FROM: i16 = 8;
 
@@ -52,12 +50,7 @@ pub(super) async fn commit(call: Call, request: OffsetCommitRequest) -> OffsetCo
     let answers = match committed {
         Ok(answers) => answers.iter().map(error::of_group_result).collect(),
         Err(refusal) => {
-            let error_code = match refusal {
-                GroupError::GroupIdNotFound if call.version < GROUP_NOT_FOUND_FROM => {
-                    ErrorCode::ILLEGAL_GENERATION
-                }
-                refusal => error::of_group(&refusal),
-            };
+            let error_code = error::of_commit(&refusal, call.version);
             let partitions = request.topics.iter().map(|topic| topic.partitions.len());
             vec![error_code; partitions.sum()]
         }

@@ -63,7 +63,11 @@ pub struct Section {
 
 macro_rules! catalog {
     ($($title:literal { $($ident:ident: $kind:ident $name:literal [$($label:literal),*] $help:literal;)* })*) => {
-        #[allow(non_camel_case_types, clippy::upper_case_acronyms)]
+        #[expect(
+            non_camel_case_types,
+            clippy::upper_case_acronyms,
+            reason = "named like the statics"
+        )]
         enum Index { $($($ident,)*)* }
 
         $($(

@@ -33,6 +33,10 @@ pub enum DataDirError {
     },
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a lock, which only the operating system can provide"
+)]
 impl DataDir {
     /// Creates the directory if it does not exist, and locks it.
     pub fn take(path: &Path) -> Result<DataDir, DataDirError> {

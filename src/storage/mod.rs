@@ -18,6 +18,10 @@
 //! Deliberately unknown here: API keys, error codes, sockets, HTTP, and clients.
 
 mod checkpoint;
+#[expect(
+    clippy::disallowed_methods,
+    reason = "lists directories and checks for files directly"
+)]
 mod data_dir;
 mod environment;
 mod error;
@@ -28,6 +32,10 @@ mod log_state;
 mod parallel;
 mod partition;
 mod producer_state;
+#[expect(
+    clippy::disallowed_methods,
+    reason = "lists directories and checks for files directly"
+)]
 mod recovery;
 mod repair;
 mod retention;

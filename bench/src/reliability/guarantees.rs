@@ -1,29 +1,30 @@
-//! What is promised, and which tests show it.
+//! Reliability guarantees, and the tests that prove them.
 
 use std::process::Command;
 
 use crate::context::Effort;
 
-/// Something that holds whatever happens.
-pub struct Promise {
+/// A guarantee.
+pub struct Guarantee {
     pub what: &'static str,
     pub proofs: &'static [Proof],
 }
 
-/// One way to show it.
+/// A proof of a guarantee.
 pub struct Proof {
     pub what: &'static str,
     run: Run,
 }
 
 enum Run {
-    /// Tests of the server, by the arguments that choose them.
+    /// Tests of the server.
     Tests {
+        /// Arguments that select them.
         chosen: &'static [&'static str],
-        /// The variable by which such a test is told how often, and how often for the whole campaign.
+        /// The variable that sets the number of repetitions, and that number for the full campaign.
         times: Option<(&'static str, u64)>,
     },
-    /// All fuzz targets, each for so many seconds.
+    /// All fuzz targets; `seconds` is for each.
     Fuzz { seconds: u64 },
     #[cfg(test)]
     Script(&'static str),
@@ -57,7 +58,7 @@ impl Proof {
         Proof { what, run }
     }
 
-    /// What builds it, in the project's folder, if it does not build itself.
+    /// Returns the command that builds it, if there is one. Runs in the project's folder.
     pub fn build(&self) -> Option<Command> {
         let Run::Tests { chosen, .. } = self.run else {
             return None;
@@ -67,7 +68,7 @@ impl Proof {
         Some(command)
     }
 
-    /// What runs it, in the project's folder.
+    /// Returns the command that runs it. Runs in the project's folder.
     pub fn command(&self, effort: Effort) -> Command {
         match self.run {
             Run::Tests { chosen, times } => {
@@ -98,18 +99,18 @@ impl Proof {
 fn cargo_test() -> Command {
     let mut command = Command::new("cargo");
     command.args(["test", "--locked"]);
-    // What is proven is the server as it is released, unless this program is built otherwise itself.
+    // Tests the release build of the server, unless this program is a debug build.
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
     command
 }
 
-/// In the order of the report.
-pub const PROMISES: &[Promise] = &[
-    Promise {
-        what: "A record acknowledged with acks=all survives `kill -9` and the loss of unsynchronised pages, one acknowledged \
-               with acks=1 survives `kill -9`; idempotent producers' records are there once and in order",
+/// All guarantees, in the order of the report.
+pub const GUARANTEES: &[Guarantee] = &[
+    Guarantee {
+        what: "A record acknowledged with acks=all survives `kill -9` and power failure, one acknowledged with acks=1 \
+               survives `kill -9`; records of idempotent producers occur once and in order",
         proofs: &[
             Proof::repeated(
                 "`kill -9` under load",
@@ -118,58 +119,59 @@ pub const PROMISES: &[Promise] = &[
                 1_000,
             ),
             Proof::repeated(
-                "simulated losses of power",
+                "simulated power failures",
                 &["--test", "power_loss"],
                 "POWER_CUTS",
                 20_000,
             ),
             Proof::repeated(
-                "the log against a model of it",
+                "the log compared with a model",
                 &["--test", "property"],
                 "PROPTEST_CASES",
                 5_000,
             ),
         ],
     },
-    Promise {
-        what: "Damage is found, reported, and never served",
+    Guarantee {
+        what: "Corrupt data is detected, reported and never served",
         proofs: &[Proof::tests(
             "every byte of a small log flipped",
             &["--lib", "storage::tests::damage"],
         )],
     },
-    Promise {
-        what: "A full disk refuses records with Kafka's error, is reported by `/health`, and heals without a restart",
+    Guarantee {
+        what: "With a full disk, records are rejected with Kafka's error, `/health` reports it, and the server recovers without \
+               a restart",
         proofs: &[Proof::tests(
             "a small mounted file system",
             &["--test", "faults", "full_disk"],
         )],
     },
-    Promise {
-        what: "What `fdatasync` failed for is never acknowledged, nor is it tried again; one that hangs or is slow holds up \
-               those who wait for it alone",
+    Guarantee {
+        what: "Records are never acknowledged after a failed `fdatasync`, which is not retried; one that hangs or is slow \
+               delays only the requests that wait for it",
         proofs: &[
             Proof::tests(
-                "`fdatasync` failing and hanging, by `strace`",
+                "failing and hanging `fdatasync`, by `strace`",
                 &["--test", "faults", "syncing"],
             ),
             Proof::tests(
-                "`fdatasync` slowed, by `strace`",
+                "slow `fdatasync`, by `strace`",
                 &["--test", "faults", "slow_disk"],
             ),
         ],
     },
-    Promise {
-        what: "No request, however malformed, ends the process or takes more memory than its frame",
+    Guarantee {
+        what: "No malformed request ends the process or uses more memory than its frame",
         proofs: &[
             Proof::tests("hostile clients", &["--test", "it", "hostile"]),
             Proof {
-                what: "fuzzing of each decoder, the connection and the files",
+                what: "fuzzing of all decoders, connections and files",
                 run: Run::Fuzz { seconds: 180 },
             },
         ],
     },
-    Promise {
+    Guarantee {
         what: "Load above capacity slows clients, and exhausts neither memory nor descriptors",
         proofs: &[
             Proof::tests(
@@ -186,17 +188,17 @@ pub const PROMISES: &[Promise] = &[
             ),
         ],
     },
-    Promise {
-        what: "No number recorded is lost, no wait misses what it waits for, in whatever order threads take their turns",
+    Guarantee {
+        what: "No recorded value is lost and no waiter misses its event in any interleaving of threads",
         proofs: &[Proof::tests(
-            "instruments and waits in `loom`",
+            "instruments and waiters under `loom`",
             &["--package", "models"],
         )],
     },
-    Promise {
-        what: "A wall clock that jumps ends no session and no wait, deletes nothing before its time, and loses nothing",
+    Guarantee {
+        what: "Jumps of the wall clock end no session or wait, expire nothing early, and lose no records",
         proofs: &[Proof::tests(
-            "the clock set forth and back by `libfaketime`",
+            "the clock set forward and back by `libfaketime`",
             &["--test", "faults", "clock"],
         )],
     },
