@@ -4,6 +4,7 @@
 //! component that handlers access through it. It knows nothing of requests or error codes.
 
 mod log_throttle;
+mod principal;
 mod produce_refusals;
 mod scrape;
 mod topics;
@@ -25,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::storage::{self, Opening, StorageOptions, Topics};
 
 pub use log_throttle::{LogThrottle, shortened};
+pub use principal::Principal;
 pub use produce_refusals::{ProduceRefusals, RefusedBatches};
 use topics::TopicInventory;
 pub use topics::{

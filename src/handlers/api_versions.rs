@@ -28,7 +28,7 @@ pub(super) async fn handle(call: Call, request: ApiVersionsRequest) -> ApiVersio
         };
     }
     tracing::debug!(
-        peer = %call.context.peer,
+        peer = %call.peer,
         client_id = call.client_id.as_deref(),
         software = request.client_software_name,
         version = request.client_software_version,
@@ -43,7 +43,7 @@ pub(super) async fn handle(call: Call, request: ApiVersionsRequest) -> ApiVersio
 /// Counts a client with an invalid software name or version, and logs it once a minute for each address.
 fn note_refused(call: &Call, request: &ApiVersionsRequest) {
     let reason = RequestRejection::ClientSoftware;
-    let (broker, peer) = (&call.broker, call.context.peer);
+    let (broker, peer) = (&call.broker, call.peer);
     broker.metrics.requests_rejected.get(reason).inc();
     let now = broker.clock.monotonic();
     if let Some(silenced) = broker.refused_software.allow(peer.ip(), now) {

@@ -7,11 +7,10 @@ use bytes::Bytes;
 use futures_util::future::{self, BoxFuture};
 
 use super::{
-    Call, CloseReason, Reply, RequestContext, api_versions, cluster, configs, delete_records,
-    fetch, groups, init_producer_id, leader_epoch, list_offsets, log_dirs, metadata, offsets,
-    produce, sasl_handshake, serve, topics,
+    Call, CloseReason, Reply, Session, api_versions, cluster, configs, delete_records, fetch,
+    groups, init_producer_id, leader_epoch, list_offsets, log_dirs, metadata, offsets, produce,
+    sasl_handshake, serve, topics,
 };
-use crate::broker::Broker;
 use crate::protocol::kafka::{ApiKey, Request, RequestHeader};
 use crate::protocol::messages;
 
@@ -132,8 +131,7 @@ pub fn waits_for_other_clients(api_key: i16) -> bool {
 
 /// Creates the handler's future for a request. It makes progress only when polled.
 pub fn dispatch(
-    broker: &Arc<Broker>,
-    context: RequestContext,
+    session: &Arc<Session>,
     header: RequestHeader,
     body: Bytes,
 ) -> BoxFuture<'static, Reply> {
@@ -142,8 +140,7 @@ pub fn dispatch(
         return closing(CloseReason::UnknownApi { api_key });
     };
     let call = Call {
-        broker: Arc::clone(broker),
-        context,
+        session: Arc::clone(session),
         api: api.key,
         version: header.api_version,
         correlation_id: header.correlation_id,

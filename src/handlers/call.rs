@@ -1,12 +1,13 @@
 //! The vocabulary of handlers: a request with its surroundings, its answer, and the encoded reply.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::broker::{Broker, CONSUMER_OFFSETS, shortened};
+use super::Session;
+use crate::broker::{CONSUMER_OFFSETS, shortened};
 use crate::metrics::TopicCounters;
 use crate::protocol::kafka::{
     ApiKey, DecodeError, Request, ResponseFrame, Wire, decode_request, encode_response,
@@ -15,28 +16,28 @@ use crate::protocol::kafka::{
 /// Isolation level of a client that excludes records of open and aborted transactions.
 pub(super) const READ_COMMITTED: i8 = 1;
 
-/// Connection data that handlers may use.
-#[derive(Debug, Clone, Copy)]
-pub struct RequestContext {
-    pub peer: SocketAddr,
-    /// Server address to which the client connected.
-    pub local: SocketAddr,
-}
-
 /// Input of a handler besides the request itself.
 pub(super) struct Call {
-    pub(super) broker: Arc<Broker>,
-    pub(super) context: RequestContext,
+    pub(super) session: Arc<Session>,
     pub(super) api: ApiKey,
     pub(super) version: i16,
     pub(super) correlation_id: i32,
     pub(super) client_id: Option<String>,
 }
 
+/// A call has the properties of its session.
+impl Deref for Call {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.session
+    }
+}
+
 impl Call {
     /// Logs that a transactional producer was refused, once a minute for each address.
     pub(super) fn log_refused_transaction(&self, transactional_id: &str) {
-        let (throttle, peer) = (&self.broker.refused_transactions, self.context.peer);
+        let (throttle, peer) = (&self.broker.refused_transactions, self.peer);
         if let Some(silenced) = throttle.allow(peer.ip(), self.broker.clock.monotonic()) {
             tracing::info!(
                 %peer,
@@ -51,7 +52,7 @@ impl Call {
     /// Logs that an internal topic of Kafka was requested, and what to use instead, once a minute for each address and
     /// topic.
     pub(super) fn log_missing_internal_topic(&self, topic: &str) {
-        let (throttle, peer) = (&self.broker.missing_internal_topics, self.context.peer);
+        let (throttle, peer) = (&self.broker.missing_internal_topics, self.peer);
         let now = self.broker.clock.monotonic();
         let Some(silenced) = throttle.allow((peer.ip(), topic.to_owned()), now) else {
             return;

@@ -34,7 +34,7 @@ pub(super) async fn handle(call: Call, request: DescribeClusterRequest) -> Descr
             ..DescribeClusterResponse::default()
         };
     }
-    let (host, port) = call.broker.advertised(call.context.local);
+    let (host, port) = call.advertised();
     DescribeClusterResponse {
         cluster_id,
         controller_id: NODE_ID,

@@ -70,7 +70,7 @@ pub(super) async fn find_coordinator(
     }
     let find = |key: String| match request.key_type {
         KEY_TYPE_GROUP => {
-            let (host, port) = call.broker.advertised(call.context.local);
+            let (host, port) = call.advertised();
             Coordinator {
                 key,
                 node_id: NODE_ID,
@@ -128,14 +128,14 @@ fn no_coordinator(key: String, refusal: Refusal) -> Coordinator {
     }
 }
 
-pub(super) async fn join(call: Call, request: JoinGroupRequest) -> JoinGroupResponse {
+pub(super) async fn join(mut call: Call, request: JoinGroupRequest) -> JoinGroupResponse {
     let asked_id = request.member_id.clone();
     let join = JoinGroup {
         group_id: request.group_id,
         member_id: request.member_id,
         group_instance_id: request.group_instance_id,
-        client_id: call.client_id.unwrap_or_default(),
-        client_host: format!("/{}", call.context.peer.ip().to_canonical()),
+        client_id: call.client_id.take().unwrap_or_default(),
+        client_host: format!("/{}", call.peer.ip().to_canonical()),
         session_timeout_ms: request.session_timeout_ms,
         // Version 0 has one timeout for both.
         rebalance_timeout_ms: if call.version >= REBALANCE_TIMEOUT_FROM {

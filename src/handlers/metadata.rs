@@ -43,7 +43,7 @@ pub(super) async fn handle(call: Call, request: MetadataRequest) -> MetadataResp
             described
         }
     };
-    let (host, port) = call.broker.advertised(call.context.local);
+    let (host, port) = call.advertised();
     MetadataResponse {
         brokers: vec![MetadataResponseBroker {
             node_id: NODE_ID,

@@ -28,8 +28,10 @@ mod produce;
 mod refusal;
 mod repetition;
 mod sasl_handshake;
+mod session;
 mod topics;
 
 pub use apis::{APIS, Api, dispatch, waits_for_other_clients};
 use call::{Answer, Call, READ_COMMITTED, encode, serve};
-pub use call::{CloseReason, Reply, RequestContext};
+pub use call::{CloseReason, Reply};
+pub use session::Session;

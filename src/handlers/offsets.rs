@@ -152,7 +152,7 @@ impl<'a> AuditedCommit<'a> {
             .filter(|(it, answer)| answer.is_ok() && it.from != it.to)
             .peekable();
         if self.is_progress && changed.peek().is_some() {
-            let consumer = (self.group_id.to_owned(), call.context.peer.ip());
+            let consumer = (self.group_id.to_owned(), call.peer.ip());
             let now = call.broker.clock.monotonic();
             match call.broker.logged_commits.allow(consumer, now) {
                 Some(silenced) => self.audit.after_silence(silenced),

@@ -304,7 +304,7 @@ fn note_refused(call: &Call, acks: i16, topics: &[TopicOutcomes]) {
             reason: refused.reason,
             count,
             client_id: call.client_id.as_deref(),
-            peer: call.context.peer,
+            peer: call.peer,
             acks,
             topic: &name_of(call, data),
             partition,
@@ -365,7 +365,7 @@ mod tests {
     use crate::broker::{Broker, ConfigEdit, ConfigOperation, NewTopic};
     use crate::clock::SystemClock;
     use crate::config::{Layers, load};
-    use crate::handlers::{RequestContext, dispatch};
+    use crate::handlers::{Session, dispatch};
     use crate::metrics::Metrics;
     use crate::protocol::kafka::{
         LENGTH_BYTES, Request, decode_request_header, decode_response, encode_request,
@@ -426,11 +426,8 @@ mod tests {
             .slice(LENGTH_BYTES..);
         let header = decode_request_header(&mut body).unwrap();
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
-        let context = RequestContext {
-            peer: nowhere,
-            local: nowhere,
-        };
-        let reply = dispatch(broker, context, header, body).await;
+        let session = Session::new(Arc::clone(broker), nowhere, nowhere);
+        let reply = dispatch(&session, header, body).await;
         let chunks = reply.frame.unwrap().chunks;
         let bytes: Vec<u8> = chunks
             .iter()
