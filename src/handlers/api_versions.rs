@@ -3,6 +3,7 @@
 //! An unsupported version of ApiVersions itself is answered in version 0 with its supported versions (KIP-511), since a
 //! client cannot know them before it has asked.
 
+use super::session::ClientSoftware;
 use super::{APIS, Answer, Api, Call, Reply, encode};
 use crate::broker::shortened;
 use crate::metrics::RequestRejection;
@@ -34,6 +35,12 @@ pub(super) async fn handle(call: Call, request: ApiVersionsRequest) -> ApiVersio
         version = request.client_software_version,
         "client software identified"
     );
+    if call.version >= CLIENT_SOFTWARE_FROM {
+        call.identify(ClientSoftware {
+            name: request.client_software_name,
+            version: request.client_software_version,
+        });
+    }
     ApiVersionsResponse {
         api_keys: advertised(APIS),
         ..ApiVersionsResponse::default()

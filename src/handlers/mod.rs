@@ -9,6 +9,7 @@
 mod api_versions;
 mod apis;
 mod audit;
+mod authorize;
 mod call;
 mod cluster;
 mod configs;
@@ -16,6 +17,8 @@ mod delete_records;
 mod error;
 mod fetch;
 mod groups;
+#[cfg(test)]
+mod harness;
 mod init_producer_id;
 mod leader_epoch;
 mod list_offsets;
