@@ -3,7 +3,9 @@
 //! A [`Broker`] owns no logic of its own beyond keeping catalog and storage consistent ([`topics`]); everything else is a
 //! component that handlers access through it. It knows nothing of requests or error codes.
 
+mod authorizer;
 mod log_throttle;
+mod principal;
 mod produce_refusals;
 mod scrape;
 mod topics;
@@ -22,7 +24,9 @@ use crate::fs::{Fs, Reserve};
 use crate::metrics::Metrics;
 use crate::storage::{self, Opening, StorageOptions, Topics};
 
+pub use authorizer::{Authorizer, Operation, Resource};
 pub use log_throttle::{LogThrottle, shortened};
+pub use principal::Principal;
 pub use produce_refusals::{ProduceRefusals, RefusedBatches};
 use topics::TopicInventory;
 pub use topics::{
@@ -57,6 +61,8 @@ pub struct Broker {
     pub groups: Arc<Groups>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
+    /// Decides which operations clients may perform; `None` allows all of them.
+    pub authorizer: Option<Box<dyn Authorizer>>,
     pub waiting_fetches: Arc<WaitingFetches>,
     pub produce_refusals: ProduceRefusals,
     /// Throttles the log lines of refused transactional producers, by address.
@@ -132,6 +138,7 @@ impl Broker {
                 groups,
                 clock,
                 metrics,
+                authorizer: None,
                 waiting_fetches: Arc::default(),
                 produce_refusals,
                 refused_transactions: LogThrottle::default(),

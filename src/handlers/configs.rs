@@ -4,13 +4,14 @@
 //! come from its file, environment and flags. Type, default and documentation of a setting are declared once, in `config`.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
 
 use super::Call;
 use super::audit::{Audit, Name};
 use super::refusal::{Refusal, error_fields};
 use super::repetition::answer_each;
-use crate::broker::{Broker, ConfigChange, ConfigEdit, ConfigOperation, NODE_ID, TopicError};
+use crate::broker::{
+    Broker, ConfigChange, ConfigEdit, ConfigOperation, NODE_ID, Operation, Resource, TopicError,
+};
 use crate::config::{
     ConfigType, Effective, Kind, Origin, TOPIC_CONFIGS, TopicConfig, TopicConfigDef, Value,
 };
@@ -53,11 +54,18 @@ pub(super) async fn describe(
         documentation: request.include_documentation,
     };
     let describe = |resource: &DescribeConfigsResource| {
-        let described = match resource.resource_type {
+        let name = &resource.resource_name;
+        let described = authorize(
+            &call,
+            Operation::DescribeConfigs,
+            resource.resource_type,
+            name,
+        )
+        .and_then(|()| match resource.resource_type {
             TOPIC => describe_topic(&call.broker, resource, detail),
             BROKER => describe_broker(&call.broker, resource, detail),
             other => Err(no_such_type(other)),
-        };
+        });
         let (configs, refusal) = match described {
             Ok(configs) => (configs, None),
             Err(refusal) => (Vec::new(), Some(refusal)),
@@ -86,6 +94,21 @@ pub(super) async fn describe(
         ),
         ..DescribeConfigsResponse::default()
     }
+}
+
+/// Refuses an operation on the configs of a resource that the client may not perform.
+fn authorize(
+    call: &Call,
+    operation: Operation,
+    resource_type: i8,
+    name: &str,
+) -> Result<(), Refusal> {
+    let resource = match resource_type {
+        TOPIC => Resource::Topic(name),
+        BROKER => Resource::Cluster,
+        _ => return Ok(()),
+    };
+    call.authorize(operation, resource).map_err(Refusal::denied)
 }
 
 fn size_of_result(result: &DescribeConfigsResult) -> usize {
@@ -324,7 +347,7 @@ pub(super) async fn alter(
     for resource in request.resources {
         let (resource_type, resource_name) =
             (resource.resource_type, resource.resource_name.clone());
-        let change = replace(&call.broker, resource, request.validate_only);
+        let change = replace(&call, resource, request.validate_only);
         let done = audit.attempt(Name(&resource_name), change).await;
         let done = done.map(|changes| audit_changes(&mut audit, &changes));
         let (error_code, error_message) = error_fields(done.err());
@@ -342,11 +365,11 @@ pub(super) async fn alter(
 }
 
 async fn replace(
-    broker: &Arc<Broker>,
+    call: &Call,
     resource: alter_configs::AlterConfigsResource,
     validate_only: bool,
 ) -> Result<Vec<ConfigChange>, Refusal> {
-    check_alterable(resource.resource_type, &resource.resource_name)?;
+    check_alterable(call, resource.resource_type, &resource.resource_name)?;
     check_named_once(resource.configs.iter().map(|each| &each.name))?;
     let mut configs = BTreeMap::new();
     for config in resource.configs {
@@ -356,7 +379,10 @@ async fn replace(
         }
     }
     let name = resource.resource_name;
-    Ok(broker.replace_configs(name, configs, validate_only).await?)
+    Ok(call
+        .broker
+        .replace_configs(name, configs, validate_only)
+        .await?)
 }
 
 pub(super) async fn alter_incrementally(
@@ -368,7 +394,7 @@ pub(super) async fn alter_incrementally(
     for resource in request.resources {
         let (resource_type, resource_name) =
             (resource.resource_type, resource.resource_name.clone());
-        let change = edit(&call.broker, resource, request.validate_only);
+        let change = edit(&call, resource, request.validate_only);
         let done = audit.attempt(Name(&resource_name), change).await;
         let done = done.map(|changes| audit_changes(&mut audit, &changes));
         let (error_code, error_message) = error_fields(done.err());
@@ -386,11 +412,11 @@ pub(super) async fn alter_incrementally(
 }
 
 async fn edit(
-    broker: &Arc<Broker>,
+    call: &Call,
     resource: incremental_alter_configs::AlterConfigsResource,
     validate_only: bool,
 ) -> Result<Vec<ConfigChange>, Refusal> {
-    check_alterable(resource.resource_type, &resource.resource_name)?;
+    check_alterable(call, resource.resource_type, &resource.resource_name)?;
     check_named_once(resource.configs.iter().map(|each| &each.name))?;
     let edits = resource
         .configs
@@ -398,7 +424,7 @@ async fn edit(
         .map(edit_of)
         .collect::<Result<Vec<_>, _>>()?;
     let name = resource.resource_name;
-    Ok(broker.edit_configs(name, edits, validate_only).await?)
+    Ok(call.broker.edit_configs(name, edits, validate_only).await?)
 }
 
 /// Adds the config changes to the resource listed last in the audit log.
@@ -448,7 +474,8 @@ fn check_named_once<'a>(names: impl Iterator<Item = &'a String>) -> Result<(), R
     Ok(())
 }
 
-fn check_alterable(resource_type: i8, resource_name: &str) -> Result<(), Refusal> {
+fn check_alterable(call: &Call, resource_type: i8, resource_name: &str) -> Result<(), Refusal> {
+    authorize(call, Operation::AlterConfigs, resource_type, resource_name)?;
     match resource_type {
         TOPIC => Ok(()),
         BROKER => {

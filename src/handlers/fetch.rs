@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Answer, Call, READ_COMMITTED, error, lookup};
-use crate::broker::Broker;
+use crate::broker::{Broker, Operation};
 use crate::config::CompressionType;
 use crate::metrics::TopicCounters;
 use crate::protocol::kafka::ErrorCode;
@@ -48,7 +48,7 @@ pub(super) async fn handle(call: Call, request: FetchRequest) -> Answer<FetchRes
             ..FetchResponse::default()
         });
     }
-    let plan = Arc::new(Plan::new(&call.broker, call.version, request));
+    let plan = Arc::new(Plan::new(&call, request));
     match plan.fetch(&call.broker).await {
         Some(round) => plan.answer(round),
         None => plan.answer(plan.read_failed()),
@@ -96,13 +96,13 @@ struct Round {
 }
 
 impl Plan {
-    fn new(broker: &Broker, version: i16, mut request: FetchRequest) -> Plan {
-        let by_id = version >= TOPIC_IDS_FROM;
+    fn new(call: &Call, mut request: FetchRequest) -> Plan {
+        let by_id = call.version >= TOPIC_IDS_FROM;
         // A topic without partitions needs no response, and must not be kept while the fetch waits.
         request.topics.retain(|asked| !asked.partitions.is_empty());
         let topics = request.topics.into_iter().map(|asked| {
-            let topic = lookup::topic(broker, by_id, &asked.topic, asked.topic_id)
-                .and_then(|topic| check_compression(topic, version));
+            let topic = lookup::topic(call, Operation::Read, by_id, &asked.topic, asked.topic_id)
+                .and_then(|topic| check_compression(topic, call.version));
             TopicPlan {
                 counters: topic
                     .as_ref()
@@ -126,7 +126,9 @@ impl Plan {
         Plan {
             max_wait: Duration::from_millis(request.max_wait_ms.max(0) as u64),
             min_bytes: request.min_bytes.max(0) as usize,
-            max_bytes: request.max_bytes.clamp(0, broker.config.fetch_max_bytes) as usize,
+            max_bytes: request
+                .max_bytes
+                .clamp(0, call.broker.config.fetch_max_bytes) as usize,
             read_committed: request.isolation_level == READ_COMMITTED,
             by_id,
             topics: topics.collect(),

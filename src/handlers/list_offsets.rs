@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::{Call, READ_COMMITTED, error, lookup};
-use crate::broker::Broker;
+use super::{Call, READ_COMMITTED, Session, error, lookup};
+use crate::broker::Operation;
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::list_offsets::{
     EARLIEST_LOCAL_TIMESTAMP, EARLIEST_TIMESTAMP, LATEST_TIERED_TIMESTAMP, LATEST_TIMESTAMP,
@@ -31,12 +31,12 @@ pub(super) async fn handle(call: Call, request: ListOffsetsRequest) -> ListOffse
         .flat_map(|topic| &topic.partitions)
         .any(|partition| partition.timestamp >= 0 || partition.timestamp == MAX_TIMESTAMP);
     if !reads_log {
-        return list(&call.broker, call.version, request);
+        return list(&call, call.version, request);
     }
     // The search for a timestamp may read from the disk, which must not block the runtime's threads.
     let partitions = request.clone();
-    let (broker, version) = (Arc::clone(&call.broker), call.version);
-    match tokio::task::spawn_blocking(move || list(&broker, version, request)).await {
+    let (session, version) = (Arc::clone(&call.session), call.version);
+    match tokio::task::spawn_blocking(move || list(&session, version, request)).await {
         Ok(response) => response,
         Err(_) => failed(partitions),
     }
@@ -62,11 +62,11 @@ fn failed(request: ListOffsetsRequest) -> ListOffsetsResponse {
     }
 }
 
-fn list(broker: &Broker, version: i16, request: ListOffsetsRequest) -> ListOffsetsResponse {
+fn list(session: &Session, version: i16, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let repeated = repeated_partitions(&request.topics);
     let read_committed = request.isolation_level == READ_COMMITTED;
     let topics = request.topics.into_iter().map(|asked| {
-        let topic = lookup::topic_by_name(broker, &asked.name);
+        let topic = lookup::topic_by_name(session, Operation::Describe, &asked.name);
         let partitions = asked.partitions.iter().map(|partition| {
             let found = if repeated.contains(&(asked.name.clone(), partition.partition_index)) {
                 Err(ErrorCode::INVALID_REQUEST)

@@ -298,6 +298,8 @@ label_values! {
         Transactional = "transactional",
         /// The topic or partition does not exist.
         UnknownTopic = "unknown_topic",
+        /// The client may not write to the topic.
+        Unauthorized = "unauthorized",
         /// `acks` is none of -1, 0 and 1.
         InvalidAcks = "invalid_acks",
         /// The sequence of an idempotent producer has a gap.

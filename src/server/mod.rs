@@ -36,12 +36,12 @@ use crate::broker::{Broker, NODE_ID, OpenError};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Loaded};
 use crate::fs;
-use crate::handlers;
+use crate::handlers::{self, Session};
 use crate::metrics::{PrometheusHandle, init_metrics_with};
 use crate::storage::{self, Opening};
 
 use background::Background;
-use connection::Shared;
+use connection::{Shared, StartSession};
 pub use data_dir::DataDir;
 use data_dir::DataDirError;
 use http::health::Phase;
@@ -165,13 +165,13 @@ impl Server {
             addr: kafka_addr.to_string(),
             source,
         })?;
-        let dispatch = {
-            let broker = Arc::clone(&broker);
-            Box::new(move |context, header, body| {
-                handlers::dispatch(&broker, context, header, body)
-            })
-        };
-        let shared = Shared::new(&config, dispatch, metrics.metrics(), Arc::clone(&clock));
+        let start_session = start_session(Arc::clone(&broker));
+        let shared = Shared::new(
+            &config,
+            start_session,
+            metrics.metrics(),
+            Arc::clone(&clock),
+        );
         let requests = shared.request_memory().clone();
         metrics.metrics().register(Arc::new(requests.clone()));
         let (stop_accepting, stopping) = watch::channel(false);
@@ -321,6 +321,14 @@ async fn open_broker(
         }
         never = report_progress(&opening, health) => match never {},
     }
+}
+
+/// Returns how the connections of a broker start their sessions.
+fn start_session(broker: Arc<Broker>) -> StartSession {
+    Box::new(move |peer, local| {
+        let session = Session::new(Arc::clone(&broker), peer, local);
+        Box::new(move |header, body| handlers::dispatch(&session, header, body))
+    })
 }
 
 /// Registers the broker's components with the metrics and the storage check.
