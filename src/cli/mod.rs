@@ -127,7 +127,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match parse(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // Standard output or error may be a closed pipe: then nobody reads the help.
+            // Standard output or error may be a closed pipe; then there is no reader of the help.
             let _ = error.print();
             return ExitCode::from(error.exit_code() as u8);
         }
