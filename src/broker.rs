@@ -9,11 +9,9 @@ mod scrape;
 mod topics;
 mod waiting;
 
-use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use crate::catalog::{self, Catalog};
@@ -38,9 +36,6 @@ const CATALOG_FILE: &str = "catalog.sqlite";
 
 /// Id of the only node.
 pub const NODE_ID: i32 = 1;
-
-/// Configs set for each topic, by its name: the overrides of the server's defaults.
-type Overrides = HashMap<String, Arc<BTreeMap<String, String>>>;
 
 /// Signals to fetches that wait for records.
 #[derive(Default)]
@@ -74,7 +69,6 @@ pub struct Broker {
     pub logged_commits: LogThrottle<(String, IpAddr)>,
     /// Throttles the log lines of invalid client software names, by address.
     pub refused_software: LogThrottle<IpAddr>,
-    overrides: RwLock<Overrides>,
     /// Held during each change of the set of topics or a topic's configs, so that such changes happen one after another
     /// and catalog and storage see them in the same order.
     topic_changes: tokio::sync::Mutex<()>,
@@ -103,7 +97,7 @@ impl Broker {
             Ok((reserve, catalog, inventory))
         })
         .await?;
-        let (overrides, specs) = inventory.topics(&config.topic_defaults)?;
+        let specs = inventory.topics(&config.topic_defaults)?;
         let storage = StorageOptions {
             producer_id_expiration_ms: config.producer_id_expiration_ms,
             reserve: Arc::clone(&reserve),
@@ -145,7 +139,6 @@ impl Broker {
                 missing_internal_topics: LogThrottle::default(),
                 logged_commits: LogThrottle::default(),
                 refused_software: LogThrottle::default(),
-                overrides: RwLock::new(overrides),
                 topic_changes: tokio::sync::Mutex::default(),
                 waiting: watch::Sender::default(),
             }))
@@ -180,11 +173,6 @@ impl Broker {
         let ends = |waiting: &Waiting| waiting.is_over || waiting.rounds != rounds;
         // The sender is part of this broker, so waiting cannot fail.
         let _ = waiting.wait_for(ends).await;
-    }
-
-    /// Returns the configs set for a topic; empty for a topic that does not exist.
-    pub fn topic_overrides(&self, name: &str) -> Arc<BTreeMap<String, String>> {
-        self.overrides.read().get(name).cloned().unwrap_or_default()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tests of the broker over a real data directory and catalog: restarts, crashes and races.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -93,7 +94,7 @@ async fn topics_their_configs_and_records_survive_a_restart() {
     let topic = broker.topics.get("orders").unwrap();
     assert_eq!((topic.id(), topic.partition_count()), (id, 3));
     assert_eq!(topic.config().retention_ms, 5_000);
-    assert_eq!(broker.topic_overrides("orders")["retention.ms"], "5000");
+    assert_eq!(topic.config().overrides["retention.ms"], "5000");
     let fetched = topic.partition(0).unwrap().read(0, 1024, true).unwrap();
     assert!(fetched.records.is_some());
 }
@@ -269,10 +270,10 @@ async fn config_edits_apply_at_once_and_only_if_all_are_valid() {
     let edits = vec![set("retention.ms", "7"), set("segment.bytes", "nonsense")];
     let refused = broker.edit_configs("t".to_owned(), edits, false).await;
     assert!(matches!(refused, Err(TopicError::InvalidConfig(_))));
-    assert!(broker.topic_overrides("t").is_empty());
+    assert!(broker.overrides("t").is_empty());
     let only_asked = broker.edit_configs("t".to_owned(), vec![set("retention.ms", "7")], true);
     only_asked.await.unwrap();
-    assert!(broker.topic_overrides("t").is_empty());
+    assert!(broker.overrides("t").is_empty());
     let edits = vec![set("retention.ms", "7")];
     broker
         .edit_configs("t".to_owned(), edits, false)
@@ -284,7 +285,7 @@ async fn config_edits_apply_at_once_and_only_if_all_are_valid() {
         .replace_configs("t".to_owned(), configs.clone(), false)
         .await
         .unwrap();
-    assert_eq!(*broker.topic_overrides("t"), configs);
+    assert_eq!(broker.overrides("t"), configs);
     let config = broker.topics.get("t").unwrap().config();
     assert_eq!(
         config.retention_ms,

@@ -10,9 +10,11 @@ use std::collections::BTreeMap;
 use super::error::{ConfigError, Origin, nearest};
 use super::value::{Kind, Value};
 
-/// Effective settings of one topic: the server's defaults with the topic's overrides applied.
+/// Settings of one topic: those set for it, and the effective values that follow from them and the server's defaults.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TopicConfig {
+    /// Settings of the topic itself, by Kafka's names, with values as Kafka normalizes them.
+    pub overrides: BTreeMap<String, String>,
     pub cleanup_policy: CleanupPolicy,
     pub compression_type: CompressionType,
     /// Delay before Kafka removes the files of deleted segments. Ignored here: files are removed at once, and open
@@ -603,33 +605,18 @@ impl TopicConfig {
         TOPIC_CONFIGS.iter().find(|each| each.name == name)
     }
 
-    /// Applies `overrides` to these settings. Fails on the first unknown name or value that is not allowed.
+    /// Applies `overrides` to these defaults, normalized as in Kafka: without surrounding whitespace and repeated list
+    /// items. Fails on the first unknown name or value that is not allowed.
     pub fn apply(&self, overrides: &BTreeMap<String, String>) -> Result<TopicConfig, ConfigError> {
         let mut config = self.clone();
         for (name, text) in overrides {
-            let Some(definition) = Self::definition(name) else {
-                return Err(unknown(name));
-            };
-            let value = definition.parse(text, name, Origin::Topic)?;
-            definition.set(&mut config, &value);
-        }
-        Ok(config)
-    }
-
-    /// Normalizes `overrides` as Kafka does: trims whitespace and drops repeated list items. Fails like
-    /// [`TopicConfig::apply`].
-    pub fn canonical(
-        overrides: &BTreeMap<String, String>,
-    ) -> Result<BTreeMap<String, String>, ConfigError> {
-        let mut scratch = TopicConfig::default();
-        let mut canonical = BTreeMap::new();
-        for (name, text) in overrides {
             let definition = Self::definition(name).ok_or_else(|| unknown(name))?;
             let value = definition.parse(text, name, Origin::Topic)?;
-            definition.set(&mut scratch, &value);
-            canonical.insert(name.clone(), definition.value(&scratch));
+            definition.set(&mut config, &value);
+            let normalized = definition.value(&config);
+            config.overrides.insert(name.clone(), normalized);
         }
-        Ok(canonical)
+        Ok(config)
     }
 }
 
@@ -653,6 +640,7 @@ impl Default for TopicConfig {
     fn default() -> Self {
         // Placeholders: the loop below sets every field, which a test checks.
         let mut config = TopicConfig {
+            overrides: BTreeMap::new(),
             cleanup_policy: CleanupPolicy::default(),
             compression_type: CompressionType::Producer,
             file_delete_delay_ms: 0,
@@ -717,13 +705,11 @@ mod tests {
 
     #[test]
     fn overrides_change_only_the_settings_they_name() {
-        let config = TopicConfig::default()
-            .apply(&overrides(&[
-                ("retention.ms", "5000"),
-                ("compression.type", "zstd"),
-            ]))
-            .expect("both are allowed");
+        let set = overrides(&[("retention.ms", "5000"), ("compression.type", "zstd")]);
+        let config = TopicConfig::default().apply(&set);
+        let config = config.expect("both are allowed");
         let expected = TopicConfig {
+            overrides: set,
             retention_ms: 5_000,
             compression_type: CompressionType::Zstd,
             ..TopicConfig::default()
@@ -876,7 +862,8 @@ mod tests {
             ("preallocate", "false"),
             ("retention.ms", "77"),
         ]);
-        assert_eq!(TopicConfig::canonical(&given).unwrap(), kept);
+        let config = TopicConfig::default().apply(&given).unwrap();
+        assert_eq!(config.overrides, kept);
     }
 
     #[test]

@@ -130,12 +130,11 @@ fn describe_topic(
     let unknown = || Refusal::from(TopicError::Unknown(name.clone()));
     let topic = broker.topics.get(name).ok_or_else(unknown)?;
     let config = topic.config();
-    let overrides = broker.topic_overrides(name);
     let described = TOPIC_CONFIGS
         .iter()
         .filter(|definition| is_wanted(resource, definition.name))
         .map(|definition| {
-            let sources = sources(definition, &overrides, broker);
+            let sources = sources(definition, &config, broker);
             DescribeConfigsResourceResult {
                 name: definition.name.to_owned(),
                 value: Some(definition.value(&config)),
@@ -154,11 +153,11 @@ fn describe_topic(
 /// config that has no server-wide default and is not set.
 fn sources(
     definition: &TopicConfigDef,
-    overrides: &BTreeMap<String, String>,
+    config: &TopicConfig,
     broker: &Broker,
 ) -> Vec<DescribeConfigsSynonym> {
     let mut sources = Vec::with_capacity(3);
-    if let Some(value) = overrides.get(definition.name) {
+    if let Some(value) = config.overrides.get(definition.name) {
         sources.push(DescribeConfigsSynonym {
             name: definition.name.to_owned(),
             value: Some(value.clone()),
@@ -303,18 +302,14 @@ fn kind_number(kind: Kind) -> i8 {
 }
 
 /// Returns the configs of a new topic for the response of CreateTopics.
-pub(super) fn created(
-    config: &TopicConfig,
-    overrides: &BTreeMap<String, String>,
-    broker: &Broker,
-) -> Vec<CreatableTopicConfigs> {
+pub(super) fn created(config: &TopicConfig, broker: &Broker) -> Vec<CreatableTopicConfigs> {
     TOPIC_CONFIGS
         .iter()
         .map(|definition| CreatableTopicConfigs {
             name: definition.name.to_owned(),
             value: Some(definition.value(config)),
             read_only: false,
-            config_source: effective_source(&sources(definition, overrides, broker)),
+            config_source: effective_source(&sources(definition, config, broker)),
             is_sensitive: false,
         })
         .collect()

@@ -106,7 +106,6 @@ async fn create_one(
         configs: configs_of(&asked)?,
         name: asked.name,
     };
-    let overrides = new.configs.clone();
     // With validate_only the topic id stays nil.
     let mut result = CreatableTopicResult {
         name: new.name.clone(),
@@ -124,7 +123,7 @@ async fn create_one(
         result.topic_id = topic.id();
         config = TopicConfig::clone(&topic.config());
     }
-    result.configs = Some(configs::created(&config, &overrides, broker));
+    result.configs = Some(configs::created(&config, broker));
     Ok(result)
 }
 
