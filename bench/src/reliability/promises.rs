@@ -126,7 +126,7 @@ pub const PROMISES: &[Promise] = &[
             Proof::repeated(
                 "the log against a model of it",
                 &["--test", "property"],
-                "STREAMLINE_CASES",
+                "PROPTEST_CASES",
                 5_000,
             ),
         ],
