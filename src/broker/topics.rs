@@ -595,7 +595,7 @@ fn list_items(
 ) -> Result<Vec<String>, TopicError> {
     let definition = TopicConfig::definition(name)
         .ok_or_else(|| TopicError::InvalidConfig(format!("unknown topic config {name}")))?;
-    if definition.config_type != ConfigType::List {
+    if definition.kind.config_type() != ConfigType::List {
         return Err(TopicError::InvalidConfig(format!(
             "{name} is not a list: APPEND and SUBTRACT are not supported"
         )));

@@ -13,7 +13,7 @@ use crate::broker::{
     Broker, ConfigChange, ConfigEdit, ConfigOperation, NODE_ID, Operation, Resource, TopicError,
 };
 use crate::config::{
-    ConfigType, Effective, Kind, Origin, TOPIC_CONFIGS, TopicConfig, TopicConfigDef, Value,
+    ConfigType, Effective, Kind, Origin, TOPIC_CONFIGS, TopicConfig, TopicConfigDef,
 };
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::create_topics::CreatableTopicConfigs;
@@ -164,7 +164,7 @@ fn describe_topic(
                 read_only: false,
                 config_source: effective_source(&sources),
                 is_sensitive: false,
-                config_type: type_number(definition.config_type),
+                config_type: type_number(definition.kind.config_type()),
                 documentation: detail.documentation.then(|| definition.doc.to_owned()),
                 synonyms: if detail.synonyms { sources } else { Vec::new() },
             }
@@ -193,7 +193,7 @@ fn sources(
     let server_wide = broker
         .settings
         .iter()
-        .find(|each| is_spelled(&each.setting.name, server_name));
+        .find(|each| is_spelled(each.setting.name, server_name));
     if let Some(setting) = server_wide {
         sources.extend(server_sources(setting, server_name));
     } else {
@@ -214,7 +214,7 @@ fn effective_source(sources: &[DescribeConfigsSynonym]) -> i8 {
 fn server_sources(setting: &Effective, name: &str) -> Vec<DescribeConfigsSynonym> {
     let source = |value: &str, source| DescribeConfigsSynonym {
         name: name.to_owned(),
-        value: Some(kafka_value(setting.setting.kind, value).to_owned()),
+        value: Some(kafka_value(setting.setting.kind, value)),
         source,
     };
     match setting.origin {
@@ -249,7 +249,7 @@ fn describe_broker(
                 read_only: true,
                 config_source: sources[0].source,
                 is_sensitive: false,
-                config_type: kind_number(setting.setting.kind),
+                config_type: type_number(setting.setting.kind.config_type()),
                 documentation: detail
                     .documentation
                     .then(|| setting.setting.help.to_owned()),
@@ -269,12 +269,9 @@ fn kafka_name(setting: &Effective) -> String {
 }
 
 /// Returns a value as Kafka clients parse it: a boolean is only `true` or `false`.
-fn kafka_value(kind: Kind, value: &str) -> &str {
-    match kind.parse(value) {
-        Some(Value::Switch(true)) => "true",
-        Some(Value::Switch(false)) => "false",
-        _ => value,
-    }
+fn kafka_value(kind: Kind, value: &str) -> String {
+    let normalized = (kind == Kind::Switch).then(|| kind.normalize(value));
+    normalized.flatten().unwrap_or_else(|| value.to_owned())
 }
 
 /// Returns whether `setting` is `kafka_name` with underscores instead of dots.
@@ -307,21 +304,6 @@ fn type_number(config_type: ConfigType) -> i8 {
         ConfigType::Double => 6,
         ConfigType::List => 7,
     }
-}
-
-fn kind_number(kind: Kind) -> i8 {
-    type_number(match kind {
-        Kind::Switch => ConfigType::Boolean,
-        Kind::Int { max, .. } if max <= i64::from(i32::MAX) => ConfigType::Int,
-        Kind::Int { .. } => ConfigType::Long,
-        Kind::List(..) => ConfigType::List,
-        Kind::Choice(_)
-        | Kind::Only(..)
-        | Kind::Listen
-        | Kind::Endpoint
-        | Kind::Path
-        | Kind::LogFilter => ConfigType::String,
-    })
 }
 
 /// Returns the configs of a new topic for the response of CreateTopics.
