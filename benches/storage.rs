@@ -10,15 +10,16 @@ use streamline::clock::{Clock, SystemClock};
 use streamline::config::{Durability, TopicConfig};
 use streamline::metrics::{Format, Metrics, PrometheusHandle};
 use streamline::record::{BatchBuilder, Compression, RecordBatch};
-use streamline::storage::{Acks, AppendOptions, Partition, StorageOptions, TopicSpec, Topics};
+use streamline::storage::local::{LocalEngine, Partition, StorageOptions};
+use streamline::storage::{Acks, AppendOptions, ReadOptions, TopicSpec};
 use uuid::Uuid;
 
 const OPTIONS: AppendOptions = AppendOptions { acks: Acks::Leader };
 const RECORD_BYTES: usize = 1024;
 
-fn open(dir: &Path) -> (Arc<Topics>, Arc<Partition>) {
+fn open(dir: &Path) -> (Arc<LocalEngine>, Arc<Partition>) {
     let options = StorageOptions::new(dir, Durability::Os);
-    let topics = Topics::open(options, vec![], SystemClock::new(), Metrics::new(true))
+    let topics = LocalEngine::open(options, vec![], SystemClock::new(), Metrics::new(true))
         .expect("an empty directory opens");
     let config = TopicConfig {
         max_message_bytes: 4 << 20,
@@ -32,8 +33,8 @@ fn open(dir: &Path) -> (Arc<Topics>, Arc<Partition>) {
         partitions: 1,
         config,
     };
-    let topic = topics.create(spec).expect("the topic is new");
-    let partition = topic.partition(0).expect("it has one partition");
+    topics.create(spec).expect("the topic is new");
+    let partition = topics.partition("bench", 0).expect("it has one partition");
     (topics, partition)
 }
 
@@ -63,7 +64,7 @@ fn append(criterion: &mut Criterion) {
                     topics.retain(now_ms);
                 }
                 partition
-                    .append(vec![batch.clone()], OPTIONS)
+                    .append_unflushed(vec![batch.clone()], OPTIONS)
                     .expect("the disk has room")
             });
         });
@@ -77,7 +78,7 @@ fn read(criterion: &mut Criterion) {
     let batch = batch(16 << 10, SystemClock::new().now_ms());
     for _ in 0..4096 {
         partition
-            .append(vec![batch.clone()], OPTIONS)
+            .append_unflushed(vec![batch.clone()], OPTIONS)
             .expect("the disk has room");
     }
     let end = partition.offsets().high_watermark;
@@ -87,7 +88,7 @@ fn read(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("sequential", name), |bencher| {
             bencher.iter(|| {
                 let fetched = partition
-                    .read(offset, max_bytes, true)
+                    .read_now(ReadOptions::at(offset, max_bytes))
                     .expect("the offset is there");
                 // Each batch has the same number of records.
                 let batches =
@@ -105,7 +106,7 @@ fn read(criterion: &mut Criterion) {
                 place = (place + 7_919 * i64::from(batch.header().record_count)) % end;
                 black_box(
                     partition
-                        .read(place, max_bytes, true)
+                        .read_now(ReadOptions::at(place, max_bytes))
                         .expect("the offset is there"),
                 )
             });
@@ -127,15 +128,17 @@ fn many_partitions(criterion: &mut Criterion) {
     let open = |specs| {
         let metrics = Metrics::new(true);
         let options = StorageOptions::new(dir.path(), Durability::Os);
-        let topics = Topics::open(options, specs, SystemClock::new(), Arc::clone(&metrics));
+        let topics = LocalEngine::open(options, specs, SystemClock::new(), Arc::clone(&metrics));
         (topics.expect("the logs are sound"), metrics)
     };
     let (topics, _) = open(vec![]);
-    let topic = topics.create(spec.clone()).expect("the topic is new");
+    topics.create(spec.clone()).expect("the topic is new");
     let batch = batch(1_000, SystemClock::new().now_ms());
-    for partition in topic.partitions().iter() {
+    for number in 0..partitions {
+        let partition = topics.partition("many", number);
         partition
-            .append(vec![batch.clone()], OPTIONS)
+            .expect("it was just created")
+            .append_unflushed(vec![batch.clone()], OPTIONS)
             .expect("the disk has room");
     }
     topics.close().expect("the disk works");

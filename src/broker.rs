@@ -19,10 +19,11 @@ use tokio::sync::watch;
 use crate::catalog::{self, Catalog, Sqlite};
 use crate::clock::Clock;
 use crate::config::{Config, Effective, Loaded};
-use crate::coordinator::group::{GroupSettings, Groups, TopicView};
+use crate::coordinator::group::{GroupSettings, Groups};
 use crate::fs::{Fs, Reserve};
 use crate::metrics::Metrics;
-use crate::storage::{self, Opening, StorageOptions, Topics};
+use crate::storage::local::{LocalStorage, StorageOptions};
+use crate::storage::{self, Engine, Opening, Storage};
 
 pub use authorizer::{Authorizer, Operation, Resource};
 pub use log_throttle::{LogThrottle, shortened};
@@ -55,7 +56,7 @@ pub struct Broker {
     pub config: Config,
     /// The server's settings, each with its source.
     pub settings: Vec<Effective>,
-    pub topics: Arc<Topics>,
+    pub topics: Arc<dyn Engine>,
     pub catalog: Arc<dyn Catalog>,
     pub reserve: Arc<Reserve>,
     pub groups: Arc<Groups>,
@@ -95,28 +96,37 @@ impl Broker {
         } = settings;
         let data_dir = config.data_dir.clone();
         let reserve_bytes = config.disk_reserve_bytes;
+        let mut options = StorageOptions {
+            producer_id_expiration_ms: config.producer_id_expiration_ms,
+            opening,
+            ..StorageOptions::new(&config.data_dir, config.durability)
+        };
+        let clock_of_logs = Arc::clone(&clock);
+        let metrics_of_logs = Arc::clone(&metrics);
         // The reserve first, since it may be needed to open the catalog on a full disk.
-        let (reserve, catalog, inventory) = blocking(move || {
+        let (reserve, catalog, storage, inventory) = blocking(move || {
             let reserve = Reserve::open(&Fs::new(), &data_dir, reserve_bytes);
             let catalog = Sqlite::open(data_dir.join(CATALOG_FILE), Arc::clone(&reserve))?;
-            let inventory = TopicInventory::take(&catalog, &data_dir)?;
-            Ok((reserve, Arc::new(catalog) as Arc<dyn Catalog>, inventory))
+            options.reserve = Arc::clone(&reserve);
+            let storage: Box<dyn Storage> = Box::new(LocalStorage {
+                options,
+                clock: clock_of_logs,
+                metrics: metrics_of_logs,
+            });
+            let inventory = TopicInventory::take(&catalog, &*storage)?;
+            Ok((
+                reserve,
+                Arc::new(catalog) as Arc<dyn Catalog>,
+                storage,
+                inventory,
+            ))
         })
         .await?;
         let specs = inventory.topics(&config.topic_defaults)?;
-        let storage = StorageOptions {
-            producer_id_expiration_ms: config.producer_id_expiration_ms,
-            reserve: Arc::clone(&reserve),
-            opening,
-            adopted: inventory.adopted(),
-            ..StorageOptions::new(&config.data_dir, config.durability)
-        };
         let produce_refusals = ProduceRefusals::new(Arc::clone(&metrics), Arc::clone(&clock));
-        let metrics_of_logs = Arc::clone(&metrics);
-        let clock_of_logs = Arc::clone(&clock);
         let (topics, inventory, largest_producer_id) = blocking(move || {
-            let topics = Topics::open(storage, specs, clock_of_logs, metrics_of_logs)?;
-            let largest = inventory.largest_adopted_producer_id(&topics)?;
+            let topics = storage.open(specs, inventory.adopted())?;
+            let largest = inventory.largest_adopted_producer_id(&*topics)?;
             Ok((topics, inventory, largest))
         })
         .await?;
@@ -125,7 +135,7 @@ impl Broker {
         blocking(move || {
             let groups = Groups::open(
                 Arc::clone(&catalog),
-                Arc::clone(&topics) as Arc<dyn TopicView>,
+                Arc::new(Arc::clone(&topics)),
                 GroupSettings::from(&config),
                 Arc::clone(&clock),
             )?;

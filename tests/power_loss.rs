@@ -27,7 +27,8 @@ use streamline::fs::{Disk, Faults, Fs};
 use streamline::metrics::Metrics;
 use streamline::record::{BatchBuilder, Compression, RecordBatch};
 use streamline::storage::{
-    Acks, AppendOptions, Error, Partition, StorageOptions, TopicSpec, Topics,
+    Acks, AppendOptions, Error, ReadOptions, TopicSpec,
+    local::{LocalEngine, Partition, StorageOptions},
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -84,7 +85,7 @@ struct Machine {
     spec: TopicSpec,
     /// True if the catalog contains the topic.
     known: bool,
-    topics: Arc<Topics>,
+    topics: Arc<LocalEngine>,
     models: Vec<Model>,
     next_value: u64,
     cuts: u64,
@@ -152,10 +153,8 @@ impl Machine {
     }
 
     fn partition(&self, number: usize) -> Arc<Partition> {
-        let topic = self.topics.get(TOPIC).expect("the topic was created");
-        topic
-            .partition(number as i32)
-            .expect("the topic has two partitions")
+        let partition = self.topics.partition(TOPIC, number as i32);
+        partition.expect("the topic was created with two partitions")
     }
 
     /// Runs operations until the power has failed `cuts` times.
@@ -273,7 +272,7 @@ impl Machine {
         }
         let appended = self
             .partition(number)
-            .append(batches, AppendOptions { acks });
+            .append_unflushed(batches, AppendOptions { acks });
         let appended = self.check_result(appended)?;
         assert_eq!(
             (appended.base_offset, appended.duplicate),
@@ -294,7 +293,7 @@ impl Machine {
         let sent = sent.clone();
         self.note(format!("retry in {number} of {}", sent.last_offset));
         let partition = self.partition(number);
-        let again = partition.append(vec![sent.batch], AppendOptions { acks: Acks::All });
+        let again = partition.append_unflushed(vec![sent.batch], AppendOptions { acks: Acks::All });
         let again = self.check_result(again)?;
         assert_eq!(
             (again.base_offset, again.duplicate),
@@ -331,7 +330,7 @@ impl Machine {
         let bytes: usize = batches.iter().map(RecordBatch::size_bytes).sum();
         self.faults.limit_space(self.random.below(bytes as u64));
         let options = AppendOptions { acks: Acks::Leader };
-        let refused = self.partition(number).append(batches, options);
+        let refused = self.partition(number).append_unflushed(batches, options);
         self.faults.heal();
         match refused {
             Err(_) if self.disk.is_off() => {
@@ -520,7 +519,7 @@ impl Machine {
 fn check_records(partition: &Arc<Partition>, model: &Model) {
     let mut offset = model.log_start;
     while offset < model.end() {
-        let fetched = partition.read(offset, 4_000, true).unwrap();
+        let fetched = partition.read_now(ReadOptions::at(offset, 4_000)).unwrap();
         let records = fetched.records.expect("there is more").to_bytes().unwrap();
         for batch in RecordBatch::split(records).unwrap() {
             assert!(batch.header().base_offset <= offset);
@@ -551,13 +550,13 @@ fn open(
     faults: &Arc<Faults>,
     clock: &Arc<ManualClock>,
     specs: Vec<TopicSpec>,
-) -> Result<Arc<Topics>, Error> {
+) -> Result<Arc<LocalEngine>, Error> {
     let options = StorageOptions {
         fs: Fs::on_disk(Arc::clone(disk), Arc::clone(faults)),
         ..StorageOptions::new(data_dir, Durability::Acks)
     };
     let clock: Arc<dyn Clock> = clock.clone();
-    Topics::open(options, specs, clock, Metrics::new(true))
+    LocalEngine::open(options, specs, clock, Metrics::new(true))
 }
 
 #[test]

@@ -28,7 +28,8 @@ use streamline::fs::{Fault, Faults, Fs, Op};
 use streamline::metrics::Metrics;
 use streamline::record::{BatchBuilder, Compression, RecordBatch};
 use streamline::storage::{
-    Acks, AppendOptions, Error, Partition, StorageOptions, TopicSpec, Topics,
+    Acks, AppendOptions, Error, ReadOptions, TopicSpec,
+    local::{LocalEngine, Partition, StorageOptions},
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -248,7 +249,7 @@ struct Run {
     clock: Arc<ManualClock>,
     faults: Arc<Faults>,
     spec: TopicSpec,
-    topics: Arc<Topics>,
+    topics: Arc<LocalEngine>,
     partition: Arc<Partition>,
     model: Model,
     /// The operations so far, in words.
@@ -277,7 +278,7 @@ impl Run {
         };
         let topics = open(dir.path(), &clock, &faults, vec![]);
         topics.create(spec.clone()).unwrap();
-        let partition = topics.get("model").unwrap().partition(0).unwrap();
+        let partition = topics.partition("model", 0).unwrap();
         Self {
             runtime: tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(1)
@@ -392,7 +393,10 @@ impl Run {
             self.faults.plan(Op::Write, ".log", Fault::Short(bytes), 3);
         }
         let options = AppendOptions { acks };
-        let appended = self.partition.append(batches.clone(), options).unwrap();
+        let appended = self
+            .partition
+            .append_unflushed(batches.clone(), options)
+            .unwrap();
         self.faults.heal();
         assert_eq!(appended.base_offset, self.model.end());
         self.model.records.extend(records);
@@ -431,7 +435,10 @@ impl Run {
             sent.base_offset, sent.last_offset
         ));
         let options = AppendOptions { acks: Acks::All };
-        let again = self.partition.append(vec![sent.batch], options).unwrap();
+        let again = self
+            .partition
+            .append_unflushed(vec![sent.batch], options)
+            .unwrap();
         assert!(again.duplicate);
         assert_eq!(
             (again.base_offset, again.last_offset),
@@ -451,7 +458,7 @@ impl Run {
         self.note(format!("gap before {sequence} by {id}"));
         let (batch, _) = self.build(batch, Some((id, sequence)));
         let options = AppendOptions { acks: Acks::Leader };
-        let refused = self.partition.append(vec![batch], options);
+        let refused = self.partition.append_unflushed(vec![batch], options);
         assert!(
             matches!(refused, Err(Error::OutOfOrderSequence { .. })),
             "{refused:?}"
@@ -473,7 +480,7 @@ impl Run {
         let (batch, _) = self.build(batch, None);
         self.faults.limit_space(space_left);
         let options = AppendOptions { acks: Acks::Leader };
-        let refused = self.partition.append(vec![batch], options);
+        let refused = self.partition.append_unflushed(vec![batch], options);
         assert!(
             matches!(refused, Err(Error::DiskFull { .. })),
             "{refused:?}"
@@ -489,7 +496,10 @@ impl Run {
         ));
         let fetched = self
             .partition
-            .read(offset, max_bytes, at_least_one)
+            .read_now(ReadOptions {
+                at_least_one,
+                ..ReadOptions::at(offset, max_bytes)
+            })
             .unwrap();
         let Some(records) = fetched.records else {
             assert!(offset == high || !at_least_one, "nothing at {offset}");
@@ -507,7 +517,7 @@ impl Run {
         }
         assert!(next <= high);
         for outside in [low - 1, self.model.end() + 1] {
-            let refused = self.partition.read(outside, 100, true);
+            let refused = self.partition.read_now(ReadOptions::at(outside, 100));
             assert!(
                 matches!(refused, Err(Error::OffsetOutOfRange { .. })),
                 "{refused:?}"
@@ -523,7 +533,7 @@ impl Run {
         let first = visible
             .clone()
             .find(|offset| self.model.records[*offset as usize].timestamp_ms >= timestamp_ms);
-        let found = self.partition.offset_for_timestamp(timestamp_ms).unwrap();
+        let found = self.partition.find_timestamp(timestamp_ms).unwrap();
         assert_eq!(
             found.map(|found| found.offset),
             first,
@@ -664,7 +674,7 @@ impl Run {
     fn reopen_and(&mut self, update_model: impl FnOnce(&mut Self)) {
         let specs = vec![self.spec.clone()];
         self.topics = open(self.dir.path(), &self.clock, &self.faults, specs);
-        self.partition = self.topics.get("model").unwrap().partition(0).unwrap();
+        self.partition = self.topics.partition("model", 0).unwrap();
         update_model(self);
         // After a restart the whole log is visible.
         self.model.high_watermark = self.model.end();
@@ -690,7 +700,10 @@ impl Run {
     fn check_everything(&self) {
         let mut offset = self.model.log_start;
         while offset < self.model.high_watermark {
-            let fetched = self.partition.read(offset, 1_000, true).unwrap();
+            let fetched = self
+                .partition
+                .read_now(ReadOptions::at(offset, 1_000))
+                .unwrap();
             let records = fetched.records.unwrap().to_bytes().unwrap();
             for batch in RecordBatch::split(records).unwrap() {
                 let header = batch.header();
@@ -724,13 +737,13 @@ fn open(
     clock: &Arc<ManualClock>,
     faults: &Arc<Faults>,
     specs: Vec<TopicSpec>,
-) -> Arc<Topics> {
+) -> Arc<LocalEngine> {
     let options = StorageOptions {
         fs: Fs::with_faults(Arc::clone(faults)),
         ..StorageOptions::new(dir, Durability::Acks)
     };
     let clock: Arc<dyn Clock> = clock.clone();
-    Topics::open(options, specs, clock, Metrics::new(true)).unwrap()
+    LocalEngine::open(options, specs, clock, Metrics::new(true)).unwrap()
 }
 
 fn base_offset(path: &Path) -> i64 {

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use streamline::record::{BatchBuilder, BatchHeader, Compression};
+use streamline::storage::{PartitionLog, ReadOptions};
 use streamline_fuzz::ScratchLog;
 
 /// Batches of one record, one per second.
@@ -45,15 +46,17 @@ fuzz_target!(|data: &[u8]| {
         .expect("a corrupt index does not prevent opening");
     assert_eq!(partition.offsets().log_end, BATCHES);
     for offset in (0..BATCHES).rev() {
-        let fetched = partition.read(offset, 1, true).expect("the log is sound");
+        let fetched = partition
+            .read_now(ReadOptions::at(offset, 1))
+            .expect("the log is sound");
         let bytes = fetched.records.expect("the offset is there").to_bytes();
         let header = BatchHeader::read(&bytes.expect("the file is there")).expect("a batch");
         assert_eq!(header.base_offset, offset);
         let found = partition
-            .offset_for_timestamp(offset * 1_000)
+            .find_timestamp(offset * 1_000)
             .expect("the log is sound");
         assert_eq!(found.map(|found| found.offset), Some(offset));
     }
-    let newest = partition.max_timestamp().expect("the log is sound");
+    let newest = partition.find_max_timestamp().expect("the log is sound");
     assert_eq!(newest.map(|newest| newest.offset), Some(BATCHES - 1));
 });

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use streamline::record::{BatchBuilder, BatchHeader, Compression};
-use streamline::storage::{Acks, AppendOptions};
+use streamline::storage::{Acks, AppendOptions, PartitionLog, ReadOptions};
 use streamline_fuzz::ScratchLog;
 
 const OPTIONS: AppendOptions = AppendOptions { acks: Acks::Leader };
@@ -36,14 +36,15 @@ fn open_and_use(content: &[u8]) {
     let (_topics, partition) = SCRATCH.open().expect("corruption does not prevent opening");
     let mut builder = BatchBuilder::new(Compression::None);
     builder.push(0, None, Some(b"appended"), &[]);
-    let appended = partition.append(vec![builder.build().expect("it holds a record")], OPTIONS);
+    let appended =
+        partition.append_unflushed(vec![builder.build().expect("it holds a record")], OPTIONS);
     let appended = appended.expect("the log can be written");
     let end = partition.offsets().high_watermark;
     assert_eq!(end, appended.last_offset + 1);
     let mut offset = partition.offsets().log_start;
     while offset < end {
         let fetched = partition
-            .read(offset, 1 << 20, true)
+            .read_now(ReadOptions::at(offset, 1 << 20))
             .expect("corrupt ranges were removed");
         let records = fetched.records.expect("there is more before the end");
         let mut bytes = records.to_bytes().expect("the file is there");
@@ -54,8 +55,8 @@ fn open_and_use(content: &[u8]) {
             offset = header.next_offset();
         }
     }
-    let _ = partition.offset_for_timestamp(1);
-    let _ = partition.max_timestamp();
+    let _ = partition.find_timestamp(1);
+    let _ = partition.find_max_timestamp();
 }
 
 fuzz_target!(|data: &[u8]| {

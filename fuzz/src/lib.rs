@@ -6,7 +6,8 @@ use std::sync::Arc;
 use streamline::clock::SystemClock;
 use streamline::config::{Durability, TopicConfig};
 use streamline::metrics::Metrics;
-use streamline::storage::{Error, Partition, StorageOptions, TopicSpec, Topics};
+use streamline::storage::local::{LocalEngine, Partition, StorageOptions};
+use streamline::storage::{Error, TopicSpec};
 use uuid::Uuid;
 
 pub struct ScratchLog {
@@ -39,7 +40,7 @@ impl ScratchLog {
     }
 
     /// Opens the log. The partition is usable as long as the topics are kept.
-    pub fn open(&self) -> Result<(Arc<Topics>, Arc<Partition>), Error> {
+    pub fn open(&self) -> Result<(Arc<LocalEngine>, Arc<Partition>), Error> {
         let spec = TopicSpec {
             name: "t".to_string(),
             id: Uuid::nil(),
@@ -47,11 +48,9 @@ impl ScratchLog {
             config: TopicConfig::default(),
         };
         let options = StorageOptions::new(&*self.data_dir, Durability::Os);
-        let topics = Topics::open(options, vec![spec], SystemClock::new(), Metrics::new(false))?;
-        let partition = topics
-            .get("t")
-            .and_then(|topic| topic.partition(0))
-            .expect("it was just opened");
-        Ok((topics, partition))
+        let topics =
+            LocalEngine::open(options, vec![spec], SystemClock::new(), Metrics::new(false))?;
+        let partition = topics.partition("t", 0);
+        Ok((topics, partition.expect("it was just opened")))
     }
 }

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+
 use super::*;
 use crate::clock::ManualClock;
 use crate::config::{Layers, load};
 use crate::coordinator::group::{CommitOffsets, MemberIdentity, OffsetToCommit};
 use crate::metrics::{Format, PrometheusHandle};
-use crate::storage::{Acks, AppendOptions};
+use crate::storage::{Acks, AppendOptions, ReadOptions, ReadTicket};
 
 struct Home {
     dir: tempfile::TempDir,
@@ -76,7 +78,7 @@ fn append(broker: &Broker, topic: &str) -> i64 {
     let partition = broker.topics.get(topic).unwrap().partition(0).unwrap();
     let options = AppendOptions { acks: Acks::Leader };
     let appended = partition.append(vec![batch.build().unwrap()], options);
-    appended.unwrap().base_offset
+    appended.now_or_never().unwrap().unwrap().base_offset
 }
 
 #[tokio::test]
@@ -95,7 +97,10 @@ async fn topics_their_configs_and_records_survive_a_restart() {
     assert_eq!((topic.id(), topic.partition_count()), (id, 3));
     assert_eq!(topic.config().retention_ms, 5_000);
     assert_eq!(topic.config().overrides["retention.ms"], "5000");
-    let fetched = topic.partition(0).unwrap().read(0, 1024, true).unwrap();
+    let partition = topic.partition(0).unwrap();
+    let ReadTicket::Ready(Ok(fetched)) = partition.read(ReadOptions::at(0, 1024)) else {
+        panic!("the record cannot be read");
+    };
     assert!(fetched.records.is_some());
 }
 
@@ -352,7 +357,7 @@ async fn adopt_a_log_with_producers(was_closed: bool) {
         let partition = topic.partition(partition).unwrap();
         let options = AppendOptions { acks: Acks::Leader };
         let appended = partition.append(vec![batch.build().unwrap()], options);
-        appended.unwrap()
+        appended.now_or_never().unwrap().unwrap()
     };
     // As Kafka allocates them, from 0 as well.
     for (partition, id) in [(0, 0), (1, 2_500)] {
@@ -512,13 +517,13 @@ async fn the_offsets_and_lags_of_one_exposition_are_consistent_while_they_change
                 let mut batch = crate::record::BatchBuilder::new(crate::record::Compression::None);
                 batch.push(1_000_000, None, Some(b"value"), &[]);
                 let appended = partition.append(vec![batch.build().unwrap()], options);
-                let end = appended.unwrap().last_offset + 1;
+                let end = runtime.block_on(appended).unwrap().last_offset + 1;
                 let number = partition.number();
                 for group in GROUPS.into_iter().take(1 + (end % 2) as usize) {
                     runtime.block_on(commit(&broker, group, number, end));
                 }
                 if end % 8 == 0 {
-                    partition.delete_records(end).unwrap();
+                    runtime.block_on(partition.delete_before(end)).unwrap();
                 }
             }
         }));

@@ -12,7 +12,6 @@
 //! * **Configs**: catalog first, then the topic in memory, which a restart sets from the catalog.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::path::Path;
 use std::sync::Arc;
 
 use tracing::{debug, error, info, warn};
@@ -21,7 +20,7 @@ use uuid::Uuid;
 use super::{Broker, OpenError};
 use crate::catalog::{self, Catalog, TopicRow};
 use crate::config::{ConfigError, ConfigType, TopicConfig};
-use crate::storage::{self, Topic, TopicSpec};
+use crate::storage::{self, Engine, Storage, Topic, TopicSpec};
 
 /// Longest topic name in bytes; together with the partition's number it has to fit a directory name.
 const NAME_LEN_MAX: usize = 249;
@@ -245,7 +244,7 @@ impl Broker {
         let config = self.check_new_topic(&new)?;
         let name = new.name.clone();
         // Before the catalog knows of the topic: a crash that leaves it there has the next start create it.
-        self.on_disk(move |topics| topics.admit_topic(&name))
+        self.in_storage(move |topics| topics.admit_topic(&name))
             .await?;
         let id = Uuid::new_v4();
         let row = TopicRow {
@@ -268,7 +267,7 @@ impl Broker {
             partitions: new.partitions,
             config,
         };
-        match self.on_disk(move |topics| topics.create(spec)).await {
+        match self.in_storage(move |topics| topics.create(spec)).await {
             Ok(topic) => {
                 debug!(
                     topic = new.name,
@@ -297,7 +296,7 @@ impl Broker {
             Err(error) => return Err(error.into()),
         }
         let owned = Arc::clone(name);
-        self.on_disk(move |topics| topics.delete(&owned)).await?;
+        self.in_storage(move |topics| topics.delete(&owned)).await?;
         if let Err(error) = self.catalog.forget_deleted_topic(topic.id()).await {
             // Harmless: the next start tries again.
             warn!(topic = %topic.name(), %error, "cannot remove the id of a deleted topic from the catalog");
@@ -316,7 +315,7 @@ impl Broker {
         self.catalog.set_partitions(&name, total).await?;
         let owned = name.clone();
         let added = self
-            .on_disk(move |topics| topics.add_partitions(&owned, total))
+            .in_storage(move |topics| topics.add_partitions(&owned, total))
             .await;
         if let Err(refused) = added {
             if let Err(error) = self.catalog.set_partitions(&name, before).await {
@@ -375,41 +374,41 @@ impl Broker {
         Ok(())
     }
 
-    /// Runs work that creates, syncs or removes directories on a blocking thread.
-    async fn on_disk<T, F>(&self, work: F) -> Result<T, TopicError>
+    /// Runs a change of the storage on a blocking thread.
+    async fn in_storage<T, F>(&self, work: F) -> Result<T, TopicError>
     where
         T: Send + 'static,
-        F: FnOnce(&Arc<storage::Topics>) -> Result<T, storage::Error> + Send + 'static,
+        F: FnOnce(&dyn Engine) -> Result<T, storage::Error> + Send + 'static,
     {
         let topics = Arc::clone(&self.topics);
-        match tokio::task::spawn_blocking(move || work(&topics)).await {
+        match tokio::task::spawn_blocking(move || work(&*topics)).await {
             Ok(result) => Ok(result?),
             Err(_) => Err(TopicError::Interrupted),
         }
     }
 }
 
-/// Topics of the catalog and the data directory at the start, compared.
+/// Topics of the catalog and the storage at the start, compared.
 pub(super) struct TopicInventory {
     known: Vec<TopicRow>,
-    /// Topics in the data directory that the catalog does not know, such as those that Kafka wrote.
+    /// Topics in the storage that the catalog does not know, such as those that Kafka wrote.
     adopted: Vec<TopicRow>,
     deleted: HashSet<Uuid>,
 }
 
 impl TopicInventory {
-    /// Finishes deletions interrupted by a crash, and compares catalog and data directory. Blocks.
+    /// Finishes deletions interrupted by a crash, and compares catalog and storage. Blocks.
     pub(super) fn take(
         catalog: &dyn Catalog,
-        data_dir: &Path,
+        storage: &dyn Storage,
     ) -> Result<TopicInventory, OpenError> {
         let known = catalog.topics()?;
         let deleted = catalog.deleted_topics()?;
         let mut adopted = Vec::new();
-        for found in storage::Topics::scan(data_dir)? {
+        for found in storage.found_topics()? {
             if deleted.contains(&found.id) {
                 info!(topic = found.name, "finishing interrupted topic deletion");
-                storage::Topics::remove_directories(data_dir, &found)?;
+                storage.remove_topic(&found)?;
             } else if known.iter().all(|row| row.name != found.name) && is_adoptable(&found.name) {
                 adopted.push(TopicRow {
                     name: found.name,
@@ -458,7 +457,7 @@ impl TopicInventory {
     /// records of a new producer with a reused id would be taken for retries. Blocks.
     pub(super) fn largest_adopted_producer_id(
         &self,
-        topics: &storage::Topics,
+        topics: &dyn Engine,
     ) -> Result<Option<i64>, storage::Error> {
         let mut largest = None;
         for topic in self.adopted.iter().filter_map(|row| topics.get(&row.name)) {

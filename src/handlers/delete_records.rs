@@ -9,7 +9,7 @@ use crate::protocol::messages::delete_records::{
     DeleteRecordsPartition, DeleteRecordsPartitionResult, DeleteRecordsRequest,
     DeleteRecordsResponse, DeleteRecordsTopicResult,
 };
-use crate::storage::Partition;
+use crate::storage::PartitionLog;
 
 /// Requests the high watermark as the new log start offset: deletes all records that can be read.
 const UP_TO_HIGH_WATERMARK: i64 = -1;
@@ -49,19 +49,14 @@ pub(super) async fn handle(call: Call, request: DeleteRecordsRequest) -> DeleteR
     }
 }
 
-/// Deletes records and returns the new log start offset. Runs on a blocking thread, since it flushes the new offset and
-/// deletes segments.
-async fn delete(partition: Arc<Partition>, offset: i64) -> Result<i64, ErrorCode> {
-    let work = tokio::task::spawn_blocking(move || {
-        let before = match offset {
-            UP_TO_HIGH_WATERMARK => partition.offsets().high_watermark,
-            offset => offset,
-        };
-        partition
-            .delete_records(before)
-            .map_err(|error| error::of_storage(&error))
-    });
-    work.await.unwrap_or(Err(error::TASK_FAILED))
+/// Deletes records and returns the new log start offset.
+async fn delete(partition: Arc<dyn PartitionLog>, offset: i64) -> Result<i64, ErrorCode> {
+    let before = match offset {
+        UP_TO_HIGH_WATERMARK => partition.offsets().high_watermark,
+        offset => offset,
+    };
+    let deleted = partition.delete_before(before).await;
+    deleted.map_err(|error| error::of_storage(&error))
 }
 
 fn result(

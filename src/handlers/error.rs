@@ -35,6 +35,7 @@ pub(super) fn of_storage(error: &storage::Error) -> ErrorCode {
         | Error::Poisoned { .. } => ErrorCode::KAFKA_STORAGE_ERROR,
         // The server is shutting down: this code makes clients look for the leader again and retry.
         Error::Closed => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        Error::Interrupted => ErrorCode::UNKNOWN_SERVER_ERROR,
     }
 }
 

@@ -10,6 +10,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
@@ -23,7 +25,9 @@ use crate::protocol::messages::fetch::{
     PartitionData,
 };
 use crate::record::Records;
-use crate::storage::{self, FetchWaiter, Fetched, Partition, Topic};
+use crate::storage::{
+    self, FetchWaiter, Fetched, Isolation, PartitionLog, ReadOptions, ReadTicket, Topic,
+};
 
 /// The first version that names topics by id instead of by name.
 const TOPIC_IDS_FROM: i16 = 13;
@@ -60,7 +64,7 @@ struct Plan {
     max_wait: Duration,
     min_bytes: usize,
     max_bytes: usize,
-    read_committed: bool,
+    isolation: Isolation,
     by_id: bool,
     topics: Vec<TopicPlan>,
 }
@@ -74,7 +78,7 @@ struct TopicPlan {
 
 struct PartitionPlan {
     asked: FetchPartition,
-    partition: Result<Arc<Partition>, ErrorCode>,
+    partition: Result<Arc<dyn PartitionLog>, ErrorCode>,
 }
 
 /// Result of reading one partition.
@@ -85,13 +89,21 @@ enum Found {
     Error(ErrorCode, Option<storage::Offsets>),
 }
 
+/// A read of one partition that has begun.
+enum Reading {
+    Done(Found),
+    /// The read has to be made on a thread that may block.
+    WouldBlock,
+    Pending(BoxFuture<'static, Result<Fetched, storage::Error>>),
+}
+
 /// Result of reading all partitions of a plan once, in the plan's order.
 struct Round {
     found: Vec<Found>,
     size_bytes: usize,
     /// Bytes in memory, as opposed to regions of files.
     copied_bytes: usize,
-    /// True if waiting would not add to the result: an error, a diverging epoch, or records of a closed segment.
+    /// True if waiting would not add to the result: an error, a diverging epoch, or a read that ended early.
     is_final: bool,
 }
 
@@ -129,7 +141,10 @@ impl Plan {
             max_bytes: request
                 .max_bytes
                 .clamp(0, call.broker.config.fetch_max_bytes) as usize,
-            read_committed: request.isolation_level == READ_COMMITTED,
+            isolation: match request.isolation_level {
+                READ_COMMITTED => Isolation::ReadCommitted,
+                _ => Isolation::ReadUncommitted,
+            },
             by_id,
             topics: topics.collect(),
         }
@@ -172,7 +187,7 @@ impl Plan {
         let mut watched = HashSet::new();
         self.partitions()
             .filter_map(|plan| plan.partition.as_ref().ok())
-            .filter(|partition| watched.insert(Arc::as_ptr(partition)))
+            .filter(|partition| watched.insert(Arc::as_ptr(partition).cast::<()>()))
             .map(|partition| partition.watch(waiter))
             .collect()
     }
@@ -185,21 +200,61 @@ impl Plan {
         self.topics.iter().flat_map(|topic| &topic.partitions)
     }
 
-    /// Reads all partitions once, on a blocking thread if the disk may block or there are many partitions.
+    /// Reads all partitions once, in the client's order, up to the limits. Continues on a blocking thread from the first
+    /// one that may block, and uses it for all if there are many partitions.
     async fn read(self: &Arc<Self>) -> Option<Round> {
         let many = self.partitions().nth(READ_INLINE_MAX).is_some();
-        let may_block = many
-            || self.partitions().any(|plan| {
-                let partition = plan.partition.as_ref();
-                partition.is_ok_and(|partition| partition.read_may_block(plan.asked.fetch_offset))
-            });
-        if !may_block {
-            return Some(self.read_now());
+        let mut round = Round::with_capacity(self.partitions().count());
+        if !many && self.read_without_blocking(&mut round).await {
+            return Some(round);
         }
         let plan = Arc::clone(self);
-        tokio::task::spawn_blocking(move || plan.read_now())
-            .await
-            .ok()
+        tokio::task::spawn_blocking(move || {
+            plan.read_blocking(&mut round);
+            round
+        })
+        .await
+        .ok()
+    }
+
+    /// Reads partitions until a read would block. Returns whether all were read.
+    async fn read_without_blocking(&self, round: &mut Round) -> bool {
+        for plan in self.partitions() {
+            let found = match plan.begin(self.options(round, plan, false), self.by_id) {
+                Reading::Done(found) => found,
+                Reading::WouldBlock => return false,
+                Reading::Pending(reading) => plan.found(reading.await, self.by_id),
+            };
+            round.add(found);
+        }
+        true
+    }
+
+    /// Reads the partitions that were not read yet. Blocks.
+    fn read_blocking(&self, round: &mut Round) {
+        for plan in self.partitions().skip(round.found.len()) {
+            let found = match plan.begin(self.options(round, plan, true), self.by_id) {
+                Reading::Done(found) => found,
+                Reading::WouldBlock => unreachable!("the thread may block"),
+                Reading::Pending(reading) => {
+                    plan.found(Handle::current().block_on(reading), self.by_id)
+                }
+            };
+            round.add(found);
+        }
+    }
+
+    /// Returns the options of a partition's read, within what is left of the response.
+    fn options(&self, round: &Round, plan: &PartitionPlan, may_block: bool) -> ReadOptions {
+        let left = self.max_bytes.saturating_sub(round.size_bytes);
+        ReadOptions {
+            offset: plan.asked.fetch_offset,
+            max_bytes: left.min(plan.asked.partition_max_bytes.max(0) as usize),
+            at_least_one: round.size_bytes == 0,
+            isolation: self.isolation,
+            in_place: round.copied_bytes >= COPIED_BYTES_MAX,
+            may_block,
+        }
     }
 
     /// Returns an error for every partition, for a read that panicked or was cancelled.
@@ -213,36 +268,6 @@ impl Plan {
         }
     }
 
-    /// Reads every partition, in the client's order, up to the limits.
-    fn read_now(&self) -> Round {
-        let mut round = Round {
-            found: Vec::with_capacity(self.partitions().count()),
-            size_bytes: 0,
-            copied_bytes: 0,
-            is_final: false,
-        };
-        for plan in self.partitions() {
-            let left = self.max_bytes.saturating_sub(round.size_bytes);
-            let limit = left.min(plan.asked.partition_max_bytes.max(0) as usize);
-            let nothing_yet = round.size_bytes == 0;
-            let copies = round.copied_bytes < COPIED_BYTES_MAX;
-            let found = plan.read(limit, nothing_yet, copies, self.by_id);
-            match &found {
-                Found::Records(fetched) => {
-                    let size_bytes = fetched.records.as_ref().map_or(0, Records::len);
-                    round.size_bytes += size_bytes;
-                    if let Some(Records::Bytes(_)) = fetched.records {
-                        round.copied_bytes += size_bytes;
-                    }
-                    round.is_final |= size_bytes > 0 && plan.reads_a_closed_segment();
-                }
-                Found::Diverged(..) | Found::Error(..) => round.is_final = true,
-            }
-            round.found.push(found);
-        }
-        round
-    }
-
     fn answer(&self, round: Round) -> Answer<FetchResponse> {
         let mut found = round.found.into_iter();
         let mut bytes_out = Vec::new();
@@ -252,7 +277,7 @@ impl Plan {
                 .partitions
                 .iter()
                 .zip(&mut found)
-                .map(|(plan, found)| plan.response(found, self.read_committed))
+                .map(|(plan, found)| plan.response(found, self.isolation))
                 .collect();
             let size_bytes: usize = partitions
                 .iter()
@@ -279,45 +304,76 @@ impl Plan {
     }
 }
 
+impl Round {
+    fn with_capacity(partitions: usize) -> Self {
+        Round {
+            found: Vec::with_capacity(partitions),
+            size_bytes: 0,
+            copied_bytes: 0,
+            is_final: false,
+        }
+    }
+
+    /// Adds the result of the next partition.
+    fn add(&mut self, found: Found) {
+        match &found {
+            Found::Records(fetched) => {
+                let size_bytes = fetched.records.as_ref().map_or(0, Records::len);
+                self.size_bytes += size_bytes;
+                if let Some(Records::Bytes(_)) = fetched.records {
+                    self.copied_bytes += size_bytes;
+                }
+                self.is_final |= fetched.ends_early;
+            }
+            Found::Diverged(..) | Found::Error(..) => self.is_final = true,
+        }
+        self.found.push(found);
+    }
+}
+
 impl PartitionPlan {
-    fn read(&self, max_bytes: usize, at_least_one: bool, copies: bool, by_id: bool) -> Found {
+    fn begin(&self, options: ReadOptions, by_id: bool) -> Reading {
         let partition = match &self.partition {
-            Ok(partition) => partition,
-            Err(code) => return Found::Error(*code, None),
+            Ok(partition) => &**partition,
+            Err(code) => return Reading::Done(Found::Error(*code, None)),
         };
         if let Err(code) = lookup::check_leader_epoch(partition, self.asked.current_leader_epoch) {
-            return Found::Error(code, None);
+            return Reading::Done(Found::Error(code, None));
         }
         match self.divergence(partition) {
             Ok(None) => {}
-            Ok(Some(end)) => return Found::Diverged(end, partition.offsets()),
-            Err(code) => return Found::Error(code, Some(partition.offsets())),
+            Ok(Some(end)) => return Reading::Done(Found::Diverged(end, partition.offsets())),
+            Err(code) => return Reading::Done(Found::Error(code, Some(partition.offsets()))),
         }
-        let read = if copies {
-            Partition::read
-        } else {
-            Partition::read_in_place
-        };
-        let offset = self.asked.fetch_offset;
-        match read(partition, offset, max_bytes, at_least_one) {
+        match partition.read(options) {
+            ReadTicket::Ready(result) => Reading::Done(self.found(result, by_id)),
+            ReadTicket::WouldBlock => Reading::WouldBlock,
+            ReadTicket::Pending(reading) => Reading::Pending(reading),
+        }
+    }
+
+    /// Converts the result of a read.
+    fn found(&self, result: Result<Fetched, storage::Error>, by_id: bool) -> Found {
+        match result {
             Ok(fetched) => Found::Records(fetched),
             // As in Kafka, an unknown id is answered without offsets.
             Err(error @ storage::Error::Deleted) if by_id => {
                 Found::Error(error::of_storage_by_id(&error), None)
             }
-            Err(error) => Found::Error(error::of_storage(&error), Some(partition.offsets())),
+            Err(error) => {
+                let partition = self.partition.as_ref().ok();
+                let offsets = partition.map(|partition| partition.offsets());
+                Found::Error(error::of_storage(&error), offsets)
+            }
         }
-    }
-
-    /// Returns whether the read ended at the end of a closed segment: a read never continues in the next one.
-    fn reads_a_closed_segment(&self) -> bool {
-        let partition = self.partition.as_ref();
-        partition.is_ok_and(|partition| partition.is_before_active_segment(self.asked.fetch_offset))
     }
 
     /// Returns the last common epoch and its end offset, if the client's log diverges from this one before its fetch offset
     /// (KIP-595).
-    fn divergence(&self, partition: &Partition) -> Result<Option<EpochEndOffset>, ErrorCode> {
+    fn divergence(
+        &self,
+        partition: &dyn PartitionLog,
+    ) -> Result<Option<EpochEndOffset>, ErrorCode> {
         let last_fetched = self.asked.last_fetched_epoch;
         if last_fetched < 0 {
             return Ok(None);
@@ -333,7 +389,7 @@ impl PartitionPlan {
         Ok(diverged.then_some(EpochEndOffset { epoch, end_offset }))
     }
 
-    fn response(&self, found: Found, read_committed: bool) -> PartitionData {
+    fn response(&self, found: Found, isolation: Isolation) -> PartitionData {
         let (code, offsets, records, diverging_epoch) = match found {
             Found::Records(fetched) => (
                 ErrorCode::NONE,
@@ -354,7 +410,7 @@ impl PartitionPlan {
             log_start_offset: offsets.as_ref().map_or(-1, |offsets| offsets.log_start),
             diverging_epoch,
             // There are no transactions, so none was aborted. Null for read_uncommitted.
-            aborted_transactions: read_committed.then(Vec::new),
+            aborted_transactions: (isolation == Isolation::ReadCommitted).then(Vec::new),
             // Empty rather than null: not every client expects null here.
             records: Some(records.unwrap_or_default()),
             ..PartitionData::default()

@@ -9,7 +9,7 @@ use crate::protocol::messages::offset_for_leader_epoch::{
     EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
     OffsetForLeaderPartition, OffsetForLeaderTopicResult,
 };
-use crate::storage::Partition;
+use crate::storage::PartitionLog;
 
 pub(super) async fn handle(
     call: Call,
@@ -34,10 +34,10 @@ pub(super) async fn handle(
 
 fn answer(
     asked: &OffsetForLeaderPartition,
-    partition: Result<Arc<Partition>, ErrorCode>,
+    partition: Result<Arc<dyn PartitionLog>, ErrorCode>,
 ) -> EpochEndOffset {
     let found = partition.and_then(|partition| {
-        lookup::check_leader_epoch(&partition, asked.current_leader_epoch)?;
+        lookup::check_leader_epoch(&*partition, asked.current_leader_epoch)?;
         partition
             .end_offset_for_epoch(asked.leader_epoch)
             .map_err(|error| error::of_storage(&error))

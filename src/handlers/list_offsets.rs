@@ -1,9 +1,8 @@
 //! ListOffsets: finds the offset for a timestamp, or one of the special offsets that negative timestamps request.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
-use super::{Call, READ_COMMITTED, Session, error, lookup};
+use super::{Call, READ_COMMITTED, error, lookup};
 use crate::broker::Operation;
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::list_offsets::{
@@ -11,7 +10,7 @@ use crate::protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
     ListOffsetsTopic, ListOffsetsTopicResponse, MAX_TIMESTAMP,
 };
-use crate::storage::Partition;
+use crate::storage::PartitionLog;
 
 /// Returns the first version that supports a timestamp, `None` for an unknown special one.
 fn known_from(timestamp: i64) -> Option<i16> {
@@ -25,64 +24,31 @@ fn known_from(timestamp: i64) -> Option<i16> {
 }
 
 pub(super) async fn handle(call: Call, request: ListOffsetsRequest) -> ListOffsetsResponse {
-    let reads_log = request
-        .topics
-        .iter()
-        .flat_map(|topic| &topic.partitions)
-        .any(|partition| partition.timestamp >= 0 || partition.timestamp == MAX_TIMESTAMP);
-    if !reads_log {
-        return list(&call, call.version, request);
-    }
-    // The search for a timestamp may read from the disk, which must not block the runtime's threads.
-    let partitions = request.clone();
-    let (session, version) = (Arc::clone(&call.session), call.version);
-    match tokio::task::spawn_blocking(move || list(&session, version, request)).await {
-        Ok(response) => response,
-        Err(_) => failed(partitions),
-    }
-}
-
-/// Returns the response if the search panicked or was cancelled.
-fn failed(request: ListOffsetsRequest) -> ListOffsetsResponse {
-    let refuse = |partition: &ListOffsetsPartition| ListOffsetsPartitionResponse {
-        partition_index: partition.partition_index,
-        error_code: error::TASK_FAILED,
-        ..ListOffsetsPartitionResponse::default()
-    };
-    let topics = request
-        .topics
-        .into_iter()
-        .map(|topic| ListOffsetsTopicResponse {
-            partitions: topic.partitions.iter().map(refuse).collect(),
-            name: topic.name,
-        });
-    ListOffsetsResponse {
-        topics: topics.collect(),
-        ..ListOffsetsResponse::default()
-    }
-}
-
-fn list(session: &Session, version: i16, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let repeated = repeated_partitions(&request.topics);
     let read_committed = request.isolation_level == READ_COMMITTED;
-    let topics = request.topics.into_iter().map(|asked| {
-        let topic = lookup::topic_by_name(session, Operation::Describe, &asked.name);
-        let partitions = asked.partitions.iter().map(|partition| {
-            let found = if repeated.contains(&(asked.name.clone(), partition.partition_index)) {
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for asked in request.topics {
+        let topic = lookup::topic_by_name(&call, Operation::Describe, &asked.name);
+        let mut partitions = Vec::with_capacity(asked.partitions.len());
+        for partition in &asked.partitions {
+            let index = partition.partition_index;
+            let found = if repeated.contains(&(asked.name.clone(), index)) {
                 Err(ErrorCode::INVALID_REQUEST)
             } else {
-                lookup::partition(&topic, partition.partition_index)
-                    .and_then(|log| find(&log, partition, version, read_committed))
+                match lookup::partition(&topic, index) {
+                    Ok(log) => find(&*log, partition, call.version, read_committed).await,
+                    Err(code) => Err(code),
+                }
             };
-            response(partition.partition_index, found)
-        });
-        ListOffsetsTopicResponse {
-            partitions: partitions.collect(),
-            name: asked.name.clone(),
+            partitions.push(response(index, found));
         }
-    });
+        topics.push(ListOffsetsTopicResponse {
+            partitions,
+            name: asked.name,
+        });
+    }
     ListOffsetsResponse {
-        topics: topics.collect(),
+        topics,
         ..ListOffsetsResponse::default()
     }
 }
@@ -108,8 +74,8 @@ struct FoundOffset {
     leader_epoch: i32,
 }
 
-fn find(
-    log: &Arc<Partition>,
+async fn find(
+    log: &dyn PartitionLog,
     asked: &ListOffsetsPartition,
     version: i16,
     read_committed: bool,
@@ -139,9 +105,11 @@ fn find(
         LATEST_TIERED_TIMESTAMP => None,
         MAX_TIMESTAMP => log
             .max_timestamp()
+            .await
             .map_err(|error| error::of_storage(&error))?,
         time => log
             .offset_for_timestamp(time)
+            .await
             .map_err(|error| error::of_storage(&error))?,
     };
     // Records past the end that this client may read do not exist for it.

@@ -1,4 +1,4 @@
-//! DescribeLogDirs: reports the sizes of partitions and the space of the data directory's volume.
+//! DescribeLogDirs: reports the sizes of partitions and the space of the volume that stores them.
 
 use std::collections::HashSet;
 
@@ -29,23 +29,18 @@ pub(super) async fn handle(call: Call, request: DescribeLogDirsRequest) -> Descr
             .filter(|topic| !topic.partitions.is_empty())
             .collect(),
     };
-    let data_dir = &call.broker.config.data_dir;
-    // −1 means unknown, if the volume cannot be queried.
-    let volume = rustix::fs::statvfs(data_dir).ok();
-    let bytes = |blocks: Option<u64>, size: u64| match blocks {
-        Some(blocks) => i64::try_from(blocks.saturating_mul(size)).unwrap_or(i64::MAX),
+    let volume = call.broker.topics.volume();
+    // −1 means unknown.
+    let bytes = |bytes: Option<u64>| match bytes {
+        Some(bytes) => i64::try_from(bytes).unwrap_or(i64::MAX),
         None => -1,
     };
-    let block_bytes = volume.as_ref().map_or(0, |volume| volume.f_frsize);
     DescribeLogDirsResponse {
         results: vec![DescribeLogDirsResult {
-            log_dir: std::path::absolute(data_dir)
-                .unwrap_or_else(|_| data_dir.clone())
-                .display()
-                .to_string(),
+            log_dir: volume.name,
             topics,
-            total_bytes: bytes(volume.as_ref().map(|each| each.f_blocks), block_bytes),
-            usable_bytes: bytes(volume.as_ref().map(|each| each.f_bavail), block_bytes),
+            total_bytes: bytes(volume.total_bytes),
+            usable_bytes: bytes(volume.usable_bytes),
             ..DescribeLogDirsResult::default()
         }],
         ..DescribeLogDirsResponse::default()
@@ -69,7 +64,7 @@ fn describe(topic: &Topic, is_asked: impl Fn(i32) -> bool) -> DescribeLogDirsTop
             .filter(|(index, _)| is_asked(*index))
             .map(|(partition_index, partition)| DescribeLogDirsPartition {
                 partition_index,
-                partition_size: i64::try_from(partition.size_bytes()).unwrap_or(i64::MAX),
+                partition_size: i64::try_from(partition.snapshot().size_bytes).unwrap_or(i64::MAX),
                 ..DescribeLogDirsPartition::default()
             })
             .collect(),

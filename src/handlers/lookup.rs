@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{Session, error};
 use crate::broker::{Operation, Resource};
 use crate::protocol::kafka::ErrorCode;
-use crate::storage::{Partition, Topic};
+use crate::storage::{PartitionLog, Topic};
 
 /// Returns the topic that a request names, by id if its version has ids and by name otherwise, for an operation on it.
 pub(super) fn topic(
@@ -51,7 +51,7 @@ pub(super) fn topic_by_name(
 pub(super) fn partition(
     topic: &Result<Arc<Topic>, ErrorCode>,
     index: i32,
-) -> Result<Arc<Partition>, ErrorCode> {
+) -> Result<Arc<dyn PartitionLog>, ErrorCode> {
     topic
         .as_ref()
         .map_err(|error| *error)?
@@ -60,7 +60,10 @@ pub(super) fn partition(
 }
 
 /// Compares the client's leader epoch with the current one (KIP-320); −1 means that it has none.
-pub(super) fn check_leader_epoch(partition: &Partition, epoch: i32) -> Result<(), ErrorCode> {
+pub(super) fn check_leader_epoch(
+    partition: &dyn PartitionLog,
+    epoch: i32,
+) -> Result<(), ErrorCode> {
     if epoch == -1 {
         return Ok(());
     }

@@ -1,9 +1,10 @@
 //! Produce: appends batches to the logs of their partitions.
 //!
 //! Partitions of a request are independent: a refused batch does not affect the others. All appends happen before the
-//! handler first waits, hence in the order of a connection's requests; afterwards it waits only for the flush that acks=all
-//! or the topic's `flush.messages` requires. acks=0 gets no response: if a batch was refused the connection closes, which
-//! is how such a producer learns of it. Refused batches are counted by reason and logged here and nowhere else.
+//! handler first waits, hence in the order of a connection's requests; afterwards it waits only for the durability that
+//! acks=all or the topic's `flush.messages` requires. acks=0 gets no response: if a batch was refused the connection
+//! closes, which is how such a producer learns of it. Refused batches are counted by reason and logged here and nowhere
+//! else.
 
 mod refused_batch;
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::{Instant, timeout_at};
 
@@ -29,7 +30,7 @@ use crate::protocol::messages::produce::{
     TopicProduceData, TopicProduceResponse,
 };
 use crate::record::{Compression, RecordBatch};
-use crate::storage::{Acks, AppendOptions, Appended, Partition, Topic};
+use crate::storage::{self, Acks, AppendOptions, Appended, PartitionLog, Ticket, Topic};
 
 /// The first version that names topics by id instead of by name.
 const TOPIC_IDS_FROM: i16 = 13;
@@ -62,9 +63,13 @@ impl Work {
 }
 
 /// A batch that has been appended.
-struct Written {
-    partition: Arc<Partition>,
-    appended: Appended,
+enum Written {
+    Done(Appended),
+    /// The result of the append is not known yet, or must not be acknowledged yet.
+    Pending(
+        Arc<dyn PartitionLog>,
+        BoxFuture<'static, Result<Appended, storage::Error>>,
+    ),
 }
 
 /// Outcome of one partition of the request.
@@ -76,6 +81,10 @@ struct Outcome {
 impl Outcome {
     fn refused(&self) -> Option<&RefusedBatch> {
         self.result.as_ref().err().map(Box::as_ref)
+    }
+
+    fn is_pending(&self) -> bool {
+        matches!(self.result, Ok(Written::Pending(..)))
     }
 }
 
@@ -94,21 +103,13 @@ pub(super) async fn handle(call: Call, request: ProduceRequest) -> Answer<Produc
         let outcomes = append_all(&call, &data, partitions, &acks, &mut work, &mut errors);
         topics.push((data, outcomes));
     }
-    // Waits for the flushes of all partitions at once.
-    match acks {
-        Ok(acks)
-            if acks != Acks::None
-                && topics
-                    .iter()
-                    .flat_map(|(_, outcomes)| outcomes)
-                    .any(|outcome| awaits_flush(outcome, acks)) =>
-        {
-            let deadline = Instant::now() + timeout.max(FLUSH_MIN);
-            let outcomes = topics.iter_mut().flat_map(|(_, outcomes)| outcomes);
-            let waiting = outcomes.filter(|outcome| awaits_flush(outcome, acks));
-            join_all(waiting.map(|outcome| await_flush(outcome, deadline))).await;
-        }
-        Ok(_) | Err(_) => {}
+    // Waits for all partitions at once.
+    let is_pending = |(_, outcomes): &TopicOutcomes| outcomes.iter().any(Outcome::is_pending);
+    if request.acks != 0 && topics.iter().any(is_pending) {
+        let deadline = Instant::now() + timeout.max(FLUSH_MIN);
+        let outcomes = topics.iter_mut().flat_map(|(_, outcomes)| outcomes);
+        let pending = outcomes.filter(|outcome| outcome.is_pending());
+        join_all(pending.map(|outcome| await_append(outcome, deadline))).await;
     }
     let is_refused = refused_of(&topics).next().is_some();
     if is_refused {
@@ -192,21 +193,19 @@ fn append(
     errors: &mut RecordErrors,
 ) -> Result<Written, Box<RefusedBatch>> {
     let partition = lookup::partition(topic, data.index).map_err(RefusedBatch::not_found)?;
-    let appended = parse(data.records, version).and_then(|batches| {
-        let appended = partition.append(batches, AppendOptions { acks });
-        appended.map_err(|failure| RefusedBatch::by_storage(failure, errors))
-    });
-    match appended {
-        Ok(appended) => Ok(Written {
-            partition,
-            appended,
-        }),
-        Err(refused) => Err(refused_by(&partition, refused)),
-    }
+    let refused = match parse(data.records, version) {
+        Ok(batches) => match partition.append(batches, AppendOptions { acks }) {
+            Ticket::Ready(Ok(appended)) => return Ok(Written::Done(appended)),
+            Ticket::Pending(waiting) => return Ok(Written::Pending(partition, waiting)),
+            Ticket::Ready(Err(failure)) => RefusedBatch::by_storage(failure, errors),
+        },
+        Err(invalid) => invalid,
+    };
+    Err(refused_by(&*partition, refused))
 }
 
 /// Adds the log start offset of the partition to a refused batch.
-fn refused_by(partition: &Partition, mut refused: Box<RefusedBatch>) -> Box<RefusedBatch> {
+fn refused_by(partition: &dyn PartitionLog, mut refused: Box<RefusedBatch>) -> Box<RefusedBatch> {
     refused.log_start_offset = partition.offsets().log_start;
     refused
 }
@@ -244,24 +243,16 @@ fn parse(records: Option<Bytes>, version: i16) -> Result<Vec<RecordBatch>, Box<R
     Ok(batches)
 }
 
-/// Returns whether the response has to wait for a flush of this partition.
-fn awaits_flush(outcome: &Outcome, acks: Acks) -> bool {
-    let written = outcome.result.as_ref();
-    written.is_ok_and(|written| acks == Acks::All || written.appended.flush_is_due)
-}
-
-/// Waits until the appended batch is flushed, and turns the outcome into a refusal on failure or at the deadline.
-async fn await_flush(outcome: &mut Outcome, deadline: Instant) {
-    let Ok(Written {
-        partition,
-        appended,
-    }) = &outcome.result
-    else {
+/// Waits until the append may be acknowledged, and turns the outcome into a refusal on failure or at the deadline.
+async fn await_append(outcome: &mut Outcome, deadline: Instant) {
+    let Ok(Written::Pending(partition, waiting)) = &mut outcome.result else {
         return;
     };
-    let durable = partition.wait_durable(appended.last_offset + 1);
-    let refused = match timeout_at(deadline, durable).await {
-        Ok(Ok(())) => return,
+    let refused = match timeout_at(deadline, waiting).await {
+        Ok(Ok(appended)) => {
+            outcome.result = Ok(Written::Done(appended));
+            return;
+        }
         Ok(Err(failure)) => failure.into(),
         Err(_) => RefusedBatch::new(
             ProduceRefusal::FlushTimeout,
@@ -269,7 +260,7 @@ async fn await_flush(outcome: &mut Outcome, deadline: Instant) {
             "the records were appended, but not flushed to disk in time",
         ),
     };
-    outcome.result = Err(refused_by(partition, refused));
+    outcome.result = Err(refused_by(&**partition, refused));
 }
 
 /// Returns every refused batch, with its topic and partition.
@@ -335,7 +326,8 @@ fn partition_response(outcome: Outcome) -> PartitionProduceResponse {
         ..PartitionProduceResponse::default()
     };
     match outcome.result {
-        Ok(Written { appended, .. }) => PartitionProduceResponse {
+        Ok(Written::Pending(..)) => unreachable!("all appends were awaited"),
+        Ok(Written::Done(appended)) => PartitionProduceResponse {
             base_offset: appended.base_offset,
             log_append_time_ms: appended.log_append_time_ms.unwrap_or(-1),
             log_start_offset: appended.log_start_offset,
@@ -449,11 +441,11 @@ mod tests {
         };
         let edited = broker.edit_configs(TOPIC.to_owned(), vec![every_third], false);
         edited.await.unwrap();
-        let partition = broker.topics.get(TOPIC).unwrap().partition(0).unwrap();
-        for (durable_offset, base_offset) in [(0, 0), (0, 1), (3, 2), (3, 3)] {
+        for (flushes, base_offset) in [(0, 0), (0, 1), (1, 2), (1, 3)] {
             let answered = produce_with(&broker, 1, 0).await;
             assert_eq!(answered.base_offset, base_offset, "{answered:?}");
-            assert_eq!(partition.durable_offset(), durable_offset);
+            let flushed = broker.metrics.log_flush_duration.snapshot();
+            assert_eq!(flushed.count(), flushes);
         }
     }
 }

@@ -9,7 +9,7 @@ use super::memory::RequestMemory;
 use super::registry::ConnectionRegistry;
 use crate::broker::Broker;
 use crate::clock::Clock;
-use crate::storage::Topics;
+use crate::storage::Engine;
 
 /// Interval of the check for logs whose unflushed records have reached the age of `flush.ms`.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
@@ -40,15 +40,15 @@ impl Background {
         tasks.spawn(Arc::clone(&broker.groups).run());
         let retention = Duration::from_millis(broker.config.log_retention_check_interval_ms);
         let now = Arc::clone(&broker.clock);
-        let retain = move |topics: &Topics| topics.retain(now.now_ms());
+        let retain = move |topics: &dyn Engine| topics.retain(now.now_ms());
         tasks.spawn(on_disk(retention, &broker.topics, |_| true, retain));
         tasks.spawn(on_disk(
             FLUSH_INTERVAL,
             &broker.topics,
-            Topics::awaits_flush,
-            Topics::flush_due,
+            |topics| topics.awaits_flush(),
+            |topics| topics.flush_due(),
         ));
-        let watch = Topics::watch_space;
+        let watch = |topics: &dyn Engine| topics.watch_space();
         tasks.spawn(on_disk(SPACE_INTERVAL, &broker.topics, |_| true, watch));
         Background { _tasks: tasks }
     }
@@ -91,12 +91,12 @@ async fn relieve_shortages(
 /// Runs `work` on a blocking thread at every interval at which `is_due`, one run at a time.
 fn on_disk<F>(
     every: Duration,
-    topics: &Arc<Topics>,
-    is_due: fn(&Topics) -> bool,
+    topics: &Arc<dyn Engine>,
+    is_due: fn(&dyn Engine) -> bool,
     work: F,
 ) -> impl Future<Output = ()> + use<F>
 where
-    F: Fn(&Topics) + Send + Sync + 'static,
+    F: Fn(&dyn Engine) + Send + Sync + 'static,
 {
     let (topics, work) = (Arc::clone(topics), Arc::new(work));
     async move {
@@ -104,11 +104,11 @@ where
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             interval.tick().await;
-            if !is_due(&topics) {
+            if !is_due(&*topics) {
                 continue;
             }
             let (topics, work) = (Arc::clone(&topics), Arc::clone(&work));
-            if tokio::task::spawn_blocking(move || work(&topics))
+            if tokio::task::spawn_blocking(move || work(&*topics))
                 .await
                 .is_err()
             {

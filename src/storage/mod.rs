@@ -1,61 +1,28 @@
-//! The log on local disk, in the format Kafka itself writes.
+//! The logs of all topics, behind two traits.
 //!
-//! From the outside in:
+//! * `partition` has [`PartitionLog`], one log: appends, reads and offsets. `engine` has [`Engine`], all of them: creating,
+//!   deleting, upkeep.
+//! * `common` holds what every engine shares: errors, validation of batches, producer state, topics.
+//! * [`local`] is the engine on local disk, [`memory`] the one that keeps nothing.
 //!
-//! * [`Topics`] owns all topics of a data directory: it creates and deletes them, `topics/opening` opens them,
-//!   `topics/upkeep` flushes them, applies retention and closes them. [`Topic`] is one of them.
-//! * [`Partition`] is one log with its producers, its durability and its readers.
-//! * `log` is the list of segments and the append position; `segment` is one segment file, `segment/lookup` finds batches
-//!   in it; `index` holds its two sparse indexes; `scan` reads its batches.
-//! * `recovery` opens logs and recovers those that were not closed cleanly, `repair` finds and removes corrupt ranges,
-//!   `retention` selects expired segments, `log_state` tracks what is written, durable and visible, `producer_state`
-//!   recognises retries, `checkpoint` reads and writes Kafka's small text files, `validation` checks batches before an
-//!   append, `space` refuses records while the disk is full, `health` probes the disk, `stats` provides the metrics.
-//!
-//! Invariants: readers see a prefix of the log in whole batches; corrupt data is never served; a failed append leaves
-//! no trace; durable data is never given up for data that is not durable.
-//!
-//! Deliberately unknown here: API keys, error codes, sockets, HTTP, and clients.
+//! Callers use the traits and know no engine, except where they choose one. Deliberately unknown here: API keys, error
+//! codes, sockets, HTTP, and clients.
 
-mod checkpoint;
-#[expect(
-    clippy::disallowed_methods,
-    reason = "lists directories and checks for files directly"
-)]
-mod data_dir;
-mod environment;
-mod error;
-mod health;
-mod index;
-mod log;
-mod log_state;
-mod parallel;
-mod partition;
-mod producer_state;
-#[expect(
-    clippy::disallowed_methods,
-    reason = "lists directories and checks for files directly"
-)]
-mod recovery;
-mod repair;
-mod retention;
-mod scan;
-mod segment;
-mod space;
-mod stats;
+mod common;
 #[cfg(test)]
-mod tests;
-mod topic;
-mod topics;
-mod validation;
+mod conformance;
+mod engine;
+pub mod local;
+pub mod memory;
+mod partition;
 
-pub use data_dir::FoundTopic;
-pub use error::{Error, TimestampsOutOfRange};
-pub use parallel::Opening;
+pub use common::error::{Error, TimestampsOutOfRange};
+pub use common::fetch_waiters::FetchWaiter;
+pub use common::opening::Opening;
+pub use common::scrape::ScrapedOffsets;
+pub use common::topic::{Topic, TopicInfo, TopicSpec};
+pub use engine::{Engine, FoundTopic, Storage, Volume};
 pub use partition::{
-    Acks, AppendOptions, Appended, FetchWaiter, Fetched, Offsets, Partition, PartitionSnapshot,
-    TimestampedOffset,
+    Acks, AppendOptions, Appended, Fetched, Isolation, Offsets, PartitionLog, PartitionSnapshot,
+    ReadOptions, ReadTicket, Ticket, TimestampedOffset,
 };
-pub use stats::ScrapedOffsets;
-pub use topic::{Topic, TopicInfo, TopicSpec};
-pub use topics::{StorageOptions, Topics};

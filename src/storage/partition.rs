@@ -1,41 +1,102 @@
-//! One partition: its log, the state of its producers, the offsets readers may see, and the waiting fetches.
+//! One partition's log as its callers see it.
 //!
-//! Two locks, taken in this order and never across an await:
-//!
-//! * the **writer** (append lock): its holder may write, roll, delete and rewrite segments;
-//! * the **log state**: the offsets, held only to copy a few numbers. Readers and scrapes take only this lock.
-//!
-//! Flushes run under neither, on the blocking pool, one at a time per partition.
+//! An engine answers at once where it can. Where it has to wait, for a flush, a disk or a network, it returns a
+//! [`Ticket`] that is awaited: this keeps the order of appends independent of when their results are known.
 
-mod fetch_waiters;
-mod reading;
-mod syncing;
-mod trimming;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use std::collections::VecDeque;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use futures_util::future::BoxFuture;
 
-use parking_lot::{Condvar, Mutex};
-use tracing::error;
-
-use self::fetch_waiters::FetchWaiters;
-use super::checkpoint::LeaderEpochs;
-use super::environment::Environment;
-use super::error::{Error, IoContext};
-use super::log::{Log, Writer, Written};
-use super::log_state::{LogPosition, LogState};
-use super::producer_state::{ProducerState, SequenceCheck};
-use super::recovery::{Opened, Producers};
-use super::segment::{Segment, file_path};
-use super::topic::TopicInfo;
-use super::validation;
-use crate::config::{Durability, TopicConfig};
+use super::common::error::Error;
+use super::common::fetch_waiters::FetchWaiter;
+use super::common::topic::TopicInfo;
 use crate::record::{RecordBatch, Records};
+use crate::sync::Notify;
 
-pub use self::fetch_waiters::FetchWaiter;
+/// The log of one partition.
+///
+/// No method blocks the calling thread for long, except where it says so.
+pub trait PartitionLog: Send + Sync {
+    fn topic(&self) -> &Arc<TopicInfo>;
+
+    /// Returns the partition's number within its topic.
+    fn number(&self) -> i32;
+
+    /// Appends all of the batches, or none. Appends are ordered by this call, not by when their tickets are awaited.
+    ///
+    /// The ticket is ready once the durability that `options.acks` asks for is reached. The append is completed even if
+    /// the ticket is dropped.
+    fn append(&self, batches: Vec<RecordBatch>, options: AppendOptions) -> Ticket<Appended>;
+
+    /// Reads whole batches, starting with the one that holds the offset or, if that was removed, with the next one.
+    fn read(&self, options: ReadOptions) -> ReadTicket;
+
+    /// Notifies `waiter` whenever there may be more to read, or the partition is retired, until the guard is dropped.
+    /// Check the partition again after this call and before waiting.
+    fn watch(&self, waiter: &Arc<Notify>) -> FetchWaiter;
+
+    fn offsets(&self) -> Offsets;
+
+    /// Returns the partition's metrics.
+    fn snapshot(&self) -> PartitionSnapshot;
+
+    /// Finds the first record below the high watermark whose timestamp is `timestamp_ms` or later.
+    fn offset_for_timestamp(&self, timestamp_ms: i64) -> Ticket<Option<TimestampedOffset>>;
+
+    /// Finds the record with the largest timestamp below the high watermark, the first if there are several.
+    fn max_timestamp(&self) -> Ticket<Option<TimestampedOffset>>;
+
+    /// Returns the leader epoch given to new records.
+    fn leader_epoch(&self) -> Result<i32, Error>;
+
+    /// Returns the largest leader epoch up to `epoch` and its end offset; `(-1, -1)` if there is none.
+    fn end_offset_for_epoch(&self, epoch: i32) -> Result<(i32, i64), Error>;
+
+    /// Deletes the records before `offset`. The ticket's result is the log start offset.
+    fn delete_before(&self, offset: i64) -> Ticket<i64>;
+
+    /// Returns the largest id in the producer state. May block.
+    fn largest_producer_id(&self) -> Result<Option<i64>, Error>;
+}
+
+impl fmt::Display for dyn PartitionLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic().name, self.number())
+    }
+}
+
+/// The result of an operation, or the wait for it.
+pub enum Ticket<T> {
+    Ready(Result<T, Error>),
+    Pending(BoxFuture<'static, Result<T, Error>>),
+}
+
+impl<T: Unpin> Future for Ticket<T> {
+    type Output = Result<T, Error>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let ticket = self.get_mut();
+        if let Ticket::Pending(waiting) = ticket {
+            return waiting.as_mut().poll(context);
+        }
+        // A future is not polled again after its result.
+        match std::mem::replace(ticket, Ticket::Ready(Err(Error::Interrupted))) {
+            Ticket::Ready(result) => Poll::Ready(result),
+            Ticket::Pending(_) => unreachable!("polled above"),
+        }
+    }
+}
+
+/// The result of a read, or the wait for it.
+pub enum ReadTicket {
+    Ready(Result<Fetched, Error>),
+    /// Nothing was read, since that would block the thread: read again on one that may block, with `may_block`.
+    WouldBlock,
+    Pending(BoxFuture<'static, Result<Fetched, Error>>),
+}
 
 /// The durability guarantee that a response to an append gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +105,7 @@ pub enum Acks {
     None,
     /// The records survive the end of the process.
     Leader,
-    /// The records survive a power failure, once [`Partition::wait_durable`] has returned.
+    /// The records survive a power failure.
     All,
 }
 
@@ -63,9 +124,42 @@ pub struct Appended {
     pub log_start_offset: i64,
     /// Set if the batches were already in the log; the offsets are those of the first append.
     pub duplicate: bool,
-    /// Set if `flush.messages` unflushed records have accumulated: call [`Partition::wait_durable`] before
-    /// acknowledging this append, whatever its `acks`.
-    pub flush_is_due: bool,
+}
+
+/// The records that a reader may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// Records below the high watermark.
+    ReadUncommitted,
+    /// Records below the last stable offset.
+    ReadCommitted,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct ReadOptions {
+    pub offset: i64,
+    pub max_bytes: usize,
+    /// Read the first batch even if it is larger than `max_bytes`.
+    pub at_least_one: bool,
+    pub isolation: Isolation,
+    /// Return records without copying them, even few, if the engine can: they take no memory until they are sent.
+    pub in_place: bool,
+    /// The calling thread may block.
+    pub may_block: bool,
+}
+
+impl ReadOptions {
+    /// Returns the options of a read on a thread that may block, of at least one batch up to the high watermark.
+    pub fn at(offset: i64, max_bytes: usize) -> Self {
+        ReadOptions {
+            offset,
+            max_bytes,
+            at_least_one: true,
+            isolation: Isolation::ReadUncommitted,
+            in_place: false,
+            may_block: true,
+        }
+    }
 }
 
 /// `log_start ≤ last_stable ≤ high_watermark ≤ log_end`.
@@ -83,6 +177,9 @@ pub struct Fetched {
     /// Whole batches; the first may begin before the offset asked for.
     pub records: Option<Records>,
     pub offsets: Offsets,
+    /// Set if the read ended at an internal boundary of the log, such as the end of a segment, so that waiting for more
+    /// records would not add to it.
+    pub ends_early: bool,
 }
 
 /// A record found by its time.
@@ -101,389 +198,4 @@ pub struct PartitionSnapshot {
     pub segments: usize,
     /// Records written since the server started.
     pub records_total: u64,
-}
-
-pub struct Partition {
-    topic: Arc<TopicInfo>,
-    number: i32,
-    environment: Arc<Environment>,
-    log: Log,
-    epochs: OnceLock<LeaderEpochs>,
-    writer: Mutex<PartitionWriter>,
-    log_state: Mutex<LogState>,
-    /// Log end offset when the log was opened; this process wrote everything from there on.
-    opened_end: i64,
-    /// Signalled when a flush ends.
-    sync_ended: Condvar,
-    records_total: AtomicU64,
-    /// Set while the partition is in the list of partitions with unflushed data.
-    enqueued: AtomicBool,
-    watchers: FetchWaiters,
-}
-
-/// The state that the append lock protects.
-struct PartitionWriter {
-    log: Writer,
-    producers: Producers,
-    /// Segments removed from the front of the log whose files are not deleted yet, oldest first.
-    pending_deletion: VecDeque<Arc<Segment>>,
-}
-
-impl Partition {
-    pub(super) fn new(
-        topic: Arc<TopicInfo>,
-        number: i32,
-        environment: Arc<Environment>,
-        dir: Arc<Path>,
-        opened: Opened,
-    ) -> Arc<Self> {
-        let active = opened.segments.last().expect("recovery leaves a segment");
-        let mut log_state = LogState::new(
-            opened.log_start,
-            opened.end,
-            opened.durable,
-            Arc::clone(active),
-        );
-        log_state.add_unsynced(opened.unsynced);
-        let needs_flush = log_state.unsynced_since().is_some();
-        if needs_flush && environment.durability == Durability::Acks {
-            // Batches that the previous process may have left awaiting a flush cannot be told from the others, and
-            // readers see them now.
-            log_state.require_flush();
-        }
-        let log = Log::new(&environment.fs, dir, opened.segments);
-        let partition = Arc::new(Self {
-            topic,
-            number,
-            writer: Mutex::new(PartitionWriter {
-                log: log.writer(opened.end.offset),
-                producers: opened.producers,
-                pending_deletion: VecDeque::new(),
-            }),
-            environment,
-            log,
-            epochs: OnceLock::new(),
-            log_state: Mutex::new(log_state),
-            opened_end: opened.end.offset,
-            sync_ended: Condvar::new(),
-            records_total: AtomicU64::new(0),
-            enqueued: AtomicBool::new(false),
-            watchers: FetchWaiters::default(),
-        });
-        if needs_flush {
-            partition.environment.note_unsynced(&partition);
-        }
-        partition
-    }
-
-    pub fn topic(&self) -> &Arc<TopicInfo> {
-        &self.topic
-    }
-
-    /// Returns the partition's number within its topic.
-    pub fn number(&self) -> i32 {
-        self.number
-    }
-
-    pub(super) fn dir(&self) -> &Arc<Path> {
-        &self.log.dir
-    }
-
-    /// Appends all of the batches, or none.
-    ///
-    /// The data is in the page cache when this returns. Batches appended with [`Acks::All`] become visible, and may be
-    /// acknowledged, once [`wait_durable`](Self::wait_durable) has returned.
-    pub fn append(
-        self: &Arc<Self>,
-        batches: Vec<RecordBatch>,
-        options: AppendOptions,
-    ) -> Result<Appended, Error> {
-        let config = self.topic.config();
-        let now_ms = self.environment.clock.now_ms();
-        let wire_bytes: usize = batches.iter().map(RecordBatch::size_bytes).sum();
-        let validated = validation::validate(batches, &config, now_ms)?;
-        let batches = &validated.batches;
-
-        let mut writer = self.writer.lock();
-        let log_start_offset = {
-            let log_state = self.log_state.lock();
-            log_state.check()?;
-            log_state.log_start
-        };
-        let check = self.check_sequence(&mut writer, batches)?;
-        if let SequenceCheck::Duplicate(duplicate) = check {
-            return Ok(Appended {
-                base_offset: duplicate.base_offset,
-                last_offset: duplicate.last_offset,
-                log_append_time_ms: validated
-                    .log_append_time_ms
-                    .and(Some(duplicate.timestamp_ms)),
-                log_start_offset,
-                duplicate: true,
-                flush_is_due: false,
-            });
-        }
-        let written = match self.write(&mut writer, batches, &config) {
-            Ok(written) => written,
-            Err(failure) => {
-                if self.log.is_broken(&writer.log) {
-                    self.poison(&failure);
-                }
-                let now = self.environment.clock.monotonic();
-                return Err(self.environment.space.refuse(failure, wire_bytes, now));
-            }
-        };
-        let mut base_offset = written.base_offset;
-        if let Producers::Loaded(producers) = &mut writer.producers {
-            for batch in batches {
-                producers.record(base_offset, batch.header(), now_ms);
-                base_offset += i64::from(batch.header().last_offset_delta) + 1;
-            }
-        }
-        let next_offset = writer.log.next_offset;
-        let records: i64 = batches
-            .iter()
-            .map(|batch| i64::from(batch.header().record_count))
-            .sum();
-        let needs_flush = options.acks == Acks::All && self.syncs_acks();
-        let mark = |offset, position| LogPosition {
-            offset,
-            segment: written.segment.base_offset,
-            position,
-        };
-        let (was_clean, flush_is_due) = {
-            let mut log_state = self.log_state.lock();
-            let was_clean = log_state.appended(
-                mark(written.base_offset, written.start),
-                mark(next_offset, written.end),
-                needs_flush,
-                self.environment.clock.monotonic(),
-            );
-            let flush_is_due = log_state.unsynced_records() >= config.flush_messages;
-            if flush_is_due {
-                log_state.require_flush();
-            }
-            (was_clean, flush_is_due)
-        };
-        drop(writer);
-
-        self.records_total
-            .fetch_add(records as u64, Ordering::Relaxed);
-        self.topic.counters.add_bytes_in(wire_bytes as u64);
-        self.environment.space.note_written(wire_bytes);
-        if was_clean {
-            self.environment.note_unsynced(self);
-        }
-        if !needs_flush {
-            self.watchers.notify();
-        }
-        Ok(Appended {
-            base_offset: written.base_offset,
-            last_offset: next_offset - 1,
-            log_append_time_ms: validated.log_append_time_ms,
-            log_start_offset,
-            duplicate: false,
-            flush_is_due,
-        })
-    }
-
-    fn write(
-        &self,
-        writer: &mut PartitionWriter,
-        batches: &[RecordBatch],
-        config: &TopicConfig,
-    ) -> Result<Written, Error> {
-        let leader_epoch = self.epochs()?.current();
-        if self.log.is_roll_due(&mut writer.log, batches, config)? {
-            self.environment.space.admit()?;
-            self.roll(writer)?;
-        }
-        self.environment.space.admit()?;
-        self.log
-            .append(&mut writer.log, batches, leader_epoch, config)
-    }
-
-    fn check_sequence(
-        &self,
-        writer: &mut PartitionWriter,
-        batches: &[RecordBatch],
-    ) -> Result<SequenceCheck, Error> {
-        if !batches.iter().any(|batch| batch.header().is_idempotent()) {
-            return Ok(SequenceCheck::Append);
-        }
-        self.producers(writer)?
-            .check_sequence(batches.iter().map(RecordBatch::header))
-    }
-
-    /// Returns the producer state, reading it from its snapshot on first use.
-    fn producers<'w>(
-        &self,
-        writer: &'w mut PartitionWriter,
-    ) -> Result<&'w mut ProducerState, Error> {
-        if let Producers::Snapshot(snapshot) = &writer.producers {
-            let loaded = match snapshot {
-                None => ProducerState::default(),
-                Some(path) => {
-                    let bytes = self.environment.fs.read(path).during("read", path)?;
-                    let now_ms = self.environment.clock.now_ms();
-                    ProducerState::from_snapshot(&bytes, now_ms).unwrap_or_else(|| {
-                        error!(path = %path.display(), "producer snapshot corrupt, continuing without producer state");
-                        ProducerState::default()
-                    })
-                }
-            };
-            writer.producers = Producers::Loaded(loaded);
-        }
-        match &mut writer.producers {
-            Producers::Loaded(state) => Ok(state),
-            Producers::Snapshot(_) => unreachable!("loaded above"),
-        }
-    }
-
-    /// Rolls the log. The producer snapshot is written first, so that no power failure leaves the new segment without
-    /// it: recovery takes a missing snapshot to mean that no producer was known, and would then not recognise retries
-    /// of batches before the segment.
-    fn roll(&self, writer: &mut PartitionWriter) -> Result<(), Error> {
-        let offset = writer.log.next_offset;
-        self.write_snapshot(writer, offset)?;
-        let closed = self.log.roll(&mut writer.log)?;
-        self.log_state.lock().rolled(closed, self.log.active());
-        Ok(())
-    }
-
-    fn write_snapshot(&self, writer: &mut PartitionWriter, offset: i64) -> Result<(), Error> {
-        let path = file_path(&self.log.dir, offset, "snapshot");
-        let state = self.producers(writer)?;
-        if state.is_empty() {
-            return self
-                .environment
-                .fs
-                .remove_file(&path)
-                .during("remove", &path);
-        }
-        // A snapshot may exist already, if the log ends where its last segment begins, and it may be the only record of
-        // producers whose segments were deleted.
-        self.environment
-            .fs
-            .write_atomically(&path, &state.to_snapshot())
-            .during("write", &path)
-    }
-
-    /// Returns the largest id in the producer state. May block.
-    pub fn largest_producer_id(&self) -> Result<Option<i64>, Error> {
-        Ok(self.producers(&mut self.writer.lock())?.largest_id())
-    }
-
-    fn syncs_acks(&self) -> bool {
-        self.environment.durability == Durability::Acks
-    }
-
-    /// Retires a deleted partition: refuses writes, notifies waiters and closes the log files, so that the disk frees
-    /// their space when they are removed.
-    pub(super) fn retire(&self) {
-        self.log_state.lock().fail(Error::Deleted);
-        self.watchers.notify();
-        self.environment.health.forget_poisoned(&self.to_string());
-        // Waits for a running append to finish.
-        let writer = self.writer.lock();
-        for segment in self.log.segments().iter().chain(&writer.pending_deletion) {
-            segment.note_removal();
-        }
-    }
-
-    /// Flushes the log and leaves its files in the state of a clean shutdown. Returns the log end offset.
-    pub(super) fn close(self: &Arc<Self>) -> Result<i64, Error> {
-        let mut writer = self.writer.lock();
-        if self.log_state.lock().failure().is_none() {
-            self.flush()?;
-        }
-        self.log_state.lock().check()?;
-        let offset = writer.log.next_offset;
-        let untouched = matches!(&writer.producers, Producers::Snapshot(path)
-            if path.as_ref().is_none_or(|path| *path == file_path(&self.log.dir, offset, "snapshot")));
-        self.environment.spending(|| {
-            if !untouched {
-                self.write_snapshot(&mut writer, offset)?;
-            }
-            let active = self.log.active();
-            if active.has_index() && active.size() > 0 {
-                active.close_index()?;
-                active.sync_index()?;
-            }
-            Ok(())
-        })?;
-        self.log_state.lock().fail(Error::Closed);
-        Ok(offset)
-    }
-
-    /// Returns the offset below which everything is durable.
-    pub(crate) fn durable_offset(&self) -> i64 {
-        self.log_state.lock().durable
-    }
-
-    /// Marks the partition as listed among those with unflushed data. Returns false if it already was.
-    pub(super) fn enqueue(&self) -> bool {
-        !self.enqueued.swap(true, Ordering::AcqRel)
-    }
-
-    /// Marks the partition as removed from that list.
-    pub(super) fn dequeued(&self) {
-        self.enqueued.store(false, Ordering::Release);
-    }
-
-    /// Returns true while a flush is running.
-    pub(super) fn is_syncing(&self) -> bool {
-        self.log_state.lock().is_syncing()
-    }
-
-    /// Returns true if records await a flush.
-    pub(super) fn awaits_flush(&self) -> bool {
-        self.log_state.lock().awaits_flush()
-    }
-
-    /// Returns when the oldest unflushed record was written, if there is one.
-    pub(super) fn unsynced_since(&self) -> Option<Duration> {
-        self.log_state.lock().unsynced_since()
-    }
-
-    pub fn offsets(&self) -> Offsets {
-        offsets_of(&self.log_state.lock())
-    }
-
-    pub fn snapshot(&self) -> PartitionSnapshot {
-        let offsets = self.offsets();
-        let segments = self.log.segments();
-        PartitionSnapshot {
-            offsets,
-            size_bytes: segments.iter().map(|segment| segment.size()).sum(),
-            segments: segments.len(),
-            records_total: self.records_total.load(Ordering::Relaxed),
-        }
-    }
-
-    pub fn size_bytes(&self) -> u64 {
-        self.log.size_bytes()
-    }
-}
-
-impl std::fmt::Display for Partition {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}-{}", self.topic.name, self.number)
-    }
-}
-
-impl std::fmt::Debug for Partition {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Partition({self})")
-    }
-}
-
-fn offsets_of(log_state: &LogState) -> Offsets {
-    Offsets {
-        log_start: log_state.log_start,
-        // Without transactions, the last stable offset is the high watermark.
-        last_stable: log_state.high_watermark.offset,
-        high_watermark: log_state.high_watermark.offset,
-        log_end: log_state.end.offset,
-    }
 }

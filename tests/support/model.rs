@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use streamline::record::{DecompressLimit, RecordBatch};
-use streamline::storage::{Acks, AppendOptions, Partition};
+use streamline::storage::{Acks, AppendOptions, local::Partition};
 
 /// Batches per producer that a partition remembers.
 const REMEMBERED: usize = 5;
@@ -39,7 +39,7 @@ impl Producer {
     pub fn check_recognised(&self, partition: &Arc<Partition>, id: i64) {
         for sent in self.recent() {
             let options = AppendOptions { acks: Acks::Leader };
-            let again = partition.append(vec![sent.batch.clone()], options);
+            let again = partition.append_unflushed(vec![sent.batch.clone()], options);
             let found = again.map(|again| (again.duplicate, again.base_offset));
             assert_eq!(found.ok(), Some((true, sent.base_offset)), "by {id}");
         }

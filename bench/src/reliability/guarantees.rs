@@ -136,7 +136,7 @@ pub const GUARANTEES: &[Guarantee] = &[
         what: "Corrupt data is detected, reported and never served",
         proofs: &[Proof::tests(
             "every byte of a small log flipped",
-            &["--lib", "storage::tests::damage"],
+            &["--lib", "storage::local::tests::damage"],
         )],
     },
     Guarantee {

@@ -1,6 +1,8 @@
 //! The coordinator's view of the topics.
 
-use crate::storage::Topics;
+use std::sync::Arc;
+
+use crate::storage::Engine;
 
 /// Topics and their partitions, as the coordinator sees them.
 pub trait TopicView: Send + Sync {
@@ -13,7 +15,7 @@ pub trait TopicView: Send + Sync {
     }
 }
 
-impl TopicView for Topics {
+impl TopicView for Arc<dyn Engine> {
     fn partition_count(&self, topic: &str) -> Option<i32> {
         self.get(topic).map(|topic| topic.partition_count())
     }

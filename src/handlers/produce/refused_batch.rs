@@ -145,7 +145,8 @@ fn reason_of_storage(failure: &storage::Error) -> ProduceRefusal {
         // An append never returns these errors.
         Error::TopicExists { .. }
         | Error::InvalidPartitionCount { .. }
-        | Error::OffsetOutOfRange { .. } => ProduceRefusal::Storage,
+        | Error::OffsetOutOfRange { .. }
+        | Error::Interrupted => ProduceRefusal::Storage,
         Error::Closed => ProduceRefusal::Closing,
     }
 }

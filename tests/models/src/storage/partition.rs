@@ -1,19 +1,25 @@
-//! Replacement for `src/storage/partition.rs` in which the tail is just the high watermark. As there, it is changed under
-//! its lock, and watchers are notified afterwards.
+//! Replacement for a partition in which the log is just the high watermark. As there, it is changed under its lock, and
+//! waiters are notified afterwards.
 
-#[path = "../../../../src/storage/partition/fetch_waiters.rs"]
+#[path = "../../../../src/storage/common/fetch_waiters.rs"]
 mod fetch_waiters;
 
-use self::fetch_waiters::FetchWaiters;
-use crate::sync::Mutex;
+use std::sync::Arc;
+
+use self::fetch_waiters::{FetchWaiter, FetchWaiters};
+use crate::sync::{Mutex, Notify};
 
 #[derive(Default)]
 pub struct Partition {
     high_watermark: Mutex<i64>,
-    watchers: FetchWaiters,
+    watchers: Arc<FetchWaiters>,
 }
 
 impl Partition {
+    pub fn watch(&self, waiter: &Arc<Notify>) -> FetchWaiter {
+        self.watchers.add(waiter)
+    }
+
     pub fn append(&self) {
         *self.high_watermark.lock() += 1;
         self.watchers.notify();

@@ -1,0 +1,264 @@
+//! Opening the logs of all topics, or of a new one, and creating their directories.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use parking_lot::Mutex;
+use tracing::{error, info};
+use uuid::Uuid;
+
+use super::{Changes, LocalEngine, StorageOptions};
+use crate::clock::Clock;
+use crate::fs::{File, Fs};
+use crate::metrics::Metrics;
+use crate::storage::local::checkpoint::{self, LeaderEpochs, Offsets};
+use crate::storage::local::data_dir::{
+    LOG_STARTS, LastRun, PARTITION_METADATA, directories, renamed,
+};
+use crate::storage::local::environment::{Environment, LogStarts};
+use crate::storage::local::error::{Error, IoContext};
+use crate::storage::local::health::Health;
+use crate::storage::local::opening::Opening;
+use crate::storage::local::parallel::{Progress, in_parallel};
+use crate::storage::local::partition::Partition;
+use crate::storage::local::recovery::{self, Before, Report};
+use crate::storage::local::registry::Registry;
+use crate::storage::local::space::Space;
+use crate::storage::local::stats::StorageCounters;
+use crate::storage::local::topic::{TopicInfo, TopicSpec};
+
+impl LocalEngine {
+    /// Opens the logs of all topics, recovering those that need it. Blocks.
+    pub fn open(
+        options: StorageOptions,
+        specs: Vec<TopicSpec>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Arc<Self>, Error> {
+        let StorageOptions {
+            data_dir,
+            durability,
+            producer_id_expiration_ms,
+            fs,
+            reserve,
+            opening,
+            adopted,
+        } = options;
+        fs.create_dir_all(&data_dir).during("create", &data_dir)?;
+        let last_run = LastRun::read(&fs, &reserve, &data_dir)?;
+        let environment = Arc::new(Environment {
+            log_starts: LogStarts::new(data_dir.join(LOG_STARTS), last_run.log_starts),
+            health: Health::new(&fs, &data_dir),
+            space: Space::new(&fs, &data_dir, reserve),
+            counters: StorageCounters::new(metrics.enabled()),
+            fs,
+            clock: Arc::clone(&clock),
+            metrics,
+            durability,
+            producer_id_expiration_ms,
+            data_dir,
+            points_stale: AtomicBool::new(false),
+        });
+        let engine = Arc::new(Self {
+            registry: Registry::default(),
+            unsynced: Arc::default(),
+            changes: Mutex::new(Changes {
+                checkpointed_at: clock.monotonic(),
+                points_name_deleted: false,
+                removals: Vec::new(),
+                closed: false,
+            }),
+            environment,
+        });
+        engine.finish_deletions()?;
+        engine.open_all(
+            &specs,
+            last_run.clean,
+            last_run.same_boot,
+            &last_run.recovery_points,
+            &opening,
+            &adopted,
+        )?;
+        engine.settle_adopted(&adopted)?;
+        Ok(engine)
+    }
+
+    fn open_all(
+        &self,
+        specs: &[TopicSpec],
+        clean: bool,
+        same_boot: bool,
+        recovery_points: &Offsets,
+        opening: &Opening,
+        adopted: &HashSet<String>,
+    ) -> Result<(), Error> {
+        let clock = &self.environment.clock;
+        let started = clock.monotonic();
+        let metrics = &self.environment.metrics;
+        let infos: Vec<_> = specs
+            .iter()
+            .map(|spec| TopicInfo::new(spec, metrics))
+            .collect();
+        let work: Vec<(usize, i32)> = specs
+            .iter()
+            .enumerate()
+            .flat_map(|(topic, spec)| (0..spec.partitions).map(move |number| (topic, number)))
+            .collect();
+        if !clean && !work.is_empty() {
+            info!(
+                partitions = work.len(),
+                "unclean shutdown detected, recovering logs"
+            );
+        }
+        let progress = Progress::new(work.len(), opening, clock);
+        let opened = in_parallel(work.len(), |place| {
+            let (topic, number) = work[place];
+            let info = &infos[topic];
+            let recovery_point = recovery_points
+                .get(&(info.name.to_string(), number))
+                .copied();
+            let is_adopted = adopted.contains(&*info.name);
+            let before = Before {
+                // The clean shutdown marker covers the logs that the recovery points name.
+                clean: clean && (!is_adopted || recovery_point.is_some()),
+                // A log written by another server may have gaps, such as from compaction, that no power failure caused.
+                same_boot: same_boot || is_adopted,
+                recovery_point,
+                log_start: self.environment.log_starts.get(&info.name, number),
+            };
+            let mut report = Report::default();
+            let mut open = || self.open_partition(info, number, before, &mut report);
+            let opened = match self.environment.spending(&mut open) {
+                Err(full) if full.is_disk_full() => {
+                    // Unfinished deletions of the last run may make room.
+                    self.changes.lock().join_removals();
+                    self.environment.spending(&mut open)?
+                }
+                other => other?,
+            };
+            progress.note(report);
+            Ok(opened)
+        })?;
+        let mut opened = opened.into_iter();
+        for (spec, info) in specs.iter().zip(infos) {
+            let partitions: Vec<_> = opened.by_ref().take(spec.partitions as usize).collect();
+            self.registry.insert(info, partitions);
+        }
+        self.forget_unknown(specs, recovery_points);
+        let report = progress.report();
+        let took = clock.monotonic() - started;
+        let counters = &self.environment.counters;
+        let _ = counters.recovery.set((took, work.len() as u64));
+        counters.truncated_bytes.add(report.bytes_truncated);
+        counters.damaged_ranges.add(report.ranges_damaged);
+        info!(
+            partitions = work.len(),
+            clean,
+            segments_read = report.segments_read,
+            bytes_read = report.bytes_read,
+            bytes_truncated = report.bytes_truncated,
+            ranges_damaged = report.ranges_damaged,
+            took_ms = took.as_millis() as u64,
+            "logs opened"
+        );
+        Ok(())
+    }
+
+    /// Flushes logs written by another server and writes recovery points for them, so that no later start takes their
+    /// gaps for the effect of a power failure.
+    fn settle_adopted(&self, adopted: &HashSet<String>) -> Result<(), Error> {
+        if adopted.is_empty() {
+            return Ok(());
+        }
+        let names = adopted.iter();
+        let partitions: Vec<_> = names
+            .flat_map(|name| self.registry.partitions_of(name))
+            .collect();
+        in_parallel(partitions.len(), |place| partitions[place].flush())?;
+        self.write_recovery_points(&mut self.changes.lock())
+    }
+
+    /// Removes deleted topics from the checkpoints, so that their offsets do not apply to a new topic of that name.
+    fn forget_unknown(&self, specs: &[TopicSpec], recovery_points: &Offsets) {
+        let known: HashSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+        let mut unknown = self.environment.log_starts.topics();
+        unknown.extend(recovery_points.keys().map(|(topic, _)| topic.clone()));
+        unknown.retain(|topic| !known.contains(topic.as_str()));
+        if !unknown.is_empty() {
+            let names = unknown.iter().map(String::as_str);
+            self.forget_in_checkpoints(names, &mut self.changes.lock());
+        }
+    }
+
+    pub(super) fn open_partition(
+        &self,
+        info: &Arc<TopicInfo>,
+        number: i32,
+        before: Before,
+        report: &mut Report,
+    ) -> Result<Arc<Partition>, Error> {
+        let environment = &self.environment;
+        let dir = environment.data_dir.join(format!("{}-{number}", info.name));
+        self.prepare_dir(&dir, info.id)?;
+        let dir: Arc<Path> = dir.into();
+        let now_ms = environment.clock.now_ms();
+        let opened = recovery::open(&environment.fs, &dir, before, now_ms, report)?;
+        Ok(Partition::new(
+            Arc::clone(info),
+            number,
+            Arc::clone(environment),
+            Arc::clone(&self.unsynced),
+            dir,
+            opened,
+        ))
+    }
+
+    /// Ensures that the directory exists and belongs to the topic with this id.
+    fn prepare_dir(&self, dir: &Path, id: Uuid) -> Result<(), Error> {
+        let fs = &self.environment.fs;
+        let metadata = dir.join(PARTITION_METADATA);
+        match checkpoint::read_partition_metadata(fs, &metadata)? {
+            Some(found) if found == id => return Ok(()),
+            Some(found) => {
+                let aside = renamed(dir, found, "stray");
+                error!(dir = %dir.display(), aside = %aside.display(), found = %found, expected = %id,
+                    "log directory belongs to another topic of the same name, renaming it");
+                fs.rename(dir, &aside).during("rename", dir)?;
+            }
+            None => {}
+        }
+        fs.create_dir_all(dir).during("create", dir)?;
+        // Durable before there are records: without the topic's id, a new topic with the name of a deleted one could
+        // take over the old one's records.
+        write_small(fs, &metadata, &checkpoint::partition_metadata_text(id))?
+            .sync_data()
+            .during("sync", &metadata)?;
+        let epochs = dir.join("leader-epoch-checkpoint");
+        if !epochs.exists() {
+            // Not flushed: a log without this file has the one epoch that it names.
+            write_small(fs, &epochs, &LeaderEpochs::new().to_text())?;
+        }
+        Ok(())
+    }
+
+    /// Resumes deletions that the last run did not finish.
+    fn finish_deletions(&self) -> Result<(), Error> {
+        let pending_deletion = directories(&self.environment.data_dir)?
+            .into_iter()
+            .filter(|(name, _)| name.ends_with("-delete"))
+            .map(|(_, path)| path)
+            .collect();
+        self.remove_in_background(&mut self.changes.lock(), pending_deletion);
+        Ok(())
+    }
+}
+
+/// Writes a small file without flushing it.
+fn write_small(fs: &Fs, path: &Path, text: &str) -> Result<File, Error> {
+    let file = fs.create(path).during("create", path)?;
+    file.write_all_at(text.as_bytes(), 0)
+        .during("write", path)?;
+    Ok(file)
+}

@@ -1,0 +1,436 @@
+//! One partition: its log, the state of its producers, the offsets readers may see, and the waiting fetches.
+//!
+//! Two locks, taken in this order and never across an await:
+//!
+//! * the **writer** (append lock): its holder may write, roll, delete and rewrite segments;
+//! * the **log state**: the offsets, held only to copy a few numbers. Readers and scrapes take only this lock.
+//!
+//! Flushes run under neither, on the blocking pool, one at a time per partition.
+
+mod reading;
+mod seam;
+mod syncing;
+mod trimming;
+mod unsynced;
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use tracing::error;
+
+use super::checkpoint::LeaderEpochs;
+use super::environment::Environment;
+use super::error::{Error, IoContext};
+use super::fetch_waiters::FetchWaiters;
+use super::log::{Log, Writer, Written};
+use super::log_state::{LogPosition, LogState};
+use super::producer_state::{ProducerState, SequenceCheck};
+use super::recovery::{Opened, Producers};
+use super::segment::{Segment, file_path};
+use super::topic::TopicInfo;
+use super::validation;
+use crate::config::{Durability, TopicConfig};
+use crate::record::RecordBatch;
+use crate::storage::{Acks, AppendOptions, Appended, Offsets, PartitionSnapshot};
+
+pub(super) use self::unsynced::Unsynced;
+
+pub struct Partition {
+    me: Weak<Partition>,
+    topic: Arc<TopicInfo>,
+    number: i32,
+    environment: Arc<Environment>,
+    unsynced: Arc<Unsynced>,
+    log: Log,
+    epochs: OnceLock<LeaderEpochs>,
+    writer: Mutex<PartitionWriter>,
+    log_state: Mutex<LogState>,
+    /// Log end offset when the log was opened; this process wrote everything from there on.
+    opened_end: i64,
+    /// Signalled when a flush ends.
+    sync_ended: Condvar,
+    records_total: AtomicU64,
+    /// Set while the partition is in `unsynced`.
+    enqueued: AtomicBool,
+    watchers: Arc<FetchWaiters>,
+}
+
+/// The state that the append lock protects.
+struct PartitionWriter {
+    log: Writer,
+    producers: Producers,
+    /// Segments removed from the front of the log whose files are not deleted yet, oldest first.
+    pending_deletion: VecDeque<Arc<Segment>>,
+}
+
+/// An append whose batches may not be durable yet.
+struct Unflushed {
+    appended: Appended,
+    /// Set if `flush.messages` unflushed records have accumulated: the append is not acknowledged before their flush,
+    /// whatever its `acks`.
+    flush_is_due: bool,
+}
+
+impl Partition {
+    pub(super) fn new(
+        topic: Arc<TopicInfo>,
+        number: i32,
+        environment: Arc<Environment>,
+        unsynced: Arc<Unsynced>,
+        dir: Arc<Path>,
+        opened: Opened,
+    ) -> Arc<Self> {
+        let active = opened.segments.last().expect("recovery leaves a segment");
+        let mut log_state = LogState::new(
+            opened.log_start,
+            opened.end,
+            opened.durable,
+            Arc::clone(active),
+        );
+        log_state.add_unsynced(opened.unsynced);
+        let needs_flush = log_state.unsynced_since().is_some();
+        if needs_flush && environment.durability == Durability::Acks {
+            // Batches that the previous process may have left awaiting a flush cannot be told from the others, and
+            // readers see them now.
+            log_state.require_flush();
+        }
+        let log = Log::new(&environment.fs, dir, opened.segments);
+        let partition = Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
+            topic,
+            number,
+            writer: Mutex::new(PartitionWriter {
+                log: log.writer(opened.end.offset),
+                producers: opened.producers,
+                pending_deletion: VecDeque::new(),
+            }),
+            environment,
+            unsynced,
+            log,
+            epochs: OnceLock::new(),
+            log_state: Mutex::new(log_state),
+            opened_end: opened.end.offset,
+            sync_ended: Condvar::new(),
+            records_total: AtomicU64::new(0),
+            enqueued: AtomicBool::new(false),
+            watchers: Arc::default(),
+        });
+        if needs_flush {
+            partition.unsynced.note(&partition);
+        }
+        partition
+    }
+
+    pub fn topic(&self) -> &Arc<TopicInfo> {
+        &self.topic
+    }
+
+    /// Returns the partition's number within its topic.
+    pub fn number(&self) -> i32 {
+        self.number
+    }
+
+    pub(super) fn dir(&self) -> &Arc<Path> {
+        &self.log.dir
+    }
+
+    fn me(&self) -> Arc<Self> {
+        self.me.upgrade().expect("a method of it is running")
+    }
+
+    /// Appends all of the batches, or none, and does not wait for a flush.
+    ///
+    /// The data is in the page cache when this returns. Batches appended with [`Acks::All`] become visible, and may be
+    /// acknowledged, once [`wait_durable`](Self::wait_durable) has returned.
+    pub fn append_unflushed(
+        &self,
+        batches: Vec<RecordBatch>,
+        options: AppendOptions,
+    ) -> Result<Appended, Error> {
+        Ok(self.append_now(batches, options)?.appended)
+    }
+
+    fn append_now(
+        &self,
+        batches: Vec<RecordBatch>,
+        options: AppendOptions,
+    ) -> Result<Unflushed, Error> {
+        let config = self.topic.config();
+        let now_ms = self.environment.clock.now_ms();
+        let wire_bytes: usize = batches.iter().map(RecordBatch::size_bytes).sum();
+        let validated = validation::validate(batches, &config, now_ms)?;
+        let batches = &validated.batches;
+
+        let mut writer = self.writer.lock();
+        let log_start_offset = {
+            let log_state = self.log_state.lock();
+            log_state.check()?;
+            log_state.log_start
+        };
+        let check = self.check_sequence(&mut writer, batches)?;
+        if let SequenceCheck::Duplicate(duplicate) = check {
+            let appended = Appended {
+                base_offset: duplicate.base_offset,
+                last_offset: duplicate.last_offset,
+                log_append_time_ms: validated
+                    .log_append_time_ms
+                    .and(Some(duplicate.timestamp_ms)),
+                log_start_offset,
+                duplicate: true,
+            };
+            return Ok(Unflushed {
+                appended,
+                flush_is_due: false,
+            });
+        }
+        let written = match self.write(&mut writer, batches, &config) {
+            Ok(written) => written,
+            Err(failure) => {
+                if self.log.is_broken(&writer.log) {
+                    self.poison(&failure);
+                }
+                let now = self.environment.clock.monotonic();
+                return Err(self.environment.space.refuse(failure, wire_bytes, now));
+            }
+        };
+        let mut base_offset = written.base_offset;
+        if let Producers::Loaded(producers) = &mut writer.producers {
+            for batch in batches {
+                producers.record(base_offset, batch.header(), now_ms);
+                base_offset += i64::from(batch.header().last_offset_delta) + 1;
+            }
+        }
+        let next_offset = writer.log.next_offset;
+        let records: i64 = batches
+            .iter()
+            .map(|batch| i64::from(batch.header().record_count))
+            .sum();
+        let needs_flush = options.acks == Acks::All && self.syncs_acks();
+        let mark = |offset, position| LogPosition {
+            offset,
+            segment: written.segment.base_offset,
+            position,
+        };
+        let (was_clean, flush_is_due) = {
+            let mut log_state = self.log_state.lock();
+            let was_clean = log_state.appended(
+                mark(written.base_offset, written.start),
+                mark(next_offset, written.end),
+                needs_flush,
+                self.environment.clock.monotonic(),
+            );
+            let flush_is_due = log_state.unsynced_records() >= config.flush_messages;
+            if flush_is_due {
+                log_state.require_flush();
+            }
+            (was_clean, flush_is_due)
+        };
+        drop(writer);
+
+        self.records_total
+            .fetch_add(records as u64, Ordering::Relaxed);
+        self.topic.counters.add_bytes_in(wire_bytes as u64);
+        self.environment.space.note_written(wire_bytes);
+        if was_clean {
+            self.unsynced.note(self);
+        }
+        if !needs_flush {
+            self.watchers.notify();
+        }
+        let appended = Appended {
+            base_offset: written.base_offset,
+            last_offset: next_offset - 1,
+            log_append_time_ms: validated.log_append_time_ms,
+            log_start_offset,
+            duplicate: false,
+        };
+        Ok(Unflushed {
+            appended,
+            flush_is_due,
+        })
+    }
+
+    fn write(
+        &self,
+        writer: &mut PartitionWriter,
+        batches: &[RecordBatch],
+        config: &TopicConfig,
+    ) -> Result<Written, Error> {
+        let leader_epoch = self.epochs()?.current();
+        if self.log.is_roll_due(&mut writer.log, batches, config)? {
+            self.environment.space.admit()?;
+            self.roll(writer)?;
+        }
+        self.environment.space.admit()?;
+        self.log
+            .append(&mut writer.log, batches, leader_epoch, config)
+    }
+
+    fn check_sequence(
+        &self,
+        writer: &mut PartitionWriter,
+        batches: &[RecordBatch],
+    ) -> Result<SequenceCheck, Error> {
+        if !batches.iter().any(|batch| batch.header().is_idempotent()) {
+            return Ok(SequenceCheck::Append);
+        }
+        self.producers(writer)?
+            .check_sequence(batches.iter().map(RecordBatch::header))
+    }
+
+    /// Returns the producer state, reading it from its snapshot on first use.
+    fn producers<'w>(
+        &self,
+        writer: &'w mut PartitionWriter,
+    ) -> Result<&'w mut ProducerState, Error> {
+        if let Producers::Snapshot(snapshot) = &writer.producers {
+            let loaded = match snapshot {
+                None => ProducerState::default(),
+                Some(path) => {
+                    let bytes = self.environment.fs.read(path).during("read", path)?;
+                    let now_ms = self.environment.clock.now_ms();
+                    ProducerState::from_snapshot(&bytes, now_ms).unwrap_or_else(|| {
+                        error!(path = %path.display(), "producer snapshot corrupt, continuing without producer state");
+                        ProducerState::default()
+                    })
+                }
+            };
+            writer.producers = Producers::Loaded(loaded);
+        }
+        match &mut writer.producers {
+            Producers::Loaded(state) => Ok(state),
+            Producers::Snapshot(_) => unreachable!("loaded above"),
+        }
+    }
+
+    /// Rolls the log. The producer snapshot is written first, so that no power failure leaves the new segment without
+    /// it: recovery takes a missing snapshot to mean that no producer was known, and would then not recognise retries
+    /// of batches before the segment.
+    fn roll(&self, writer: &mut PartitionWriter) -> Result<(), Error> {
+        let offset = writer.log.next_offset;
+        self.write_snapshot(writer, offset)?;
+        let closed = self.log.roll(&mut writer.log)?;
+        self.log_state.lock().rolled(closed, self.log.active());
+        Ok(())
+    }
+
+    fn write_snapshot(&self, writer: &mut PartitionWriter, offset: i64) -> Result<(), Error> {
+        let path = file_path(&self.log.dir, offset, "snapshot");
+        let state = self.producers(writer)?;
+        if state.is_empty() {
+            return self
+                .environment
+                .fs
+                .remove_file(&path)
+                .during("remove", &path);
+        }
+        // A snapshot may exist already, if the log ends where its last segment begins, and it may be the only record of
+        // producers whose segments were deleted.
+        self.environment
+            .fs
+            .write_atomically(&path, &state.to_snapshot())
+            .during("write", &path)
+    }
+
+    fn syncs_acks(&self) -> bool {
+        self.environment.durability == Durability::Acks
+    }
+
+    /// Retires a deleted partition: refuses writes, notifies waiters and closes the log files, so that the disk frees
+    /// their space when they are removed.
+    pub(super) fn retire(&self) {
+        self.log_state.lock().fail(Error::Deleted);
+        self.watchers.notify();
+        self.environment.health.forget_poisoned(&self.to_string());
+        // Waits for a running append to finish.
+        let writer = self.writer.lock();
+        for segment in self.log.segments().iter().chain(&writer.pending_deletion) {
+            segment.note_removal();
+        }
+    }
+
+    /// Flushes the log and leaves its files in the state of a clean shutdown. Returns the log end offset.
+    pub(super) fn close(self: &Arc<Self>) -> Result<i64, Error> {
+        let mut writer = self.writer.lock();
+        if self.log_state.lock().failure().is_none() {
+            self.flush()?;
+        }
+        self.log_state.lock().check()?;
+        let offset = writer.log.next_offset;
+        let untouched = matches!(&writer.producers, Producers::Snapshot(path)
+            if path.as_ref().is_none_or(|path| *path == file_path(&self.log.dir, offset, "snapshot")));
+        self.environment.spending(|| {
+            if !untouched {
+                self.write_snapshot(&mut writer, offset)?;
+            }
+            let active = self.log.active();
+            if active.has_index() && active.size() > 0 {
+                active.close_index()?;
+                active.sync_index()?;
+            }
+            Ok(())
+        })?;
+        self.log_state.lock().fail(Error::Closed);
+        Ok(offset)
+    }
+
+    /// Returns the offset below which everything is durable.
+    pub(crate) fn durable_offset(&self) -> i64 {
+        self.log_state.lock().durable
+    }
+
+    /// Returns true while a flush is running.
+    pub(super) fn is_syncing(&self) -> bool {
+        self.log_state.lock().is_syncing()
+    }
+
+    /// Returns true if records await a flush.
+    pub(super) fn awaits_flush(&self) -> bool {
+        self.log_state.lock().awaits_flush()
+    }
+
+    /// Returns when the oldest unflushed record was written, if there is one.
+    pub(super) fn unsynced_since(&self) -> Option<Duration> {
+        self.log_state.lock().unsynced_since()
+    }
+
+    pub fn offsets(&self) -> Offsets {
+        offsets_of(&self.log_state.lock())
+    }
+
+    pub fn snapshot(&self) -> PartitionSnapshot {
+        let offsets = self.offsets();
+        let segments = self.log.segments();
+        PartitionSnapshot {
+            offsets,
+            size_bytes: segments.iter().map(|segment| segment.size()).sum(),
+            segments: segments.len(),
+            records_total: self.records_total.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl std::fmt::Display for Partition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.topic.name, self.number)
+    }
+}
+
+impl std::fmt::Debug for Partition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Partition({self})")
+    }
+}
+
+fn offsets_of(log_state: &LogState) -> Offsets {
+    Offsets {
+        log_start: log_state.log_start,
+        last_stable: log_state.last_stable.offset,
+        high_watermark: log_state.high_watermark.offset,
+        log_end: log_state.end.offset,
+    }
+}

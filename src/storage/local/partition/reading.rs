@@ -1,0 +1,270 @@
+//! Reading a partition: by offset, by timestamp, by leader epoch. Takes the append lock only to repair corruption.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::super::checkpoint::LeaderEpochs;
+use super::super::error::Error;
+use super::super::log_state::LogPosition;
+use super::super::search::first_record;
+use super::super::segment::{Located, Segment};
+use super::{Partition, offsets_of};
+use crate::record::{FileRegion, Record, RecordBatch, Records};
+use crate::storage::{Fetched, Isolation, ReadOptions, TimestampedOffset};
+
+/// Regions up to this size are copied; larger ones are sent from the file.
+const COPIED_BYTES_MAX: u64 = 16 * 1024;
+
+impl Partition {
+    /// Returns true if a read at `offset` may wait for the disk, or check CRCs of bytes not read since the server
+    /// started. Run such a read on a thread that may block.
+    pub fn read_may_block(&self, offset: i64) -> bool {
+        offset < self.opened_end || offset < self.log.active().base_offset
+    }
+
+    /// Reads whole batches from one segment, starting with the one that holds `offset` or, if that was removed, with
+    /// the next one. May block, see [`read_may_block`](Self::read_may_block).
+    pub fn read_now(&self, options: ReadOptions) -> Result<Fetched, Error> {
+        self.repairing(|| self.read_once(options))
+    }
+
+    fn read_once(&self, options: ReadOptions) -> Result<Fetched, Error> {
+        let (offsets, limit) = {
+            let log_state = self.log_state.lock();
+            // A failed log can still be read; a deleted one cannot.
+            if let Some(Error::Deleted) = log_state.failure() {
+                return Err(Error::Deleted);
+            }
+            let limit = match options.isolation {
+                Isolation::ReadUncommitted => log_state.high_watermark,
+                Isolation::ReadCommitted => log_state.last_stable,
+            };
+            (offsets_of(&log_state), limit)
+        };
+        let offset = options.offset;
+        if offset < offsets.log_start || offset > offsets.log_end {
+            return Err(Error::OffsetOutOfRange {
+                offset,
+                log_start: offsets.log_start,
+                log_end: offsets.log_end,
+            });
+        }
+        let found = self.find(offset, limit)?;
+        if let Some((_, first, _)) = &found
+            && first.header.base_offset > offset
+        {
+            // The next batch is the answer where corruption was removed, but not where records were deleted just now.
+            let log_start = self.log_state.lock().log_start;
+            if offset < log_start {
+                return Err(Error::OffsetOutOfRange {
+                    offset,
+                    log_start,
+                    log_end: offsets.log_end,
+                });
+            }
+        }
+        let (records, ends_early) = match found {
+            Some((segment, first, readable)) => {
+                let records = self.region(&segment, &first, readable, options)?;
+                let ends_early = records.is_some() && offset < readable.active;
+                (records, ends_early)
+            }
+            None => (None, false),
+        };
+        Ok(Fetched {
+            records,
+            offsets,
+            ends_early,
+        })
+    }
+
+    /// Finds the batch that holds `offset`, or the next one, below `limit`.
+    fn find(
+        &self,
+        offset: i64,
+        limit: LogPosition,
+    ) -> Result<Option<(Arc<Segment>, Located, Readable)>, Error> {
+        if offset >= limit.offset {
+            return Ok(None);
+        }
+        let segments = self.log.segments();
+        let first = segments.partition_point(|segment| segment.base_offset <= offset);
+        for number in first.saturating_sub(1)..segments.len() {
+            let segment = &segments[number];
+            let Some(readable) = readable(&segments, number, limit) else {
+                break;
+            };
+            if let Some(located) = segment.locate(offset, readable.end)? {
+                return Ok(Some((Arc::clone(segment), located, readable)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn region(
+        &self,
+        segment: &Arc<Segment>,
+        first: &Located,
+        readable: Readable,
+        options: ReadOptions,
+    ) -> Result<Option<Records>, Error> {
+        let max_bytes = options.max_bytes as u64;
+        let run = segment.run_end(first, readable.end, max_bytes)?;
+        let (start, end) = (first.position, run.end);
+        if end - start > max_bytes && !options.at_least_one {
+            return Ok(None);
+        }
+        if segment.needs_check(start, end) {
+            let epochs = self.epochs()?;
+            segment.check(start, end, readable.end, readable.offset_after, |offset| {
+                epochs.at(offset)
+            })?;
+        }
+        if end == readable.end {
+            segment.remember(readable.offset_after, end);
+        } else if let Some(offset) = run.next_offset {
+            segment.remember(offset, end);
+        }
+        let len = (end - start) as usize;
+        if !options.in_place && end - start <= COPIED_BYTES_MAX {
+            return Ok(Some(Records::Bytes(segment.read(start, len)?.into())));
+        }
+        Ok(Some(Records::File(FileRegion {
+            file: Arc::clone(segment.file()?.handle()),
+            position: start,
+            len,
+            cold: segment.base_offset != readable.active,
+        })))
+    }
+
+    /// Returns the first record below the high watermark whose timestamp is `timestamp_ms` or later. May block.
+    pub fn find_timestamp(&self, timestamp_ms: i64) -> Result<Option<TimestampedOffset>, Error> {
+        self.repairing(|| self.find_timestamp_once(timestamp_ms))
+    }
+
+    fn find_timestamp_once(&self, timestamp_ms: i64) -> Result<Option<TimestampedOffset>, Error> {
+        let (log_start, high_watermark) = self.readable_now();
+        let segments = self.log.segments();
+        for (number, segment) in segments.iter().enumerate() {
+            let Some(readable) = readable(&segments, number, high_watermark) else {
+                break;
+            };
+            if readable.offset_after <= log_start {
+                continue;
+            }
+            let newest = segment.max_time(readable.end)?;
+            if newest.is_none_or(|newest| newest.header.max_timestamp < timestamp_ms) {
+                continue;
+            }
+            let mut next = segment.locate_time(timestamp_ms, log_start, readable.end)?;
+            while let Some(located) = next {
+                let record = self.first_record(segment, &located, |record| {
+                    record.timestamp_ms >= timestamp_ms && record.offset >= log_start
+                })?;
+                if record.is_some() {
+                    return Ok(record);
+                }
+                let after = located.header.next_offset();
+                next = segment.locate_time(timestamp_ms, after, readable.end)?;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns the record with the largest timestamp below the high watermark, the first if there are several. May
+    /// block.
+    pub fn find_max_timestamp(&self) -> Result<Option<TimestampedOffset>, Error> {
+        self.repairing(|| {
+            let (log_start, high_watermark) = self.readable_now();
+            let segments = self.log.segments();
+            let mut newest: Option<(Arc<Segment>, Located)> = None;
+            for (number, segment) in segments.iter().enumerate() {
+                let Some(readable) = readable(&segments, number, high_watermark) else {
+                    break;
+                };
+                if readable.offset_after <= log_start {
+                    continue;
+                }
+                if let Some(located) = segment.max_time(readable.end)?
+                    && newest.as_ref().is_none_or(|(_, newest)| {
+                        located.header.max_timestamp > newest.header.max_timestamp
+                    })
+                {
+                    newest = Some((Arc::clone(segment), located));
+                }
+            }
+            match newest {
+                Some((segment, located)) if located.header.max_timestamp >= 0 => {
+                    let timestamp_ms = located.header.max_timestamp;
+                    self.first_record(&segment, &located, |record| {
+                        record.timestamp_ms == timestamp_ms
+                    })
+                }
+                _ => Ok(None),
+            }
+        })
+    }
+
+    pub(super) fn readable_now(&self) -> (i64, LogPosition) {
+        let log_state = self.log_state.lock();
+        (log_state.log_start, log_state.high_watermark)
+    }
+
+    fn first_record(
+        &self,
+        segment: &Segment,
+        located: &Located,
+        wanted: impl Fn(&Record) -> bool,
+    ) -> Result<Option<TimestampedOffset>, Error> {
+        let bytes = segment.read(located.position, located.header.size_bytes())?;
+        let batch = RecordBatch::parse_stored(Bytes::from(bytes))
+            .map_err(|error| segment.corrupt(located.position, error.to_string()))?;
+        first_record(&batch, wanted)
+    }
+
+    pub(super) fn epochs(&self) -> Result<&LeaderEpochs, Error> {
+        if let Some(epochs) = self.epochs.get() {
+            return Ok(epochs);
+        }
+        let path = self.log.dir.join("leader-epoch-checkpoint");
+        let read = LeaderEpochs::read(&self.environment.fs, &path)?;
+        Ok(self
+            .epochs
+            .get_or_init(|| read.unwrap_or_else(LeaderEpochs::new)))
+    }
+}
+
+/// The readable part of a segment.
+#[derive(Debug, Clone, Copy)]
+struct Readable {
+    /// The position at which it ends.
+    end: u64,
+    /// The offset that follows it.
+    offset_after: i64,
+    /// The active segment's base offset.
+    active: i64,
+}
+
+/// Returns the readable part of the segment at `number`; `None` if the segment is past the high watermark.
+fn readable(
+    segments: &[Arc<Segment>],
+    number: usize,
+    high_watermark: LogPosition,
+) -> Option<Readable> {
+    let segment = &segments[number];
+    let active = segments[segments.len() - 1].base_offset;
+    if segment.base_offset == high_watermark.segment {
+        return Some(Readable {
+            end: high_watermark.position,
+            offset_after: high_watermark.offset,
+            active,
+        });
+    }
+    let next = segments.get(number + 1)?;
+    (segment.base_offset < high_watermark.segment).then(|| Readable {
+        end: segment.size(),
+        offset_after: next.base_offset,
+        active,
+    })
+}

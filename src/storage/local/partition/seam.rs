@@ -1,0 +1,100 @@
+//! A partition as a [`PartitionLog`].
+
+use std::sync::Arc;
+
+use super::super::error::Error;
+use super::super::fetch_waiters::FetchWaiter;
+use super::super::topic::TopicInfo;
+use super::{Partition, Unflushed};
+use crate::record::RecordBatch;
+use crate::storage::{
+    Acks, AppendOptions, Appended, Offsets, PartitionLog, PartitionSnapshot, ReadOptions,
+    ReadTicket, Ticket, TimestampedOffset,
+};
+use crate::sync::Notify;
+
+impl PartitionLog for Partition {
+    fn topic(&self) -> &Arc<TopicInfo> {
+        Partition::topic(self)
+    }
+
+    fn number(&self) -> i32 {
+        Partition::number(self)
+    }
+
+    fn append(&self, batches: Vec<RecordBatch>, options: AppendOptions) -> Ticket<Appended> {
+        match self.append_now(batches, options) {
+            Ok(Unflushed {
+                appended,
+                flush_is_due,
+            }) if options.acks == Acks::All || (flush_is_due && options.acks != Acks::None) => {
+                let partition = self.me();
+                // The wait begins when it is polled: one flush then covers all appends made until then.
+                Ticket::Pending(Box::pin(async move {
+                    partition.wait_durable(appended.last_offset + 1).await?;
+                    Ok(appended)
+                }))
+            }
+            appended => Ticket::Ready(appended.map(|unflushed| unflushed.appended)),
+        }
+    }
+
+    fn read(&self, options: ReadOptions) -> ReadTicket {
+        match !options.may_block && self.read_may_block(options.offset) {
+            true => ReadTicket::WouldBlock,
+            false => ReadTicket::Ready(self.read_now(options)),
+        }
+    }
+
+    fn watch(&self, waiter: &Arc<Notify>) -> FetchWaiter {
+        self.watchers.add(waiter)
+    }
+
+    fn offsets(&self) -> Offsets {
+        Partition::offsets(self)
+    }
+
+    fn snapshot(&self) -> PartitionSnapshot {
+        Partition::snapshot(self)
+    }
+
+    fn offset_for_timestamp(&self, timestamp_ms: i64) -> Ticket<Option<TimestampedOffset>> {
+        self.on_disk(move |partition| partition.find_timestamp(timestamp_ms))
+    }
+
+    fn max_timestamp(&self) -> Ticket<Option<TimestampedOffset>> {
+        self.on_disk(|partition| partition.find_max_timestamp())
+    }
+
+    fn leader_epoch(&self) -> Result<i32, Error> {
+        Ok(self.epochs()?.current())
+    }
+
+    fn end_offset_for_epoch(&self, epoch: i32) -> Result<(i32, i64), Error> {
+        let log_end = self.offsets().log_end;
+        let found = self.epochs()?.end_offset(epoch, log_end);
+        Ok(found.unwrap_or((-1, -1)))
+    }
+
+    fn delete_before(&self, offset: i64) -> Ticket<i64> {
+        self.on_disk(move |partition| partition.delete_records(offset))
+    }
+
+    fn largest_producer_id(&self) -> Result<Option<i64>, Error> {
+        Ok(self.producers(&mut self.writer.lock())?.largest_id())
+    }
+}
+
+impl Partition {
+    /// Runs work that may wait for the disk on a blocking thread.
+    fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Arc<Self>) -> Result<T, Error> + Send + 'static,
+    ) -> Ticket<T> {
+        let partition = self.me();
+        Ticket::Pending(Box::pin(async move {
+            let working = tokio::task::spawn_blocking(move || work(&partition));
+            working.await.unwrap_or(Err(Error::Interrupted))
+        }))
+    }
+}
