@@ -1,13 +1,15 @@
 //! The offsets of one partition's log: what is written, what is durable, what consumers may read.
 //!
 //! ```text
-//! log_start ≤ high_watermark ≤ log_end        durable ≤ log_end
+//! log_start ≤ last_stable ≤ high_watermark ≤ log_end        durable ≤ log_end
 //! ```
 //!
 //! A [`LogState`] does the bookkeeping only, always under its partition's lock and never across I/O. Its rules:
 //!
 //! * The high watermark does not pass a batch that awaits its flush (`acks=all`), nor anything behind that batch, so
 //!   consumers always read a prefix. Other batches can be read at once.
+//! * The last stable offset is where the first undecided transaction begins, at most the high watermark. There are no
+//!   transactions yet, so the two move together.
 //! * One flush runs at a time. It covers what was written when it started; later waiters are served by the next one.
 //! * A failed flush ends the partition: nothing is acknowledged, written or made readable afterwards. The kernel marks
 //!   pages clean that it could not write, so a retry would report success for data that is lost.
@@ -33,12 +35,14 @@ pub(super) struct LogPosition {
 /// A wait until everything below an offset is durable.
 type Waiter = (i64, oneshot::Sender<Result<(), Error>>);
 
-/// Log positions of one partition: `log_start ≤ high_watermark ≤ end`.
+/// Log positions of one partition: `log_start ≤ last_stable ≤ high_watermark ≤ end`.
 pub(super) struct LogState {
     pub log_start: i64,
     pub end: LogPosition,
     /// Consumers may read up to here.
     pub high_watermark: LogPosition,
+    /// Consumers that read committed records only may read up to this offset.
+    pub last_stable: i64,
     /// Everything below this offset is durable.
     pub durable: i64,
     pub active: Arc<Segment>,
@@ -92,6 +96,7 @@ impl LogState {
             log_start,
             end,
             high_watermark: end,
+            last_stable: end.offset,
             durable,
             active,
             awaiting_flush: VecDeque::new(),
@@ -166,6 +171,7 @@ impl LogState {
         let high_watermark = self.awaiting_flush.front().copied().unwrap_or(self.end);
         if self.failure.is_none() && high_watermark.offset >= self.high_watermark.offset {
             self.high_watermark = high_watermark;
+            self.last_stable = high_watermark.offset;
         }
     }
 

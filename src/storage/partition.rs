@@ -223,54 +223,17 @@ impl Partition {
                 flush_is_due: false,
             });
         }
-        let written = match self.write(&mut writer, batches, &config) {
-            Ok(written) => written,
-            Err(failure) => {
-                if self.log.is_broken(&writer.log) {
-                    self.poison(&failure);
-                }
-                let now = self.environment.clock.monotonic();
-                return Err(self.environment.space.refuse(failure, wire_bytes, now));
-            }
-        };
-        let mut base_offset = written.base_offset;
-        if let Producers::Loaded(producers) = &mut writer.producers {
-            for batch in batches {
-                producers.record(base_offset, batch.header(), now_ms);
-                base_offset += i64::from(batch.header().last_offset_delta) + 1;
-            }
-        }
+        let written = self
+            .write(&mut writer, batches, &config)
+            .map_err(|failure| self.refuse_append(&writer, failure, wire_bytes))?;
+        record_producers(&mut writer, batches, written.base_offset, now_ms);
         let next_offset = writer.log.next_offset;
-        let records: i64 = batches
-            .iter()
-            .map(|batch| i64::from(batch.header().record_count))
-            .sum();
         let needs_flush = options.acks == Acks::All && self.syncs_acks();
-        let mark = |offset, position| LogPosition {
-            offset,
-            segment: written.segment.base_offset,
-            position,
-        };
-        let (was_clean, flush_is_due) = {
-            let mut log_state = self.log_state.lock();
-            let was_clean = log_state.appended(
-                mark(written.base_offset, written.start),
-                mark(next_offset, written.end),
-                needs_flush,
-                self.environment.clock.monotonic(),
-            );
-            let flush_is_due = log_state.unsynced_records() >= config.flush_messages;
-            if flush_is_due {
-                log_state.require_flush();
-            }
-            (was_clean, flush_is_due)
-        };
+        let (was_clean, flush_is_due) =
+            self.note_written(&written, next_offset, needs_flush, config.flush_messages);
         drop(writer);
 
-        self.records_total
-            .fetch_add(records as u64, Ordering::Relaxed);
-        self.topic.counters.add_bytes_in(wire_bytes as u64);
-        self.environment.space.note_written(wire_bytes);
+        self.count_written(batches, wire_bytes);
         if was_clean {
             self.environment.note_unsynced(self);
         }
@@ -285,6 +248,55 @@ impl Partition {
             duplicate: false,
             flush_is_due,
         })
+    }
+
+    /// Returns the error of a failed append, and ends the partition if the log can no longer be written.
+    #[cold]
+    fn refuse_append(&self, writer: &PartitionWriter, failure: Error, wire_bytes: usize) -> Error {
+        if self.log.is_broken(&writer.log) {
+            self.poison(&failure);
+        }
+        let now = self.environment.clock.monotonic();
+        self.environment.space.refuse(failure, wire_bytes, now)
+    }
+
+    /// Moves the log end past the batches written. Returns whether everything was durable or being flushed before, and
+    /// whether `flush.messages` unflushed records have accumulated.
+    fn note_written(
+        &self,
+        written: &Written,
+        next_offset: i64,
+        needs_flush: bool,
+        flush_messages: i64,
+    ) -> (bool, bool) {
+        let position = |offset, position| LogPosition {
+            offset,
+            segment: written.segment.base_offset,
+            position,
+        };
+        let mut log_state = self.log_state.lock();
+        let was_clean = log_state.appended(
+            position(written.base_offset, written.start),
+            position(next_offset, written.end),
+            needs_flush,
+            self.environment.clock.monotonic(),
+        );
+        let flush_is_due = log_state.unsynced_records() >= flush_messages;
+        if flush_is_due {
+            log_state.require_flush();
+        }
+        (was_clean, flush_is_due)
+    }
+
+    fn count_written(&self, batches: &[RecordBatch], wire_bytes: usize) {
+        let records: i64 = batches
+            .iter()
+            .map(|batch| i64::from(batch.header().record_count))
+            .sum();
+        self.records_total
+            .fetch_add(records as u64, Ordering::Relaxed);
+        self.topic.counters.add_bytes_in(wire_bytes as u64);
+        self.environment.space.note_written(wire_bytes);
     }
 
     fn write(
@@ -478,11 +490,25 @@ impl std::fmt::Debug for Partition {
     }
 }
 
+/// Updates the producer state, if it is loaded, by batches appended from `base_offset` on.
+fn record_producers(
+    writer: &mut PartitionWriter,
+    batches: &[RecordBatch],
+    mut base_offset: i64,
+    now_ms: i64,
+) {
+    if let Producers::Loaded(producers) = &mut writer.producers {
+        for batch in batches {
+            producers.record(base_offset, batch.header(), now_ms);
+            base_offset += i64::from(batch.header().last_offset_delta) + 1;
+        }
+    }
+}
+
 fn offsets_of(log_state: &LogState) -> Offsets {
     Offsets {
         log_start: log_state.log_start,
-        // Without transactions, the last stable offset is the high watermark.
-        last_stable: log_state.high_watermark.offset,
+        last_stable: log_state.last_stable,
         high_watermark: log_state.high_watermark.offset,
         log_end: log_state.end.offset,
     }
