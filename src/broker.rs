@@ -97,9 +97,10 @@ impl Broker {
         let reserve_bytes = config.disk_reserve_bytes;
         // The reserve first, since it may be needed to open the catalog on a full disk.
         let (reserve, catalog, inventory) = blocking(move || {
-            let reserve = Reserve::open(&Fs::new(), &data_dir, reserve_bytes);
+            let fs = Fs::new();
+            let reserve = Reserve::open(&fs, &data_dir, reserve_bytes);
             let catalog = Catalog::open(data_dir.join(CATALOG_FILE), Arc::clone(&reserve))?;
-            let inventory = TopicInventory::take(&catalog, &data_dir)?;
+            let inventory = TopicInventory::take(&fs, &catalog, &data_dir)?;
             Ok((reserve, catalog, inventory))
         })
         .await?;

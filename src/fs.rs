@@ -10,6 +10,7 @@ mod disk;
 mod faults;
 mod reserve;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io::{self, IoSlice};
@@ -61,6 +62,14 @@ impl Space {
     pub fn lacks_files(&self) -> bool {
         self.available_files.is_some_and(|files| files < FILES_MIN)
     }
+}
+
+/// An entry of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirEntry {
+    pub name: OsString,
+    /// True for a directory, false for a link to one.
+    pub is_dir: bool,
 }
 
 /// Access to the file system.
@@ -116,6 +125,48 @@ impl Fs {
             .truncate(true)
             .open(path)?;
         Ok(self.wrap(file, path, Disk::created))
+    }
+
+    /// Opens a file for reading and writing, and creates it if it does not exist.
+    pub fn open_or_create(&self, path: &Path) -> io::Result<File> {
+        self.check(Op::Create, path)?;
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        Ok(self.wrap(file, path, Disk::opened_or_created))
+    }
+
+    /// Lists a directory, in no particular order.
+    pub fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        self.check(Op::List, path)?;
+        let entry = |entry: io::Result<fs::DirEntry>| {
+            let entry = entry?;
+            Ok(DirEntry {
+                name: entry.file_name(),
+                is_dir: entry.file_type()?.is_dir(),
+            })
+        };
+        fs::read_dir(path)?.map(entry).collect()
+    }
+
+    /// Returns the length of the file at `path` in bytes.
+    pub fn size(&self, path: &Path) -> io::Result<u64> {
+        self.check(Op::Stat, path)?;
+        Ok(fs::metadata(path)?.len())
+    }
+
+    pub fn exists(&self, path: &Path) -> io::Result<bool> {
+        self.check(Op::Stat, path)?;
+        fs::exists(path)
+    }
+
+    /// Returns the absolute path, without links.
+    pub fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
+        self.check(Op::Stat, path)?;
+        fs::canonicalize(path)
     }
 
     /// Reads a small file completely.

@@ -21,6 +21,7 @@ use uuid::Uuid;
 use super::{Broker, OpenError, Overrides};
 use crate::catalog::{self, Catalog, TopicRow};
 use crate::config::{ConfigError, ConfigType, TopicConfig};
+use crate::fs::Fs;
 use crate::storage::{self, Topic, TopicSpec};
 
 /// Longest topic name in bytes; together with the partition's number it has to fit a directory name.
@@ -399,14 +400,18 @@ pub(super) struct TopicInventory {
 
 impl TopicInventory {
     /// Finishes deletions interrupted by a crash, and compares catalog and data directory. Blocks.
-    pub(super) fn take(catalog: &Catalog, data_dir: &Path) -> Result<TopicInventory, OpenError> {
+    pub(super) fn take(
+        fs: &Fs,
+        catalog: &Catalog,
+        data_dir: &Path,
+    ) -> Result<TopicInventory, OpenError> {
         let known = catalog.topics()?;
         let deleted = catalog.deleted_topics()?;
         let mut adopted = Vec::new();
-        for found in storage::Topics::scan(data_dir)? {
+        for found in storage::Topics::scan(fs, data_dir)? {
             if deleted.contains(&found.id) {
                 info!(topic = found.name, "finishing interrupted topic deletion");
-                storage::Topics::remove_directories(data_dir, &found)?;
+                storage::Topics::remove_directories(fs, data_dir, &found)?;
             } else if known.iter().all(|row| row.name != found.name) && is_adoptable(&found.name) {
                 adopted.push(TopicRow {
                     name: found.name,

@@ -12,6 +12,7 @@ use super::error::CliError;
 use super::output::{OutputFormat, print, print_json};
 use super::serve;
 use crate::config::{Layers, ListenAddr, Origin, load};
+use crate::fs::Fs;
 use crate::server::{DataDir, RunFile};
 
 /// Upper bound on a health response, in bytes.
@@ -157,7 +158,7 @@ impl Health {
 fn check_owner(authority: &str, data_dir: &Path, timeout: Duration) -> io::Result<()> {
     let (_, info) = get(authority, "/info", timeout)?;
     let info: Value = serde_json::from_str(&info).unwrap_or_default();
-    let holder = DataDir::last_holder(data_dir);
+    let holder = DataDir::last_holder(&Fs::new(), data_dir);
     if holder.is_none() || info["pid"].as_u64() != holder.map(u64::from) {
         let dir = data_dir.display();
         return Err(io::Error::other(format!(

@@ -151,7 +151,7 @@ impl Disk {
         let mut state = self.state.lock();
         match op {
             // The change during which the power fails may arrive, too, so it is recorded first.
-            Op::Open | Op::Read | Op::Write => state.check(),
+            Op::Open | Op::List | Op::Stat | Op::Read | Op::Write => state.check(),
             _ => state.count(),
         }
     }
@@ -169,6 +169,15 @@ impl Disk {
             return node;
         }
         self.link(&mut state, path, Content::File(FileContent::default()))
+    }
+
+    /// Records that a file was opened, and created if it did not exist.
+    pub(super) fn opened_or_created(&self, path: &Path) -> Node {
+        let mut state = self.state.lock();
+        match self.find(&state, path) {
+            Some(node) => node,
+            None => self.link(&mut state, path, Content::File(FileContent::default())),
+        }
     }
 
     pub(super) fn created_dirs(&self, path: &Path) {

@@ -12,6 +12,10 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
     Open,
+    /// Listing a directory.
+    List,
+    /// Looking up a path: its size, existence or canonical form.
+    Stat,
     Create,
     Rename,
     Remove,

@@ -114,7 +114,7 @@ impl Server {
             source,
         })?;
         let config = &loaded.config;
-        let data_dir = DataDir::take(&config.data_dir)?;
+        let data_dir = DataDir::take(&fs::Fs::new(), &config.data_dir)?;
         RunFile::remove(data_dir.path()).map_err(|source| StartError::Io {
             doing: "cannot remove a stale run.json",
             source,

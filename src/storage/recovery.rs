@@ -94,11 +94,12 @@ struct Listing {
 }
 
 impl Listing {
-    fn read(dir: &Path) -> Result<Self, Error> {
+    fn read(fs: &Fs, dir: &Path) -> Result<Self, Error> {
         let mut listing = Self::default();
-        for entry in std::fs::read_dir(dir).during("list", dir)? {
-            let name = entry.during("list", dir)?.file_name();
-            let Some(name) = name.to_str() else { continue };
+        for entry in fs.read_dir(dir).during("list", dir)? {
+            let Some(name) = entry.name.to_str() else {
+                continue;
+            };
             if name == "leader-epoch-checkpoint" {
                 listing.epochs = true;
             }
@@ -140,7 +141,7 @@ pub(super) fn open(
         dir,
         before,
         now_ms,
-        listing: Listing::read(dir)?,
+        listing: Listing::read(fs, dir)?,
         report,
     };
     recovery.run()
@@ -169,9 +170,7 @@ impl Recovery<'_> {
         let mut segments = Vec::with_capacity(self.listing.logs.len().max(1));
         for base in self.listing.logs.clone() {
             let path = file_path(self.dir, base, "log");
-            let size = std::fs::metadata(&path)
-                .during("read the size of", &path)?
-                .len();
+            let size = self.fs.size(&path).during("read the size of", &path)?;
             segments.push(Arc::new(Segment::found(self.fs, self.dir, base, size)));
         }
         if self.before.clean

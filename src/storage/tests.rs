@@ -695,7 +695,7 @@ fn partitions_are_added_and_never_removed() {
         })
     ));
     fixture.topics.close().unwrap();
-    let found = Topics::scan(fixture.dir.path()).unwrap();
+    let found = Topics::scan(&Fs::new(), fixture.dir.path()).unwrap();
     assert_eq!(
         found,
         [FoundTopic {

@@ -400,3 +400,56 @@ fn a_roll_that_left_a_stray_file_is_not_retried() {
     assert!(matches!(appended, Err(Error::Corrupt { .. })));
     fixture.topics.health().unwrap_err();
 }
+
+#[test]
+fn a_start_that_cannot_list_or_look_up_files_fails_and_changes_nothing() {
+    let mut fixture = Fixture::new(SMALL_SEGMENTS);
+    let values = ["0123456789"; 12];
+    for value in values {
+        fixture.append(&[value]);
+    }
+    let failing = Fault::Error(ErrorKind::Other);
+    for (op, path_part) in [
+        (Op::List, ""),
+        (Op::List, "t-0"),
+        (Op::Stat, ".log"),
+        (Op::Stat, "cleanshutdown"),
+    ] {
+        let before = files(&fixture.log_dir(), "");
+        fixture.faults.plan(op, path_part, failing, 1);
+        let opened = open(
+            &fixture.dir,
+            &fixture.clock,
+            &fixture.metrics,
+            &fixture.faults,
+            fixture.durability,
+            0,
+            vec![fixture.spec.clone()],
+        );
+        let error = opened.map(|_| ()).unwrap_err();
+        assert!(matches!(error, Error::Io { .. }), "{op:?}: {error}");
+        assert_eq!(files(&fixture.log_dir(), ""), before, "{op:?}");
+    }
+    fixture.crash();
+    assert_eq!(fixture.values(), expected(&values));
+}
+
+#[test]
+fn adoption_and_interrupted_deletion_report_a_failing_disk_and_can_be_repeated() {
+    let fixture = Fixture::new(&[]);
+    fixture.append(&["a"]);
+    std::fs::remove_file(fixture.log_dir().join("partition.metadata")).unwrap();
+    let fs = Fs::with_faults(Arc::clone(&fixture.faults));
+    let dir = fixture.dir.path();
+    let failing = Fault::Error(ErrorKind::Other);
+    fixture.faults.plan(Op::List, "", failing, 1);
+    fixture.faults.plan(Op::List, "t-0", failing, 1);
+    Topics::scan(&fs, dir).unwrap_err();
+    Topics::scan(&fs, dir).unwrap_err();
+    let found = Topics::scan(&fs, dir).unwrap();
+    assert_eq!((found.len(), found[0].name.as_str()), (1, "t"));
+    fixture.faults.plan(Op::Remove, "t-0", failing, 1);
+    Topics::remove_directories(&fs, dir, &found[0]).unwrap_err();
+    Topics::remove_directories(&fs, dir, &found[0]).unwrap();
+    assert_eq!(Topics::scan(&fs, dir).unwrap(), []);
+}
