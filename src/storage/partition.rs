@@ -1,18 +1,20 @@
 //! One partition: its log, the state of its producers, the offsets readers may see, and the waiting fetches.
 //!
-//! Two locks, taken in this order and never across an await:
+//! Three locks, taken in this order and never across an await:
 //!
-//! * the **writer** (append lock): its holder may write, roll, delete and rewrite segments;
+//! * **maintenance**: its holder may remove and rewrite closed segments, and nobody else does. It is held during all of
+//!   the file operations of that, which neither appends nor reads wait for;
+//! * the **writer** (append lock): its holder may write, roll and change the list of segments;
 //! * the **log state**: the offsets, held only to copy a few numbers. Readers and scrapes take only this lock.
 //!
 //! Flushes run under neither, on the blocking pool, one at a time per partition.
 
 mod fetch_waiters;
 mod reading;
+mod repairing;
 mod syncing;
 mod trimming;
 
-use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -22,6 +24,7 @@ use parking_lot::{Condvar, Mutex};
 use tracing::error;
 
 use self::fetch_waiters::FetchWaiters;
+use self::trimming::Maintenance;
 use super::checkpoint::LeaderEpochs;
 use super::environment::Environment;
 use super::error::{Error, IoContext};
@@ -29,7 +32,7 @@ use super::log::{Log, Writer, Written};
 use super::log_state::{LogPosition, LogState};
 use super::producer_state::{ProducerState, SequenceCheck};
 use super::recovery::{Opened, Producers};
-use super::segment::{Segment, file_path};
+use super::segment::file_path;
 use super::topic::TopicInfo;
 use super::validation;
 use crate::config::{Durability, TopicConfig};
@@ -109,6 +112,7 @@ pub struct Partition {
     environment: Arc<Environment>,
     log: Log,
     epochs: OnceLock<LeaderEpochs>,
+    maintenance: Mutex<Maintenance>,
     writer: Mutex<PartitionWriter>,
     log_state: Mutex<LogState>,
     /// Log end offset when the log was opened; this process wrote everything from there on.
@@ -125,8 +129,6 @@ pub struct Partition {
 struct PartitionWriter {
     log: Writer,
     producers: Producers,
-    /// Segments removed from the front of the log whose files are not deleted yet, oldest first.
-    pending_deletion: VecDeque<Arc<Segment>>,
 }
 
 impl Partition {
@@ -158,8 +160,8 @@ impl Partition {
             writer: Mutex::new(PartitionWriter {
                 log: log.writer(opened.end.offset),
                 producers: opened.producers,
-                pending_deletion: VecDeque::new(),
             }),
+            maintenance: Mutex::default(),
             environment,
             log,
             epochs: OnceLock::new(),
@@ -396,15 +398,18 @@ impl Partition {
         self.log_state.lock().fail(Error::Deleted);
         self.watchers.notify();
         self.environment.health.forget_poisoned(&self.to_string());
-        // Waits for a running append to finish.
-        let writer = self.writer.lock();
-        for segment in self.log.segments().iter().chain(&writer.pending_deletion) {
+        // Waits for a running append or deletion to finish.
+        let maintenance = self.maintenance.lock();
+        let _writer = self.writer.lock();
+        let segments = self.log.segments();
+        for segment in segments.iter().chain(&maintenance.pending_deletion) {
             segment.note_removal();
         }
     }
 
     /// Flushes the log and leaves its files in the state of a clean shutdown. Returns the log end offset.
     pub(super) fn close(self: &Arc<Self>) -> Result<i64, Error> {
+        let _maintenance = self.maintenance.lock();
         let mut writer = self.writer.lock();
         if self.log_state.lock().failure().is_none() {
             self.flush()?;

@@ -301,6 +301,64 @@ fn a_reader_gets_offset_out_of_range_during_a_deletion() {
     assert!(matches!(read, Err(Error::OffsetOutOfRange { .. })));
 }
 
+#[test]
+fn appends_do_not_wait_for_the_files_of_a_deletion() {
+    let deletions: [(Op, &str, fn(&Fixture)); 4] = [
+        (Op::Open, ".index", |it| it.topics.retain(NOW_MS + 8_000)),
+        (Op::Remove, ".log", |it| it.topics.retain(NOW_MS + 8_000)),
+        (Op::Create, "log-start", |it| {
+            it.partition().delete_records(8).unwrap();
+        }),
+        (Op::Remove, ".log", |it| {
+            it.partition().delete_records(8).unwrap();
+        }),
+    ];
+    for (op, path_part, delete) in deletions {
+        let fixture = with_a_record_a_second();
+        let calls_before = fixture.faults.calls(op, path_part);
+        fixture.faults.plan(op, path_part, Fault::Hang, 1);
+        std::thread::scope(|scope| {
+            scope.spawn(|| delete(&fixture));
+            let deadline = Instant::now() + Duration::from_secs(20);
+            let wait_until = |is_reached: &dyn Fn() -> bool| {
+                while !is_reached() && Instant::now() < deadline {
+                    std::thread::yield_now();
+                }
+                is_reached()
+            };
+            let hangs = wait_until(&|| fixture.faults.calls(op, path_part) > calls_before);
+            let append = scope.spawn(|| fixture.append(&["more"]).base_offset);
+            let is_free = wait_until(&|| append.is_finished());
+            fixture.faults.heal();
+            assert!(hangs && is_free, "{op:?} of {path_part}");
+            assert_eq!(append.join().unwrap(), 10);
+        });
+        assert!(fixture.partition().offsets().log_start > 0);
+        assert_eq!(fixture.values().last().unwrap().0, 10);
+    }
+}
+
+#[test]
+fn a_record_appended_while_the_whole_log_expires_is_kept() {
+    let fixture = with_a_record_a_second();
+    let partition = fixture.partition();
+    fixture.faults.plan(Op::Open, ".index", Fault::Hang, 1);
+    std::thread::scope(|scope| {
+        let calls_before = fixture.faults.calls(Op::Open, ".index");
+        scope.spawn(|| fixture.topics.retain(NOW_MS + 60_000));
+        while fixture.faults.calls(Op::Open, ".index") == calls_before {
+            std::thread::yield_now();
+        }
+        fixture.append(&["more"]);
+        fixture.faults.heal();
+    });
+    assert_eq!(fixture.values().last().unwrap(), &(10, "more".to_string()));
+    // The rest expires with the next check.
+    fixture.topics.retain(NOW_MS + 60_000);
+    assert_eq!(partition.offsets().log_start, 11);
+    assert_eq!(partition.snapshot().segments, 1);
+}
+
 /// A topic whose first records were deleted, so that a checkpoint holds its log start offset.
 fn with_a_log_start() -> Fixture {
     let fixture = Fixture::new(SMALL_SEGMENTS);
