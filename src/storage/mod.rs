@@ -31,6 +31,7 @@ mod producer_state;
 mod recovery;
 mod repair;
 mod retention;
+mod rewrite;
 mod scan;
 mod segment;
 mod space;

@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::checkpoint::LeaderEpochs;
 use super::error::{Error, IoContext};
@@ -27,6 +27,7 @@ use super::log::OFFSET_MAX;
 use super::log_state::LogPosition;
 use super::producer_state::ProducerState;
 use super::repair::{Damage, inspect, remove_corrupt_ranges, repair_leader_epochs};
+use super::rewrite::SwapFile;
 use super::segment::{Located, REBUILT_INTERVAL_BYTES, Segment, file_path};
 use crate::fs::Fs;
 
@@ -90,6 +91,8 @@ struct Listing {
     /// Segments that had corrupt ranges removed.
     repaired: BTreeSet<i64>,
     epochs: bool,
+    /// Rewritten segments that have not taken the names of the old ones yet.
+    swaps: Vec<SwapFile>,
     leftovers: Vec<PathBuf>,
 }
 
@@ -121,7 +124,10 @@ impl Listing {
                 "index" => listing.indexes.insert(base),
                 "snapshot" => listing.snapshots.insert(base),
                 aside if aside.ends_with(".damaged") => listing.repaired.insert(base),
-                _ => continue,
+                other => {
+                    listing.swaps.extend(SwapFile::parse(base, other));
+                    continue;
+                }
             };
         }
         Ok(listing)
@@ -157,9 +163,12 @@ struct Recovery<'a> {
 }
 
 impl Recovery<'_> {
-    fn run(self) -> Result<Opened, Error> {
+    fn run(mut self) -> Result<Opened, Error> {
         for path in &self.listing.leftovers {
             self.fs.remove_file(path).during("remove", path)?;
+        }
+        for swap in std::mem::take(&mut self.listing.swaps) {
+            self.complete_swap(swap)?;
         }
         for base in self.listing.indexes.difference(&self.listing.logs) {
             for extension in ["index", "timeindex", "txnindex"] {
@@ -179,6 +188,27 @@ impl Recovery<'_> {
             return Ok(opened);
         }
         self.recover(segments)
+    }
+
+    /// Replaces the segments of an interrupted rewrite.
+    fn complete_swap(&mut self, swap: SwapFile) -> Result<(), Error> {
+        let SwapFile {
+            base_offset,
+            last_base_offset,
+        } = swap;
+        let logs = &mut self.listing.logs;
+        if !logs.contains(&base_offset) {
+            // A rewrite removes this file last of all: it failed, and the segment was deleted afterwards.
+            return swap.remove(self.fs, self.dir);
+        }
+        info!(dir = %self.dir.display(), base_offset, last_base_offset, "completing interrupted rewrite of segments");
+        let is_replaced = |base: &i64| *base > base_offset && *base <= last_base_offset;
+        for base in logs.extract_if(.., |base| is_replaced(base)) {
+            Segment::found(self.fs, self.dir, base, 0).remove_files()?;
+        }
+        self.listing.snapshots.retain(|base| !is_replaced(base));
+        self.listing.indexes.remove(&base_offset);
+        swap.complete(self.fs, self.dir)
     }
 
     /// Opens a cleanly closed log without reading it; `None` if it is not in the state that a clean shutdown leaves.
@@ -401,21 +431,21 @@ impl Recovery<'_> {
                 return Ok((sound, inspected.next_offset));
             }
             self.report.ranges_damaged += damages.len() as u64;
-            let rewritten = remove_corrupt_ranges(self.fs, self.dir, segment, size, &damages)?;
-            return self.index_repaired(rewritten, following);
+            let rewritten = self.without(segment, size, &damages)?;
+            return self.index_repaired(&rewritten, following);
         };
         *truncated = true;
         let shorter = self.truncate(segment, &torn_tail, &inspected.damages)?;
-        self.index_repaired(shorter, following)
+        self.index_repaired(&shorter, following)
     }
 
     /// Truncates a segment at its torn tail and removes corrupt ranges before it.
     fn truncate(
         &mut self,
-        segment: &Segment,
+        segment: &Arc<Segment>,
         torn_tail: &Damage,
         damages: &[Damage],
-    ) -> Result<Segment, Error> {
+    ) -> Result<Arc<Segment>, Error> {
         let path = segment.log_path();
         let lost = segment.size() - torn_tail.range.start;
         warn!(
@@ -435,22 +465,35 @@ impl Recovery<'_> {
             .during("truncate", path)?;
         if damages.is_empty() {
             let size = torn_tail.range.start;
-            return Ok(Segment::found(self.fs, self.dir, segment.base_offset, size));
+            let shorter = Segment::found(self.fs, self.dir, segment.base_offset, size);
+            return Ok(Arc::new(shorter));
         }
         self.report.ranges_damaged += damages.len() as u64;
-        remove_corrupt_ranges(self.fs, self.dir, segment, torn_tail.range.start, damages)
+        self.without(segment, torn_tail.range.start, damages)
+    }
+
+    /// Rewrites a segment without its corrupt ranges.
+    fn without(
+        &self,
+        segment: &Arc<Segment>,
+        size: u64,
+        damages: &[Damage],
+    ) -> Result<Arc<Segment>, Error> {
+        let swap = remove_corrupt_ranges(self.fs, self.dir, segment, size, damages)?;
+        swap.complete(self.fs, self.dir)?;
+        Ok(swap.segment)
     }
 
     /// Builds the index of a segment that was just repaired.
     fn index_repaired(
         &self,
-        segment: Segment,
+        segment: &Segment,
         following: Option<i64>,
     ) -> Result<(Segment, i64), Error> {
         let size = segment.size();
         // The segment's end is known to be valid now, so a gap before the last batch is a real gap.
         let end = following.or(Some(i64::MAX));
-        let inspected = inspect(&segment, size, end, i64::MAX, None, |_| {})?;
+        let inspected = inspect(segment, size, end, i64::MAX, None, |_| {})?;
         let sound = Segment::sound(
             self.fs,
             self.dir,

@@ -9,12 +9,10 @@ use tracing::{error, warn};
 use super::checkpoint::LeaderEpochs;
 use super::error::{Error, IoContext};
 use super::index::SparseIndex;
-use super::scan::{Found, Scanner, read_bytes};
+use super::rewrite::{Kept, Swap, copy};
+use super::scan::{Found, Scanner};
 use super::segment::{Located, REBUILT_INTERVAL_BYTES, Segment, file_path};
-use crate::fs::{File, Fs};
-
-/// Size of the pieces in which valid ranges are copied when a segment is rewritten.
-const COPY_BYTES: usize = 1 << 20;
+use crate::fs::Fs;
 
 /// A range of a segment that holds no valid batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,68 +166,33 @@ pub(super) fn repair_leader_epochs(segment: &Segment, inspected: &Inspected) -> 
     Ok(())
 }
 
-/// Rewrites a segment without its corrupt ranges, which are copied to separate files. The old file stays readable for
-/// readers that hold it open.
+/// Rewrites a segment without its corrupt ranges, which are copied to separate files. The swap is left to complete.
 pub(super) fn remove_corrupt_ranges(
     fs: &Fs,
     dir: &Arc<Path>,
-    segment: &Segment,
+    segment: &Arc<Segment>,
     size: u64,
     damages: &[Damage],
-) -> Result<Segment, Error> {
-    let path = segment.log_path();
-    let file = segment.file()?;
-    let staging = file_path(dir, segment.base_offset, "log.tmp");
-    let rewritten = fs.create(&staging).during("create", &staging)?;
-    let mut valid_from = 0;
-    let mut written = 0;
+) -> Result<Swap, Error> {
     for damage in damages {
         error!(
-            path = %path.display(),
+            path = %segment.log_path().display(),
             position = damage.range.start,
             bytes = damage.range.end - damage.range.start,
             offset = damage.offset,
             reason = damage.reason,
             "corrupt records moved to a separate file, no longer served"
         );
-        let aside = file_path(
-            dir,
-            segment.base_offset,
-            &format!("log.{}.damaged", damage.range.start),
-        );
-        let kept = fs.create(&aside).during("create", &aside)?;
-        copy(&file, path, damage.range.clone(), &kept, &aside, 0)?;
-        let valid = valid_from..damage.range.start;
-        written += copy(&file, path, valid, &rewritten, &staging, written)?;
-        valid_from = damage.range.end;
+        let extension = format!("log.{}.damaged", damage.range.start);
+        let aside = file_path(dir, segment.base_offset, &extension);
+        let file = fs.create(&aside).during("create", &aside)?;
+        copy(segment, damage.range.clone(), &file, &aside, 0)?;
     }
-    written += copy(&file, path, valid_from..size, &rewritten, &staging, written)?;
-    rewritten.sync_data().during("sync", &staging)?;
-    fs.rename(&staging, path).during("replace", path)?;
-    fs.sync_dir(dir).during("sync", dir)?;
-    for extension in ["index", "timeindex"] {
-        let index = segment.path(extension);
-        fs.remove_file(&index).during("remove", &index)?;
-    }
-    Ok(Segment::found(fs, dir, segment.base_offset, written))
-}
-
-fn copy(
-    from: &File,
-    from_path: &Path,
-    range: Range<u64>,
-    to: &File,
-    to_path: &Path,
-    mut to_position: u64,
-) -> Result<u64, Error> {
-    let mut position = range.start;
-    while position < range.end {
-        let len = (range.end - position).min(COPY_BYTES as u64) as usize;
-        let piece = read_bytes(from, from_path, position, len)?;
-        to.write_all_at(&piece, to_position)
-            .during("write", to_path)?;
-        position += len as u64;
-        to_position += len as u64;
-    }
-    Ok(range.end.saturating_sub(range.start))
+    let starts = [0].into_iter().chain(damages.iter().map(|it| it.range.end));
+    let ends = (damages.iter().map(|it| it.range.start)).chain([size]);
+    let kept = starts.zip(ends).map(|(start, end)| Kept {
+        segment,
+        range: start..end,
+    });
+    Swap::commit(fs, dir, std::slice::from_ref(segment), kept)
 }

@@ -7,7 +7,9 @@ use tracing::warn;
 
 use super::super::error::Error;
 use super::super::repair;
+use super::super::rewrite::Swap;
 use super::Partition;
+use super::trimming::Maintenance;
 
 /// Repairs attempted by one read before it gives up.
 const REPAIRS_MAX: usize = 8;
@@ -49,7 +51,8 @@ impl Partition {
 
     /// Reads a whole segment and removes its corrupt ranges. Blocks.
     fn repair(self: &Arc<Self>, path: &Path) -> Result<(), Error> {
-        let _maintenance = self.maintenance.lock();
+        let mut maintenance = self.maintenance.lock();
+        self.complete_swap(&mut maintenance)?;
         self.close_segment(path)?;
         let segments = self.log.segments();
         let Some(number) = segments
@@ -83,12 +86,37 @@ impl Partition {
         }
         self.environment.note_damage(damages.len() as u64);
         let fs = &self.environment.fs;
-        let rewritten = repair::remove_corrupt_ranges(fs, &self.log.dir, segment, size, &damages)?;
-        rewritten.mark_checked();
-        rewritten.rebuild_index()?;
-        // Appends change the list, too.
-        let _writer = self.writer.lock();
-        self.log.replace(segment, Arc::new(rewritten));
+        let swap = repair::remove_corrupt_ranges(fs, &self.log.dir, segment, size, &damages)?;
+        swap.segment.mark_checked();
+        self.replace(&mut maintenance, swap);
+        Ok(())
+    }
+
+    /// Replaces segments by the one they were rewritten to.
+    fn replace(&self, maintenance: &mut Maintenance, swap: Swap) {
+        {
+            // Appends change the list, too.
+            let _writer = self.writer.lock();
+            self.log.replace(&swap.replaced, &swap.segment);
+        }
+        maintenance.pending_swap = Some(swap);
+        if let Err(error) = self.complete_swap(maintenance) {
+            warn!(partition = %self, %error, "files of rewritten segments not replaced, retrying later");
+        }
+    }
+
+    /// Replaces the files of segments that were rewritten, unless that has been done.
+    pub(super) fn complete_swap(&self, maintenance: &mut Maintenance) -> Result<(), Error> {
+        let Some(swap) = &maintenance.pending_swap else {
+            return Ok(());
+        };
+        swap.complete(&self.environment.fs, &self.log.dir)?;
+        let segment = &swap.segment;
+        // Not worth a retry: deletions that make room would have to wait for it, and the index stays in memory.
+        if let Err(error) = segment.close_index().and_then(|()| segment.sync_index()) {
+            warn!(partition = %self, %error, "index of a rewritten segment not written");
+        }
+        maintenance.pending_swap = None;
         Ok(())
     }
 }

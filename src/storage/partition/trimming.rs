@@ -8,6 +8,7 @@ use tracing::warn;
 use super::super::error::Error;
 use super::super::recovery::Producers;
 use super::super::retention;
+use super::super::rewrite::Swap;
 use super::super::segment::Segment;
 use super::Partition;
 
@@ -16,6 +17,8 @@ use super::Partition;
 pub(super) struct Maintenance {
     /// Segments removed from the front of the log whose files are not deleted yet, oldest first.
     pub pending_deletion: VecDeque<Arc<Segment>>,
+    /// A rewritten segment that is in the list, while the files of the old ones still have their names.
+    pub pending_swap: Option<Swap>,
 }
 
 impl Partition {
@@ -23,6 +26,7 @@ impl Partition {
     /// left, the active segment is rolled and removed, too. Returns the log start offset. Blocks.
     pub fn delete_records(self: &Arc<Self>, before: i64) -> Result<i64, Error> {
         let mut maintenance = self.maintenance.lock();
+        self.complete_swap(&mut maintenance)?;
         let log_start = {
             let log_state = self.log_state.lock();
             log_state.check()?;
@@ -128,6 +132,7 @@ impl Partition {
             }
             (log_state.high_watermark.offset, log_state.end.offset)
         };
+        self.complete_swap(&mut maintenance)?;
         self.expire_producers(now_ms);
         let segments = self.log.segments();
         let mut count = retention::expired(&segments, high_watermark, log_end, &config, now_ms)?;
