@@ -25,6 +25,7 @@ mod health;
 mod index;
 mod log;
 mod log_state;
+mod offset_gap;
 mod parallel;
 mod partition;
 mod producer_state;

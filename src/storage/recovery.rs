@@ -25,6 +25,7 @@ use super::error::{Error, IoContext};
 use super::index::{OffsetEntry, SparseIndex};
 use super::log::OFFSET_MAX;
 use super::log_state::LogPosition;
+use super::offset_gap;
 use super::producer_state::ProducerState;
 use super::repair::{Damage, inspect, remove_corrupt_ranges, repair_leader_epochs};
 use super::rewrite::SwapFile;
@@ -289,7 +290,7 @@ impl Recovery<'_> {
         };
         let (mut end, mut gap) = (first.header.base_offset, false);
         segment.walk(first, size, |located| {
-            gap |= located.header.base_offset != end;
+            gap |= offset_gap::find(end, located.header.base_offset).is_some();
             end = located.header.next_offset();
             true
         })?;
@@ -404,12 +405,11 @@ impl Recovery<'_> {
         self.report.segments_read += 1;
         self.report.bytes_read += size;
         repair_leader_epochs(segment, &inspected)?;
-        // The next segment also begins later where corrupt ranges were removed, and where the log continues after
-        // deleted records.
         let log_start = self.before.log_start.unwrap_or(0);
-        let ends_early = following
-            .is_some_and(|next| inspected.next_offset < next && log_start < next)
-            && !self.listing.repaired.contains(&segment.base_offset);
+        let was_repaired = self.listing.repaired.contains(&segment.base_offset);
+        let ends_early = following.is_some_and(|next| {
+            !offset_gap::is_explained(inspected.next_offset, next, log_start, was_repaired)
+        });
         if ends_early && inspected.tail.is_none() && inspected.next_offset >= open_from {
             warn!(path = %segment.log_path().display(), offset = inspected.next_offset,
                 "unsynced segment tail lost in power failure, truncating the log here");

@@ -9,6 +9,7 @@ use tracing::{error, warn};
 use super::checkpoint::LeaderEpochs;
 use super::error::{Error, IoContext};
 use super::index::SparseIndex;
+use super::offset_gap;
 use super::rewrite::{Kept, Swap, copy};
 use super::scan::{Found, Scanner};
 use super::segment::{Located, REBUILT_INTERVAL_BYTES, Segment, file_path};
@@ -70,7 +71,7 @@ pub(super) fn inspect(
                     true => header.base_offset,
                     false => found.next_offset,
                 };
-                match misplaced(&mut scanner, &located, expected, offset_end)? {
+                match offset_gap::misplaced(&mut scanner, &located, expected, offset_end)? {
                     Some(reason) => reason,
                     None => {
                         if let Some(epoch) = epochs.map(|epochs| epochs.at(header.base_offset))
@@ -110,29 +111,6 @@ pub(super) fn inspect(
         }
     }
     Ok(found)
-}
-
-/// Returns why a batch with a valid CRC cannot belong at its position. The CRC does not cover the base offset.
-fn misplaced(
-    scanner: &mut Scanner<'_>,
-    located: &Located,
-    expected: i64,
-    offset_end: Option<i64>,
-) -> Result<Option<String>, Error> {
-    let header = &located.header;
-    if offset_end.is_some_and(|end| header.next_offset() > end) {
-        return Ok(Some(format!("offset {} is too large", header.base_offset)));
-    }
-    if header.base_offset == expected {
-        return Ok(None);
-    }
-    // There may be a gap, after compaction or where corruption was removed. It is one if the next batch fits it, too.
-    let fits = match scanner.header(located.end(), expected)? {
-        Found::Batch(next) => next.base_offset >= header.next_offset(),
-        Found::End => offset_end.is_some(),
-        Found::Damage(_) => true,
-    };
-    Ok((!fits).then(|| format!("offset {} follows {}", header.base_offset, expected - 1)))
 }
 
 /// Finds the next valid batch after an invalid one, first at the position that the invalid one's length gives.
