@@ -85,6 +85,7 @@ impl Broker {
     /// Opens the catalog, the logs and the groups of the data directory.
     pub async fn open(
         settings: Loaded,
+        fs: Fs,
         metrics: Arc<Metrics>,
         clock: Arc<dyn Clock>,
         opening: Arc<Opening>,
@@ -96,17 +97,17 @@ impl Broker {
         let data_dir = config.data_dir.clone();
         let reserve_bytes = config.disk_reserve_bytes;
         // The reserve first, since it may be needed to open the catalog on a full disk.
-        let (reserve, catalog, inventory) = blocking(move || {
-            let fs = Fs::new();
+        let (fs, reserve, catalog, inventory) = blocking(move || {
             let reserve = Reserve::open(&fs, &data_dir, reserve_bytes);
             let catalog = Catalog::open(data_dir.join(CATALOG_FILE), Arc::clone(&reserve))?;
             let inventory = TopicInventory::take(&fs, &catalog, &data_dir)?;
-            Ok((reserve, catalog, inventory))
+            Ok((fs, reserve, catalog, inventory))
         })
         .await?;
         let (overrides, specs) = inventory.topics(&config.topic_defaults)?;
         let storage = StorageOptions {
             producer_id_expiration_ms: config.producer_id_expiration_ms,
+            fs,
             reserve: Arc::clone(&reserve),
             opening,
             adopted: inventory.adopted(),

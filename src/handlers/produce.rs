@@ -382,6 +382,7 @@ mod tests {
         });
         let broker = Broker::open(
             settings.unwrap(),
+            crate::fs::Fs::new(),
             Metrics::new(true),
             SystemClock::new(),
             Arc::default(),
