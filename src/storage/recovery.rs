@@ -308,56 +308,14 @@ impl Recovery<'_> {
     /// Recovers the log: reads and repairs the segments that reach past the recovery point.
     fn recover(mut self, found: Vec<Arc<Segment>>) -> Result<Opened, Error> {
         let point = self.before.recovery_point.unwrap_or(0);
-        let epochs = LeaderEpochs::read(self.fs, &self.dir.join("leader-epoch-checkpoint"))?;
-        let first_read = match found.partition_point(|segment| segment.base_offset <= point) {
-            0 => 0,
-            after => after - 1,
-        };
-        // Nothing is truncated below the recovery point, so the batches of a snapshot from there are all present.
-        let first = found.get(first_read).map_or(0, |first| first.base_offset);
-        let mut producers = Replay::start(
-            self.fs,
-            self.dir,
-            &self.listing,
-            first.max(point),
-            first,
-            self.now_ms,
-        )?;
-        self.build_missing_indexes(&found[..first_read])?;
-        self.replay_unread(&found[..first_read], &mut producers)?;
-        let mut segments: Vec<_> = found[..first_read].to_vec();
-        let mut end = found
-            .get(first_read)
-            .map_or(self.before.log_start.unwrap_or(0), |segment| {
-                segment.base_offset
-            });
-        let mut truncated = false;
-        for (place, segment) in found.iter().enumerate().skip(first_read) {
-            if truncated {
-                self.discard(segment)?;
-                continue;
-            }
-            let closed_at = self.before.recovery_point.filter(|_| self.before.clean);
-            let following = match found.get(place + 1) {
-                Some(next) => Some(next.base_offset),
-                None => closed_at.filter(|end| *end >= segment.base_offset),
-            };
-            let is_last = place + 1 == found.len();
-            let kept = self.recover_segment(
-                segment,
-                following,
-                epochs.as_ref(),
-                &mut producers,
-                &mut truncated,
-                is_last,
-            )?;
-            end = kept.1;
-            segments.push(Arc::new(kept.0));
-        }
-        if truncated {
-            // As with the truncation itself: segments that reappeared would continue from records they never followed.
-            self.fs.sync_dir(self.dir).during("sync", self.dir)?;
-        }
+        let first_read = found
+            .partition_point(|segment| segment.base_offset <= point)
+            .saturating_sub(1);
+        let (unread, read) = found.split_at(first_read);
+        self.build_missing_indexes(unread)?;
+        let mut producers = self.replay_before(unread, read.first(), point)?;
+        let (recovered, mut end) = self.recover_segments(read, &mut producers)?;
+        let segments = [unread, &recovered].concat();
         let segments = self.ensure_active(segments, &mut end, point)?;
         self.remove_stale_snapshots(&segments, end)?;
         let last = segments.last().expect("ensure_active leaves one");
@@ -366,19 +324,81 @@ impl Recovery<'_> {
         for segment in &unsynced {
             segment.close_index()?;
         }
-        let mark = LogPosition {
+        let position = LogPosition {
             offset: end,
             segment: last.base_offset,
             position: last.size(),
         };
         Ok(Opened {
             log_start: self.log_start(&segments, end),
-            end: mark,
+            end: position,
             durable: point.min(end),
             unsynced,
             producers: Producers::Loaded(producers.state),
             segments,
         })
+    }
+
+    /// Loads the producer state as of the first segment that is read completely.
+    fn replay_before(
+        &self,
+        unread: &[Arc<Segment>],
+        first_read: Option<&Arc<Segment>>,
+        point: i64,
+    ) -> Result<Replay, Error> {
+        // Nothing is truncated below the recovery point, so the batches of a snapshot from there are all present.
+        let first = first_read.map_or(0, |first| first.base_offset);
+        let mut producers = Replay::start(
+            self.fs,
+            self.dir,
+            &self.listing,
+            first.max(point),
+            first,
+            self.now_ms,
+        )?;
+        self.replay_unread(unread, &mut producers)?;
+        Ok(producers)
+    }
+
+    /// Reads and repairs the last segments of the log. Returns those that are left, and the offset after them.
+    fn recover_segments(
+        &mut self,
+        found: &[Arc<Segment>],
+        producers: &mut Replay,
+    ) -> Result<(Vec<Arc<Segment>>, i64), Error> {
+        let epochs = LeaderEpochs::read(self.fs, &self.dir.join("leader-epoch-checkpoint"))?;
+        let closed_at = self.before.recovery_point.filter(|_| self.before.clean);
+        let mut segments = Vec::with_capacity(found.len());
+        let mut end = match found.first() {
+            Some(first) => first.base_offset,
+            None => self.before.log_start.unwrap_or(0),
+        };
+        let mut truncated = false;
+        for (place, segment) in found.iter().enumerate() {
+            if truncated {
+                self.discard(segment)?;
+                continue;
+            }
+            let following = match found.get(place + 1) {
+                Some(next) => Some(next.base_offset),
+                None => closed_at.filter(|end| *end >= segment.base_offset),
+            };
+            let (kept, kept_end) = self.recover_segment(
+                segment,
+                following,
+                epochs.as_ref(),
+                producers,
+                &mut truncated,
+                place + 1 == found.len(),
+            )?;
+            segments.push(Arc::new(kept));
+            end = kept_end;
+        }
+        if truncated {
+            // As with the truncation itself: segments that reappeared would continue from records they never followed.
+            self.fs.sync_dir(self.dir).during("sync", self.dir)?;
+        }
+        Ok((segments, end))
     }
 
     /// Reads a whole segment and repairs it. Returns the resulting segment and the offset after it; sets `truncated` if

@@ -57,60 +57,84 @@ pub(super) fn inspect(
         wrong_epochs: Vec::new(),
     };
     let mut position = 0;
-    let offset_limit = offset_end.unwrap_or(i64::MAX);
     loop {
-        let reason = match scanner.batch(position, found.next_offset)? {
+        let reason = match batch_at(&mut scanner, position, &found, offset_end)? {
             Found::End => break,
             Found::Damage(reason) => reason,
             Found::Batch(header) => {
                 let located = Located { position, header };
-                // A gap after a corrupt range is what the corrupt batches left.
-                let after_damage =
-                    (found.damages.last()).is_some_and(|damage| damage.range.end == position);
-                let expected = match after_damage {
-                    true => header.base_offset,
-                    false => found.next_offset,
-                };
-                match offset_gap::misplaced(&mut scanner, &located, expected, offset_end)? {
-                    Some(reason) => reason,
-                    None => {
-                        if let Some(epoch) = epochs.map(|epochs| epochs.at(header.base_offset))
-                            && epoch != header.partition_leader_epoch
-                        {
-                            found.wrong_epochs.push((position, epoch));
-                        }
-                        found
-                            .index
-                            .note(segment.indexed(&located), REBUILT_INTERVAL_BYTES);
-                        each(&located);
-                        found.next_offset = header.next_offset();
-                        position = located.end();
-                        continue;
-                    }
-                }
+                found.note(segment, &located, epochs);
+                each(&located);
+                position = located.end();
+                continue;
             }
         };
-        let damage = |end| Damage {
-            range: position..end,
-            offset: found.next_offset,
-            reason: reason.clone(),
-        };
-        let next = match found.next_offset >= open_from {
+        let offset = found.next_offset;
+        let next = match offset >= open_from {
             true => None,
-            false => next_valid(&mut scanner, position, found.next_offset, offset_limit)?,
+            false => {
+                let offset_limit = offset_end.unwrap_or(i64::MAX);
+                next_valid(&mut scanner, position, offset, offset_limit)?
+            }
+        };
+        let damage = Damage {
+            range: position..next.unwrap_or(size),
+            offset,
+            reason,
         };
         match next {
             Some(next) => {
-                found.damages.push(damage(next));
+                found.damages.push(damage);
                 position = next;
             }
             None => {
-                found.tail = Some(damage(size));
+                found.tail = Some(damage);
                 break;
             }
         }
     }
     Ok(found)
+}
+
+impl Inspected {
+    /// Notes a valid batch.
+    fn note(&mut self, segment: &Segment, located: &Located, epochs: Option<&LeaderEpochs>) {
+        let header = &located.header;
+        if let Some(epoch) = epochs.map(|epochs| epochs.at(header.base_offset))
+            && epoch != header.partition_leader_epoch
+        {
+            self.wrong_epochs.push((located.position, epoch));
+        }
+        self.index
+            .note(segment.indexed(located), REBUILT_INTERVAL_BYTES);
+        self.next_offset = header.next_offset();
+    }
+}
+
+/// Reads the batch at `position` and checks that it belongs there.
+fn batch_at(
+    scanner: &mut Scanner<'_>,
+    position: u64,
+    found: &Inspected,
+    offset_end: Option<i64>,
+) -> Result<Found, Error> {
+    let batch = scanner.batch(position, found.next_offset)?;
+    let Found::Batch(header) = batch else {
+        return Ok(batch);
+    };
+    // A gap after a corrupt range is what the corrupt batches left.
+    let after_damage = (found.damages.last()).is_some_and(|damage| damage.range.end == position);
+    let expected = match after_damage {
+        true => header.base_offset,
+        false => found.next_offset,
+    };
+    let located = Located { position, header };
+    Ok(
+        match offset_gap::misplaced(scanner, &located, expected, offset_end)? {
+            Some(reason) => Found::Damage(reason),
+            None => batch,
+        },
+    )
 }
 
 /// Finds the next valid batch after an invalid one, first at the position that the invalid one's length gives.
