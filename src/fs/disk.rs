@@ -481,6 +481,19 @@ mod tests {
     const LAST: u64 = 7;
 
     #[test]
+    fn a_file_that_is_opened_or_created_keeps_its_content() {
+        let machine = Machine::new();
+        let path = machine.path("a");
+        let file = machine.fs.open_or_create(&path).unwrap();
+        file.write_all_at(b"1", 0).unwrap();
+        file.sync_data().unwrap();
+        machine.fs.sync_dir(machine.root.path()).unwrap();
+        assert_eq!(machine.fs.open_or_create(&path).unwrap().size().unwrap(), 1);
+        let (root, _) = machine.left(0);
+        assert_eq!(fs::read(root.path().join("a")).unwrap(), b"1");
+    }
+
+    #[test]
     fn only_files_with_flushed_name_and_content_are_certain_to_survive() {
         let machine = Machine::new();
         let file = machine.fs.create(&machine.path("a")).unwrap();

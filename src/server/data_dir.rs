@@ -96,6 +96,7 @@ fn name_holder(lock: &File) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fs::{Fault, Faults, Op};
 
     #[test]
     fn a_directory_is_created_and_locked_by_one_holder_at_a_time() {
@@ -115,6 +116,24 @@ mod tests {
         );
         drop(taken);
         assert!(DataDir::take(&fs, &path).is_ok());
+    }
+
+    #[test]
+    fn a_failing_disk_is_an_error_with_the_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let faults = Faults::new();
+        let fs = Fs::with_faults(faults.clone());
+        for (op, path_part, reason) in [
+            (Op::Create, "", "cannot be created"),
+            (Op::Stat, "", "cannot be resolved"),
+            (Op::Create, LOCK_FILE, "cannot open its lock file"),
+            (Op::Write, LOCK_FILE, "cannot be written to"),
+        ] {
+            faults.plan(op, path_part, Fault::Error(io::ErrorKind::Other), 1);
+            let error = DataDir::take(&fs, dir.path()).unwrap_err();
+            assert!(error.to_string().contains(reason), "{error}");
+        }
+        DataDir::take(&fs, dir.path()).unwrap();
     }
 
     #[test]

@@ -88,9 +88,12 @@ impl SwapFile {
 }
 
 impl Swap {
-    /// Writes the batches kept of `old` as one segment, so that a crash from here on leaves that one. Batches and
-    /// segments are in the order of their offsets, and together fit into one segment; all lie below the recovery point
-    /// or are known to have gaps, which would otherwise count as the effect of a power failure.
+    /// Writes the batches kept of `old` as one segment, so that a crash from here on leaves that one.
+    ///
+    /// Batches and segments are in the order of their offsets, together fit into one segment, and lie below the high
+    /// watermark, whose position would otherwise change. If the last batches are dropped, the segments also lie below the
+    /// recovery point in its checkpoint, or recovery has another reason to accept the gap ([`offset_gap`](super::offset_gap)): it would take
+    /// it for the effect of a power failure.
     ///
     /// The caller replaces the segments in the list and then calls [`complete`](Self::complete).
     pub fn commit<'a>(

@@ -303,17 +303,16 @@ fn a_reader_gets_offset_out_of_range_during_a_deletion() {
 
 #[test]
 fn appends_do_not_wait_for_the_files_of_a_deletion() {
-    let deletions: [(Op, &str, fn(&Fixture)); 4] = [
-        (Op::Open, ".index", |it| it.topics.retain(NOW_MS + 8_000)),
-        (Op::Remove, ".log", |it| it.topics.retain(NOW_MS + 8_000)),
-        (Op::Create, "log-start", |it| {
-            it.partition().delete_records(8).unwrap();
-        }),
-        (Op::Remove, ".log", |it| {
-            it.partition().delete_records(8).unwrap();
-        }),
-    ];
-    for (op, path_part, delete) in deletions {
+    let retain: fn(&Fixture) = |fixture| fixture.topics.retain(NOW_MS + 8_000);
+    let delete_records: fn(&Fixture) = |fixture| {
+        fixture.partition().delete_records(8).unwrap();
+    };
+    for (op, path_part, delete) in [
+        (Op::Open, ".index", retain),
+        (Op::Remove, ".log", retain),
+        (Op::Create, "log-start", delete_records),
+        (Op::Remove, ".log", delete_records),
+    ] {
         let fixture = with_a_record_a_second();
         let calls_before = fixture.faults.calls(op, path_part);
         fixture.faults.plan(op, path_part, Fault::Hang, 1);
