@@ -92,8 +92,8 @@ impl Swap {
     ///
     /// Batches and segments are in the order of their offsets, together fit into one segment, and lie below the high
     /// watermark, whose position would otherwise change. If the last batches are dropped, the segments also lie below the
-    /// recovery point in its checkpoint, or recovery has another reason to accept the gap ([`offset_gap`](super::offset_gap)): it would take
-    /// it for the effect of a power failure.
+    /// recovery point in its checkpoint, or `offset_gap` explains the gap: recovery would take it for the effect of a
+    /// power failure.
     ///
     /// The caller replaces the segments in the list and then calls [`complete`](Self::complete).
     pub fn commit<'a>(

@@ -30,7 +30,7 @@ impl Partition {
                     warn!(path = %path.display(), position, reason, "corrupt batch found, checking the segment");
                     self.repair(&path)?;
                 }
-                // The segment was deleted after it was found and before it was opened.
+                // The segment was deleted or replaced after it was found and before it was opened.
                 Err(error) if error.is_absent() => {}
                 other => return other,
             }

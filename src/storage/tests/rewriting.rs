@@ -266,11 +266,12 @@ fn with_damage() -> Fixture {
 
 #[test]
 fn a_repair_whose_files_cannot_be_replaced_serves_its_result_and_is_completed_later() {
-    let completions: [fn(&mut Fixture); 3] = [
+    let completions: [fn(&mut Fixture); 4] = [
         |fixture| fixture.topics.retain(NOW_MS),
         |fixture| {
             fixture.partition().delete_records(0).unwrap();
         },
+        Fixture::restart,
         Fixture::crash,
     ];
     for complete in completions {
