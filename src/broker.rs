@@ -86,6 +86,7 @@ impl Broker {
     /// Opens the catalog, the logs and the groups of the data directory.
     pub async fn open(
         settings: Loaded,
+        fs: Fs,
         metrics: Arc<Metrics>,
         clock: Arc<dyn Clock>,
         opening: Arc<Opening>,
@@ -105,8 +106,9 @@ impl Broker {
         let metrics_of_logs = Arc::clone(&metrics);
         // The reserve first, since it may be needed to open the catalog on a full disk.
         let (reserve, catalog, storage, inventory) = blocking(move || {
-            let reserve = Reserve::open(&Fs::new(), &data_dir, reserve_bytes);
+            let reserve = Reserve::open(&fs, &data_dir, reserve_bytes);
             let catalog = Sqlite::open(data_dir.join(CATALOG_FILE), Arc::clone(&reserve))?;
+            options.fs = fs;
             options.reserve = Arc::clone(&reserve);
             let storage: Box<dyn Storage> = Box::new(LocalStorage {
                 options,

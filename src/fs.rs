@@ -11,6 +11,7 @@ mod reserve;
 #[cfg(feature = "simulation")]
 mod simulation;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io::{self, IoSlice};
@@ -70,6 +71,14 @@ impl Space {
     }
 }
 
+/// An entry of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirEntry {
+    pub name: OsString,
+    /// True for a directory, false for a link to one.
+    pub is_dir: bool,
+}
+
 /// Access to the file system.
 #[derive(Clone, Debug, Default)]
 pub struct Fs {
@@ -99,6 +108,48 @@ impl Fs {
             .truncate(true)
             .open(path)?;
         Ok(File::new(file, self.hooks.created(path)))
+    }
+
+    /// Opens a file for reading and writing, and creates it if it does not exist.
+    pub fn open_or_create(&self, path: &Path) -> io::Result<File> {
+        self.hooks.before(Op::Create, path)?;
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        Ok(File::new(file, self.hooks.opened_or_created(path)))
+    }
+
+    /// Lists a directory, in no particular order.
+    pub fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        self.hooks.before(Op::List, path)?;
+        let entry = |entry: io::Result<fs::DirEntry>| {
+            let entry = entry?;
+            Ok(DirEntry {
+                name: entry.file_name(),
+                is_dir: entry.file_type()?.is_dir(),
+            })
+        };
+        fs::read_dir(path)?.map(entry).collect()
+    }
+
+    /// Returns the length of the file at `path` in bytes.
+    pub fn size(&self, path: &Path) -> io::Result<u64> {
+        self.hooks.before(Op::Stat, path)?;
+        Ok(fs::metadata(path)?.len())
+    }
+
+    pub fn exists(&self, path: &Path) -> io::Result<bool> {
+        self.hooks.before(Op::Stat, path)?;
+        fs::exists(path)
+    }
+
+    /// Returns the absolute path, without links.
+    pub fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
+        self.hooks.before(Op::Stat, path)?;
+        fs::canonicalize(path)
     }
 
     /// Reads a small file completely.

@@ -11,6 +11,7 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::config::{Layers, load};
 use crate::coordinator::group::{CommitOffsets, MemberIdentity, OffsetToCommit};
+use crate::fs::{Fault, Faults, Op};
 use crate::metrics::{Format, PrometheusHandle};
 use crate::storage::{Acks, AppendOptions, ReadOptions, ReadTicket};
 
@@ -43,6 +44,10 @@ impl Home {
     }
 
     async fn open_with(&self, flags: &[(&str, &str)]) -> Arc<Broker> {
+        self.open_on(Fs::new(), flags).await.unwrap()
+    }
+
+    async fn open_on(&self, fs: Fs, flags: &[(&str, &str)]) -> Result<Arc<Broker>, OpenError> {
         let mut flags: Vec<(String, String)> = flags
             .iter()
             .map(|(name, value)| (name.to_string(), value.to_string()))
@@ -55,12 +60,12 @@ impl Home {
         });
         Broker::open(
             settings.unwrap(),
+            fs,
             Metrics::new(true),
             ManualClock::at_ms(1_000_000),
             Arc::default(),
         )
         .await
-        .unwrap()
     }
 }
 
@@ -563,4 +568,22 @@ async fn the_offsets_and_lags_of_one_exposition_are_consistent_while_they_change
         each.await.unwrap();
     }
     scraping.unwrap();
+}
+
+#[tokio::test]
+async fn a_start_that_cannot_list_the_directories_to_adopt_fails_and_adopts_them_later() {
+    let home = Home::new();
+    let broker = home.open().await;
+    broker.create_topic(new("orphan", 1)).await.unwrap();
+    append(&broker, "orphan");
+    drop(broker);
+    home.lose_catalog();
+    let faults = Faults::new();
+    let fs = Fs::with_faults(Arc::clone(&faults));
+    faults.plan(Op::List, "", Fault::Error(std::io::ErrorKind::Other), 1);
+    let error = home.open_on(fs.clone(), &[]).await.map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("list"), "{error}");
+    let broker = home.open_on(fs, &[]).await.unwrap();
+    let partition = broker.topics.get("orphan").unwrap().partition(0).unwrap();
+    assert_eq!(partition.offsets().log_end, 1);
 }

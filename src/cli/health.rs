@@ -21,6 +21,7 @@ use super::error::CliError;
 use super::output::{OutputFormat, print, print_json};
 use super::serve;
 use crate::config::{Layers, ListenAddr, Origin, load};
+use crate::fs::Fs;
 use crate::server::{DataDir, RunFile};
 
 /// Upper bound on a health response, in bytes.
@@ -169,7 +170,7 @@ impl Health {
 async fn check_owner(authority: &str, data_dir: &Path, limit: Duration) -> io::Result<()> {
     let (_, info) = get(authority, "/info", limit).await?;
     let info: Value = serde_json::from_str(&info).unwrap_or_default();
-    let holder = DataDir::last_holder(data_dir);
+    let holder = DataDir::last_holder(&Fs::new(), data_dir);
     if holder.is_none() || info["pid"].as_u64() != holder.map(u64::from) {
         let dir = data_dir.display();
         return Err(io::Error::other(format!(

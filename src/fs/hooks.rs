@@ -12,6 +12,10 @@ use std::path::Path;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
     Open,
+    /// Listing a directory.
+    List,
+    /// Looking up a path: its size, existence or canonical form.
+    Stat,
     Create,
     Rename,
     Remove,
@@ -32,6 +36,9 @@ pub(super) trait Hooks {
 
     /// Adds hooks to a file that was created or emptied.
     fn created(&self, path: &Path) -> Self::File;
+
+    /// Adds hooks to a file that was opened, and created if it did not exist.
+    fn opened_or_created(&self, path: &Path) -> Self::File;
 
     /// Runs before a call; an error prevents the call.
     fn before(&self, _op: Op, _path: &Path) -> io::Result<()> {
@@ -104,6 +111,10 @@ impl Hooks for NoHooks {
     }
 
     fn created(&self, _path: &Path) -> NoHooks {
+        NoHooks
+    }
+
+    fn opened_or_created(&self, _path: &Path) -> NoHooks {
         NoHooks
     }
 }

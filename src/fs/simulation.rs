@@ -89,6 +89,10 @@ impl Hooks for SimulationHooks {
         self.file(path, Disk::created)
     }
 
+    fn opened_or_created(&self, path: &Path) -> SimulationFileHooks {
+        self.file(path, Disk::opened_or_created)
+    }
+
     fn before(&self, op: Op, path: &Path) -> io::Result<()> {
         match &self.0 {
             Some(simulation) => simulation.before(op, path),

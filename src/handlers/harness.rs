@@ -28,6 +28,7 @@ pub(super) async fn open(dir: &tempfile::TempDir) -> Arc<Broker> {
     });
     let broker = Broker::open(
         settings.unwrap(),
+        crate::fs::Fs::new(),
         Metrics::new(true),
         SystemClock::new(),
         Arc::default(),

@@ -35,7 +35,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::broker::{Broker, NODE_ID, OpenError};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Loaded};
-use crate::fs;
+use crate::fs::{self, Fs};
 use crate::handlers::{self, Session};
 use crate::metrics::{PrometheusHandle, init_metrics_with};
 use crate::storage::{self, Opening};
@@ -114,7 +114,8 @@ impl Server {
             source,
         })?;
         let config = &loaded.config;
-        let data_dir = DataDir::take(&config.data_dir)?;
+        let fs = Fs::new();
+        let data_dir = DataDir::take(&fs, &config.data_dir)?;
         RunFile::remove(data_dir.path()).map_err(|source| StartError::Io {
             doing: "cannot remove a stale run.json",
             source,
@@ -139,7 +140,7 @@ impl Server {
             http: Some(http_addr),
         };
         // Recovers the logs.
-        let broker = open_broker(loaded, &metrics, &clock, &health, &mut signals)
+        let broker = open_broker(loaded, fs, &metrics, &clock, &health, &mut signals)
             .await
             .map_err(|source| StartError::Open {
                 dir: data_dir.path().display().to_string(),
@@ -300,6 +301,7 @@ async fn report_progress(opening: &Opening, health: &Health) -> Infallible {
 /// Opens the catalog, logs and groups of the data directory and reports the progress. A signal exits the process.
 async fn open_broker(
     loaded: Loaded,
+    fs: Fs,
     metrics: &PrometheusHandle,
     clock: &Arc<dyn Clock>,
     health: &Health,
@@ -308,6 +310,7 @@ async fn open_broker(
     let opening: Arc<Opening> = Arc::default();
     let broker = Broker::open(
         loaded,
+        fs,
         metrics.metrics(),
         Arc::clone(clock),
         Arc::clone(&opening),

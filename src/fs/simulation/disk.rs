@@ -151,7 +151,7 @@ impl Disk {
         let mut state = self.state.lock();
         match op {
             // The change during which the power fails may arrive, too, so it is recorded first.
-            Op::Open | Op::Read | Op::Write => state.check(),
+            Op::Open | Op::List | Op::Stat | Op::Read | Op::Write => state.check(),
             _ => state.count(),
         }
     }
@@ -169,6 +169,15 @@ impl Disk {
             return node;
         }
         self.link(&mut state, path, Content::File(FileContent::default()))
+    }
+
+    /// Records that a file was opened, and created if it did not exist.
+    pub(super) fn opened_or_created(&self, path: &Path) -> Node {
+        let mut state = self.state.lock();
+        match self.find(&state, path) {
+            Some(node) => node,
+            None => self.link(&mut state, path, Content::File(FileContent::default())),
+        }
     }
 
     pub(super) fn created_dirs(&self, path: &Path) {
@@ -470,6 +479,19 @@ mod tests {
     const NOTHING: u64 = 0;
     const EVERYTHING: u64 = 1;
     const LAST: u64 = 7;
+
+    #[test]
+    fn a_file_that_is_opened_or_created_keeps_its_content() {
+        let machine = Machine::new();
+        let path = machine.path("a");
+        let file = machine.fs.open_or_create(&path).unwrap();
+        file.write_all_at(b"1", 0).unwrap();
+        file.sync_data().unwrap();
+        machine.fs.sync_dir(machine.root.path()).unwrap();
+        assert_eq!(machine.fs.open_or_create(&path).unwrap().size().unwrap(), 1);
+        let (root, _) = machine.left(0);
+        assert_eq!(fs::read(root.path().join("a")).unwrap(), b"1");
+    }
 
     #[test]
     fn only_files_with_flushed_name_and_content_are_certain_to_survive() {

@@ -1,9 +1,5 @@
 //! The open topics of a data directory: creating, deleting and extending them.
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "lists directories and checks for files directly"
-)]
 mod opening;
 mod seam;
 mod upkeep;
