@@ -306,7 +306,7 @@ fn retention_waits_for_a_repair_to_be_completed() {
 }
 
 #[test]
-fn appends_do_not_wait_for_a_repair() {
+fn appends_and_other_reads_do_not_wait_for_a_repair() {
     for (op, path_part) in [(Op::Write, ".cleaned"), (Op::Rename, ".swap")] {
         let fixture = with_damage();
         fixture.faults.plan(op, path_part, Fault::Hang, 1);
@@ -317,13 +317,18 @@ fn appends_do_not_wait_for_a_repair() {
                 assert!(std::time::Instant::now() < deadline, "nothing is rewritten");
                 std::thread::yield_now();
             }
-            let append = scope.spawn(|| fixture.append(&["g"]).base_offset);
-            while !append.is_finished() && std::time::Instant::now() < deadline {
+            let others = scope.spawn(|| {
+                fixture.append(&["g"]);
+                // From the segment that is rewritten, after the corrupt batch.
+                let fetched = fixture.partition().read(1, 1, true).unwrap();
+                assert!(fetched.records.is_some());
+            });
+            while !others.is_finished() && std::time::Instant::now() < deadline {
                 std::thread::yield_now();
             }
-            let is_free = append.is_finished();
+            let are_free = others.is_finished();
             fixture.faults.heal();
-            assert!(is_free, "{op:?} of {path_part}");
+            assert!(are_free, "{op:?} of {path_part}");
             assert!(reader.join().unwrap().len() >= 5);
         });
         assert_eq!(fixture.values().len(), 6);
