@@ -1,9 +1,9 @@
-//! Tells the program what it was built from: `BUILT_COMMIT`, `BUILT_RUSTC`, `BUILT_TARGET`, `BUILT_PROFILE` and
-//! `BUILT_TIME` (seconds since the Unix epoch). Cargo hands these to the program as variables too when it runs it, so
-//! they must not look like settings, which start with `STREAMLINE_`.
+//! Sets the build information of the program: `BUILT_COMMIT`, `BUILT_RUSTC`, `BUILT_TARGET`, `BUILT_PROFILE` and
+//! `BUILT_TIME` (seconds since the Unix epoch). Cargo also sets these variables for a program that it runs, so they must
+//! not look like settings, which start with `STREAMLINE_`.
 //!
-//! `SOURCE_COMMIT` in the environment wins over git, for builds from a tree without its history (containers).
-//! `SOURCE_DATE_EPOCH` wins over the clock, for reproducible builds.
+//! `SOURCE_COMMIT` in the environment takes precedence over git, for builds without the history (containers), and
+//! `SOURCE_DATE_EPOCH` over the clock, for reproducible builds.
 
 use std::env;
 use std::path::Path;
@@ -26,8 +26,8 @@ fn set(name: &str, value: &str) {
     println!("cargo::rustc-env=BUILT_{name}={value}");
 }
 
-/// Builds again when another commit is checked out. Only files that exist are watched: cargo takes a missing one for
-/// changed and would build at every call.
+/// Rebuilds when another commit is checked out. Watches only files that exist: cargo treats missing ones as changed and
+/// would rebuild every time.
 fn watch_git_head() {
     for name in ["HEAD", "logs/HEAD"] {
         if let Some(path) = output("git", &["rev-parse", "--git-path", name])
@@ -62,7 +62,7 @@ fn build_time() -> u64 {
         })
 }
 
-/// The first line a command prints, if it succeeds and prints one.
+/// Returns the first line of a command's output, if it succeeds.
 fn output(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).output().ok()?;
     let line = String::from_utf8(output.stdout)

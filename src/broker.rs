@@ -3,30 +3,32 @@
 //! A [`Broker`] owns no logic of its own beyond keeping catalog and storage consistent ([`topics`]); everything else is a
 //! component that handlers access through it. It knows nothing of requests or error codes.
 
+mod authorizer;
 mod home;
 mod log_throttle;
+mod principal;
 mod produce_refusals;
 mod scrape;
 mod topics;
 mod waiting;
 
-use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use crate::catalog::{self, Catalog};
 use crate::clock::Clock;
 use crate::config::{Config, Effective, Loaded};
 use crate::coordinator::group::{GroupSettings, Groups};
-use crate::fs::Reserve;
+use crate::fs::{Fs, Reserve};
 use crate::metrics::Metrics;
 use crate::storage::{self, Engine, Opening};
 
+pub use authorizer::{Authorizer, Operation, Resource};
 use home::{Home, OpenedHome};
 pub use log_throttle::{LogThrottle, shortened};
+pub use principal::Principal;
 pub use produce_refusals::{ProduceRefusals, RefusedBatches};
 use topics::TopicInventory;
 pub use topics::{
@@ -37,9 +39,6 @@ pub use waiting::WaitingFetches;
 
 /// Id of the only node.
 pub const NODE_ID: i32 = 1;
-
-/// Configs set for each topic, by its name: the overrides of the server's defaults.
-type Overrides = HashMap<String, Arc<BTreeMap<String, String>>>;
 
 /// Signals to fetches that wait for records.
 #[derive(Default)]
@@ -56,11 +55,13 @@ pub struct Broker {
     /// The server's settings, each with its source.
     pub settings: Vec<Effective>,
     pub topics: Arc<dyn Engine>,
-    pub catalog: Arc<Catalog>,
+    pub catalog: Arc<dyn Catalog>,
     pub reserve: Arc<Reserve>,
     pub groups: Arc<Groups>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
+    /// Decides which operations clients may perform; `None` allows all of them.
+    pub authorizer: Option<Box<dyn Authorizer>>,
     pub waiting_fetches: Arc<WaitingFetches>,
     pub produce_refusals: ProduceRefusals,
     /// Throttles the log lines of refused transactional producers, by address.
@@ -73,7 +74,6 @@ pub struct Broker {
     pub logged_commits: LogThrottle<(String, IpAddr)>,
     /// Throttles the log lines of invalid client software names, by address.
     pub refused_software: LogThrottle<IpAddr>,
-    overrides: RwLock<Overrides>,
     /// Held during each change of the set of topics or a topic's configs, so that such changes happen one after another
     /// and catalog and storage see them in the same order.
     topic_changes: tokio::sync::Mutex<()>,
@@ -84,6 +84,7 @@ impl Broker {
     /// Opens the catalog, the logs and the groups.
     pub async fn open(
         settings: Loaded,
+        fs: Fs,
         metrics: Arc<Metrics>,
         clock: Arc<dyn Clock>,
         opening: Arc<Opening>,
@@ -94,13 +95,14 @@ impl Broker {
         } = settings;
         let home = Home {
             config: config.clone(),
+            fs,
             opening,
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
         };
         let (opened, inventory) = blocking(move || {
             let opened = home.open()?;
-            let inventory = TopicInventory::take(&opened.catalog, &*opened.storage)?;
+            let inventory = TopicInventory::take(&*opened.catalog, &*opened.storage)?;
             Ok((opened, inventory))
         })
         .await?;
@@ -109,7 +111,7 @@ impl Broker {
             catalog,
             storage,
         } = opened;
-        let (overrides, specs) = inventory.topics(&config.topic_defaults)?;
+        let specs = inventory.topics(&config.topic_defaults)?;
         let produce_refusals = ProduceRefusals::new(Arc::clone(&metrics), Arc::clone(&clock));
         let (topics, inventory, largest_producer_id) = blocking(move || {
             let topics = storage.open(specs, inventory.adopted())?;
@@ -118,7 +120,7 @@ impl Broker {
         })
         .await?;
         // Adopted topics are recorded only once their logs are open.
-        inventory.settle(&catalog, largest_producer_id).await?;
+        inventory.settle(&*catalog, largest_producer_id).await?;
         blocking(move || {
             let groups = Groups::open(
                 Arc::clone(&catalog),
@@ -135,6 +137,7 @@ impl Broker {
                 groups,
                 clock,
                 metrics,
+                authorizer: None,
                 waiting_fetches: Arc::default(),
                 produce_refusals,
                 refused_transactions: LogThrottle::default(),
@@ -142,7 +145,6 @@ impl Broker {
                 missing_internal_topics: LogThrottle::default(),
                 logged_commits: LogThrottle::default(),
                 refused_software: LogThrottle::default(),
-                overrides: RwLock::new(overrides),
                 topic_changes: tokio::sync::Mutex::default(),
                 waiting: watch::Sender::default(),
             }))
@@ -177,11 +179,6 @@ impl Broker {
         let ends = |waiting: &Waiting| waiting.is_over || waiting.rounds != rounds;
         // The sender is part of this broker, so waiting cannot fail.
         let _ = waiting.wait_for(ends).await;
-    }
-
-    /// Returns the configs set for a topic; empty for a topic that does not exist.
-    pub fn topic_overrides(&self, name: &str) -> Arc<BTreeMap<String, String>> {
-        self.overrides.read().get(name).cloned().unwrap_or_default()
     }
 }
 

@@ -1,15 +1,17 @@
 //! Files as a component, so that tests can make them fail.
 //!
-//! [`Fs`] opens, renames and removes; [`File`] reads and writes at positions. Both are the operating system's own calls
-//! plus one branch, behind which a test can place two things: [`Faults`], a plan of calls that fail, fall short or run
-//! out of space, and a [`Disk`], which tracks which changes would survive a power failure.
+//! [`Fs`] opens, renames and removes; [`File`] reads and writes at positions. Both are the operating system's own calls.
+//! With the feature `simulation`, a test can add a plan of calls that fail, fall short or run out of space (`Faults`), and
+//! a disk that tracks which changes would survive a power failure (`Disk`); other builds contain nothing of them.
 //!
 //! A [`File`] has no cursor. Every read and write names its position, so one handle serves any number of readers.
 
-mod disk;
-mod faults;
+mod hooks;
 mod reserve;
+#[cfg(feature = "simulation")]
+mod simulation;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io::{self, IoSlice};
@@ -21,10 +23,16 @@ use std::time::SystemTime;
 use rustix::fs::{FallocateFlags, StatVfs};
 use rustix::io::Errno;
 
-pub use self::disk::Disk;
-use self::disk::Node;
-pub use self::faults::{Fault, Faults, Op};
+pub use self::hooks::Op;
+use self::hooks::{FileHooks, Hooks};
 pub use self::reserve::{Attempt, Reserve};
+#[cfg(feature = "simulation")]
+pub use self::simulation::{Disk, Fault, Faults};
+
+#[cfg(not(feature = "simulation"))]
+type InstalledHooks = hooks::NoHooks;
+#[cfg(feature = "simulation")]
+type InstalledHooks = simulation::SimulationHooks;
 
 /// The most slices one vectored write may carry (`IOV_MAX` on Linux).
 const SLICES_MAX: usize = 1024;
@@ -63,17 +71,18 @@ impl Space {
     }
 }
 
+/// An entry of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirEntry {
+    pub name: OsString,
+    /// True for a directory, false for a link to one.
+    pub is_dir: bool,
+}
+
 /// Access to the file system.
 #[derive(Clone, Debug, Default)]
 pub struct Fs {
-    double: Option<Double>,
-}
-
-/// The instruments that a test added to the file system.
-#[derive(Clone, Debug)]
-struct Double {
-    faults: Arc<Faults>,
-    disk: Option<Arc<Disk>>,
+    hooks: InstalledHooks,
 }
 
 impl Fs {
@@ -82,45 +91,70 @@ impl Fs {
         Self::default()
     }
 
-    /// Creates access to the machine's file system, with the faults that `faults` plans.
-    pub fn with_faults(faults: Arc<Faults>) -> Self {
-        Self {
-            double: Some(Double { faults, disk: None }),
-        }
-    }
-
-    /// Creates the same access on a disk with simulated power failures.
-    pub fn on_disk(disk: Arc<Disk>, faults: Arc<Faults>) -> Self {
-        Self {
-            double: Some(Double {
-                faults,
-                disk: Some(disk),
-            }),
-        }
-    }
-
     /// Opens an existing file for reading and writing.
     pub fn open(&self, path: &Path) -> io::Result<File> {
-        self.check(Op::Open, path)?;
+        self.hooks.before(Op::Open, path)?;
         let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
-        Ok(self.wrap(file, path, Disk::opened))
+        Ok(File::new(file, self.hooks.opened(path)))
     }
 
     /// Creates a file, or empties an existing one.
     pub fn create(&self, path: &Path) -> io::Result<File> {
-        self.check(Op::Create, path)?;
+        self.hooks.before(Op::Create, path)?;
         let file = fs::OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(true)
             .open(path)?;
-        Ok(self.wrap(file, path, Disk::created))
+        Ok(File::new(file, self.hooks.created(path)))
+    }
+
+    /// Opens a file for reading and writing, and creates it if it does not exist.
+    pub fn open_or_create(&self, path: &Path) -> io::Result<File> {
+        self.hooks.before(Op::Create, path)?;
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        Ok(File::new(file, self.hooks.opened_or_created(path)))
+    }
+
+    /// Lists a directory, in no particular order.
+    pub fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        self.hooks.before(Op::List, path)?;
+        let entry = |entry: io::Result<fs::DirEntry>| {
+            let entry = entry?;
+            Ok(DirEntry {
+                name: entry.file_name(),
+                is_dir: entry.file_type()?.is_dir(),
+            })
+        };
+        fs::read_dir(path)?.map(entry).collect()
+    }
+
+    /// Returns the length of the file at `path` in bytes.
+    pub fn size(&self, path: &Path) -> io::Result<u64> {
+        self.hooks.before(Op::Stat, path)?;
+        Ok(fs::metadata(path)?.len())
+    }
+
+    pub fn exists(&self, path: &Path) -> io::Result<bool> {
+        self.hooks.before(Op::Stat, path)?;
+        fs::exists(path)
+    }
+
+    /// Returns the absolute path, without links.
+    pub fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
+        self.hooks.before(Op::Stat, path)?;
+        fs::canonicalize(path)
     }
 
     /// Reads a small file completely.
     pub fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        self.check(Op::Open, path)?;
+        self.hooks.before(Op::Open, path)?;
         fs::read(path)
     }
 
@@ -140,75 +174,58 @@ impl Fs {
     }
 
     pub fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.check(Op::Create, path)?;
+        self.hooks.before(Op::Create, path)?;
         fs::create_dir_all(path)?;
-        self.note(|disk| disk.created_dirs(path));
+        self.hooks.created_dirs(path);
         Ok(())
     }
 
     pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.check(Op::Rename, from)?;
-        let replaced = self.room_of(to);
+        self.hooks.before(Op::Rename, from)?;
+        let replaced = self.hooks.bytes_to_free(to);
         fs::rename(from, to)?;
-        self.give_back(replaced);
-        self.note(|disk| disk.renamed(from, to));
+        self.hooks.renamed(from, to, replaced);
         Ok(())
     }
 
     /// Removes a file. A missing file is not an error.
     pub fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.check(Op::Remove, path)?;
-        let removed = self.room_of(path);
+        self.hooks.before(Op::Remove, path)?;
+        let removed = self.hooks.bytes_to_free(path);
         absent_is_fine(fs::remove_file(path))?;
-        self.give_back(removed);
-        self.note(|disk| disk.removed(path));
+        self.hooks.removed(path, removed);
         Ok(())
     }
 
     /// Removes a directory and its content. A missing directory is not an error.
     pub fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.check(Op::Remove, path)?;
-        let removed = self.room_of(path);
+        self.hooks.before(Op::Remove, path)?;
+        let removed = self.hooks.bytes_to_free(path);
         absent_is_fine(fs::remove_dir_all(path))?;
-        self.give_back(removed);
-        self.note(|disk| disk.removed(path));
+        self.hooks.removed(path, removed);
         Ok(())
     }
 
     /// Syncs the directory `path`: makes creations, renames and removals in it durable.
     pub fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.check(Op::SyncDir, path)?;
-        match self.disk() {
-            Some(disk) => {
-                disk.synced_dir(path);
-                Ok(())
-            }
-            None => fs::File::open(path)?.sync_all(),
-        }
+        self.hooks.before(Op::SyncDir, path)?;
+        self.hooks.sync_dir(path)
     }
 
     /// Returns an id of the machine's current boot; empty if the machine has none.
     pub fn boot_id(&self) -> Vec<u8> {
-        match self.disk() {
-            Some(disk) => disk.boot_id(),
-            None => fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default(),
-        }
+        self.hooks.boot_id()
     }
 
     /// Returns the size and free space of the file system that holds `path`.
     pub fn space(&self, path: &Path) -> io::Result<Space> {
         let stat = rustix::fs::statvfs(path)?;
-        let mut space = Space {
-            available_bytes: writable_bytes(&stat, rustix::process::geteuid().is_root()),
+        let writable = writable_bytes(&stat, rustix::process::geteuid().is_root());
+        Ok(Space {
+            available_bytes: self.hooks.available_bytes(writable),
             total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
             available_files: (stat.f_files > 0).then_some(stat.f_favail),
-        };
-        if let Some(double) = &self.double
-            && let Some(left) = double.faults.space_left()
-        {
-            space.available_bytes = left;
-        }
-        Ok(space)
+        })
     }
 
     /// Returns the bytes allocated for a file, which may be fewer than its length; `None` if the file does not exist.
@@ -218,70 +235,6 @@ impl Fs {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    fn check(&self, op: Op, path: &Path) -> io::Result<()> {
-        match &self.double {
-            None => Ok(()),
-            Some(double) => double.check(op, path),
-        }
-    }
-
-    /// Returns the bytes that removing `path` would free on a disk of limited size.
-    fn room_of(&self, path: &Path) -> u64 {
-        match &self.double {
-            Some(double) if double.faults.gives_back() => bytes_below(path),
-            _ => 0,
-        }
-    }
-
-    fn give_back(&self, bytes: u64) {
-        if let Some(double) = &self.double {
-            double.faults.give_back(bytes);
-        }
-    }
-
-    fn note(&self, note: impl FnOnce(&Disk)) {
-        if let Some(disk) = self.disk() {
-            note(disk);
-        }
-    }
-
-    fn disk(&self) -> Option<&Disk> {
-        self.double.as_ref()?.disk.as_deref()
-    }
-
-    fn wrap(&self, file: fs::File, path: &Path, note: fn(&Disk, &Path) -> Node) -> File {
-        File {
-            file: Arc::new(file),
-            watched: self.double.as_ref().map(|double| {
-                Arc::new(Watched {
-                    node: double.disk.as_ref().map(|disk| note(disk, path)),
-                    double: double.clone(),
-                    path: path.into(),
-                })
-            }),
-        }
-    }
-}
-
-impl Double {
-    fn check(&self, op: Op, path: &Path) -> io::Result<()> {
-        if let Some(disk) = &self.disk {
-            disk.check(op)?;
-        }
-        self.faults.check(op, path)
-    }
-}
-
-/// Returns the length of a file, or of all files in a directory; 0 if there is neither.
-fn bytes_below(path: &Path) -> u64 {
-    match fs::read_dir(path) {
-        Ok(entries) => entries
-            .flatten()
-            .map(|entry| bytes_below(&entry.path()))
-            .sum(),
-        Err(_) => fs::metadata(path).map_or(0, |metadata| metadata.len()),
     }
 }
 
@@ -306,37 +259,17 @@ fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
 #[derive(Clone)]
 pub struct File {
     file: Arc<fs::File>,
-    watched: Option<Arc<Watched>>,
-}
-
-/// A file that a test observes.
-struct Watched {
-    double: Double,
-    path: Box<Path>,
-    /// Its node on the simulated disk, if there is one.
-    node: Option<Node>,
-}
-
-impl Watched {
-    fn node(&self) -> Option<(&Disk, Node)> {
-        Some((self.double.disk.as_deref()?, self.node?))
-    }
-
-    /// Writes as much as the plan allows.
-    fn write(&self, file: &fs::File, slices: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
-        if let Some(disk) = &self.double.disk {
-            disk.check(Op::Write)?;
-        }
-        let bytes = self.double.faults.clip_write(&self.path, slices)?;
-        let count = rustix::io::pwrite(file, &bytes, position)?;
-        if let Some((disk, node)) = self.node() {
-            disk.wrote(node, position, &bytes[..count])?;
-        }
-        Ok(count)
-    }
+    hooks: <InstalledHooks as Hooks>::File,
 }
 
 impl File {
+    fn new(file: fs::File, hooks: <InstalledHooks as Hooks>::File) -> Self {
+        Self {
+            file: Arc::new(file),
+            hooks,
+        }
+    }
+
     /// Returns the operating system's handle, for calls that send from it.
     pub fn handle(&self) -> &Arc<fs::File> {
         &self.file
@@ -354,7 +287,7 @@ impl File {
 
     /// Fills `buffer` from `position`; fails if the file ends earlier.
     pub fn read_exact_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
-        self.check(Op::Read)?;
+        self.hooks.before_read()?;
         self.file.read_exact_at(buffer, position)
     }
 
@@ -374,11 +307,7 @@ impl File {
         IoSlice::advance_slices(&mut slices, 0);
         while !slices.is_empty() {
             let batch = &slices[..slices.len().min(SLICES_MAX)];
-            let written = match &self.watched {
-                None => rustix::io::pwritev(&*self.file, batch, position).map_err(io::Error::from),
-                Some(watched) => watched.write(&self.file, batch, position),
-            };
-            match written {
+            match self.hooks.write(&self.file, batch, position) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     position += count as u64;
@@ -401,11 +330,7 @@ impl File {
     }
 
     fn set_aside(&self, size: u64) -> io::Result<()> {
-        self.check(Op::Allocate)?;
-        if let Some(watched) = &self.watched {
-            let more = size.saturating_sub(self.size()?);
-            watched.double.faults.take_space(more)?;
-        }
+        self.hooks.before_allocation(&self.file, size)?;
         loop {
             match rustix::fs::fallocate(&*self.file, FallocateFlags::empty(), 0, size) {
                 Err(Errno::INTR) => {}
@@ -415,9 +340,7 @@ impl File {
                 other => break other?,
             }
         }
-        if let Some((disk, node)) = self.watched.as_ref().and_then(|watched| watched.node()) {
-            disk.resized(node, size);
-        }
+        self.hooks.resized(size);
         Ok(())
     }
 
@@ -443,35 +366,15 @@ impl File {
 
     /// Truncates or extends the file to `size` bytes.
     pub fn set_size(&self, size: u64) -> io::Result<()> {
-        self.check(Op::SetSize)?;
-        if let Some(watched) = &self.watched {
-            let cut = self.size()?.saturating_sub(size);
-            watched.double.faults.give_back(cut);
-        }
+        self.hooks.before_resize(&self.file, size)?;
         self.file.set_len(size)?;
-        if let Some((disk, node)) = self.watched.as_ref().and_then(|watched| watched.node()) {
-            disk.resized(node, size);
-        }
+        self.hooks.resized(size);
         Ok(())
     }
 
     /// Flushes all written data (`fdatasync`).
     pub fn sync_data(&self) -> io::Result<()> {
-        self.check(Op::SyncData)?;
-        match self.watched.as_ref().and_then(|watched| watched.node()) {
-            Some((disk, node)) => {
-                disk.synced(node);
-                Ok(())
-            }
-            None => self.file.sync_data(),
-        }
-    }
-
-    fn check(&self, op: Op) -> io::Result<()> {
-        match &self.watched {
-            None => Ok(()),
-            Some(watched) => watched.double.check(op, &watched.path),
-        }
+        self.hooks.sync_data(&self.file)
     }
 }
 

@@ -8,19 +8,29 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
-    deny(clippy::unwrap_used, clippy::disallowed_methods, dead_code)
+    deny(
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
+        clippy::disallowed_methods,
+        clippy::unwrap_used,
+        dead_code
+    )
 )]
 
 mod broker;
 mod catalog;
 #[expect(
     clippy::disallowed_methods,
-    reason = "clients of a server live by the machine's clock"
+    reason = "clients of a server use the machine's clock and files"
 )]
 pub mod cli;
 pub mod clock;
 pub mod config;
 mod coordinator;
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the calls of the operating system that everything else reaches through `Fs`"
+)]
 pub mod fs;
 pub mod handlers;
 pub mod metrics;

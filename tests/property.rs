@@ -4,21 +4,24 @@
 //! server stops: cleanly, killed in the middle of a write, and by a power failure that loses unflushed data. Segments hold
 //! a few batches, so that they roll all the time.
 //!
-//! A failure prints its seed. `STREAMLINE_SEED=… cargo test --test property` repeats that case; `STREAMLINE_CASES=1000`
-//! runs that many cases.
+//! A failure prints the shortest operations found that cause it, and a seed: `PROPTEST_RNG_SEED=… cargo test --test
+//! property` repeats the run. `PROPTEST_CASES=1000` checks that many logs.
 
 #[path = "support/model.rs"]
 mod model;
-#[path = "support/random.rs"]
-mod random;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::{Producer, Sent, Written, compare};
-use random::Random;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use proptest::test_runner::{RngSeed, TestRunner};
 use streamline::clock::{Clock, ManualClock};
 use streamline::config::{Durability, TopicConfig};
 use streamline::fs::{Fault, Faults, Fs, Op};
@@ -32,10 +35,193 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-const CASES: u64 = 12;
-const OPERATIONS: usize = 120;
+const CASES: u32 = 12;
+const OPERATIONS_MAX: usize = 240;
+const SHRINK_TIME_MAX_MS: u32 = 120_000;
 const START_MS: i64 = 1_700_000_000_000;
 const RETENTION_MS: i64 = 100_000;
+
+/// A step of a test. An [`Index`] picks among the possibilities at that step, such as the offsets of the log.
+#[derive(Debug, Clone)]
+enum Operation {
+    Append {
+        acks: Acks,
+        sender: Sender,
+        /// The first writes write at most this many bytes.
+        short_writes: Option<usize>,
+        waits: bool,
+    },
+    Retry {
+        producer: i64,
+        batch: Index,
+    },
+    SkipSequences {
+        producer: i64,
+        skipped: i32,
+        batch: Batch,
+    },
+    WaitDurable,
+    AppendToFullDisk {
+        batch: Batch,
+        space_left: u64,
+    },
+    Read {
+        offset: Index,
+        max_bytes: usize,
+        at_least_one: bool,
+    },
+    LookUpTimestamp(Index),
+    DeleteRecords(Index),
+    Retain,
+    Advance(u64),
+    Restart(IndexFiles),
+    Kill(Torn, IndexFiles),
+    LosePower {
+        segments: usize,
+        kept: Index,
+        loss: Loss,
+        index_files: IndexFiles,
+    },
+}
+
+#[derive(Debug, Clone)]
+enum Sender {
+    Anonymous(Vec<Batch>),
+    Producer(i64, Batch),
+}
+
+#[derive(Debug, Clone)]
+struct Batch {
+    codec: Compression,
+    /// Distance of each record's timestamp from the clock, and its padding in bytes.
+    records: Vec<(i64, usize)>,
+}
+
+/// Bytes of an unfinished write.
+#[derive(Debug, Clone)]
+enum Torn {
+    Nothing,
+    Garbage(Vec<u8>),
+    Batch(Batch, Index),
+}
+
+/// What becomes of unflushed bytes.
+#[derive(Debug, Clone)]
+enum Loss {
+    Truncated,
+    /// The file size survives, the data does not.
+    Zeroed,
+    /// Some pages were not written, but later ones were.
+    Hole(Index),
+}
+
+/// What happens to the index files, in turn.
+type IndexFiles = Vec<Option<Damage>>;
+
+#[derive(Debug, Clone, Copy)]
+enum Damage {
+    Removed,
+    Emptied,
+    Truncated,
+    Corrupted,
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    let index = || any::<Index>();
+    prop_oneof![
+        35 => (acks(), sender(), option::weighted(0.25, 1..=90_usize), any::<bool>()).prop_map(
+            |(acks, sender, short_writes, waits)| Operation::Append { acks, sender, short_writes, waits }
+        ),
+        5 => (0..=3_i64, index()).prop_map(|(producer, batch)| Operation::Retry { producer, batch }),
+        3 => (0..=3_i64, 1..=10, batch())
+            .prop_map(|(producer, skipped, batch)| Operation::SkipSequences { producer, skipped, batch }),
+        5 => Just(Operation::WaitDurable),
+        3 => (batch(), 0..40_u64)
+            .prop_map(|(batch, space_left)| Operation::AppendToFullDisk { batch, space_left }),
+        15 => (index(), 1..=3_000_usize, any::<bool>())
+            .prop_map(|(offset, max_bytes, at_least_one)| Operation::Read { offset, max_bytes, at_least_one }),
+        6 => index().prop_map(Operation::LookUpTimestamp),
+        4 => index().prop_map(Operation::DeleteRecords),
+        4 => Just(Operation::Retain),
+        5 => (0..20_000_u64).prop_map(Operation::Advance),
+        5 => index_files().prop_map(Operation::Restart),
+        5 => (torn(), index_files()).prop_map(|(torn, files)| Operation::Kill(torn, files)),
+        5 => (prop_oneof![4 => Just(0), 2 => Just(1), 2 => 2..5_usize], index(), loss(), index_files()).prop_map(
+            |(segments, kept, loss, index_files)| Operation::LosePower { segments, kept, loss, index_files }
+        ),
+    ]
+}
+
+fn acks() -> impl Strategy<Value = Acks> {
+    select(&[Acks::None, Acks::Leader, Acks::All][..])
+}
+
+fn sender() -> impl Strategy<Value = Sender> {
+    prop_oneof![
+        1 => vec(batch(), 1..=3).prop_map(Sender::Anonymous),
+        2 => (0..=3_i64, batch()).prop_map(|(id, batch)| Sender::Producer(id, batch)),
+    ]
+}
+
+fn batch() -> impl Strategy<Value = Batch> {
+    let codec = select(&[Compression::None, Compression::Lz4][..]);
+    (codec, vec((-200..=200_i64, 0..60_usize), 1..=5))
+        .prop_map(|(codec, records)| Batch { codec, records })
+}
+
+fn torn() -> impl Strategy<Value = Torn> {
+    prop_oneof![
+        Just(Torn::Nothing),
+        vec(any::<u8>(), 1..=200).prop_map(Torn::Garbage),
+        (batch(), any::<Index>()).prop_map(|(batch, end)| Torn::Batch(batch, end)),
+    ]
+}
+
+fn loss() -> impl Strategy<Value = Loss> {
+    prop_oneof![
+        Just(Loss::Truncated),
+        Just(Loss::Zeroed),
+        any::<Index>().prop_map(Loss::Hole),
+    ]
+}
+
+fn index_files() -> impl Strategy<Value = IndexFiles> {
+    let damage = [
+        Damage::Removed,
+        Damage::Emptied,
+        Damage::Truncated,
+        Damage::Corrupted,
+    ];
+    vec(option::weighted(0.33, select(damage.to_vec())), 8)
+}
+
+/// The topic's configs.
+fn configs() -> impl Strategy<Value = BTreeMap<String, String>> {
+    let retention_bytes = select(&[-1_i64, 4_000][..]);
+    (
+        300..=2_000_i64,
+        0..=400_i64,
+        5_000..=50_000_i64,
+        retention_bytes,
+    )
+        .prop_map(
+            |(segment_bytes, index_interval_bytes, segment_ms, retention_bytes)| {
+                let settings = [
+                    ("segment.bytes", segment_bytes.to_string()),
+                    ("index.interval.bytes", index_interval_bytes.to_string()),
+                    ("segment.ms", segment_ms.to_string()),
+                    ("retention.ms", RETENTION_MS.to_string()),
+                    ("retention.bytes", retention_bytes.to_string()),
+                ];
+                BTreeMap::from(settings.map(|(name, value)| (name.to_string(), value)))
+            },
+        )
+}
+
+/// Returns the number from `low` to `high`, inclusive, that `index` picks.
+fn pick(index: &Index, low: i64, high: i64) -> i64 {
+    low + index.index((high - low + 1) as usize) as i64
+}
 
 /// The expected content of the log.
 struct Model {
@@ -56,8 +242,8 @@ impl Model {
     }
 }
 
+/// One log and its model.
 struct Run {
-    random: Random,
     runtime: Runtime,
     dir: TempDir,
     clock: Arc<ManualClock>,
@@ -66,31 +252,29 @@ struct Run {
     topics: Arc<LocalEngine>,
     partition: Arc<Partition>,
     model: Model,
+    /// The operations so far, in words.
     log: Vec<String>,
 }
 
+impl Drop for Run {
+    /// Prints the operations of a failed test; the last that are printed are the shortest found.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.log.join("\n"));
+        }
+    }
+}
+
 impl Run {
-    fn new(seed: u64) -> Self {
-        let mut random = Random::new(seed);
+    fn new(configs: &BTreeMap<String, String>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = ManualClock::at_ms(START_MS);
         let faults = Faults::new();
-        let settings = [
-            ("segment.bytes", random.between(300, 2_000).to_string()),
-            ("index.interval.bytes", random.between(0, 400).to_string()),
-            ("segment.ms", random.between(5_000, 50_000).to_string()),
-            ("retention.ms", RETENTION_MS.to_string()),
-            ("retention.bytes", random.pick(&[-1, 4_000]).to_string()),
-        ];
-        let overrides = settings
-            .into_iter()
-            .map(|(name, value)| (name.to_string(), value))
-            .collect();
         let spec = TopicSpec {
             name: "model".to_string(),
             id: Uuid::new_v4(),
             partitions: 1,
-            config: TopicConfig::default().apply(&overrides).unwrap(),
+            config: TopicConfig::default().apply(configs).unwrap(),
         };
         let topics = open(dir.path(), &clock, &faults, vec![]);
         topics.create(spec.clone()).unwrap();
@@ -109,8 +293,7 @@ impl Run {
                 next_value: 0,
                 first_producer: 0,
             },
-            log: vec![format!("{:?}", spec.config)],
-            random,
+            log: vec![format!("{configs:?}")],
             dir,
             clock,
             faults,
@@ -124,40 +307,60 @@ impl Run {
         self.log.push(what);
     }
 
-    fn step(&mut self) {
-        match self.random.below(100) {
-            0..35 => self.append(),
-            35..40 => self.retry(),
-            40..43 => self.leave_a_gap(),
-            43..48 => self.wait_durable(),
-            48..51 => self.append_to_a_full_disk(),
-            51..66 => self.read(),
-            66..72 => self.look_up_a_timestamp(),
-            72..76 => self.delete_records(),
-            76..80 => self.retain(),
-            80..85 => self
-                .clock
-                .advance(Duration::from_millis(self.random.below(20_000))),
-            85..90 => self.reopen_cleanly(),
-            90..95 => self.reopen_after_a_kill(),
-            _ => self.reopen_after_a_power_failure(),
+    fn step(&mut self, operation: Operation) {
+        match operation {
+            Operation::Append {
+                acks,
+                sender,
+                short_writes,
+                waits,
+            } => self.append(acks, sender, short_writes, waits),
+            Operation::Retry { producer, batch } => self.retry(producer, batch),
+            Operation::SkipSequences {
+                producer,
+                skipped,
+                batch,
+            } => self.skip_sequences(producer, skipped, &batch),
+            Operation::WaitDurable => self.wait_durable(),
+            Operation::AppendToFullDisk { batch, space_left } => {
+                self.append_to_full_disk(&batch, space_left);
+            }
+            Operation::Read {
+                offset,
+                max_bytes,
+                at_least_one,
+            } => self.read(&offset, max_bytes, at_least_one),
+            Operation::LookUpTimestamp(index) => self.look_up_timestamp(&index),
+            Operation::DeleteRecords(index) => self.delete_records(&index),
+            Operation::Retain => self.retain(),
+            Operation::Advance(ms) => self.clock.advance(Duration::from_millis(ms)),
+            Operation::Restart(index_files) => self.restart(&index_files),
+            Operation::Kill(torn, index_files) => self.kill(torn, &index_files),
+            Operation::LosePower {
+                segments,
+                kept,
+                loss,
+                index_files,
+            } => self.lose_power(segments, &kept, &loss, &index_files),
         }
         self.check_offsets();
     }
 
-    fn batch(&mut self, producer: Option<(i64, i32)>) -> (RecordBatch, Vec<Written>) {
-        let codec = self.random.pick(&[Compression::None, Compression::Lz4]);
-        let mut builder = BatchBuilder::new(codec);
+    fn build(
+        &mut self,
+        batch: &Batch,
+        producer: Option<(i64, i32)>,
+    ) -> (RecordBatch, Vec<Written>) {
+        let mut builder = BatchBuilder::new(batch.codec);
         if let Some((id, sequence)) = producer {
             builder = builder.producer(id, 0, sequence);
         }
         let mut records = Vec::new();
-        for _ in 0..self.random.between(1, 5) {
+        for (ahead_ms, padding) in &batch.records {
             self.model.next_value += 1;
-            let padding = "x".repeat(self.random.below(60) as usize);
             let record = Written {
-                timestamp_ms: self.clock.now_ms() + self.random.between(-200, 200),
-                value: format!("{}-{padding}", self.model.next_value),
+                timestamp_ms: self.clock.now_ms() + ahead_ms,
+                value: format!("{}-{}", self.model.next_value, "x".repeat(*padding)),
             };
             let value = Some(record.value.as_bytes());
             builder.push(record.timestamp_ms, None, value, &[]);
@@ -166,31 +369,28 @@ impl Run {
         (builder.build().unwrap(), records)
     }
 
-    fn append(&mut self) {
-        let acks = self.random.pick(&[Acks::None, Acks::Leader, Acks::All]);
-        let id = match self.random.between(-2, 3) {
-            anonymous @ ..0 => anonymous,
-            number => self.model.first_producer + number,
+    fn append(&mut self, acks: Acks, sender: Sender, short_writes: Option<usize>, waits: bool) {
+        let mut batches = Vec::new();
+        let mut records = Vec::new();
+        let mut add = |(batch, batch_records): (RecordBatch, Vec<Written>)| {
+            batches.push(batch);
+            records.extend(batch_records);
         };
-        let (batches, records) = if id >= 0 {
-            let sequence = self.model.producers.entry(id).or_default().next_sequence;
-            let (batch, records) = self.batch(Some((id, sequence)));
-            (vec![batch], records)
-        } else {
-            let mut batches = Vec::new();
-            let mut records = Vec::new();
-            for _ in 0..self.random.between(1, 3) {
-                let (batch, batch_records) = self.batch(None);
-                batches.push(batch);
-                records.extend(batch_records);
+        let id = match sender {
+            Sender::Anonymous(sent) => {
+                sent.iter().for_each(|batch| add(self.build(batch, None)));
+                -1
             }
-            (batches, records)
+            Sender::Producer(number, batch) => {
+                let id = self.model.first_producer + number;
+                let sequence = self.model.producers.entry(id).or_default().next_sequence;
+                add(self.build(&batch, Some((id, sequence))));
+                id
+            }
         };
         self.note(format!("append {} as {acks:?} by {id}", records.len()));
-        if self.random.one_in(4) {
-            let at_most = self.random.between(1, 90) as usize;
-            self.faults
-                .plan(Op::Write, ".log", Fault::Short(at_most), 3);
+        if let Some(bytes) = short_writes {
+            self.faults.plan(Op::Write, ".log", Fault::Short(bytes), 3);
         }
         let options = AppendOptions { acks };
         let appended = self
@@ -215,13 +415,13 @@ impl Run {
         if acks != Acks::All && !flush_pending {
             self.model.high_watermark = self.model.end();
         }
-        if acks == Acks::All && self.random.one_in(2) {
+        if acks == Acks::All && waits {
             self.wait_durable();
         }
     }
 
-    fn retry(&mut self) {
-        let id = self.model.first_producer + self.random.between(0, 3);
+    fn retry(&mut self, producer: i64, batch: Index) {
+        let id = self.model.first_producer + producer;
         let Some(producer) = self.model.producers.get(&id) else {
             return;
         };
@@ -229,7 +429,7 @@ impl Run {
         if recent.is_empty() {
             return;
         }
-        let sent = recent[self.random.below(recent.len() as u64) as usize].clone();
+        let sent = batch.get(recent).clone();
         self.note(format!(
             "retry of {}..={} by {id}",
             sent.base_offset, sent.last_offset
@@ -246,17 +446,17 @@ impl Run {
         );
     }
 
-    fn leave_a_gap(&mut self) {
-        let id = self.model.first_producer + self.random.between(0, 3);
+    fn skip_sequences(&mut self, producer: i64, skipped: i32, batch: &Batch) {
+        let id = self.model.first_producer + producer;
         let Some(producer) = self.model.producers.get(&id) else {
             return;
         };
         if producer.sent.is_empty() {
             return;
         }
-        let sequence = producer.next_sequence + self.random.between(1, 10) as i32;
+        let sequence = producer.next_sequence + skipped;
         self.note(format!("gap before {sequence} by {id}"));
-        let (batch, _) = self.batch(Some((id, sequence)));
+        let (batch, _) = self.build(batch, Some((id, sequence)));
         let options = AppendOptions { acks: Acks::Leader };
         let refused = self.partition.append_unflushed(vec![batch], options);
         assert!(
@@ -275,10 +475,10 @@ impl Run {
         self.model.high_watermark = end;
     }
 
-    fn append_to_a_full_disk(&mut self) {
-        self.note("append to a full disk".to_string());
-        let (batch, _) = self.batch(None);
-        self.faults.limit_space(self.random.below(40));
+    fn append_to_full_disk(&mut self, batch: &Batch, space_left: u64) {
+        self.note(format!("append to a disk with {space_left} bytes left"));
+        let (batch, _) = self.build(batch, None);
+        self.faults.limit_space(space_left);
         let options = AppendOptions { acks: Acks::Leader };
         let refused = self.partition.append_unflushed(vec![batch], options);
         assert!(
@@ -288,11 +488,9 @@ impl Run {
         self.faults.heal();
     }
 
-    fn read(&mut self) {
+    fn read(&mut self, offset: &Index, max_bytes: usize, at_least_one: bool) {
         let (low, high) = (self.model.log_start, self.model.high_watermark);
-        let offset = self.random.between(low, high);
-        let max_bytes = self.random.between(1, 3_000) as usize;
-        let at_least_one = self.random.one_in(2);
+        let offset = pick(offset, low, high);
         self.note(format!(
             "read {max_bytes} at {offset}, at least one: {at_least_one}"
         ));
@@ -327,9 +525,9 @@ impl Run {
         }
     }
 
-    fn look_up_a_timestamp(&mut self) {
+    fn look_up_timestamp(&mut self, index: &Index) {
         let now_ms = self.clock.now_ms();
-        let timestamp_ms = self.random.between(START_MS - 500, now_ms + 500);
+        let timestamp_ms = pick(index, START_MS - 500, now_ms + 500);
         self.note(format!("look up {timestamp_ms}"));
         let visible = self.model.log_start..self.model.high_watermark;
         let first = visible
@@ -343,10 +541,8 @@ impl Run {
         );
     }
 
-    fn delete_records(&mut self) {
-        let before = self
-            .random
-            .between(self.model.log_start, self.model.high_watermark);
+    fn delete_records(&mut self, index: &Index) {
+        let before = pick(index, self.model.log_start, self.model.high_watermark);
         self.note(format!("delete records before {before}"));
         assert_eq!(self.partition.delete_records(before).unwrap(), before);
         self.model.log_start = before;
@@ -370,26 +566,24 @@ impl Run {
         self.model.log_start = start;
     }
 
-    fn reopen_cleanly(&mut self) {
+    fn restart(&mut self, index_files: &IndexFiles) {
         self.note("clean restart".to_string());
         self.topics.close().unwrap();
         self.model.durable = self.model.end();
-        self.corrupt_indexes();
+        self.damage_indexes(index_files);
         self.reopen();
     }
 
-    fn reopen_after_a_kill(&mut self) {
+    fn kill(&mut self, torn: Torn, index_files: &IndexFiles) {
         let active = self.segments().pop().unwrap();
-        let torn = match self.random.below(3) {
-            0 => Vec::new(),
-            1 => (0..self.random.between(1, 200))
-                .map(|_| self.random.next() as u8)
-                .collect(),
-            _ => {
-                let (batch, _) = self.batch(None);
-                let end = self.model.end();
-                let mut whole = [&batch.stamped_prefix(end, 0), batch.body()].concat();
-                whole.truncate(self.random.between(1, whole.len() as i64 - 1) as usize);
+        let torn = match torn {
+            Torn::Nothing => Vec::new(),
+            Torn::Garbage(bytes) => bytes,
+            Torn::Batch(batch, end) => {
+                let (batch, _) = self.build(&batch, None);
+                let end_offset = self.model.end();
+                let mut whole = [&batch.stamped_prefix(end_offset, 0), batch.body()].concat();
+                whole.truncate(1 + end.index(whole.len() - 1));
                 whole
             }
         };
@@ -397,41 +591,38 @@ impl Run {
         let mut content = std::fs::read(&active).unwrap();
         content.extend_from_slice(&torn);
         std::fs::write(&active, content).unwrap();
-        self.corrupt_indexes();
+        self.damage_indexes(index_files);
         self.reopen();
     }
 
-    fn reopen_after_a_power_failure(&mut self) {
+    /// Loses up to `lost` whole segments without flushed data, and a part of the end of the last remaining one.
+    fn lose_power(&mut self, lost: usize, kept: &Index, loss: &Loss, index_files: &IndexFiles) {
         let mut segments = self.segments();
-        // Unflushed data may be lost: whole segments, and the end of the last remaining one.
-        while segments.len() > 1
-            && base_offset(&segments[segments.len() - 1]) >= self.model.durable.max(1)
-            && self.random.one_in(2)
-        {
-            std::fs::remove_file(segments.pop().unwrap()).unwrap();
+        for _ in 0..lost {
+            let last = segments.last().unwrap();
+            if segments.len() > 1 && base_offset(last) >= self.model.durable.max(1) {
+                std::fs::remove_file(segments.pop().unwrap()).unwrap();
+            }
         }
         let last = segments.pop().unwrap();
-        let content = std::fs::read(&last).unwrap();
+        let mut content = std::fs::read(&last).unwrap();
         let safe = position_of(&content, self.model.durable);
-        let kept = self.random.between(safe as i64, content.len() as i64) as usize;
-        let mut content = content;
-        match self.random.below(3) {
-            0 => content.truncate(kept),
-            // The file size survives, the data does not.
-            1 => content[kept..].fill(0),
-            // A hole: some pages were not written, but later ones were.
-            _ => {
-                let end = self.random.between(kept as i64, content.len() as i64) as usize;
+        let kept = safe + kept.index(content.len() - safe + 1);
+        match loss {
+            Loss::Truncated => content.truncate(kept),
+            Loss::Zeroed => content[kept..].fill(0),
+            Loss::Hole(end) => {
+                let end = kept + end.index(content.len() - kept + 1);
                 content[kept..end].fill(0);
             }
         }
         self.note(format!(
-            "power failure; {kept} bytes of {} left",
+            "power failure; {kept} bytes of {} left, then {loss:?}",
             last.display()
         ));
         std::fs::write(&last, content).unwrap();
         std::fs::remove_file(self.dir.path().join(".streamline-boot")).unwrap();
-        self.corrupt_indexes();
+        self.damage_indexes(index_files);
         let before = self.model.end();
         self.reopen_and(|run| {
             let end = run.partition.offsets().log_end;
@@ -456,19 +647,21 @@ impl Run {
         });
     }
 
-    /// Removes, empties, truncates or corrupts some index files.
-    fn corrupt_indexes(&mut self) {
-        for path in self.files(&["index", "timeindex"]) {
+    fn damage_indexes(&mut self, damage: &IndexFiles) {
+        let files = self.files(&["index", "timeindex"]);
+        for (path, damage) in files.into_iter().zip(damage.iter().cycle()) {
             let content = std::fs::read(&path).unwrap();
-            match self.random.below(12) {
-                0 => std::fs::remove_file(path).unwrap(),
-                1 => std::fs::write(path, []).unwrap(),
-                2 => std::fs::write(path, &content[..content.len() / 2]).unwrap(),
-                3 => {
+            match damage {
+                None => {}
+                Some(Damage::Removed) => std::fs::remove_file(path).unwrap(),
+                Some(Damage::Emptied) => std::fs::write(path, []).unwrap(),
+                Some(Damage::Truncated) => {
+                    std::fs::write(path, &content[..content.len() / 2]).unwrap();
+                }
+                Some(Damage::Corrupted) => {
                     let corrupt: Vec<u8> = content.iter().map(|byte| byte ^ 0x11).collect();
                     std::fs::write(path, corrupt).unwrap();
                 }
-                _ => {}
             }
         }
     }
@@ -573,35 +766,40 @@ fn position_of(content: &[u8], offset: i64) -> usize {
 
 #[test]
 fn the_log_matches_the_model_under_random_operations() {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let (first, cases) = match number("STREAMLINE_SEED") {
-        Some(seed) => (seed, 1),
-        None => {
+    let mut config = ProptestConfig {
+        failure_persistence: None,
+        max_shrink_iters: u32::MAX - 1,
+        max_shrink_time: SHRINK_TIME_MAX_MS,
+        ..ProptestConfig::default()
+    };
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = CASES;
+    }
+    let seed = match config.rng_seed {
+        RngSeed::Fixed(seed) => seed,
+        RngSeed::Random => {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-            let first = now.as_nanos() as u64;
-            (first, number("STREAMLINE_CASES").unwrap_or(CASES))
+            now.as_nanos() as u64
         }
     };
-    let mut records = 0;
-    for seed in (0..cases).map(|case| first.wrapping_add(case * 7919)) {
-        let mut run = Run::new(seed);
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            for _ in 0..OPERATIONS {
-                run.step();
-            }
-        }));
-        if outcome.is_err() {
-            let kept = run.dir.keep();
-            panic!(
-                "STREAMLINE_SEED={seed}\nfiles: {}\n{}",
-                kept.display(),
-                run.log.join("\n")
-            );
-        }
-        records += run.model.next_value;
+    config.rng_seed = RngSeed::Fixed(seed);
+    let cases = config.cases;
+    let (operations, records) = (Cell::new(0), Cell::new(0));
+    let cases_of_logs = (configs(), vec(operation(), 1..=OPERATIONS_MAX));
+    let outcome = TestRunner::new(config).run(&cases_of_logs, |(configs, steps)| {
+        operations.set(operations.get() + steps.len());
+        let mut run = Run::new(&configs);
+        steps.into_iter().for_each(|step| run.step(step));
+        records.set(records.get() + run.model.next_value);
+        Ok(())
+    });
+    if let Err(failure) = outcome {
+        panic!("PROPTEST_RNG_SEED={seed}\n{failure}");
     }
     println!(
-        "figures: {cases} logs from STREAMLINE_SEED={first} and every 7919th after it, {OPERATIONS} operations on each \
-         including crashes, {records} records: every log matched its model"
+        "figures: {cases} logs from PROPTEST_RNG_SEED={seed}, {} operations on them including crashes, {} records: every \
+         log matched its model",
+        operations.get(),
+        records.get()
     );
 }

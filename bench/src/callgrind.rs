@@ -1,6 +1,6 @@
-//! Instructions, as valgrind's callgrind counts them: nearly the same on a busy machine and on a quiet one.
+//! Instruction counts by valgrind's callgrind, which hardly depend on other load of the machine.
 //!
-//! Callgrind sees user space alone; what the kernel does for a request comes on top.
+//! Callgrind counts in user space only, without the kernel's instructions.
 
 use std::fs;
 use std::path::Path;
@@ -8,8 +8,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-/// The command line that runs `program` under callgrind, to be given the program's arguments. The profile is there once
-/// the program has ended.
+/// Returns the command that runs `program` under callgrind; the caller adds arguments. The profile is written when the
+/// program exits.
 pub fn command(program: &Path, profile: &Path) -> Command {
     let mut valgrind = Command::new("valgrind");
     valgrind
@@ -19,7 +19,7 @@ pub fn command(program: &Path, profile: &Path) -> Command {
     valgrind
 }
 
-/// Instructions of the whole life of a program.
+/// Returns the instructions of a program from start to exit.
 pub fn total(profile: &Path) -> Result<u64> {
     let text = fs::read_to_string(profile).context("callgrind wrote no profile")?;
     text.lines()

@@ -1,4 +1,4 @@
-//! What the machine can do at best: the same bytes moved by programs that do nothing else.
+//! Limits of the machine: programs that only move the same bytes.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -16,9 +16,9 @@ use crate::loads::{Moved, Turn};
 /// Bytes read or written at a time.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Receives `bytes` from a socket and writes them to a new file (left in the page cache): what producing cannot beat.
+/// Receives `bytes` from a socket and writes them to a new file (left in the page cache): the limit of produce.
 ///
-/// The CPU is that of the receiving side.
+/// The CPU is the receiving side's.
 pub fn socket_to_file(directory: &Path, bytes: u64) -> Result<Turn> {
     let (mut sending, mut receiving) = connected()?;
     let path = directory.join("ceiling");
@@ -52,7 +52,7 @@ pub fn socket_to_file(directory: &Path, bytes: u64) -> Result<Turn> {
     Ok((Moved { bytes, elapsed }, spent))
 }
 
-/// A file of so many bytes to send from.
+/// Creates a file of `bytes` bytes to send.
 pub fn file(directory: &Path, bytes: u64) -> Result<File> {
     let path = directory.join("to-send");
     let mut file = File::options()
@@ -71,9 +71,9 @@ pub fn file(directory: &Path, bytes: u64) -> Result<File> {
     Ok(file)
 }
 
-/// Sends so many bytes of a file to a socket without copying them through this program: what fetching cannot beat.
+/// Sends bytes of a file to a socket by `sendfile`: the limit of fetch.
 ///
-/// The CPU is that of the sending side.
+/// The CPU is the sending side's.
 pub fn sendfile(file: &File, bytes: u64) -> Result<Turn> {
     let (sending, mut receiving) = connected()?;
     let began = Instant::now();
@@ -100,7 +100,7 @@ pub fn sendfile(file: &File, bytes: u64) -> Result<Turn> {
     Ok((Moved { bytes, elapsed }, spent))
 }
 
-/// Appends `bytes` to a file and syncs it, `times` in turn; how long each took.
+/// Appends `bytes` to a file and flushes it, `times` times. Returns the duration of each.
 pub fn append_and_fdatasync(directory: &Path, bytes: usize, times: usize) -> Result<Vec<Duration>> {
     let path = directory.join("synced");
     let mut file = File::create(&path)?;
@@ -116,8 +116,8 @@ pub fn append_and_fdatasync(directory: &Path, bytes: usize, times: usize) -> Res
     Ok(taken)
 }
 
-/// Serves until the process is ended: reads frames and answers each with `answer_bytes` bytes, on tokio as the server
-/// does. Runs in a process of its own; the first line on standard output is the address.
+/// Serves until the process is killed: reads frames and responds to each with `answer_bytes` bytes, on tokio like the
+/// server. Runs in a separate process; the first line on standard output is the address.
 pub fn serve_echo(answer_bytes: usize) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -1,4 +1,4 @@
-//! The wall clock, and a thread that wakes when it should.
+//! The wall clock, and threads that wake on time.
 
 use std::fs;
 use std::io;
@@ -12,7 +12,7 @@ pub fn now_ms() -> i64 {
         .map_or(0, |since| since.as_millis() as i64)
 }
 
-/// What this thread has spent on a CPU so far.
+/// Returns the CPU time of this thread.
 pub fn thread_cpu() -> io::Result<Duration> {
     let stat = fs::read_to_string("/proc/thread-self/schedstat")?;
     let nanoseconds = stat.split(' ').next().and_then(|first| first.parse().ok());
@@ -23,16 +23,16 @@ pub fn thread_cpu() -> io::Result<Duration> {
 
 /// Asks the kernel to wake this thread on time rather than up to 50 µs later.
 pub fn wake_this_thread_on_time() {
-    // Where this cannot be set, both sides of a comparison wake equally late.
+    // If this fails, both sides of a comparison wake equally late.
     if let Ok(thread) = fs::read_link("/proc/thread-self")
         && let Some(id) = thread.file_name()
         && let Err(error) = fs::write(format!("/proc/{}/timerslack_ns", id.display()), "1")
     {
-        eprintln!("the timer slack cannot be set: {error}");
+        eprintln!("cannot set the timer slack: {error}");
     }
 }
 
-/// Sleeps until then, if that is not past.
+/// Sleeps until a time, unless it is past.
 pub fn sleep_until(when: Instant) {
     let left = when.saturating_duration_since(Instant::now());
     if left > Duration::ZERO {

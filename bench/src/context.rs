@@ -1,4 +1,4 @@
-//! What every row is given: how much to do, where to work, which programs to run, and whom to tell.
+//! Input of every row: amount of work, directories, programs, and progress output.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -10,12 +10,12 @@ use anyhow::Result;
 
 use crate::peers::Peers;
 
-/// How much work goes into a figure.
+/// Amount of work for a figure.
 #[derive(Debug, Clone, Copy)]
 pub struct Effort {
-    /// Turns of each side that count; one more of each comes first and does not.
+    /// Measured turns of each side, after one warm-up turn each.
     pub pairs: usize,
-    /// Multiplies the bytes, requests and seconds of a turn.
+    /// Factor for the bytes, requests and seconds of a turn.
     pub scale: f64,
 }
 
@@ -29,27 +29,27 @@ impl Effort {
         scale: 0.3,
     };
 
-    /// So many of something in a turn.
+    /// Scales a number for a turn.
     pub fn count(&self, full: u64) -> u64 {
         ((full as f64 * self.scale) as u64).max(1)
     }
 
-    /// So long a turn.
+    /// Scales the duration of a turn.
     pub fn time(&self, full: Duration) -> Duration {
         full.mul_f64(self.scale)
     }
 }
 
-/// What every row is given.
+/// Input of every row.
 pub struct Context {
     pub effort: Effort,
     /// The server under test.
     pub server: PathBuf,
     pub peers: Peers,
     work: PathBuf,
-    /// Where files cost nothing to make and to remove.
+    /// Directory in memory, where creating and removing files is cheap.
     memory: PathBuf,
-    /// Command lines by what they started.
+    /// Command lines by server.
     commands: RefCell<BTreeMap<String, String>>,
     topics: Cell<u32>,
     began: Instant,
@@ -75,23 +75,23 @@ impl Context {
         }
     }
 
-    /// A new directory that is gone when dropped, on the same file system as every other.
+    /// Creates a directory that is removed on drop, on the same file system as all others.
     pub fn directory(&self) -> Result<tempfile::TempDir> {
         Ok(tempfile::tempdir_in(&self.work)?)
     }
 
-    /// The same in memory, for what is not about the disk: removing ten thousand partitions from one may take a minute.
+    /// Creates one in memory, for rows that do not measure the disk: removing 10,000 partitions there may take a minute.
     pub fn memory_directory(&self) -> Result<tempfile::TempDir> {
         Ok(tempfile::tempdir_in(&self.memory)?)
     }
 
-    /// The name of a topic that nobody has used; all are equally long.
+    /// Returns an unused topic name. All have the same length.
     pub fn topic(&self) -> String {
         self.topics.set(self.topics.get() + 1);
         format!("bench-{:06}", self.topics.get())
     }
 
-    /// A line of progress.
+    /// Prints a line of progress.
     pub fn say(&self, text: impl AsRef<str>) {
         eprintln!(
             "[{:7.1} s] {}",
@@ -100,7 +100,7 @@ impl Context {
         );
     }
 
-    /// Keeps a command line for the report, with the directory of this run left out of it.
+    /// Records a command line for the report, without the directory of this run.
     pub fn note_command(&self, what: &str, command: &Command) {
         let words = std::iter::once(command.get_program())
             .chain(command.get_args())
@@ -122,7 +122,7 @@ impl Context {
         self.commands.borrow().clone()
     }
 
-    /// Runs both sides in turn, A B A B, and returns what they gave in pairs. The first pair warms up and is dropped.
+    /// Runs both sides alternately, A B A B, and returns their results in pairs. The first pair is for warm-up and dropped.
     pub fn pairs<A, B>(
         &self,
         what: &str,
@@ -135,7 +135,7 @@ impl Context {
         self.cold_pairs(what, a, b)
     }
 
-    /// The same for what starts anew every time, so that there is nothing to warm up.
+    /// Runs both sides alternately without warm-up, for sides that start new processes each time.
     pub fn cold_pairs<A, B>(
         &self,
         what: &str,
@@ -151,15 +151,15 @@ impl Context {
             .collect()
     }
 
-    /// The same for one side alone.
+    /// Runs a single side repeatedly.
     pub fn turns<A>(&self, what: &str, mut a: impl FnMut() -> Result<A>) -> Result<Vec<A>> {
         let pairs = self.pairs(what, &mut a, || Ok(()))?;
         Ok(pairs.into_iter().map(|(a, ())| a).collect())
     }
 }
 
-/// A word of a command line, files of this machine named without the folders they lie in. Such a file may stand alone,
-/// or between colons and equals signs.
+/// Returns a word of a command line with paths reduced to their last component. A path may be the whole word, or part of
+/// it between colons and equals signs.
 fn without_folders(word: &str) -> String {
     if word.contains("://") {
         return word.to_owned();

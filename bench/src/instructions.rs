@@ -1,8 +1,8 @@
-//! How many instructions the hot paths take, and whether that is still what was agreed on.
+//! Instruction counts of the hot paths, compared with the expected ones.
 //!
-//! Times are too noisy to hold a change against; these counts repeat within a fraction of a percent. The agreed ones
-//! stand in `bench/instructions.json`, with what they depend on besides our code. A change that moves one by more than
-//! [`BAND`] in either direction has to say so by writing them anew.
+//! Times are too noisy to judge a change; these counts repeat within a fraction of a percent. The expected counts are in
+//! `bench/instructions.json`, with the tools that they depend on. A change that moves one by more than [`BAND`] in either
+//! direction must update them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,16 +21,16 @@ use crate::machine::{self, first_line};
 use crate::peers::streamline;
 use crate::rows::scrape;
 
-/// How far a count may be from the agreed one.
+/// Tolerance of a count.
 const BAND: f64 = 0.02;
 
-/// What is counted.
+/// Work whose instructions are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Work {
     /// A request of one record of 100 bytes, acks=1.
     Produce,
-    /// A request that is answered with one such batch.
+    /// A fetch of one such batch.
     Fetch,
     /// `/metrics` with 10,000 series about partitions.
     Scrape,
@@ -47,8 +47,8 @@ impl Work {
         }
     }
 
-    /// Repetitions of a short and of a long run. What one takes is the difference divided by theirs, so that start,
-    /// preparation and end cancel out.
+    /// Repetitions of a short and of a long run. The count of one repetition is the difference of the counts divided by the
+    /// difference of the repetitions, so that startup, preparation and shutdown cancel out.
     fn repetitions(self) -> [u64; 2] {
         match self {
             Work::Produce | Work::Fetch => [2_000, 6_000],
@@ -57,7 +57,7 @@ impl Work {
     }
 }
 
-/// Instructions that the server takes for the work, once, with such settings.
+/// Returns the instructions that the server needs for one repetition with these settings.
 pub fn count(context: &Context, work: Work, settings: &[&str]) -> Result<f64> {
     let [few, many] = work.repetitions();
     let short = life(context, work, few, settings)?;
@@ -65,7 +65,7 @@ pub fn count(context: &Context, work: Work, settings: &[&str]) -> Result<f64> {
     Ok((long as f64 - short as f64) / (many - few) as f64)
 }
 
-/// Those of a server's whole life with so many repetitions in it.
+/// Returns the instructions of a server from start to exit with so many repetitions.
 fn life(context: &Context, work: Work, repetitions: u64, settings: &[&str]) -> Result<u64> {
     let directory = context.memory_directory()?;
     let profile = directory.path().join("profile");
@@ -94,14 +94,14 @@ fn life(context: &Context, work: Work, repetitions: u64, settings: &[&str]) -> R
     callgrind::total(&profile)
 }
 
-/// The agreed counts, and what they depend on besides our code.
+/// Counts, and the tools that they depend on.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Agreed {
+struct Expected {
     tools: Tools,
     instructions: BTreeMap<Work, u64>,
 }
 
-/// Among them the processor, by which libraries choose their routines.
+/// Includes the processor, by which libraries select their routines.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Tools {
     processor: String,
@@ -121,14 +121,14 @@ impl Tools {
     }
 }
 
-/// Counts, and compares with what was agreed on, or writes that anew.
+/// Counts, and compares with the expected counts or updates them.
 pub fn guard(context: &Context, update: bool) -> Result<ExitCode> {
     let mut instructions = BTreeMap::new();
     for work in Work::ALL {
         context.say(format!("counting instructions: {}", work.name()));
         instructions.insert(work, count(context, work, &[])?.round() as u64);
     }
-    let now = Agreed {
+    let now = Expected {
         tools: Tools::here(),
         instructions,
     };
@@ -139,23 +139,23 @@ pub fn guard(context: &Context, update: bool) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let text = fs::read_to_string(&file).with_context(|| format!("{}", file.display()))?;
-    let agreed: Agreed =
+    let expected: Expected =
         serde_json::from_str(&text).with_context(|| format!("{}", file.display()))?;
-    compare(&agreed, &now)
+    compare(&expected, &now)
 }
 
 fn file() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("instructions.json")
 }
 
-fn compare(agreed: &Agreed, now: &Agreed) -> Result<ExitCode> {
-    println!("| instructions of | agreed | now | change |\n|---|---|---|---|");
+fn compare(expected: &Expected, now: &Expected) -> Result<ExitCode> {
+    println!("| instructions of | expected | now | change |\n|---|---|---|---|");
     let mut moved = 0;
     for (work, count) in &now.instructions {
-        let before = agreed
+        let before = expected
             .instructions
             .get(work)
-            .with_context(|| format!("nothing was agreed on for {}", work.name()))?;
+            .with_context(|| format!("instructions.json has no count for {}", work.name()))?;
         let change = *count as f64 / *before as f64 - 1.0;
         moved += usize::from(change.abs() > BAND);
         println!(
@@ -171,14 +171,16 @@ fn compare(agreed: &Agreed, now: &Agreed) -> Result<ExitCode> {
         BAND * 100.0,
         "cargo run -p bench --release -- instructions --update",
     );
-    if agreed.tools != now.tools {
+    if expected.tools != now.tools {
         println!(
-            "More than {band} % apart, but here with {:?} and there with {:?}. `{again}` agrees on what these count.",
-            now.tools, agreed.tools
+            "More than {band} % apart, but counted with {:?}, and the expected counts with {:?}. Update them with `{again}`.",
+            now.tools, expected.tools
         );
         return Ok(ExitCode::SUCCESS);
     }
-    println!("More than {band} % apart. If that is meant, `{again}` agrees on it.");
+    println!(
+        "More than {band} % apart. If this is intended, update the expected counts with `{again}`."
+    );
     Ok(ExitCode::FAILURE)
 }
 
@@ -186,8 +188,8 @@ fn compare(agreed: &Agreed, now: &Agreed) -> Result<ExitCode> {
 mod tests {
     use super::*;
 
-    fn agreed(produce: u64, valgrind: &str) -> Agreed {
-        Agreed {
+    fn expected(produce: u64, valgrind: &str) -> Expected {
+        Expected {
             tools: Tools {
                 processor: "p".into(),
                 compiler: "c".into(),
@@ -200,33 +202,38 @@ mod tests {
 
     #[test]
     fn a_count_outside_the_band_fails_in_either_direction() {
-        let before = agreed(10_000, "3");
+        let before = expected(10_000, "3");
         for (now, exit) in [
             (10_199, ExitCode::SUCCESS),
             (9_801, ExitCode::SUCCESS),
             (10_201, ExitCode::FAILURE),
             (9_799, ExitCode::FAILURE),
         ] {
-            assert_eq!(compare(&before, &agreed(now, "3")).unwrap(), exit, "{now}");
+            assert_eq!(
+                compare(&before, &expected(now, "3")).unwrap(),
+                exit,
+                "{now}"
+            );
         }
     }
 
     #[test]
-    fn other_tools_count_otherwise() {
-        let before = agreed(10_000, "3");
+    fn counts_of_other_tools_do_not_fail() {
+        let before = expected(10_000, "3");
         assert_eq!(
-            compare(&before, &agreed(20_000, "4")).unwrap(),
+            compare(&before, &expected(20_000, "4")).unwrap(),
             ExitCode::SUCCESS
         );
     }
 
     #[test]
     fn the_committed_counts_can_be_read() {
-        let agreed: Agreed = serde_json::from_str(include_str!("../instructions.json")).unwrap();
+        let expected: Expected =
+            serde_json::from_str(include_str!("../instructions.json")).unwrap();
         assert!(
             Work::ALL
                 .iter()
-                .all(|work| agreed.instructions.contains_key(work))
+                .all(|work| expected.instructions.contains_key(work))
         );
     }
 }

@@ -1,10 +1,10 @@
-//! The machine that the figures come from, in words.
+//! Description of the machine.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Facts and their names.
+/// Returns properties of the machine and their values.
 pub fn facts(work: &Path) -> Vec<(&'static str, String)> {
     vec![
         ("processor", processor()),
@@ -29,7 +29,7 @@ pub fn compiler() -> String {
     first_line(Command::new("rustc").arg("--version"))
 }
 
-/// Cores and model.
+/// Returns cores and model.
 pub fn processor() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = text
@@ -63,7 +63,7 @@ fn file_system(work: &Path) -> String {
     first_line(Command::new("stat").args(["-f", "-c", "%T"]).arg(work))
 }
 
-/// The first line a program prints, or that there is none.
+/// Returns the first line of a program's output, or that it is missing.
 pub fn first_line(command: &mut Command) -> String {
     let output = command
         .output()

@@ -1,12 +1,12 @@
-//! Measures Streamline against what the machine can do and against its peers, and writes a report.
+//! Compares Streamline with the limits of the machine and with other servers, and writes a report.
 //!
 //! ```text
-//! main → rows/<row> ─┬▶ peers/     servers, each a process of its own
-//!                    ├▶ loads/     what is done to them
-//!                    ├▶ ceilings   what the machine can do at best
-//!                    ├▶ sink       how fast a client is when the server does nothing
+//! main → rows/<row> ─┬▶ peers/     servers, each in a separate process
+//!                    ├▶ loads/     their workloads
+//!                    ├▶ ceilings   limits of the machine
+//!                    ├▶ sink       limit of a client: a server that does nothing
 //!                    └▶ outcome ──▶ stats, report, plot
-//! main → reliability   runs the tests that show what is survived
+//! main → reliability   runs the tests of the reliability guarantees
 //! ```
 
 mod callgrind;
@@ -41,61 +41,61 @@ use peers::Peers;
 use report::{Frame, Measured};
 use rows::Row;
 
-/// A row that takes longer is not run a second time.
+/// Duration above which a row is not run a second time.
 const REPEATED_MAX: Duration = Duration::from_secs(150);
 
 #[derive(Debug, Parser)]
 #[command(
     name = "bench",
-    about = "Measures Streamline against what the machine can do and against its peers",
-    long_about = "Measures Streamline against what the machine can do and against its peers, in pairs A B A B, and writes \
-                  a report: every ratio with its spread, the target, the command lines and the machine.\n\n\
-                  Leave the machine alone meanwhile: whatever else runs is measured too. Servers run on the loopback \
-                  interface and in a temporary directory; all that was started is ended and removed at the end, and on \
-                  Ctrl-C.",
+    about = "Compare Streamline with the limits of the machine and with other servers",
+    long_about = "Compare Streamline with the limits of the machine and with other servers, in pairs A B A B, and write a \
+                  report: ratios with their spread, targets, command lines and the machine.\n\n\
+                  Do not run anything else on the machine meanwhile: other load distorts the results. Servers run on the \
+                  loopback interface and in a temporary directory; they are stopped and their files removed at the end, \
+                  and on Ctrl-C.",
     after_help = "Examples:\n  \
-                  cargo run -p bench --release -- list           which rows there are\n  \
-                  cargo run -p bench --release -- quick          the rows for every day, in five minutes\n  \
+                  cargo run -p bench --release -- list           list the rows\n  \
+                  cargo run -p bench --release -- quick          rows for daily use, in less than five minutes\n  \
                   cargo run -p bench --release -- all            every row, in less than an hour\n  \
-                  cargo run -p bench --release -- fetch-peers    all peers beforehand; builds Nisshi, in 15 minutes\n  \
-                  cargo run -p bench --release -- instructions   whether the hot paths still take as many as agreed on\n  \
-                  cargo run -p bench --release -- reliability    whether every promise of reliability holds, for an hour\n  \
-                  cargo run -p bench --release -- produce-lean   one row, with all its pairs"
+                  cargo run -p bench --release -- fetch-peers    fetch all peers, and build Nisshi in 15 minutes\n  \
+                  cargo run -p bench --release -- instructions   check instruction counts of the hot paths\n  \
+                  cargo run -p bench --release -- reliability    test the reliability guarantees for an hour\n  \
+                  cargo run -p bench --release -- produce-lean   a single row, with all its pairs"
 )]
 struct Arguments {
     /// `all`, `quick`, `list`, `fetch-peers`, `instructions`, `reliability`, or names of rows.
     #[arg(required = true, value_name = "WHAT")]
     what: Vec<String>,
 
-    /// Turns of each side that count [default: 5; 3 for quick]
+    /// Measured turns of each side [default: 5; 3 for quick]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pairs: Option<u16>,
 
-    /// Multiplies the work of a turn [default: 1; 0.3 for quick]
+    /// Factor for the work of a turn [default: 1; 0.3 for quick]
     #[arg(long, value_name = "FACTOR")]
     scale: Option<f64>,
 
-    /// Where the report goes.
+    /// Directory of the report
     #[arg(long, value_name = "FOLDER", default_value = "bench/report")]
     out: PathBuf,
 
-    /// Where logs are written while measuring: 10 GB on the disk in question [default: target/bench]
+    /// Directory of the servers' logs, on the disk to measure; needs 10 GB [default: target/bench]
     #[arg(long, value_name = "FOLDER")]
     work: Option<PathBuf>,
 
-    /// Does not run a row a second time when its targets are missed or in doubt, as `quick` never does.
+    /// Do not repeat rows whose targets are missed or in doubt; implied by `quick`
     #[arg(long)]
     once: bool,
 
-    /// With `instructions`: agrees on what is counted now
+    /// With `instructions`: update the expected counts
     #[arg(long)]
     update: bool,
 
-    /// A server to measure instead of the one built here and now.
+    /// Server to measure instead of building one
     #[arg(long, value_name = "PROGRAM")]
     server: Option<PathBuf>,
 
-    /// Nisshi's program, instead of the one that `fetch-peers` has built.
+    /// Nisshi to measure instead of the one built by `fetch-peers`
     #[arg(long, value_name = "PROGRAM")]
     nisshi: Option<PathBuf>,
 }
@@ -209,9 +209,7 @@ fn chosen(what: &[String]) -> Result<Vec<&'static Row>> {
             .iter()
             .map(|name| {
                 let row = rows::ALL.iter().find(|row| row.name == name);
-                row.with_context(|| {
-                    format!("no row is called {name}; `list` shows which there are")
-                })
+                row.with_context(|| format!("no such row: {name}; list them with `list`"))
             })
             .collect(),
     }
@@ -229,21 +227,21 @@ fn effort(arguments: &Arguments) -> Result<Effort> {
     if let Some(scale) = arguments.scale {
         ensure!(
             scale > 0.0 && scale <= 100.0,
-            "--scale is above 0 and at most 100"
+            "--scale must be above 0 and at most 100"
         );
         effort.scale = scale;
     }
     Ok(effort)
 }
 
-/// Runs a row, and once more when that left a target in doubt.
+/// Runs a row, and repeats it if a target is in doubt.
 fn measure(context: &Context, row: &'static Row, doubt: bool) -> Measured {
     let began = Instant::now();
     let findings = attempt(context, row);
     let taken = began.elapsed();
     let again = match &findings {
         Ok(findings) if doubt && findings.in_doubt() && taken < REPEATED_MAX => {
-            context.say(format!("{}: once more", row.name));
+            context.say(format!("{}: repeating", row.name));
             attempt(context, row).ok()
         }
         _ => None,
@@ -270,7 +268,7 @@ fn attempt(context: &Context, row: &Row) -> Result<Findings, String> {
     findings
 }
 
-/// Builds the server as it is released and says where it is.
+/// Builds the server's release binary and returns its path.
 fn build_server() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
@@ -284,21 +282,24 @@ fn build_server() -> Result<PathBuf> {
             "streamline",
         ])
         .status()
-        .context("cargo builds the server")?;
-    ensure!(status.success(), "the server does not build");
-    // It lies beside this program.
+        .context("cannot run cargo")?;
+    ensure!(status.success(), "building the server failed");
+    // In the same folder as this program.
     let own = std::env::current_exe()?;
     let server = own.with_file_name("streamline");
     if !server.is_file() {
-        bail!("no {}; was bench run with --release?", server.display());
+        bail!(
+            "{} does not exist; run bench with --release",
+            server.display()
+        );
     }
     Ok(server)
 }
 
-/// Cargo's target folder, in which this program lies as `release/bench`. Of a copy elsewhere it is the one here.
+/// Returns Cargo's target folder, which has this program as `release/bench`; for a copy elsewhere, `target`.
 fn target_folder() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
-    let profile = own.parent().context("the program lies in a folder")?;
+    let profile = own.parent().context("the program has no folder")?;
     let target = match profile.file_name() {
         Some(name) if name == "release" || name == "debug" => profile.parent(),
         _ => None,
@@ -306,7 +307,7 @@ fn target_folder() -> Result<PathBuf> {
     Ok(target.map_or_else(|| PathBuf::from("target"), Path::to_owned))
 }
 
-/// A folder in memory, or else one on the disk.
+/// Creates a folder in memory if possible, else on the disk.
 fn memory_folder(work: &Path) -> Result<tempfile::TempDir> {
     let shared = Path::new("/dev/shm");
     let parent = if shared.is_dir() { shared } else { work };

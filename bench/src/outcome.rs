@@ -1,20 +1,20 @@
-//! What a row of the table found: comparisons with their targets, pictures, remarks.
+//! Findings of a row: comparisons with their targets, charts and remarks.
 
 use crate::loads::Turn;
 use crate::plot::Plot;
 use crate::quantity::{Unit, digits};
 use crate::stats::{Spread, median, spread_of_median, spread_of_ratio};
 
-/// Everything one row has to say.
+/// Findings of a row.
 #[derive(Debug, Default)]
 pub struct Findings {
     pub comparisons: Vec<Comparison>,
     pub plots: Vec<Plot>,
-    /// Sentences for the reader, such as what was done exactly.
+    /// Explanations for the reader, such as the exact workload.
     pub remarks: Vec<String>,
 }
 
-/// Of throughput and of the CPU spent on it.
+/// Targets of throughput and CPU.
 #[derive(Clone, Copy)]
 pub struct MovingTargets {
     pub speed: Target,
@@ -22,7 +22,7 @@ pub struct MovingTargets {
 }
 
 impl Findings {
-    /// Compares throughput and CPU of two sides, turn by turn.
+    /// Compares throughput and CPU of two sides.
     pub fn compare_moving(
         &mut self,
         what: &str,
@@ -54,7 +54,7 @@ impl Findings {
         ))
     }
 
-    /// Whether a target was missed or is in doubt.
+    /// Returns true if a target is missed or in doubt.
     pub fn in_doubt(&self) -> bool {
         let verdicts = self.comparisons.iter().map(Comparison::verdict);
         verdicts
@@ -98,16 +98,16 @@ impl Side {
     }
 }
 
-/// What must hold: of the ratio where there is another side, else of the figure itself.
+/// Target of the ratio, or of the figure if there is no other side.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Target {
     AtLeast(f64),
     AtMost(f64),
-    /// Shown for orientation.
+    /// Shown for information.
     None,
 }
 
-/// One line of the table.
+/// A line of the table.
 #[derive(Debug, Clone)]
 pub struct Comparison {
     /// Such as "throughput, 1 KiB records".
@@ -118,12 +118,12 @@ pub struct Comparison {
     pub target: Target,
 }
 
-/// How a comparison went.
+/// Outcome of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Met,
     NotMet,
-    /// The spread reaches over to the other side of the target, so another run may say otherwise.
+    /// The interval includes the target, so another run may give another verdict.
     MetUnsurely,
     NotMetUnsurely,
     NoTarget,
@@ -146,7 +146,7 @@ impl Verdict {
 }
 
 impl Comparison {
-    /// Ours against another's, taken in pairs.
+    /// Compares Streamline with another side, in pairs.
     pub fn ratio(
         what: impl Into<String>,
         unit: Unit,
@@ -163,7 +163,7 @@ impl Comparison {
         }
     }
 
-    /// A figure of ours alone.
+    /// Reports a figure of Streamline alone.
     pub fn absolute(what: impl Into<String>, unit: Unit, ours: Side, target: Target) -> Comparison {
         Comparison {
             what: what.into(),
@@ -174,7 +174,7 @@ impl Comparison {
         }
     }
 
-    /// The number that the target is about.
+    /// Returns the number to compare with the target.
     pub fn value(&self) -> f64 {
         match &self.theirs {
             Some(theirs) => self.ours.median() / theirs.median(),
@@ -210,7 +210,7 @@ impl Comparison {
         }
     }
 
-    /// The target as text, with the unit where it is not a ratio.
+    /// Returns the target as text, with the unit unless it is a ratio.
     pub fn target_text(&self) -> String {
         let show = |limit: f64| match self.theirs {
             Some(_) => format!("{} ×", digits(limit)),

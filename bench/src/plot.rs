@@ -1,4 +1,4 @@
-//! Pictures for the report, as SVG.
+//! SVG charts for the report.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::quantity::{Unit, digits};
 
 const SIZE: (u32, u32) = (860, 460);
 const FONT: &str = "sans-serif";
-/// Told apart by those who do not see colours, too.
+/// Distinguishable by colour-blind readers.
 const COLOURS: [RGBColor; 5] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -20,10 +20,10 @@ const COLOURS: [RGBColor; 5] = [
     RGBColor(86, 86, 86),
 ];
 
-/// Lines over an axis.
+/// Line chart.
 #[derive(Debug, Clone)]
 pub struct Plot {
-    /// The file's name without its ending.
+    /// File name without extension.
     pub name: String,
     pub title: String,
     pub x_label: String,
@@ -33,7 +33,7 @@ pub struct Plot {
     pub lines: Vec<Line>,
 }
 
-/// One line, named in the legend.
+/// A line and its name in the legend.
 #[derive(Debug, Clone)]
 pub struct Line {
     pub name: String,
@@ -41,7 +41,7 @@ pub struct Line {
 }
 
 impl Plot {
-    /// Writes it to `NAME.svg` in the directory.
+    /// Writes the chart to `NAME.svg` in the directory.
     pub fn write(&self, directory: &Path) -> Result<()> {
         let path = directory.join(format!("{}.svg", self.name));
         let area = SVGBackend::new(&path, SIZE).into_drawing_area();
@@ -53,12 +53,12 @@ impl Plot {
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// plotters' errors do not outlive what they are about.
+/// Converts plotters' errors, which borrow from the chart.
 fn plain(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow!("{error}")
 }
 
-/// Logarithmic axes are linear ones over the logarithm, so that one piece of code draws both.
+/// Draws logarithmic axes as linear ones of the logarithm, with the same code.
 #[derive(Clone, Copy)]
 struct Axis {
     log: bool,
@@ -142,7 +142,7 @@ fn draw_lines(plot: &Plot, area: &Area) -> Result<()> {
             .filter(|(px, py)| (!plot.log_x || *px > 0.0) && (!plot.log_y || *py > 0.0))
             .map(|&(px, py)| (x.place(px), y.place(py)))
             .collect();
-        // Points that were measured one by one are shown as such.
+        // Single measurements are shown as points.
         let dots = match places.len() {
             0..=30 => places.clone(),
             _ => Vec::new(),
@@ -172,20 +172,20 @@ fn draw_lines(plot: &Plot, area: &Area) -> Result<()> {
     Ok(())
 }
 
-/// A bar, and what stands to its left.
+/// A bar and its label on the left.
 struct Bar {
     label: String,
     value: f64,
     colour: RGBColor,
 }
 
-/// How far each target is met: a bar to the right of 1 is met, to the left is not.
+/// Draws how far each target is met: bars right of 1 are met, bars left of it are not.
 pub fn write_targets(path: &Path, comparisons: &[&Comparison]) -> Result<()> {
     let bars = comparisons.iter().filter_map(|comparison| {
         let value = comparison.value();
         let met = match comparison.target {
             Target::AtLeast(limit) => value / limit,
-            // Nothing at all is as good as a hundredth.
+            // Limits the bar of a figure of zero.
             Target::AtMost(limit) => limit / value.max(limit / 1e2),
             Target::None => return None,
         };
@@ -203,7 +203,7 @@ pub fn write_targets(path: &Path, comparisons: &[&Comparison]) -> Result<()> {
     )
 }
 
-/// Bytes a second of both sides, where there is a target: what is for orientation repeats one of them.
+/// Draws the throughput of both sides of comparisons with a target; others would repeat one of them.
 pub fn write_throughput(path: &Path, comparisons: &[&Comparison]) -> Result<()> {
     let mut bars = Vec::new();
     for comparison in comparisons {
@@ -223,10 +223,10 @@ pub fn write_throughput(path: &Path, comparisons: &[&Comparison]) -> Result<()> 
     write_bars(path, "Throughput, MB/s", &bars, false)
 }
 
-/// Of a label's letters, about.
+/// Approximate size of a letter of a label.
 const LETTER_WIDTH: u32 = 6;
 
-/// Bars to the right and, on a logarithmic axis, to the left of 1. Nothing is written where there is none.
+/// Draws bars to the right and, on a logarithmic axis, to the left of 1. Writes no file if there are none.
 fn write_bars(path: &Path, title: &str, bars: &[Bar], log: bool) -> Result<()> {
     if bars.is_empty() {
         return Ok(());

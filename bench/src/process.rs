@@ -1,7 +1,7 @@
-//! Processes that the harness starts: what they use, and that none of them outlives it.
+//! Child processes of the harness: their resource usage and termination.
 //!
-//! Every process is ended by its own id: when its [`Process`] is dropped (so also on an error or a panic), and, through
-//! [`end_all_on_signal`], when the harness is interrupted.
+//! Every process is killed by its id when its [`Process`] is dropped (so also on an error or a panic), and by
+//! [`end_all_on_signal`] when the harness is interrupted.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-/// How often a folder is tried to be removed.
+/// Attempts to remove a folder.
 const REMOVALS_MAX: usize = 10;
 
-/// The processes that run now, and whether more may be started.
+/// Running processes, and whether more may be started.
 static RUNNING: Mutex<Running> = Mutex::new(Running {
     interrupted: false,
     names: BTreeMap::new(),
@@ -47,7 +47,7 @@ pub struct Process {
 pub struct ThreadTimes(BTreeMap<OsString, u64>);
 
 impl ThreadTimes {
-    /// What the threads have spent since then. Those that have begun since count whole, those that have ended not at all.
+    /// Returns the time spent since `before`. New threads count completely, ended ones not at all.
     pub fn since(&self, before: &ThreadTimes) -> Duration {
         let spent = self.0.iter().map(|(thread, time)| {
             let earlier = before.0.get(thread).copied().unwrap_or(0);
@@ -58,7 +58,7 @@ impl ThreadTimes {
 }
 
 impl Process {
-    /// Starts the command. What it prints goes to `log`.
+    /// Starts the command with its output in `log`.
     pub fn start_logged(name: &str, command: &mut Command, log: &Path) -> Result<Process> {
         let file = fs::File::create(log).with_context(|| format!("{}", log.display()))?;
         command.stdout(file.try_clone()?).stderr(file);
@@ -67,14 +67,14 @@ impl Process {
         Ok(process)
     }
 
-    /// Starts the command with its output wherever the command says.
+    /// Starts the command with its own output settings.
     pub fn start(name: &str, command: &mut Command) -> Result<Process> {
-        // The lock is held from before the start until it is noted, so that an interrupt misses nothing.
+        // Holds the lock until the process is registered, so that an interrupt does not miss it.
         let mut running = running();
         ensure!(!running.interrupted, "interrupted");
-        // A group of its own, so that what it starts in turn can be ended with it.
+        // A separate process group, so that its children are killed with it.
         let child = command.stdin(Stdio::null()).process_group(0).spawn();
-        let child = child.with_context(|| format!("{name} cannot be started: {command:?}"))?;
+        let child = child.with_context(|| format!("cannot start {name}: {command:?}"))?;
         running.names.insert(child.id() as i32, name.to_owned());
         Ok(Process {
             name: name.to_owned(),
@@ -87,20 +87,20 @@ impl Process {
         &mut self.child
     }
 
-    /// User and system time so far, of threads that have ended too. To 10 ms.
+    /// Returns user and system time, including ended threads, in steps of 10 ms.
     pub fn cpu(&self) -> Result<Duration> {
-        cpu_of(&self.child.id().to_string()).with_context(|| format!("{} is gone", self.name))
+        cpu_of(&self.child.id().to_string()).with_context(|| format!("{} has exited", self.name))
     }
 
-    /// What each of its threads has spent so far. To the nanosecond, but of the threads that are there now alone: for
-    /// servers whose threads stay.
+    /// Returns the CPU time of each running thread, in nanoseconds. Ended threads are missing, so this is for servers with a
+    /// constant set of threads.
     pub fn threads(&self) -> Result<ThreadTimes> {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id()))
-            .with_context(|| format!("{} is gone", self.name))?;
+            .with_context(|| format!("{} has exited", self.name))?;
         let mut times = BTreeMap::new();
         for task in tasks {
             let task = task?;
-            // One that ends meanwhile is left out.
+            // A thread that ends meanwhile is left out.
             if let Ok(stat) = fs::read_to_string(task.path().join("schedstat"))
                 && let Some(nanoseconds) = stat.split(' ').next()
             {
@@ -110,14 +110,15 @@ impl Process {
         Ok(ThreadTimes(times))
     }
 
-    /// Resident memory in bytes, all of it.
+    /// Returns all resident memory in bytes.
     pub fn resident(&self) -> Result<u64> {
         self.status_bytes("VmRSS")
     }
 
     fn status_bytes(&self, field: &str) -> Result<u64> {
         let path = format!("/proc/{}/status", self.child.id());
-        let status = fs::read_to_string(path).with_context(|| format!("{} is gone", self.name))?;
+        let status =
+            fs::read_to_string(path).with_context(|| format!("{} has exited", self.name))?;
         let kib = status
             .lines()
             .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
@@ -125,15 +126,15 @@ impl Process {
         Ok(kib.with_context(|| format!("no {field}"))? * 1024)
     }
 
-    /// Fails with the end of its log when the process has ended already.
+    /// Fails with the end of its log if the process has exited.
     pub fn ensure_alive(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
-            bail!("{} ended with {status}{}", self.name, self.log_end());
+            bail!("{} exited with {status}{}", self.name, self.log_end());
         }
         Ok(())
     }
 
-    /// Waits until `found` gives something, and fails when the process ends or the time is over.
+    /// Waits until `found` returns a value. Fails if the process exits or the time is up.
     pub fn wait_for<T>(
         &mut self,
         what: &str,
@@ -167,11 +168,11 @@ impl Process {
         if end.is_empty() {
             end
         } else {
-            format!("; the end of its log:\n  {end}")
+            format!("; end of its log:\n  {end}")
         }
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until it exits by itself.
     pub fn wait(mut self) -> Result<ExitStatus> {
         let status = self.child.wait()?;
         if !status.success() {
@@ -180,7 +181,7 @@ impl Process {
         Ok(status)
     }
 
-    /// Asks it to end, and waits. Killed when it does not.
+    /// Terminates it and waits. Kills it if it does not exit in time.
     pub fn stop(mut self, limit: Duration) -> Result<ExitStatus> {
         report(
             &self.name,
@@ -193,34 +194,34 @@ impl Process {
             }
             thread::sleep(Duration::from_millis(5));
         }
-        bail!("{} did not end within {limit:?}", self.name)
+        bail!("{} did not exit within {limit:?}", self.name)
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Not yet waited for, the id is still this child's.
+        // The id is still this child's, since it has not been waited for.
         if matches!(self.child.try_wait(), Ok(None)) {
             report(
                 &self.name,
                 kill_process_group(Pid::from_child(&self.child), Signal::KILL),
             );
             if let Err(error) = self.child.wait() {
-                eprintln!("{} cannot be awaited: {error}", self.name);
+                eprintln!("cannot wait for {}: {error}", self.name);
             }
         }
         running().names.remove(&(self.child.id() as i32));
     }
 }
 
-/// What this program itself has spent so far. To 10 ms.
+/// Returns the CPU time of this program, in steps of 10 ms.
 pub fn own_cpu() -> Result<Duration> {
     cpu_of("self")
 }
 
 fn cpu_of(process: &str) -> Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // The command's name, in parentheses, may hold spaces; utime and stime are the 12th and 13th fields behind it.
+    // The command's name, in parentheses, may contain spaces; utime and stime are the 12th and 13th fields after it.
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
     let ticks: Option<u64> = fields
         .split_ascii_whitespace()
@@ -228,7 +229,7 @@ fn cpu_of(process: &str) -> Result<Duration> {
         .take(2)
         .map(|field| field.parse::<u64>().ok())
         .sum();
-    // The kernel shows user space 100 ticks a second on every architecture.
+    // 100 ticks a second on every architecture.
     Ok(Duration::from_millis(
         ticks.context("stat has no times")? * 10,
     ))
@@ -236,11 +237,11 @@ fn cpu_of(process: &str) -> Result<Duration> {
 
 fn report(name: &str, signalled: rustix::io::Result<()>) {
     if let Err(error) = signalled {
-        eprintln!("{name} cannot be signalled: {error}");
+        eprintln!("cannot signal {name}: {error}");
     }
 }
 
-/// From now on, SIGINT and SIGTERM end every process that was started, remove `folders`, and end the harness.
+/// On SIGINT and SIGTERM, kills all processes, removes `folders`, and exits.
 pub fn end_all_on_signal(folders: Vec<PathBuf>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -260,16 +261,16 @@ pub fn end_all_on_signal(folders: Vec<PathBuf>) -> Result<()> {
             let mut running = running();
             running.interrupted = true;
             for (&id, name) in &running.names {
-                eprintln!("interrupted: ending {name} ({id})");
+                eprintln!("interrupted: killing {name} ({id})");
                 if let Some(pid) = Pid::from_raw(id) {
                     report(name, kill_process_group(pid, Signal::KILL));
                 }
             }
             for folder in &folders {
-                // One that is being ended may still have made a file.
+                // A process that is being killed may still have created a file.
                 let removed = (0..REMOVALS_MAX).any(|_| fs::remove_dir_all(folder).is_ok());
                 if !removed {
-                    eprintln!("{} could not be removed", folder.display());
+                    eprintln!("cannot remove {}", folder.display());
                 }
             }
             std::process::exit(130);
@@ -325,10 +326,10 @@ mod tests {
         let state = || fs::read_to_string(format!("/proc/{grandchild}/stat"));
         assert!(state().is_ok());
         drop(process);
-        // Whoever adopts it may take a moment to bury it.
+        // Its new parent may take a moment to reap it.
         let deadline = Instant::now() + Duration::from_secs(60);
         while state().is_ok_and(|state| !state.contains(") Z ")) {
-            assert!(Instant::now() < deadline, "{grandchild} still runs");
+            assert!(Instant::now() < deadline, "{grandchild} is still running");
         }
     }
 

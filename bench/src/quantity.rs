@@ -1,24 +1,24 @@
-//! Numbers with units, as people read them.
+//! Numbers with units for readers.
 
-/// What a number counts.
+/// Unit of a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     BytesPerSecond,
     PerSecond,
     Seconds,
-    /// CPU seconds for each 10⁹ bytes.
+    /// CPU seconds per 10⁹ bytes.
     CpuSecondsPerGb,
-    /// CPU seconds for each request.
+    /// CPU seconds per request.
     CpuSecondsPerRequest,
     /// In MB of 10⁶ bytes; below that in KiB.
     Bytes,
     Count,
-    /// A share, 1.0 being the whole.
+    /// A share of 1.0.
     Share,
 }
 
 impl Unit {
-    /// The number in words: three significant digits and a fitting prefix.
+    /// Returns the number with three significant digits and a suitable prefix.
     pub fn show(self, value: f64) -> String {
         match self {
             Unit::BytesPerSecond => format!("{}B/s", decimal(value)),
@@ -33,7 +33,7 @@ impl Unit {
     }
 }
 
-/// A plain number with three significant digits, and never fewer digits than its whole part has.
+/// Returns a number with three significant digits, or all digits of its integer part if they are more.
 pub fn digits(value: f64) -> String {
     if value == 0.0 || !value.is_finite() {
         return format!("{value}");

@@ -1,9 +1,9 @@
-//! The long campaign: every promise of reliability, held against as much as patience allows.
+//! The reliability campaign: runs the proofs of all guarantees for about an hour.
 //!
-//! The proofs are the project's own tests and fuzz targets, told to go on for longer than they do every day. What they
-//! found stands on lines of theirs that say `figures:`, and is copied into the report as it stands there.
+//! The proofs are the project's own tests and fuzz targets with more repetitions than usual. They print results on lines
+//! that start with `figures:`, which the report quotes.
 
-mod promises;
+mod guarantees;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -16,20 +16,20 @@ use anyhow::{Context as _, Result, ensure};
 use crate::context::Effort;
 use crate::machine;
 use crate::process::Process;
-use promises::{PROMISES, Proof};
+use guarantees::{GUARANTEES, Proof};
 
-/// What a line of a test's output that is meant for the report holds before it.
+/// Prefix of output lines for the report.
 const FIGURES: &str = "figures: ";
-/// Lines of a failed proof's output that the report shows.
+/// Maximum number of lines of a failed proof's output in the report.
 const SHOWN_MAX: usize = 40;
 
-/// What became of a proof.
+/// Outcome of a proof.
 struct Outcome {
     call: String,
     holds: bool,
     figures: Vec<String>,
-    /// The end of what it said, if it does not hold.
-    said: String,
+    /// The end of its output.
+    output: String,
     took: Duration,
 }
 
@@ -38,20 +38,20 @@ pub fn campaign(effort: Effort, out: &Path, logs: &Path, call: &str) -> Result<E
     fs::create_dir_all(logs).with_context(|| format!("{}", logs.display()))?;
     let machine = machine::facts(logs);
     let began = Instant::now();
-    for proof in PROMISES.iter().flat_map(|promise| promise.proofs) {
+    for proof in GUARANTEES.iter().flat_map(|guarantee| guarantee.proofs) {
         build(proof)?;
     }
     let mut rows = Vec::new();
-    for promise in PROMISES {
-        eprintln!("{}", promise.what);
-        for proof in promise.proofs {
+    for guarantee in GUARANTEES {
+        eprintln!("{}", guarantee.what);
+        for proof in guarantee.proofs {
             let log = logs.join(format!("{}.log", rows.len()));
             let outcome = run(proof, effort, &log)?;
             eprintln!("  {}: {}", proof.what, outcome.verdict());
             for figures in &outcome.figures {
                 eprintln!("    {figures}");
             }
-            rows.push((promise.what, proof.what, outcome));
+            rows.push((guarantee.what, proof.what, outcome));
         }
     }
     let report = Report {
@@ -72,12 +72,12 @@ pub fn campaign(effort: Effort, out: &Path, logs: &Path, call: &str) -> Result<E
     )
 }
 
-/// Builds a proof's tests beforehand, so that what it takes is what they take.
+/// Builds a proof's tests beforehand, so that its time does not include the build.
 fn build(proof: &Proof) -> Result<()> {
     if let Some(mut command) = proof.build() {
         let process = Process::start(proof.what, command.current_dir(root()))?;
         let status = process.wait()?;
-        ensure!(status.success(), "{}: does not build", in_words(&command));
+        ensure!(status.success(), "{}: build failed", in_words(&command));
     }
     Ok(())
 }
@@ -95,9 +95,9 @@ fn run(proof: &Proof, effort: Effort, log: &Path) -> Result<Outcome> {
     let figures = figures(&output);
     Ok(Outcome {
         call,
-        // One that says nothing has not run: a test that was renamed passes by being absent.
+        // Without figures no test ran: after a renaming the filter matches none, and cargo reports success.
         holds: status.success() && !figures.is_empty(),
-        said: end_of(&output),
+        output: end_of(&output),
         figures,
         took: began.elapsed(),
     })
@@ -108,12 +108,12 @@ impl Outcome {
         match (self.holds, self.figures.is_empty()) {
             (true, _) => "holds",
             (false, false) => "BROKEN",
-            (false, true) => "NOT SHOWN",
+            (false, true) => "NOT RUN",
         }
     }
 }
 
-/// What the tests have to report. Their harness may have begun a line before them.
+/// Returns the results that the tests printed. The test harness may have printed text before them on the line.
 fn figures(output: &str) -> Vec<String> {
     let figures = output
         .lines()
@@ -127,7 +127,7 @@ fn end_of(output: &str) -> String {
     lines[lines.len().saturating_sub(SHOWN_MAX)..].join("\n")
 }
 
-/// As one would type it.
+/// Returns the command as typed in a shell.
 fn in_words(command: &Command) -> String {
     let settings = command.get_envs().filter_map(|(name, value)| {
         let value = value?;
@@ -142,7 +142,7 @@ fn in_words(command: &Command) -> String {
     settings.chain(words).collect::<Vec<_>>().join(" ")
 }
 
-/// The project's folder.
+/// Returns the project's folder.
 fn root() -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     own.parent().unwrap_or(own).to_owned()
@@ -151,7 +151,7 @@ fn root() -> PathBuf {
 struct Report<'a> {
     call: &'a str,
     machine: Vec<(&'static str, String)>,
-    /// Promise, proof, and what became of it.
+    /// Guarantee, proof and outcome.
     rows: Vec<(&'static str, &'static str, Outcome)>,
     took: Duration,
 }
@@ -159,40 +159,40 @@ struct Report<'a> {
 impl Report<'_> {
     fn text(&self) -> String {
         let broken = self.rows.iter().filter(|(.., outcome)| !outcome.holds);
-        let mut out = String::from("# What was survived\n\n");
+        let mut out = String::from("# Reliability campaign\n\n");
         let _ = writeln!(
             out,
-            "Written by `{}` in {:.0} min. Each proof is a test or a fuzz target, run for longer than every day; its figures\n\
-             are its own. Of {} proofs, {} hold.\n",
+            "Written by `{}` in {:.0} min. Each proof is a test or a fuzz target with more repetitions than usual, which prints\n\
+             the figures. Of {} proofs, {} hold.\n",
             self.call,
             self.took.as_secs_f64() / 60.0,
             self.rows.len(),
             self.rows.len() - broken.clone().count(),
         );
-        out.push_str("| promise | proof | figures | took | |\n|---|---|---|---|---|\n");
+        out.push_str("| guarantee | proof | figures | took | |\n|---|---|---|---|---|\n");
         let mut last = "";
-        for (promise, proof, outcome) in &self.rows {
-            // The promise stands once, beside the first of its proofs.
-            let promise = if *promise == last { "" } else { promise };
+        for (guarantee, proof, outcome) in &self.rows {
+            // Named only beside the first of its proofs.
+            let guarantee = if *guarantee == last { "" } else { guarantee };
             let _ = writeln!(
                 out,
-                "| {promise} | {proof} | {} | {:.0} s | {} |",
+                "| {guarantee} | {proof} | {} | {:.0} s | {} |",
                 outcome.figures.join("<br>").replace('|', "\\|"),
                 outcome.took.as_secs_f64(),
                 outcome.verdict(),
             );
-            if !promise.is_empty() {
-                last = promise;
+            if !guarantee.is_empty() {
+                last = guarantee;
             }
         }
         for (_, proof, outcome) in broken {
-            let _ = writeln!(out, "\n## {proof}\n\n```text\n{}\n```", outcome.said);
+            let _ = writeln!(out, "\n## {proof}\n\n```text\n{}\n```", outcome.output);
         }
         out.push_str("\n## Command lines\n\n");
         for (_, proof, outcome) in &self.rows {
             let _ = writeln!(out, "- {proof}: `{}`", outcome.call);
         }
-        out.push_str("\n## The machine\n\n| what | is |\n|---|---|\n");
+        out.push_str("\n## Machine\n\n| property | value |\n|---|---|\n");
         for (what, is) in &self.machine {
             let _ = writeln!(out, "| {what} | {is} |");
         }
@@ -218,16 +218,16 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_that_fails_or_says_nothing_does_not_hold() {
+    fn a_proof_that_fails_or_prints_no_figures_does_not_hold() {
         let broken = proof("echo figures: 1 lost; echo why; exit 101");
         assert_eq!(broken.verdict(), "BROKEN");
-        assert!(broken.said.ends_with("why"), "{}", broken.said);
+        assert!(broken.output.ends_with("why"), "{}", broken.output);
         let silent = proof("echo running 0 tests");
-        assert_eq!(silent.verdict(), "NOT SHOWN");
+        assert_eq!(silent.verdict(), "NOT RUN");
     }
 
     #[test]
-    fn the_report_says_each_promise_once_and_shows_what_is_broken() {
+    fn the_report_names_each_guarantee_once_and_shows_output_of_broken_proofs() {
         let report = Report {
             call: "bench reliability",
             machine: Vec::new(),

@@ -1,4 +1,4 @@
-//! The report: Markdown, with pictures beside it.
+//! The report: Markdown with SVG charts.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,24 +13,24 @@ use crate::plot;
 use crate::quantity::{Unit, digits};
 use crate::rows::{Part, Row};
 
-/// Pictures of all rows together.
+/// Charts of all rows together.
 const TARGETS: &str = "targets.svg";
 const THROUGHPUT: &str = "throughput.svg";
 
-/// What became of a row.
+/// Outcome of a row.
 pub struct Measured {
     pub row: &'static Row,
-    /// Or why there are none.
+    /// Findings, or the reason why there are none.
     pub findings: Result<Findings, String>,
-    /// What a second run found, where the first left a target in doubt.
+    /// Findings of the second run, if the first left a target in doubt.
     pub again: Option<Findings>,
     /// Of the first run.
     pub seconds: f64,
 }
 
-/// What the report says besides the rows.
+/// Contents of the report besides the rows.
 pub struct Frame {
-    /// As the user called the harness.
+    /// The command line.
     pub call: String,
     pub pairs: usize,
     pub machine: Vec<(&'static str, String)>,
@@ -58,14 +58,14 @@ pub fn write(directory: &Path, frame: &Frame, measured: &[Measured]) -> Result<(
 }
 
 fn text(frame: &Frame, measured: &[Measured]) -> String {
-    let mut out = String::from("# What was measured\n\n");
+    let mut out = String::from("# Benchmark report\n\n");
     let _ = writeln!(
         out,
-        "Written by `{}` in {:.0} min. Each figure is the median of {} turns, taken in turn with the other side's; a ratio is\n\
-         a ratio of medians. In brackets: where the ratio, or the figure if there is no other side, lies in 90 % of 2,000\n\
-         resamplings of the turns. \"Within the noise\" means that the target lies there too, so that another run may say\n\
-         otherwise. A row that did not meet all its targets surely was run a second time, unless it takes minutes; what came\n\
-         of that is in the last column, and a verdict that it contradicts is called unconfirmed.\n",
+        "Written by `{}` in {:.0} min. Each figure is the median of {} turns, which alternate with the other side's; a ratio\n\
+         is a ratio of medians. In brackets: the 90 % interval of the ratio, or of the figure if there is no other side, from\n\
+         2,000 resamplings of the turns. \"Within the noise\" means that the interval includes the target, so another run may\n\
+         give another verdict. A row that did not clearly meet all its targets was run a second time, unless it takes minutes;\n\
+         the result is in the last column, and a verdict that it contradicts is marked unconfirmed.\n",
         frame.call,
         frame.seconds / 60.0,
         frame.pairs,
@@ -79,7 +79,7 @@ fn text(frame: &Frame, measured: &[Measured]) -> String {
             details(&mut out, &rows);
         }
     }
-    out.push_str("## The machine\n\n| what | is |\n|---|---|\n");
+    out.push_str("## Machine\n\n| property | value |\n|---|---|\n");
     for (what, is) in &frame.machine {
         let _ = writeln!(out, "| {what} | {is} |");
     }
@@ -187,7 +187,7 @@ fn line(out: &mut String, comparison: &Comparison, again: Option<&Comparison>) {
     );
 }
 
-/// The verdict, and whether a second run agrees.
+/// Returns the verdict, and whether the second run confirms it.
 fn verdict(comparison: &Comparison, again: Option<&Comparison>) -> String {
     let first = comparison.verdict();
     let Some(again) = again.filter(|_| first != Verdict::NoTarget) else {
@@ -233,7 +233,7 @@ fn details(out: &mut String, rows: &[&Measured]) {
     }
 }
 
-/// A comparison as a line of progress.
+/// Returns a comparison as a line of progress.
 pub fn one_line(comparison: &Comparison) -> String {
     let mut out = String::new();
     line(&mut out, comparison, None);
@@ -305,10 +305,10 @@ mod tests {
     #[test]
     fn a_row_that_could_not_be_measured_says_why() {
         let failed = Measured {
-            findings: Err("Kafka could not be had\nand more".to_owned()),
+            findings: Err("Kafka is not available\nand more".to_owned()),
             ..measured(None)
         };
-        assert!(shown(&failed).contains("not measured: Kafka could not be had |"));
+        assert!(shown(&failed).contains("not measured: Kafka is not available |"));
         let mut out = String::new();
         details(&mut out, &[&failed]);
         assert!(out.contains("and more"), "{out}");

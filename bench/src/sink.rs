@@ -1,5 +1,5 @@
-//! A server that speaks just enough of the protocol for librdkafka and does nothing: it acknowledges records without
-//! keeping them, and answers every Fetch with the same batch. How fast a client is against it is how fast it can be.
+//! A no-op server with just enough of the protocol for librdkafka: it acknowledges records without storing them, and
+//! responds to every Fetch with the same batch. A client's throughput with it is the client's limit.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -32,12 +32,12 @@ use streamline::record::Records;
 use crate::loads::lean::frames::batch;
 
 const NODE: i32 = 1;
-/// As large as librdkafka's batches are by default.
+/// Default size of librdkafka's batches.
 const BATCH_BYTES: usize = 1_000_000;
-/// Nobody reads this far.
+/// High watermark that no test reaches.
 const END: i64 = 1 << 60;
 
-/// Prints its address and serves until it is killed.
+/// Prints the address and serves until the process is killed.
 pub fn serve(record_bytes: usize) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
@@ -58,10 +58,10 @@ pub fn serve(record_bytes: usize) -> Result<()> {
     }
 }
 
-/// One connection.
+/// A connection.
 struct Sink {
     address: SocketAddr,
-    /// What every Fetch is answered with; the offset is patched in.
+    /// Records of every Fetch response; the offset is patched in.
     batch: Vec<u8>,
     records: i64,
 }
@@ -190,13 +190,13 @@ fn versions() -> ApiVersionsResponse {
     }
     ApiVersionsResponse {
         api_keys: vec![
-            // librdkafka takes a broker that starts later for one of before message format 2.
+            // With a higher minimum librdkafka assumes a broker without message format 2.
             ApiVersion {
                 min_version: 0,
                 ..range::<ProduceRequest>()
             },
             ApiVersion {
-                // Later versions name topics by ids, which a sink does not know.
+                // Later versions use topic ids, which the sink does not have.
                 max_version: 12,
                 ..range::<FetchRequest>()
             },

@@ -1,19 +1,19 @@
-//! What a handful of samples say: medians, quantiles, and how far the median of a ratio can be trusted.
+//! Statistics of few samples: medians, quantiles, and confidence intervals of medians and their ratios.
 //!
-//! Samples come in pairs, one of each side taken one right after the other, so that the machine's mood falls on both
-//! alike. The spread is a bootstrap over whole pairs, from a fixed seed: the same samples give the same report.
+//! Samples come in pairs, one of each side taken right after the other, so that fluctuations of the machine affect both
+//! alike. The interval is a bootstrap over pairs with a fixed seed: the same samples give the same report.
 
 /// Resamplings of a bootstrap.
 const RESAMPLINGS: usize = 2_000;
-/// The share of resamplings that the spread covers.
+/// Share of resamplings inside the interval.
 const COVERAGE: f64 = 0.9;
 
-/// The middle of the values, or the mean of the two in the middle. NaN of none.
+/// Returns the median; NaN without values.
 pub fn median(values: &[f64]) -> f64 {
     quantile(values, 0.5)
 }
 
-/// The value below which a share `q` of the values lies, interpolated. NaN of none.
+/// Returns the quantile `q`, interpolated; NaN without values.
 pub fn quantile(values: &[f64], q: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -26,14 +26,14 @@ pub fn quantile(values: &[f64], q: f64) -> f64 {
     sorted[below] + (sorted[above] - sorted[below]) * (position - below as f64)
 }
 
-/// From where to where something lies.
+/// An interval.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spread {
     pub low: f64,
     pub high: f64,
 }
 
-/// The spread of the median of `values`.
+/// Returns the confidence interval of the median of `values`.
 pub fn spread_of_median(values: &[f64]) -> Spread {
     spread(values.len(), |picked| {
         let chosen: Vec<f64> = picked.iter().map(|&i| values[i]).collect();
@@ -41,7 +41,7 @@ pub fn spread_of_median(values: &[f64]) -> Spread {
     })
 }
 
-/// The spread of `median(ours) / median(theirs)`, where sample `i` of both sides was taken in the same turn.
+/// Returns the confidence interval of `median(ours) / median(theirs)`; sample `i` of both sides is from the same pair.
 pub fn spread_of_ratio(ours: &[f64], theirs: &[f64]) -> Spread {
     spread(ours.len().min(theirs.len()), |picked| {
         let side = |values: &[f64]| median(&picked.iter().map(|&i| values[i]).collect::<Vec<_>>());
@@ -69,7 +69,7 @@ fn spread(samples: usize, statistic: impl Fn(&[usize]) -> f64) -> Spread {
     }
 }
 
-/// xorshift64*: small, and good enough to pick samples.
+/// xorshift64*: small, and sufficient for resampling.
 struct Random(u64);
 
 impl Random {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::OpenError;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Sqlite};
 use crate::clock::Clock;
 use crate::config::{Config, StorageKind};
 use crate::fs::{Fs, Reserve};
@@ -17,6 +17,7 @@ pub(super) const CATALOG_FILE: &str = "catalog.sqlite";
 
 pub(super) struct Home {
     pub config: Config,
+    pub fs: Fs,
     pub opening: Arc<Opening>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
@@ -25,7 +26,7 @@ pub(super) struct Home {
 /// An open catalog, and the storage whose topics it names.
 pub(super) struct OpenedHome {
     pub reserve: Arc<Reserve>,
-    pub catalog: Arc<Catalog>,
+    pub catalog: Arc<dyn Catalog>,
     pub storage: Box<dyn Storage>,
 }
 
@@ -36,7 +37,7 @@ impl Home {
             StorageKind::Local => self.open_directory(),
             StorageKind::Memory => Ok(OpenedHome {
                 reserve: Reserve::none(),
-                catalog: Catalog::in_memory()?,
+                catalog: Arc::new(Sqlite::in_memory()?),
                 storage: Box::new(MemoryStorage {
                     producer_id_expiration_ms: self.config.producer_id_expiration_ms,
                     clock: self.clock,
@@ -49,17 +50,18 @@ impl Home {
     fn open_directory(self) -> Result<OpenedHome, OpenError> {
         let config = &self.config;
         // The reserve first, since it may be needed to open the catalog on a full disk.
-        let reserve = Reserve::open(&Fs::new(), &config.data_dir, config.disk_reserve_bytes);
-        let catalog = Catalog::open(config.data_dir.join(CATALOG_FILE), Arc::clone(&reserve))?;
+        let reserve = Reserve::open(&self.fs, &config.data_dir, config.disk_reserve_bytes);
+        let catalog = Sqlite::open(config.data_dir.join(CATALOG_FILE), Arc::clone(&reserve))?;
         let options = StorageOptions {
             producer_id_expiration_ms: config.producer_id_expiration_ms,
             reserve: Arc::clone(&reserve),
+            fs: self.fs,
             opening: self.opening,
             ..StorageOptions::new(&config.data_dir, config.durability)
         };
         Ok(OpenedHome {
             reserve,
-            catalog,
+            catalog: Arc::new(catalog),
             storage: Box::new(LocalStorage {
                 options,
                 clock: self.clock,

@@ -1,5 +1,6 @@
 //! Tests of the broker over a real data directory and catalog: restarts, crashes and races.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::config::{Layers, load};
 use crate::coordinator::group::{CommitOffsets, MemberIdentity, OffsetToCommit};
+use crate::fs::{Fault, Faults, Op};
 use crate::metrics::{Format, PrometheusHandle};
 use crate::storage::{Acks, AppendOptions, ReadOptions, ReadTicket};
 
@@ -43,6 +45,10 @@ impl Home {
     }
 
     async fn open_with(&self, flags: &[(&str, &str)]) -> Arc<Broker> {
+        self.open_on(Fs::new(), flags).await.unwrap()
+    }
+
+    async fn open_on(&self, fs: Fs, flags: &[(&str, &str)]) -> Result<Arc<Broker>, OpenError> {
         let mut flags: Vec<(String, String)> = flags
             .iter()
             .map(|(name, value)| (name.to_string(), value.to_string()))
@@ -55,12 +61,12 @@ impl Home {
         });
         Broker::open(
             settings.unwrap(),
+            fs,
             Metrics::new(true),
             ManualClock::at_ms(1_000_000),
             Arc::default(),
         )
         .await
-        .unwrap()
     }
 }
 
@@ -96,7 +102,7 @@ async fn topics_their_configs_and_records_survive_a_restart() {
     let topic = broker.topics.get("orders").unwrap();
     assert_eq!((topic.id(), topic.partition_count()), (id, 3));
     assert_eq!(topic.config().retention_ms, 5_000);
-    assert_eq!(broker.topic_overrides("orders")["retention.ms"], "5000");
+    assert_eq!(topic.config().overrides["retention.ms"], "5000");
     let partition = topic.partition(0).unwrap();
     let ReadTicket::Ready(Ok(fetched)) = partition.read(ReadOptions::at(0, 1024)) else {
         panic!("the record cannot be read");
@@ -275,10 +281,10 @@ async fn config_edits_apply_at_once_and_only_if_all_are_valid() {
     let edits = vec![set("retention.ms", "7"), set("segment.bytes", "nonsense")];
     let refused = broker.edit_configs("t".to_owned(), edits, false).await;
     assert!(matches!(refused, Err(TopicError::InvalidConfig(_))));
-    assert!(broker.topic_overrides("t").is_empty());
+    assert!(broker.overrides("t").is_empty());
     let only_asked = broker.edit_configs("t".to_owned(), vec![set("retention.ms", "7")], true);
     only_asked.await.unwrap();
-    assert!(broker.topic_overrides("t").is_empty());
+    assert!(broker.overrides("t").is_empty());
     let edits = vec![set("retention.ms", "7")];
     broker
         .edit_configs("t".to_owned(), edits, false)
@@ -290,7 +296,7 @@ async fn config_edits_apply_at_once_and_only_if_all_are_valid() {
         .replace_configs("t".to_owned(), configs.clone(), false)
         .await
         .unwrap();
-    assert_eq!(*broker.topic_overrides("t"), configs);
+    assert_eq!(broker.overrides("t"), configs);
     let config = broker.topics.get("t").unwrap().config();
     assert_eq!(
         config.retention_ms,
@@ -563,4 +569,22 @@ async fn the_offsets_and_lags_of_one_exposition_are_consistent_while_they_change
         each.await.unwrap();
     }
     scraping.unwrap();
+}
+
+#[tokio::test]
+async fn a_start_that_cannot_list_the_directories_to_adopt_fails_and_adopts_them_later() {
+    let home = Home::new();
+    let broker = home.open().await;
+    broker.create_topic(new("orphan", 1)).await.unwrap();
+    append(&broker, "orphan");
+    drop(broker);
+    home.lose_catalog();
+    let faults = Faults::new();
+    let fs = Fs::with_faults(Arc::clone(&faults));
+    faults.plan(Op::List, "", Fault::Error(std::io::ErrorKind::Other), 1);
+    let error = home.open_on(fs.clone(), &[]).await.map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("list"), "{error}");
+    let broker = home.open_on(fs, &[]).await.unwrap();
+    let partition = broker.topics.get("orphan").unwrap().partition(0).unwrap();
+    assert_eq!(partition.offsets().log_end, 1);
 }

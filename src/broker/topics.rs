@@ -9,7 +9,7 @@
 //! * **Delete**: one transaction removes the topic and its committed offsets from the catalog and records its id as
 //!   deleted; then storage removes the directories; then the id is removed. A crash in between leaves the id, by which
 //!   the next start knows that directories with this id are to be removed and not to be adopted.
-//! * **Configs**: catalog first; storage reads them from there at the start.
+//! * **Configs**: catalog first, then the topic in memory, which a restart sets from the catalog.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
-use super::{Broker, OpenError, Overrides};
+use super::{Broker, OpenError};
 use crate::catalog::{self, Catalog, TopicRow};
 use crate::config::{ConfigError, ConfigType, TopicConfig};
 use crate::storage::{self, Engine, Storage, Topic, TopicSpec};
@@ -201,7 +201,7 @@ impl Broker {
     ) -> Result<Vec<ConfigChange>, TopicError> {
         self.change(move |broker| async move {
             let defaults = &broker.config.topic_defaults;
-            let configs = edited(&broker.topic_overrides(&name), edits, defaults)?;
+            let configs = edited(broker.overrides(&name), edits, defaults)?;
             broker.set_configs_now(name, configs, validate_only).await
         })
         .await
@@ -242,7 +242,6 @@ impl Broker {
 
     async fn create_now(self: Arc<Self>, new: NewTopic) -> Result<Arc<Topic>, TopicError> {
         let config = self.check_new_topic(&new)?;
-        let configs = TopicConfig::canonical(&new.configs)?;
         let name = new.name.clone();
         // Before the catalog knows of the topic: a crash that leaves it there has the next start create it.
         self.in_storage(move |topics| topics.admit_topic(&name))
@@ -252,7 +251,7 @@ impl Broker {
             name: new.name.clone(),
             id,
             partitions: new.partitions,
-            configs: configs.clone(),
+            configs: config.overrides.clone(),
         };
         match self.catalog.create_topic(row.clone()).await {
             Err(catalog::Error::TopicExists(_)) => {
@@ -270,8 +269,6 @@ impl Broker {
         };
         match self.in_storage(move |topics| topics.create(spec)).await {
             Ok(topic) => {
-                let overrides = Arc::new(configs);
-                self.overrides.write().insert(new.name.clone(), overrides);
                 debug!(
                     topic = new.name,
                     partitions = new.partitions,
@@ -298,7 +295,6 @@ impl Broker {
             Ok(()) | Err(catalog::Error::NoSuchTopic(_)) => {}
             Err(error) => return Err(error.into()),
         }
-        self.overrides.write().remove(&**name);
         let owned = Arc::clone(name);
         self.in_storage(move |topics| topics.delete(&owned)).await?;
         if let Err(error) = self.catalog.forget_deleted_topic(topic.id()).await {
@@ -337,19 +333,23 @@ impl Broker {
         configs: BTreeMap<String, String>,
         validate_only: bool,
     ) -> Result<Vec<ConfigChange>, TopicError> {
-        self.known_topic(&name)?;
-        let effective = self.config.topic_defaults.apply(&configs)?;
+        let before = self.known_topic(&name)?.config();
+        let after = self.config.topic_defaults.apply(&configs)?;
         if validate_only {
             return Ok(Vec::new());
         }
-        let configs = TopicConfig::canonical(&configs)?;
-        let changes = changes(&self.topic_overrides(&name), &configs);
+        let changes = changes(&before.overrides, &after.overrides);
         self.catalog
-            .set_topic_configs(&name, configs.clone())
+            .set_topic_configs(&name, after.overrides.clone())
             .await?;
-        self.topics.set_config(&name, effective)?;
-        self.overrides.write().insert(name, Arc::new(configs));
+        self.topics.set_config(&name, after)?;
         Ok(changes)
+    }
+
+    /// Returns the configs set for a topic; empty for a topic that does not exist.
+    pub(super) fn overrides(&self, name: &str) -> BTreeMap<String, String> {
+        let topic = self.topics.get(name);
+        topic.map_or_else(BTreeMap::new, |topic| topic.config().overrides.clone())
     }
 
     fn known_topic(&self, name: &str) -> Result<Arc<Topic>, TopicError> {
@@ -399,7 +399,7 @@ pub(super) struct TopicInventory {
 impl TopicInventory {
     /// Finishes deletions interrupted by a crash, and compares catalog and storage. Blocks.
     pub(super) fn take(
-        catalog: &Catalog,
+        catalog: &dyn Catalog,
         storage: &dyn Storage,
     ) -> Result<TopicInventory, OpenError> {
         let known = catalog.topics()?;
@@ -433,12 +433,8 @@ impl TopicInventory {
         self.adopted.iter().map(|row| row.name.clone()).collect()
     }
 
-    /// Returns the configs set for each topic, and the topics to open.
-    pub(super) fn topics(
-        &self,
-        defaults: &TopicConfig,
-    ) -> Result<(Overrides, Vec<TopicSpec>), OpenError> {
-        let mut overrides = Overrides::new();
+    /// Returns the topics to open.
+    pub(super) fn topics(&self, defaults: &TopicConfig) -> Result<Vec<TopicSpec>, OpenError> {
         let mut specs = Vec::new();
         for row in self.known.iter().chain(&self.adopted) {
             let config = defaults
@@ -447,7 +443,6 @@ impl TopicInventory {
                     topic: row.name.clone(),
                     reason: error.to_string(),
                 })?;
-            overrides.insert(row.name.clone(), Arc::new(row.configs.clone()));
             specs.push(TopicSpec {
                 name: row.name.clone(),
                 id: row.id,
@@ -455,7 +450,7 @@ impl TopicInventory {
                 config,
             });
         }
-        Ok((overrides, specs))
+        Ok(specs)
     }
 
     /// Returns the largest producer id in the adopted logs. Their server allocated ids from 0, like this one, and the first
@@ -476,7 +471,7 @@ impl TopicInventory {
     /// Updates the catalog, once the logs are open: adds adopted topics, removes ids of deleted ones.
     pub(super) async fn settle(
         self,
-        catalog: &Catalog,
+        catalog: &dyn Catalog,
         largest_producer_id: Option<i64>,
     ) -> Result<(), OpenError> {
         if let Some(id) = largest_producer_id {
@@ -540,11 +535,10 @@ fn collides(one: &str, other: &str) -> bool {
 
 /// Returns `configs` after `edits`.
 fn edited(
-    configs: &BTreeMap<String, String>,
+    mut configs: BTreeMap<String, String>,
     edits: Vec<ConfigEdit>,
     defaults: &TopicConfig,
 ) -> Result<BTreeMap<String, String>, TopicError> {
-    let mut configs = configs.clone();
     for ConfigEdit { name, operation } in edits {
         match operation {
             ConfigOperation::Set(value) => {
@@ -600,7 +594,7 @@ fn list_items(
 ) -> Result<Vec<String>, TopicError> {
     let definition = TopicConfig::definition(name)
         .ok_or_else(|| TopicError::InvalidConfig(format!("unknown topic config {name}")))?;
-    if definition.config_type != ConfigType::List {
+    if definition.kind.config_type() != ConfigType::List {
         return Err(TopicError::InvalidConfig(format!(
             "{name} is not a list: APPEND and SUBTRACT are not supported"
         )));
@@ -657,7 +651,7 @@ mod tests {
     fn edits_apply_in_order_and_keep_other_configs() {
         let before = configs(&[("retention.ms", "1"), ("segment.bytes", "1024")]);
         let after = edited(
-            &before,
+            before,
             vec![
                 edit("retention.ms", ConfigOperation::Delete),
                 edit("retention.bytes", ConfigOperation::Set("5".into())),
@@ -693,7 +687,8 @@ mod tests {
         name: &str,
         operation: ConfigOperation,
     ) -> Result<BTreeMap<String, String>, TopicError> {
-        edited(before, vec![edit(name, operation)], &TopicConfig::default())
+        let edits = vec![edit(name, operation)];
+        edited(before.clone(), edits, &TopicConfig::default())
     }
 
     #[test]
@@ -720,7 +715,7 @@ mod tests {
             .apply(&configs(&[("cleanup.policy", "")]))
             .unwrap();
         let append = edit("cleanup.policy", ConfigOperation::Append(String::new()));
-        let after = edited(&configs(&[]), vec![append], &keeping).unwrap();
+        let after = edited(configs(&[]), vec![append], &keeping).unwrap();
         assert_eq!(after["cleanup.policy"], "");
     }
 

@@ -55,7 +55,7 @@ fn show(effective: &[Effective], format: OutputFormat) -> Result<(), CliError> {
             let mut table = Table::new(["SETTING", "VALUE", "FROM"]);
             for each in effective {
                 table.row([
-                    each.setting.name.clone(),
+                    each.setting.name.to_string(),
                     each.value.clone(),
                     each.origin.to_string(),
                 ]);

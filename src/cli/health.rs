@@ -1,21 +1,31 @@
 //! `streamline health`: queries the health endpoints over HTTP, for container images without curl.
 
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::error::Error;
+use std::io;
+use std::iter;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use axum::body::{self, Body};
+use hyper::Request;
+use hyper::client::conn::http1;
+use hyper::header::{CONNECTION, HOST, USER_AGENT};
+use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::error::CliError;
 use super::output::{OutputFormat, print, print_json};
 use super::serve;
 use crate::config::{Layers, ListenAddr, Origin, load};
+use crate::fs::Fs;
 use crate::server::{DataDir, RunFile};
 
 /// Upper bound on a health response, in bytes.
-const RESPONSE_BYTES_MAX: u64 = 1 << 20;
+const RESPONSE_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -51,7 +61,7 @@ pub struct Health {
     timeout_ms: u64,
 }
 
-pub fn run(args: Health, format: OutputFormat) -> Result<ExitCode, CliError> {
+pub async fn run(args: Health, format: OutputFormat) -> Result<ExitCode, CliError> {
     let path = match (args.live, args.ready) {
         (true, _) => "/health/live",
         (_, true) => "/health/ready",
@@ -62,13 +72,16 @@ pub fn run(args: Health, format: OutputFormat) -> Result<ExitCode, CliError> {
         owner_of,
     } = args.target()?;
     let url = format!("http://{authority}{path}");
-    let timeout = Duration::from_millis(args.timeout_ms);
-    let asked = match &owner_of {
-        Some(dir) => check_owner(&authority, dir, timeout),
+    let limit = Duration::from_millis(args.timeout_ms);
+    let owned = match &owner_of {
+        Some(dir) => check_owner(&authority, dir, limit).await,
         None => Ok(()),
     };
-    let asked = asked.and_then(|()| get(&authority, path, timeout));
-    let (status, body) = match asked {
+    let answer = match owned {
+        Ok(()) => get(&authority, path, limit).await,
+        Err(error) => Err(error),
+    };
+    let (status, body) = match answer {
         Ok((status, body)) => (Some(status), body),
         Err(error) => (None, error.to_string()),
     };
@@ -154,10 +167,10 @@ impl Health {
 
 /// Fails unless the server at `authority` owns this data directory. Compares with the pid in the lock file, since a server
 /// that is still recovering has locked the directory but not written run.json yet.
-fn check_owner(authority: &str, data_dir: &Path, timeout: Duration) -> io::Result<()> {
-    let (_, info) = get(authority, "/info", timeout)?;
+async fn check_owner(authority: &str, data_dir: &Path, limit: Duration) -> io::Result<()> {
+    let (_, info) = get(authority, "/info", limit).await?;
     let info: Value = serde_json::from_str(&info).unwrap_or_default();
-    let holder = DataDir::last_holder(data_dir);
+    let holder = DataDir::last_holder(&Fs::new(), data_dir);
     if holder.is_none() || info["pid"].as_u64() != holder.map(u64::from) {
         let dir = data_dir.display();
         return Err(io::Error::other(format!(
@@ -176,79 +189,62 @@ fn reachable(addr: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Sends a GET request and returns status and body, all within `timeout`.
-fn get(authority: &str, path: &str, timeout: Duration) -> io::Result<(u16, String)> {
-    let deadline = Instant::now() + timeout;
-    let mut last = io::Error::other("the host name does not resolve to any address");
-    for addr in authority.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&addr, left(deadline)?) {
-            Ok(stream) => return get_over(stream, authority, path, deadline),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+/// Sends a GET request and returns status and body, all within `limit`.
+async fn get(authority: &str, path: &str, limit: Duration) -> io::Result<(u16, String)> {
+    let answer = timeout(limit, async {
+        let stream = TcpStream::connect(authority).await?;
+        get_over(stream, authority, path).await
+    });
+    answer
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-fn get_over(
-    mut stream: TcpStream,
-    authority: &str,
-    path: &str,
-    deadline: Instant,
-) -> io::Result<(u16, String)> {
-    stream.set_write_timeout(Some(left(deadline)?))?;
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: streamline-health\r\nConnection: close\r\n\r\n"
-    );
-    // In one write: a server that does not speak HTTP closes the connection at the first bytes.
-    stream.write_all(request.as_bytes())?;
-    let mut response = Vec::new();
-    let mut chunk = [0; 4096];
-    loop {
-        stream.set_read_timeout(Some(left(deadline)?))?;
-        match stream.read(&mut chunk) {
-            Ok(0) => break,
-            Ok(bytes) => response.extend_from_slice(&chunk[..bytes]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Err(not_http()),
-            Err(error) => return Err(error),
-        }
-        if response.len() as u64 > RESPONSE_BYTES_MAX {
-            return Err(io::Error::other(
-                "the response is too long for a health endpoint",
-            ));
-        }
-    }
-    let response = String::from_utf8_lossy(&response);
-    let (head, body) = response.split_once("\r\n\r\n").unwrap_or((&response, ""));
-    let status = head
-        .strip_prefix("HTTP/1.1 ")
-        .or_else(|| head.strip_prefix("HTTP/1.0 "))
-        .and_then(|rest| rest.get(..3)?.parse().ok())
-        .ok_or_else(not_http)?;
-    Ok((status, body.to_string()))
+async fn get_over(stream: TcpStream, authority: &str, path: &str) -> io::Result<(u16, String)> {
+    let request = Request::get(path)
+        .header(HOST, authority)
+        .header(USER_AGENT, "streamline-health")
+        .header(CONNECTION, "close")
+        .body(Body::empty())
+        .map_err(io::Error::other)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| failure(&error))?;
+    // The response reports its errors, too.
+    tokio::spawn(connection);
+    let response = sender.send_request(request).await;
+    let response = response.map_err(|error| failure(&error))?;
+    let status = response.status().as_u16();
+    let content = body::to_bytes(Body::new(response.into_body()), RESPONSE_BYTES_MAX).await;
+    let content = content.map_err(|error| failure(&error))?;
+    Ok((status, String::from_utf8_lossy(&content).into_owned()))
 }
 
-fn not_http() -> io::Error {
-    io::Error::other("the server at this address does not speak HTTP; use the address of http_addr")
-}
-
-/// Time left until `deadline`; an error instead of zero, which sockets reject as a timeout.
-fn left(deadline: Instant) -> io::Result<Duration> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        return Err(io::ErrorKind::TimedOut.into());
+/// Reduces an error of the HTTP client to its cause.
+fn failure(error: &(dyn Error + 'static)) -> io::Error {
+    let causes = || iter::successors(Some(error), |cause| (**cause).source());
+    if let Some(cause) = causes().find_map(|cause| cause.downcast_ref::<io::Error>())
+        // Servers of other protocols reset the connection when they receive HTTP.
+        && cause.kind() != io::ErrorKind::ConnectionReset
+    {
+        return io::Error::new(cause.kind(), cause.to_string());
     }
-    Ok(left)
+    io::Error::other(if causes().any(|cause| cause.is::<hyper::Error>()) {
+        "the server at this address does not speak HTTP; use the address of http_addr"
+    } else {
+        "the response is too long for a health endpoint"
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
     use std::net::TcpListener;
+    use std::time::Instant;
 
-    fn answering(response: &'static [u8]) -> String {
+    fn answering(response: impl Into<Vec<u8>>) -> String {
+        let response = response.into();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let authority = listener.local_addr().unwrap().to_string();
         std::thread::spawn(move || {
@@ -260,31 +256,59 @@ mod tests {
                 stream.read_exact(&mut byte).unwrap();
                 request.push(byte[0]);
             }
-            stream.write_all(response).unwrap();
+            // The client may have closed the connection already.
+            let _ = stream.write_all(&response);
         });
         authority
     }
 
-    #[test]
-    fn status_and_body_are_parsed() {
+    #[tokio::test]
+    async fn status_and_body_are_parsed() {
         let authority = answering(b"HTTP/1.1 503 Service Unavailable\r\nx: y\r\n\r\n{\"a\":1}");
-        let (status, body) = get(&authority, "/health", Duration::from_secs(5)).unwrap();
+        let (status, body) = get(&authority, "/health", Duration::from_secs(5))
+            .await
+            .unwrap();
         assert_eq!((status, body.as_str()), (503, "{\"a\":1}"));
     }
 
-    #[test]
-    fn non_http_server_is_reported() {
-        let authority = answering(b"\x00\x00\x00\x04nope");
-        let error = get(&authority, "/health", Duration::from_secs(5)).unwrap_err();
-        assert!(error.to_string().contains("does not speak HTTP"), "{error}");
+    #[tokio::test]
+    async fn non_http_server_is_reported() {
+        for response in ["", "\0\0\0\x04nope"] {
+            let authority = answering(response);
+            let answer = get(&authority, "/health", Duration::from_secs(5)).await;
+            let error = answer.unwrap_err().to_string();
+            assert!(error.contains("does not speak HTTP"), "{error}");
+        }
     }
 
-    #[test]
-    fn unresponsive_server_times_out() {
+    #[tokio::test]
+    async fn overlong_response_is_rejected() {
+        let head = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
+        let authority = answering([head, vec![b' '; RESPONSE_BYTES_MAX + 1]].concat());
+        let answer = get(&authority, "/health", Duration::from_secs(5)).await;
+        let error = answer.unwrap_err().to_string();
+        assert!(error.contains("too long"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn unreachable_server_is_reported_with_the_systems_error() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let authority = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let answer = get(&authority, "/health", Duration::from_secs(5)).await;
+        let error = answer.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(error.to_string(), "Connection refused (os error 111)");
+    }
+
+    #[tokio::test]
+    async fn unresponsive_server_times_out() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let authority = listener.local_addr().unwrap().to_string();
         let started = Instant::now();
-        let error = get(&authority, "/health", Duration::from_millis(200)).unwrap_err();
+        let error = get(&authority, "/health", Duration::from_millis(200))
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(started.elapsed() < Duration::from_secs(3));
     }

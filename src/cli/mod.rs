@@ -99,7 +99,7 @@ impl Command {
             Command::Groups(args) => as_client(groups::run(args, output)),
             Command::Produce(args) => as_client(produce::run(args, output)),
             Command::Consume(args) => as_client(consume::run(args, output)),
-            Command::Health(args) => health::run(args, output),
+            Command::Health(args) => block_on(health::run(args, output)),
             Command::DumpLog(args) => dump_log::run(args, output),
             Command::Config(args) => config::run(args, output),
             Command::Completions(args) => completions::run(args),
@@ -108,14 +108,18 @@ impl Command {
     }
 }
 
-/// Runs a client command to completion on a single-threaded runtime.
+/// Runs a client command, whose exit code is 0 unless it fails.
 fn as_client(work: impl Future<Output = Result<(), CliError>>) -> Result<ExitCode, CliError> {
+    block_on(work).map(|()| ExitCode::SUCCESS)
+}
+
+/// Runs a client command to completion on a single-threaded runtime.
+fn block_on<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(CliError::io("cannot start the async runtime"))?
         .block_on(work)
-        .map(|()| ExitCode::SUCCESS)
 }
 
 /// Parses the arguments and runs the command they name.
@@ -123,7 +127,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match parse(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // Standard output or error may be a closed pipe: then nobody reads the help.
+            // Standard output or error may be a closed pipe; then there is no reader of the help.
             let _ = error.print();
             return ExitCode::from(error.exit_code() as u8);
         }

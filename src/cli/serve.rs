@@ -36,11 +36,11 @@ impl clap::Args for Serve {
                     default => format!(" [default: {default}]"),
                 };
                 command.arg(
-                    Arg::new(setting.name.clone())
+                    Arg::new(setting.name)
                         .long(setting.flag())
                         .value_name("VALUE")
                         // The last occurrence wins, so that wrapper scripts can append flags.
-                        .overrides_with(setting.name.clone())
+                        .overrides_with(setting.name)
                         // Values such as -1 are not flags.
                         .allow_hyphen_values(true)
                         .help_heading(setting.group.title())
@@ -62,8 +62,8 @@ impl clap::Args for Serve {
 impl FromArgMatches for Serve {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let flags = settings().iter().filter_map(|setting| {
-            let value = matches.get_one::<String>(&setting.name)?;
-            Some((setting.name.clone(), value.clone()))
+            let value = matches.get_one::<String>(setting.name)?;
+            Some((setting.name.to_string(), value.clone()))
         });
         Ok(Serve {
             config: matches.get_one::<PathBuf>("config").cloned(),

@@ -89,18 +89,16 @@ pub fn load(layers: Layers) -> Result<Loaded, Vec<ConfigError>> {
     let mut effective = Vec::with_capacity(settings().len());
     for setting in settings() {
         let (text, origin) = given
-            .remove(&setting.name)
+            .remove(setting.name)
             .unwrap_or_else(|| (setting.default.to_string(), Origin::Default));
-        if !(text.is_empty() && origin == Origin::Default) {
-            match setting.kind.parse(&text) {
-                Some(value) => setting.set(&mut config, &value),
-                None => errors.push(ConfigError::not_allowed(
-                    origin.clone(),
-                    &setting.name,
-                    &text,
-                    setting.kind.allowed(),
-                )),
-            }
+        let is_unset = text.is_empty() && origin == Origin::Default;
+        if !is_unset && !setting.set(&mut config, &text) {
+            errors.push(ConfigError::not_allowed(
+                origin.clone(),
+                setting.name,
+                &text,
+                setting.kind.allowed(),
+            ));
         }
         effective.push(Effective {
             setting,
@@ -143,7 +141,7 @@ fn apply_dependencies(
     {
         errors.push(ConfigError::not_allowed(
             shortest.origin.clone(),
-            &shortest.setting.name,
+            shortest.setting.name,
             &shortest.value,
             format!(
                 "at most {}, the value of group_max_session_timeout_ms",
@@ -167,8 +165,8 @@ fn unknown(name: String, origin: Origin) -> ConfigError {
             let kafka_name = setting.kafka_name.map(|kafka| kafka.replace('.', "_"));
             kafka_name.is_some_and(|kafka| kafka == name)
         })
-        .map(|setting| setting.name.clone())
-        .or_else(|| nearest(&name, settings().iter().map(|each| each.name.as_str())));
+        .map(|setting| setting.name.to_string())
+        .or_else(|| nearest(&name, settings().iter().map(|each| each.name)));
     ConfigError::Unknown {
         origin,
         name,
@@ -190,6 +188,10 @@ fn is_service_link(name: &str, value: &str) -> bool {
 
 /// Reads a file's entries: name, value as text, line. Nested tables and Kafka's dotted names are flattened:
 /// `log.retention.ms` becomes `log_retention_ms`.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "read once, before the server or command is started"
+)]
 fn read_file(path: &Path) -> Result<Vec<(String, String, usize)>, ConfigError> {
     let file_error = |message: String| ConfigError::File {
         path: path.to_path_buf(),

@@ -10,17 +10,16 @@ mod settings;
 mod topic;
 mod value;
 
-use std::fmt;
 use std::path::PathBuf;
 
 pub use error::{ConfigError, Origin};
 pub use load::{Effective, Layers, Loaded, load};
 pub use settings::{Group, Setting, settings};
 pub use topic::{
-    CleanupPolicy, CompressionType, ConfigType, TOPIC_CONFIGS, TimestampType, TopicConfig,
-    TopicConfigDef,
+    CleanupPolicy, CompressionType, TOPIC_CONFIGS, TimestampType, TopicConfig, TopicConfigDef,
 };
-pub use value::{Endpoint, Kind, ListenAddr, Value};
+use value::words;
+pub use value::{ConfigType, Endpoint, Kind, ListenAddr};
 
 /// Effective settings of the server. [`settings()`] documents each of them.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,6 +81,11 @@ pub enum StorageKind {
     Memory,
 }
 
+words!(StorageKind {
+    "local" => Local,
+    "memory" => Memory,
+});
+
 /// Point at which `acks=all` is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
@@ -91,14 +95,10 @@ pub enum Durability {
     Os,
 }
 
-impl fmt::Display for Durability {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Durability::Acks => "acks",
-            Durability::Os => "os",
-        })
-    }
-}
+words!(Durability {
+    "acks" => Acks,
+    "os" => Os,
+});
 
 /// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +106,11 @@ pub enum LogFormat {
     Text,
     Json,
 }
+
+words!(LogFormat {
+    "text" => Text,
+    "json" => Json,
+});
 
 impl Default for Config {
     /// Configuration with every setting at its default.

@@ -7,7 +7,7 @@
 use std::sync::LazyLock;
 
 use super::topic::{ServerDefault, TOPIC_CONFIGS, TopicConfigDef};
-use super::value::{Kind, Value};
+use super::value::{Kind, store};
 use super::{Config, Durability, LogFormat, StorageKind};
 
 /// Group of a setting in `--help` and the reference.
@@ -35,10 +35,10 @@ impl Group {
 }
 
 /// Declaration of one server setting.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Setting {
     /// Key in the settings file, such as `log_retention_ms`.
-    pub name: String,
+    pub name: &'static str,
     /// Kafka's name for it, if different.
     pub kafka_name: Option<&'static str>,
     pub group: Group,
@@ -50,9 +50,10 @@ pub struct Setting {
     target: Target,
 }
 
-#[derive(Debug)]
+/// Field that holds the setting's value.
+#[derive(Debug, Clone)]
 enum Target {
-    Server(fn(&mut Config, &Value)),
+    Server(fn(&mut Config, &str) -> bool),
     TopicDefault(&'static TopicConfigDef),
 }
 
@@ -62,32 +63,29 @@ impl Setting {
         self.name.replace('_', "-")
     }
 
-    pub(super) fn set(&self, config: &mut Config, value: &Value) {
-        match self.target {
-            Target::Server(set) => set(config, value),
-            Target::TopicDefault(definition) => definition.set(&mut config.topic_defaults, value),
-        }
+    /// Stores the value in `config`. Returns false if it is not allowed.
+    pub(super) fn set(&self, config: &mut Config, text: &str) -> bool {
+        self.kind
+            .normalize(text)
+            .is_some_and(|value| match self.target {
+                Target::Server(set) => set(config, &value),
+                Target::TopicDefault(definition) => {
+                    definition.set(&mut config.topic_defaults, &value)
+                }
+            })
     }
 }
 
 /// All settings, in display order.
 pub fn settings() -> &'static [Setting] {
     static ALL: LazyLock<Vec<Setting>> = LazyLock::new(|| {
-        let server = SERVER.iter().map(|declared| Setting {
-            name: declared.name.to_string(),
-            kafka_name: declared.kafka_name,
-            group: declared.group,
-            kind: declared.kind,
-            default: declared.default,
-            help: declared.help,
-            target: Target::Server(declared.set),
-        });
         let topics = TOPIC_CONFIGS.iter().filter_map(|definition| {
             let ServerDefault::Setting(name) = definition.server else {
                 return None;
             };
             Some(Setting {
-                name: name.replace('.', "_"),
+                // Leaked once: it lives as long as this static list.
+                name: name.replace('.', "_").leak(),
                 kafka_name: None,
                 group: Group::TopicDefaults,
                 kind: definition.kind,
@@ -96,21 +94,11 @@ pub fn settings() -> &'static [Setting] {
                 target: Target::TopicDefault(definition),
             })
         });
-        let mut all: Vec<Setting> = server.chain(topics).collect();
+        let mut all: Vec<Setting> = SERVER.iter().cloned().chain(topics).collect();
         all.sort_by_key(|setting| setting.group);
         all
     });
     &ALL
-}
-
-struct Declared {
-    name: &'static str,
-    kafka_name: Option<&'static str>,
-    group: Group,
-    kind: Kind,
-    default: &'static str,
-    help: &'static str,
-    set: fn(&mut Config, &Value),
 }
 
 /// Count of connections, requests, members or partitions.
@@ -124,70 +112,57 @@ const TIMEOUT_MS: Kind = Kind::Int {
     max: 86_400_000,
 };
 
-static SERVER: &[Declared] = &[
-    Declared {
+/// Settings other than the defaults of topics.
+static SERVER: &[Setting] = &[
+    Setting {
         name: "listen_addr",
         kafka_name: Some("listeners"),
         group: Group::Server,
         kind: Kind::Listen,
         default: ":9092",
         help: "Address on which to listen for Kafka clients.",
-        set: |config, value| {
-            if let Value::Listen(addr) = value {
-                config.listen_addr = addr.clone();
-            }
-        },
+        target: Target::Server(|config, text| store(&mut config.listen_addr, text)),
     },
-    Declared {
+    Setting {
         name: "advertised_addr",
         kafka_name: Some("advertised.listeners"),
         group: Group::Server,
         kind: Kind::Endpoint,
         default: "",
         help: "Address returned to clients in metadata. If unset, each client gets the address it connected to.",
-        set: |config, value| {
-            if let Value::Endpoint(endpoint) = value {
-                config.advertised_addr = Some(endpoint.clone());
-            }
-        },
+        target: Target::Server(|config, text| {
+            config.advertised_addr = text.parse().ok();
+            config.advertised_addr.is_some()
+        }),
     },
-    Declared {
+    Setting {
         name: "http_addr",
         kafka_name: None,
         group: Group::Server,
         kind: Kind::Listen,
         default: ":9094",
         help: "Address on which to serve /metrics, /health and /info.",
-        set: |config, value| {
-            if let Value::Listen(addr) = value {
-                config.http_addr = addr.clone();
-            }
-        },
+        target: Target::Server(|config, text| store(&mut config.http_addr, text)),
     },
-    Declared {
+    Setting {
         name: "storage",
         kafka_name: None,
         group: Group::Server,
-        kind: Kind::Choice(&["local", "memory"]),
+        kind: Kind::Choice(StorageKind::WORDS),
         default: "local",
         help: "local: keep records and the catalog in data_dir. memory: keep them in memory and lose them when the server stops; for tests, no directory is used.",
-        set: |config, value| {
-            config.storage = match value.text() {
-                "memory" => StorageKind::Memory,
-                _ => StorageKind::Local,
-            }
-        },
+        target: Target::Server(|config, text| store(&mut config.storage, text)),
     },
-    Declared {
+    Setting {
         name: "data_dir",
         kafka_name: Some("log.dirs"),
         group: Group::Server,
         kind: Kind::Path,
         default: "./data",
         help: "Directory for records and the catalog; created if it does not exist.",
-        set: |config, value| config.data_dir = value.path(),
+        target: Target::Server(|config, text| store(&mut config.data_dir, text)),
     },
-    Declared {
+    Setting {
         name: "disk_reserve_bytes",
         kafka_name: None,
         group: Group::Server,
@@ -197,55 +172,45 @@ static SERVER: &[Declared] = &[
         },
         default: "16777216",
         help: "Disk space reserved for commits and deletion on a full disk; at most 1/16 of the file system. 0 disables the reserve.",
-        set: |config, value| config.disk_reserve_bytes = value.int() as u64,
+        target: Target::Server(|config, text| store(&mut config.disk_reserve_bytes, text)),
     },
-    Declared {
+    Setting {
         name: "durability",
         kafka_name: None,
         group: Group::Server,
-        kind: Kind::Choice(&["acks", "os"]),
+        kind: Kind::Choice(Durability::WORDS),
         default: "acks",
         help: "acks: flush before acknowledging acks=all, so that records survive a power failure. os: acknowledge from the page cache, as Kafka does by default.",
-        set: |config, value| {
-            config.durability = match value.text() {
-                "os" => Durability::Os,
-                _ => Durability::Acks,
-            }
-        },
+        target: Target::Server(|config, text| store(&mut config.durability, text)),
     },
-    Declared {
+    Setting {
         name: "log_level",
         kafka_name: None,
         group: Group::Server,
         kind: Kind::LogFilter,
         default: "info",
         help: "Log level, for all modules or by module.",
-        set: |config, value| config.log_level = value.text().to_string(),
+        target: Target::Server(|config, text| store(&mut config.log_level, text)),
     },
-    Declared {
+    Setting {
         name: "log_format",
         kafka_name: None,
         group: Group::Server,
-        kind: Kind::Choice(&["text", "json"]),
+        kind: Kind::Choice(LogFormat::WORDS),
         default: "text",
         help: "Format of log lines.",
-        set: |config, value| {
-            config.log_format = match value.text() {
-                "json" => LogFormat::Json,
-                _ => LogFormat::Text,
-            }
-        },
+        target: Target::Server(|config, text| store(&mut config.log_format, text)),
     },
-    Declared {
+    Setting {
         name: "metrics",
         kafka_name: None,
         group: Group::Server,
         kind: Kind::Switch,
         default: "on",
         help: "Collect metrics; off is for measuring their overhead.",
-        set: |config, value| config.metrics = value.switch(),
+        target: Target::Server(|config, text| store(&mut config.metrics, text)),
     },
-    Declared {
+    Setting {
         name: "shutdown_grace_ms",
         kafka_name: None,
         group: Group::Server,
@@ -255,27 +220,27 @@ static SERVER: &[Declared] = &[
         },
         default: "0",
         help: "Time during which /health/ready returns 503 before the listeners close, so that load balancers notice the shutdown.",
-        set: |config, value| config.shutdown_grace_ms = value.int() as u64,
+        target: Target::Server(|config, text| store(&mut config.shutdown_grace_ms, text)),
     },
-    Declared {
+    Setting {
         name: "shutdown_timeout_ms",
         kafka_name: None,
         group: Group::Server,
         kind: TIMEOUT_MS,
         default: "20000",
         help: "Maximum time to wait for requests in flight during shutdown.",
-        set: |config, value| config.shutdown_timeout_ms = value.int() as u64,
+        target: Target::Server(|config, text| store(&mut config.shutdown_timeout_ms, text)),
     },
-    Declared {
+    Setting {
         name: "auto_create_topics",
         kafka_name: Some("auto.create.topics.enable"),
         group: Group::Topics,
         kind: Kind::Switch,
         default: "on",
         help: "Create a topic when a client requests metadata for it and it does not exist.",
-        set: |config, value| config.auto_create_topics = value.switch(),
+        target: Target::Server(|config, text| store(&mut config.auto_create_topics, text)),
     },
-    Declared {
+    Setting {
         name: "default_partitions",
         kafka_name: Some("num.partitions"),
         group: Group::Topics,
@@ -285,27 +250,29 @@ static SERVER: &[Declared] = &[
         },
         default: "1",
         help: "Number of partitions of a topic that is created without a partition count.",
-        set: |config, value| config.default_partitions = value.int() as i32,
+        target: Target::Server(|config, text| store(&mut config.default_partitions, text)),
     },
-    Declared {
+    Setting {
         name: "max_partitions",
         kafka_name: None,
         group: Group::Topics,
         kind: COUNT,
         default: "100000",
         help: "Maximum number of partitions of all topics together.",
-        set: |config, value| config.max_partitions = value.int() as i32,
+        target: Target::Server(|config, text| store(&mut config.max_partitions, text)),
     },
-    Declared {
+    Setting {
         name: "log_retention_check_interval_ms",
         kafka_name: None,
         group: Group::Topics,
         kind: TIMEOUT_MS,
         default: "300000",
         help: "Interval of retention checks.",
-        set: |config, value| config.log_retention_check_interval_ms = value.int() as u64,
+        target: Target::Server(|config, text| {
+            store(&mut config.log_retention_check_interval_ms, text)
+        }),
     },
-    Declared {
+    Setting {
         name: "fetch_max_bytes",
         kafka_name: None,
         group: Group::Limits,
@@ -315,27 +282,31 @@ static SERVER: &[Declared] = &[
         },
         default: "57671680",
         help: "Maximum record bytes in one fetch response, regardless of the client's limit.",
-        set: |config, value| config.fetch_max_bytes = value.int() as i32,
+        target: Target::Server(|config, text| store(&mut config.fetch_max_bytes, text)),
     },
-    Declared {
+    Setting {
         name: "group_min_session_timeout_ms",
         kafka_name: None,
         group: Group::Groups,
         kind: TIMEOUT_MS,
         default: "6000",
         help: "Minimum session timeout a group member may request.",
-        set: |config, value| config.group_min_session_timeout_ms = value.int() as i32,
+        target: Target::Server(|config, text| {
+            store(&mut config.group_min_session_timeout_ms, text)
+        }),
     },
-    Declared {
+    Setting {
         name: "group_max_session_timeout_ms",
         kafka_name: None,
         group: Group::Groups,
         kind: TIMEOUT_MS,
         default: "1800000",
         help: "Maximum session timeout a group member may request.",
-        set: |config, value| config.group_max_session_timeout_ms = value.int() as i32,
+        target: Target::Server(|config, text| {
+            store(&mut config.group_max_session_timeout_ms, text)
+        }),
     },
-    Declared {
+    Setting {
         name: "group_initial_rebalance_delay_ms",
         kafka_name: None,
         group: Group::Groups,
@@ -345,36 +316,40 @@ static SERVER: &[Declared] = &[
         },
         default: "500",
         help: "Time a new group waits for more members before its first rebalance.",
-        set: |config, value| config.group_initial_rebalance_delay_ms = value.int() as i32,
+        target: Target::Server(|config, text| {
+            store(&mut config.group_initial_rebalance_delay_ms, text)
+        }),
     },
-    Declared {
+    Setting {
         name: "group_max_size",
         kafka_name: None,
         group: Group::Groups,
         kind: COUNT,
         default: "10000",
         help: "Maximum number of members in a group.",
-        set: |config, value| config.group_max_size = value.int() as i32,
+        target: Target::Server(|config, text| store(&mut config.group_max_size, text)),
     },
-    Declared {
+    Setting {
         name: "offsets_retention_minutes",
         kafka_name: None,
         group: Group::Groups,
         kind: COUNT,
         default: "10080",
         help: "Time for which the committed offsets of a group without members are kept.",
-        set: |config, value| config.offsets_retention_minutes = value.int() as i32,
+        target: Target::Server(|config, text| store(&mut config.offsets_retention_minutes, text)),
     },
-    Declared {
+    Setting {
         name: "offsets_retention_check_interval_ms",
         kafka_name: None,
         group: Group::Groups,
         kind: TIMEOUT_MS,
         default: "600000",
         help: "Interval of checks for expired offsets.",
-        set: |config, value| config.offsets_retention_check_interval_ms = value.int() as u64,
+        target: Target::Server(|config, text| {
+            store(&mut config.offsets_retention_check_interval_ms, text)
+        }),
     },
-    Declared {
+    Setting {
         name: "offset_metadata_max_bytes",
         kafka_name: None,
         group: Group::Groups,
@@ -384,63 +359,63 @@ static SERVER: &[Declared] = &[
         },
         default: "4096",
         help: "Maximum size of the metadata of a committed offset.",
-        set: |config, value| config.offset_metadata_max_bytes = value.int() as i32,
+        target: Target::Server(|config, text| store(&mut config.offset_metadata_max_bytes, text)),
     },
-    Declared {
+    Setting {
         name: "producer_id_expiration_ms",
         kafka_name: None,
         group: Group::Groups,
         kind: COUNT,
         default: "86400000",
         help: "Time after which the state of an idle idempotent producer expires.",
-        set: |config, value| config.producer_id_expiration_ms = value.int(),
+        target: Target::Server(|config, text| store(&mut config.producer_id_expiration_ms, text)),
     },
-    Declared {
+    Setting {
         name: "max_connections",
         kafka_name: None,
         group: Group::Limits,
         kind: COUNT,
         default: "20000",
         help: "Maximum number of open Kafka connections; further ones are closed immediately.",
-        set: |config, value| config.max_connections = value.int() as usize,
+        target: Target::Server(|config, text| store(&mut config.max_connections, text)),
     },
-    Declared {
+    Setting {
         name: "max_connections_per_ip",
         kafka_name: None,
         group: Group::Limits,
         kind: COUNT,
         default: "20000",
         help: "Maximum number of open Kafka connections from one IP address.",
-        set: |config, value| config.max_connections_per_ip = value.int() as usize,
+        target: Target::Server(|config, text| store(&mut config.max_connections_per_ip, text)),
     },
-    Declared {
+    Setting {
         name: "connections_max_idle_ms",
         kafka_name: None,
         group: Group::Limits,
         kind: TIMEOUT_MS,
         default: "600000",
         help: "Idle time after which a connection is closed.",
-        set: |config, value| config.connections_max_idle_ms = value.int() as u64,
+        target: Target::Server(|config, text| store(&mut config.connections_max_idle_ms, text)),
     },
-    Declared {
+    Setting {
         name: "request_read_timeout_ms",
         kafka_name: None,
         group: Group::Limits,
         kind: TIMEOUT_MS,
         default: "30000",
         help: "Time without progress after which a connection with a partly received request is closed.",
-        set: |config, value| config.request_read_timeout_ms = value.int() as u64,
+        target: Target::Server(|config, text| store(&mut config.request_read_timeout_ms, text)),
     },
-    Declared {
+    Setting {
         name: "response_write_timeout_ms",
         kafka_name: None,
         group: Group::Limits,
         kind: TIMEOUT_MS,
         default: "60000",
         help: "Time without progress after which a connection that does not read a response is closed.",
-        set: |config, value| config.response_write_timeout_ms = value.int() as u64,
+        target: Target::Server(|config, text| store(&mut config.response_write_timeout_ms, text)),
     },
-    Declared {
+    Setting {
         name: "socket_request_max_bytes",
         kafka_name: None,
         group: Group::Limits,
@@ -450,9 +425,9 @@ static SERVER: &[Declared] = &[
         },
         default: "104857600",
         help: "Maximum size of a request.",
-        set: |config, value| config.socket_request_max_bytes = value.int() as usize,
+        target: Target::Server(|config, text| store(&mut config.socket_request_max_bytes, text)),
     },
-    Declared {
+    Setting {
         name: "queued_max_request_bytes",
         kafka_name: None,
         group: Group::Limits,
@@ -462,9 +437,9 @@ static SERVER: &[Declared] = &[
         },
         default: "268435456",
         help: "Maximum memory for the requests of all connections; further requests wait in the socket. One eighth is reserved for small requests.",
-        set: |config, value| config.queued_max_request_bytes = value.int() as usize,
+        target: Target::Server(|config, text| store(&mut config.queued_max_request_bytes, text)),
     },
-    Declared {
+    Setting {
         name: "queued_max_response_bytes",
         kafka_name: None,
         group: Group::Limits,
@@ -474,9 +449,9 @@ static SERVER: &[Declared] = &[
         },
         default: "268435456",
         help: "Maximum memory for responses that clients have not read; beyond it, the clients holding the most are disconnected.",
-        set: |config, value| config.queued_max_response_bytes = value.int() as usize,
+        target: Target::Server(|config, text| store(&mut config.queued_max_response_bytes, text)),
     },
-    Declared {
+    Setting {
         name: "connection_max_inflight_requests",
         kafka_name: None,
         group: Group::Limits,
@@ -486,34 +461,36 @@ static SERVER: &[Declared] = &[
         },
         default: "64",
         help: "Maximum number of requests in flight per connection; further requests wait in the socket.",
-        set: |config, value| config.connection_max_inflight_requests = value.int() as usize,
+        target: Target::Server(|config, text| {
+            store(&mut config.connection_max_inflight_requests, text)
+        }),
     },
-    Declared {
+    Setting {
         name: "http_max_connections",
         kafka_name: None,
         group: Group::Http,
         kind: COUNT,
         default: "256",
         help: "Maximum number of open HTTP connections.",
-        set: |config, value| config.http_max_connections = value.int() as usize,
+        target: Target::Server(|config, text| store(&mut config.http_max_connections, text)),
     },
-    Declared {
+    Setting {
         name: "http_header_timeout_ms",
         kafka_name: None,
         group: Group::Http,
         kind: TIMEOUT_MS,
         default: "10000",
         help: "Maximum time to receive the header of an HTTP request.",
-        set: |config, value| config.http_header_timeout_ms = value.int() as u64,
+        target: Target::Server(|config, text| store(&mut config.http_header_timeout_ms, text)),
     },
-    Declared {
+    Setting {
         name: "http_request_timeout_ms",
         kafka_name: None,
         group: Group::Http,
         kind: TIMEOUT_MS,
         default: "30000",
         help: "Maximum time to answer an HTTP request, and for the client to read the response.",
-        set: |config, value| config.http_request_timeout_ms = value.int() as u64,
+        target: Target::Server(|config, text| store(&mut config.http_request_timeout_ms, text)),
     },
 ];
 
@@ -549,7 +526,7 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_in_snake_case() {
-        let mut names: Vec<&str> = settings().iter().map(|each| each.name.as_str()).collect();
+        let mut names: Vec<&str> = settings().iter().map(|each| each.name).collect();
         names.sort_unstable();
         assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
         for name in names {
@@ -577,8 +554,9 @@ mod tests {
     #[test]
     fn every_default_is_allowed() {
         for setting in settings().iter().filter(|each| !each.default.is_empty()) {
+            let mut config = Config::blank();
             assert!(
-                setting.kind.parse(setting.default).is_some(),
+                setting.set(&mut config, setting.default),
                 "{}",
                 setting.name
             );

@@ -6,13 +6,18 @@
 //! value that matches this behaviour and rejects any other with a reason.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fmt;
+use std::str::FromStr;
 
 use super::error::{ConfigError, Origin, nearest};
-use super::value::{Kind, Value};
+use super::value::{ConfigType, Kind, store, words};
 
-/// Effective settings of one topic: the server's defaults with the topic's overrides applied.
+/// Settings of one topic: those set for it, and the effective values that follow from them and the server's defaults.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TopicConfig {
+    /// Settings of the topic itself, by Kafka's names, with values as Kafka normalizes them.
+    pub overrides: BTreeMap<String, String>,
     pub cleanup_policy: CleanupPolicy,
     pub compression_type: CompressionType,
     /// Delay before Kafka removes the files of deleted segments. Ignored here: files are removed at once, and open
@@ -31,7 +36,6 @@ pub struct TopicConfig {
     /// Maximum time by which a record's timestamp may be behind the server's clock.
     pub message_timestamp_before_max_ms: i64,
     pub message_timestamp_type: TimestampType,
-    pub min_insync_replicas: i32,
     /// Partition size above which the oldest segments are deleted; −1 for no limit.
     pub retention_bytes: i64,
     /// Age of a segment's newest record after which the segment is deleted; −1 for no limit.
@@ -57,6 +61,22 @@ impl CleanupPolicy {
     const DELETE: &'static str = "delete";
 }
 
+impl FromStr for CleanupPolicy {
+    type Err = Infallible;
+
+    fn from_str(list: &str) -> Result<Self, Infallible> {
+        Ok(CleanupPolicy {
+            delete: list.split(',').any(|item| item == Self::DELETE),
+        })
+    }
+}
+
+impl fmt::Display for CleanupPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.delete { Self::DELETE } else { "" })
+    }
+}
+
 /// Compression of batches on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CompressionType {
@@ -76,52 +96,19 @@ pub enum TimestampType {
     LogAppendTime,
 }
 
-impl CompressionType {
-    const ALL: [(&'static str, CompressionType); 6] = [
-        ("producer", CompressionType::Producer),
-        ("uncompressed", CompressionType::Uncompressed),
-        ("gzip", CompressionType::Gzip),
-        ("snappy", CompressionType::Snappy),
-        ("lz4", CompressionType::Lz4),
-        ("zstd", CompressionType::Zstd),
-    ];
+words!(CompressionType {
+    "producer" => Producer,
+    "uncompressed" => Uncompressed,
+    "gzip" => Gzip,
+    "snappy" => Snappy,
+    "lz4" => Lz4,
+    "zstd" => Zstd,
+});
 
-    /// Kafka's name.
-    pub fn name(self) -> &'static str {
-        Self::ALL
-            .iter()
-            .find(|(_, each)| *each == self)
-            .map_or("producer", |(name, _)| name)
-    }
-
-    fn from_name(text: &str) -> Self {
-        Self::ALL
-            .iter()
-            .find(|(name, _)| *name == text)
-            .map_or(CompressionType::Producer, |(_, each)| *each)
-    }
-}
-
-impl TimestampType {
-    /// Kafka's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            TimestampType::CreateTime => "CreateTime",
-            TimestampType::LogAppendTime => "LogAppendTime",
-        }
-    }
-}
-
-/// Kafka type of a setting, as reported by DescribeConfigs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConfigType {
-    Boolean,
-    String,
-    Int,
-    Long,
-    Double,
-    List,
-}
+words!(TimestampType {
+    "CreateTime" => CreateTime,
+    "LogAppendTime" => LogAppendTime,
+});
 
 /// Server-wide setting for a topic setting's default, by Kafka's name, such as `log.retention.ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,35 +137,37 @@ pub struct TopicConfigDef {
     /// Kafka's name, such as `retention.ms`.
     pub name: &'static str,
     pub server: ServerDefault,
-    pub config_type: ConfigType,
     pub kind: Kind,
     /// Default if neither server nor topic sets it.
     pub default: &'static str,
     /// Description in one or two sentences.
     pub doc: &'static str,
-    set: fn(&mut TopicConfig, &Value),
+    /// `None` for a setting with a single allowed value.
+    field: Option<Field>,
+}
+
+/// Access to a field of [`TopicConfig`].
+#[derive(Debug)]
+struct Field {
+    /// Returns false for a text that is not a value of the field's type.
+    set: fn(&mut TopicConfig, &str) -> bool,
     get: fn(&TopicConfig) -> String,
 }
 
 impl TopicConfigDef {
     /// Effective value as text, as in DescribeConfigs.
     pub fn value(&self, config: &TopicConfig) -> String {
-        (self.get)(config)
+        match &self.field {
+            Some(field) => (field.get)(config),
+            None => self.default.to_string(),
+        }
     }
 
-    pub(super) fn parse(
-        &self,
-        text: &str,
-        name: &str,
-        origin: Origin,
-    ) -> Result<Value, ConfigError> {
-        self.kind
-            .parse(text)
-            .ok_or_else(|| ConfigError::not_allowed(origin, name, text, self.kind.allowed()))
-    }
-
-    pub(super) fn set(&self, config: &mut TopicConfig, value: &Value) {
-        (self.set)(config, value);
+    /// Stores a normalized value in `config`. Returns false if the field's type cannot hold it.
+    pub(super) fn set(&self, config: &mut TopicConfig, value: &str) -> bool {
+        self.field
+            .as_ref()
+            .is_none_or(|field| (field.set)(config, value))
     }
 }
 
@@ -200,21 +189,34 @@ const NO_TIERS: &str = "tiered storage is not available; all segments are on the
 const ONE_REPLICA: &str = "every partition has one replica";
 
 /// Declares a Kafka setting that has a single allowed value here.
-macro_rules! fixed {
-    ($name:literal, $server:expr, $config_type:ident, $value:literal, $why:expr, $doc:literal) => {
-        TopicConfigDef {
-            name: $name,
-            server: $server,
-            config_type: ConfigType::$config_type,
-            kind: match ConfigType::$config_type {
-                ConfigType::List => Kind::List(&[], $why),
-                _ => Kind::Only($value, $why),
-            },
-            default: $value,
-            doc: $doc,
-            set: |_, _| (),
-            get: |_| $value.to_string(),
-        }
+const fn fixed(
+    name: &'static str,
+    server: ServerDefault,
+    config_type: ConfigType,
+    value: &'static str,
+    why: &'static str,
+    doc: &'static str,
+) -> TopicConfigDef {
+    TopicConfigDef {
+        name,
+        server,
+        kind: match config_type {
+            ConfigType::List => Kind::List(&[], why),
+            _ => Kind::Only(config_type, value, why),
+        },
+        default: value,
+        doc,
+        field: None,
+    }
+}
+
+/// Names the field of [`TopicConfig`] that holds a setting's value.
+macro_rules! field {
+    ($name:ident) => {
+        Some(Field {
+            set: |config, text| store(&mut config.$name, text),
+            get: |config| config.$name.to_string(),
+        })
     };
 }
 
@@ -223,361 +225,316 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
     TopicConfigDef {
         name: "cleanup.policy",
         server: ServerDefault::Setting("log.cleanup.policy"),
-        config_type: ConfigType::List,
         kind: Kind::List(&[CleanupPolicy::DELETE], NO_COMPACTION),
         default: CleanupPolicy::DELETE,
         doc: "delete removes whole segments by age or size; an empty list keeps records for ever.",
-        set: |config, value| {
-            let delete = value.items().any(|item| item == CleanupPolicy::DELETE);
-            config.cleanup_policy = CleanupPolicy { delete };
-        },
-        get: |config| match config.cleanup_policy.delete {
-            true => CleanupPolicy::DELETE.to_string(),
-            false => String::new(),
-        },
+        field: field!(cleanup_policy),
     },
-    fixed!(
+    fixed(
         "compression.gzip.level",
         ServerDefault::Fixed("compression.gzip.level"),
-        Int,
+        ConfigType::Int,
         "-1",
         "gzip always compresses at its default level, 6",
-        "Compression level for compression.type = gzip."
+        "Compression level for compression.type = gzip.",
     ),
-    fixed!(
+    fixed(
         "compression.lz4.level",
         ServerDefault::Fixed("compression.lz4.level"),
-        Int,
+        ConfigType::Int,
         "9",
         "lz4 always compresses at its fast level",
-        "Compression level for compression.type = lz4."
+        "Compression level for compression.type = lz4.",
     ),
     TopicConfigDef {
         name: "compression.type",
         server: ServerDefault::Setting("compression.type"),
-        config_type: ConfigType::String,
-        kind: Kind::Choice(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]),
+        kind: Kind::Choice(CompressionType::WORDS),
         default: "producer",
         doc: "Compression of stored batches: producer keeps the producer's codec, any other value recompresses batches that differ.",
-        set: |config, value| config.compression_type = CompressionType::from_name(value.text()),
-        get: |config| config.compression_type.name().to_string(),
+        field: field!(compression_type),
     },
-    fixed!(
+    fixed(
         "compression.zstd.level",
         ServerDefault::Fixed("compression.zstd.level"),
-        Int,
+        ConfigType::Int,
         "3",
         "zstd always compresses at level 3",
-        "Compression level for compression.type = zstd."
+        "Compression level for compression.type = zstd.",
     ),
-    fixed!(
+    fixed(
         "delete.retention.ms",
         ServerDefault::Fixed("log.cleaner.delete.retention.ms"),
-        Long,
+        ConfigType::Long,
         "86400000",
         NO_COMPACTION,
-        "Time for which compaction keeps tombstones. Has no effect without compaction."
+        "Time for which compaction keeps tombstones. Has no effect without compaction.",
     ),
-    fixed!(
+    fixed(
         "errors.deadletterqueue.group.enable",
         ServerDefault::Absent,
-        Boolean,
+        ConfigType::Boolean,
         "false",
         "share groups are not available, so dead-letter queues are not either",
-        "Allow share groups to use the topic as a dead-letter queue. Share groups are not available."
+        "Allow share groups to use the topic as a dead-letter queue. Share groups are not available.",
     ),
     TopicConfigDef {
         name: "file.delete.delay.ms",
         server: ServerDefault::Setting("log.segment.delete.delay.ms"),
-        config_type: ConfigType::Long,
         kind: MS,
         default: "60000",
         doc: "Accepted for compatibility; has no effect. Files are removed at once, and open readers keep theirs.",
-        set: |config, value| config.file_delete_delay_ms = value.int(),
-        get: |config| config.file_delete_delay_ms.to_string(),
+        field: field!(file_delete_delay_ms),
     },
     TopicConfigDef {
         name: "flush.messages",
         server: ServerDefault::Setting("log.flush.interval.messages"),
-        config_type: ConfigType::Long,
         kind: POSITIVE_MS,
         default: "9223372036854775807",
         doc: "Number of unflushed records in a partition that triggers a flush.",
-        set: |config, value| config.flush_messages = value.int(),
-        get: |config| config.flush_messages.to_string(),
+        field: field!(flush_messages),
     },
     TopicConfigDef {
         name: "flush.ms",
         server: ServerDefault::Setting("log.flush.interval.ms"),
-        config_type: ConfigType::Long,
         kind: MS,
         default: "1000",
         doc: "Maximum time until records are flushed to disk, whatever their acks. With durability = os the default is Kafka's: never, write-back is left to the operating system.",
-        set: |config, value| config.flush_ms = value.int(),
-        get: |config| config.flush_ms.to_string(),
+        field: field!(flush_ms),
     },
-    fixed!(
+    fixed(
         "follower.replication.throttled.replicas",
         ServerDefault::Absent,
-        List,
+        ConfigType::List,
         "",
         "there is no replication to throttle",
-        "Replicas to throttle on the follower side. There is no replication."
+        "Replicas to throttle on the follower side. There is no replication.",
     ),
     TopicConfigDef {
         name: "index.interval.bytes",
         server: ServerDefault::Setting("log.index.interval.bytes"),
-        config_type: ConfigType::Int,
         kind: Kind::Int {
             min: 0,
             max: i32::MAX as i64,
         },
         default: "4096",
         doc: "Bytes of log per index entry, approximately.",
-        set: |config, value| config.index_interval_bytes = value.int() as i32,
-        get: |config| config.index_interval_bytes.to_string(),
+        field: field!(index_interval_bytes),
     },
-    fixed!(
+    fixed(
         "leader.replication.throttled.replicas",
         ServerDefault::Absent,
-        List,
+        ConfigType::List,
         "",
         "there is no replication to throttle",
-        "Replicas to throttle on the leader side. There is no replication."
+        "Replicas to throttle on the leader side. There is no replication.",
     ),
-    fixed!(
+    fixed(
         "local.retention.bytes",
         ServerDefault::Fixed("log.local.retention.bytes"),
-        Long,
+        ConfigType::Long,
         "-2",
         NO_TIERS,
-        "Bytes of a tiered topic kept on the local disk; -2 means retention.bytes."
+        "Bytes of a tiered topic kept on the local disk; -2 means retention.bytes.",
     ),
-    fixed!(
+    fixed(
         "local.retention.ms",
         ServerDefault::Fixed("log.local.retention.ms"),
-        Long,
+        ConfigType::Long,
         "-2",
         NO_TIERS,
-        "Time for which records of a tiered topic are kept on the local disk; -2 means retention.ms."
+        "Time for which records of a tiered topic are kept on the local disk; -2 means retention.ms.",
     ),
-    fixed!(
+    fixed(
         "max.compaction.lag.ms",
         ServerDefault::Fixed("log.cleaner.max.compaction.lag.ms"),
-        Long,
+        ConfigType::Long,
         "9223372036854775807",
         NO_COMPACTION,
-        "Maximum time a record may stay uncompacted. Has no effect without compaction."
+        "Maximum time a record may stay uncompacted. Has no effect without compaction.",
     ),
-    fixed!(
+    fixed(
         "max.decompressed.message.bytes",
         ServerDefault::Fixed("max.decompressed.message.bytes"),
-        Int,
+        ConfigType::Int,
         "2147483639",
         "there is no limit per record; all records of a batch may decompress to 134217728 bytes",
-        "Maximum decompressed size of a record. The default sets no limit; all records of a batch together may decompress to 128 MiB."
+        "Maximum decompressed size of a record. The default sets no limit; all records of a batch together may decompress to 128 MiB.",
     ),
     TopicConfigDef {
         name: "max.message.bytes",
         server: ServerDefault::Setting("message.max.bytes"),
-        config_type: ConfigType::Int,
         kind: Kind::Int {
             min: 0,
             max: i32::MAX as i64,
         },
         default: "1048588",
         doc: "Maximum size of a record batch, as sent on the wire.",
-        set: |config, value| config.max_message_bytes = value.int() as i32,
-        get: |config| config.max_message_bytes.to_string(),
+        field: field!(max_message_bytes),
     },
     TopicConfigDef {
         name: "message.timestamp.after.max.ms",
         server: ServerDefault::Setting("log.message.timestamp.after.max.ms"),
-        config_type: ConfigType::Long,
         kind: MS,
         default: "3600000",
         doc: "With CreateTime, maximum time by which a record's timestamp may be ahead of the server's clock; others are rejected.",
-        set: |config, value| config.message_timestamp_after_max_ms = value.int(),
-        get: |config| config.message_timestamp_after_max_ms.to_string(),
+        field: field!(message_timestamp_after_max_ms),
     },
     TopicConfigDef {
         name: "message.timestamp.before.max.ms",
         server: ServerDefault::Setting("log.message.timestamp.before.max.ms"),
-        config_type: ConfigType::Long,
         kind: MS,
         default: "9223372036854775807",
         doc: "With CreateTime, maximum time by which a record's timestamp may be behind the server's clock; others are rejected.",
-        set: |config, value| config.message_timestamp_before_max_ms = value.int(),
-        get: |config| config.message_timestamp_before_max_ms.to_string(),
+        field: field!(message_timestamp_before_max_ms),
     },
     TopicConfigDef {
         name: "message.timestamp.type",
         server: ServerDefault::Setting("log.message.timestamp.type"),
-        config_type: ConfigType::String,
-        kind: Kind::Choice(&["CreateTime", "LogAppendTime"]),
+        kind: Kind::Choice(TimestampType::WORDS),
         default: "CreateTime",
         doc: "Timestamp of records: CreateTime is set by the producer, LogAppendTime by the server at append.",
-        set: |config, value| {
-            config.message_timestamp_type = match value.text() {
-                "LogAppendTime" => TimestampType::LogAppendTime,
-                _ => TimestampType::CreateTime,
-            }
-        },
-        get: |config| config.message_timestamp_type.name().to_string(),
+        field: field!(message_timestamp_type),
     },
-    fixed!(
+    fixed(
         "min.cleanable.dirty.ratio",
         ServerDefault::Fixed("log.cleaner.min.cleanable.ratio"),
-        Double,
+        ConfigType::Double,
         "0.5",
         NO_COMPACTION,
-        "Ratio of uncompacted log that starts compaction. Has no effect without compaction."
+        "Ratio of uncompacted log that starts compaction. Has no effect without compaction.",
     ),
-    fixed!(
+    fixed(
         "min.compaction.lag.ms",
         ServerDefault::Fixed("log.cleaner.min.compaction.lag.ms"),
-        Long,
+        ConfigType::Long,
         "0",
         NO_COMPACTION,
-        "Minimum time a record stays uncompacted. Has no effect without compaction."
+        "Minimum time a record stays uncompacted. Has no effect without compaction.",
     ),
-    TopicConfigDef {
-        name: "min.insync.replicas",
-        server: ServerDefault::Setting("min.insync.replicas"),
-        config_type: ConfigType::Int,
-        kind: Kind::Only("1", ONE_REPLICA),
-        default: "1",
-        doc: "Number of replicas that must have a record before acks=all is acknowledged. There is one replica.",
-        set: |config, _| config.min_insync_replicas = 1,
-        get: |config| config.min_insync_replicas.to_string(),
-    },
-    fixed!(
+    fixed(
+        "min.insync.replicas",
+        ServerDefault::Setting("min.insync.replicas"),
+        ConfigType::Int,
+        "1",
+        ONE_REPLICA,
+        "Number of replicas that must have a record before acks=all is acknowledged. There is one replica.",
+    ),
+    fixed(
         "preallocate",
         ServerDefault::Fixed("log.preallocate"),
-        Boolean,
+        ConfigType::Boolean,
         "false",
         "segment files are not preallocated",
-        "Preallocate segment files at full size."
+        "Preallocate segment files at full size.",
     ),
-    fixed!(
+    fixed(
         "remote.copy.lag.bytes",
         ServerDefault::Fixed("log.remote.copy.lag.bytes"),
-        Long,
+        ConfigType::Long,
         "-1",
         NO_TIERS,
-        "Bytes by which the copy of a segment to remote storage is delayed. There is no remote storage."
+        "Bytes by which the copy of a segment to remote storage is delayed. There is no remote storage.",
     ),
-    fixed!(
+    fixed(
         "remote.copy.lag.ms",
         ServerDefault::Fixed("log.remote.copy.lag.ms"),
-        Long,
+        ConfigType::Long,
         "0",
         NO_TIERS,
-        "Time by which the copy of a segment to remote storage is delayed. There is no remote storage."
+        "Time by which the copy of a segment to remote storage is delayed. There is no remote storage.",
     ),
-    fixed!(
+    fixed(
         "remote.log.copy.disable",
         ServerDefault::Absent,
-        Boolean,
+        ConfigType::Boolean,
         "false",
         NO_TIERS,
-        "Stop copying segments of a tiered topic to remote storage. There is no remote storage."
+        "Stop copying segments of a tiered topic to remote storage. There is no remote storage.",
     ),
-    fixed!(
+    fixed(
         "remote.log.delete.on.disable",
         ServerDefault::Absent,
-        Boolean,
+        ConfigType::Boolean,
         "false",
         NO_TIERS,
-        "Delete remote segments when tiering is disabled. There is no remote storage."
+        "Delete remote segments when tiering is disabled. There is no remote storage.",
     ),
-    fixed!(
+    fixed(
         "remote.storage.enable",
         ServerDefault::Absent,
-        Boolean,
+        ConfigType::Boolean,
         "false",
         NO_TIERS,
-        "Enable tiered storage for the topic. There is no remote storage."
+        "Enable tiered storage for the topic. There is no remote storage.",
     ),
     TopicConfigDef {
         name: "retention.bytes",
         server: ServerDefault::Setting("log.retention.bytes"),
-        config_type: ConfigType::Long,
         kind: Kind::Int {
             min: -1,
             max: i64::MAX,
         },
         default: "-1",
         doc: "Size of a partition above which its oldest segments are deleted; -1 for no limit.",
-        set: |config, value| config.retention_bytes = value.int(),
-        get: |config| config.retention_bytes.to_string(),
+        field: field!(retention_bytes),
     },
     TopicConfigDef {
         name: "retention.ms",
         server: ServerDefault::Setting("log.retention.ms"),
-        config_type: ConfigType::Long,
         kind: Kind::Int {
             min: -1,
             max: i64::MAX,
         },
         default: "604800000",
         doc: "Age of a segment's newest record after which the segment is deleted; -1 for no limit.",
-        set: |config, value| config.retention_ms = value.int(),
-        get: |config| config.retention_ms.to_string(),
+        field: field!(retention_ms),
     },
     TopicConfigDef {
         name: "segment.bytes",
         server: ServerDefault::Setting("log.segment.bytes"),
-        config_type: ConfigType::Int,
         kind: Kind::Int {
             min: SEGMENT_BYTES_MIN,
             max: i32::MAX as i64,
         },
         default: "1073741824",
         doc: "Size at which a segment is rolled.",
-        set: |config, value| config.segment_bytes = value.int() as i32,
-        get: |config| config.segment_bytes.to_string(),
+        field: field!(segment_bytes),
     },
     TopicConfigDef {
         name: "segment.index.bytes",
         server: ServerDefault::Setting("log.index.size.max.bytes"),
-        config_type: ConfigType::Int,
         kind: Kind::Int {
             min: 12,
             max: i32::MAX as i64,
         },
         default: "10485760",
         doc: "Size of an index at which its segment is rolled.",
-        set: |config, value| config.segment_index_bytes = value.int() as i32,
-        get: |config| config.segment_index_bytes.to_string(),
+        field: field!(segment_index_bytes),
     },
     TopicConfigDef {
         name: "segment.jitter.ms",
         server: ServerDefault::Setting("log.roll.jitter.ms"),
-        config_type: ConfigType::Long,
         kind: MS,
         default: "0",
         doc: "Maximum random time subtracted from segment.ms, so that partitions do not all roll at once.",
-        set: |config, value| config.segment_jitter_ms = value.int(),
-        get: |config| config.segment_jitter_ms.to_string(),
+        field: field!(segment_jitter_ms),
     },
     TopicConfigDef {
         name: "segment.ms",
         server: ServerDefault::Setting("log.roll.ms"),
-        config_type: ConfigType::Long,
         kind: POSITIVE_MS,
         default: "604800000",
         doc: "Age of a segment's first record at which the segment is rolled, so that retention can delete it.",
-        set: |config, value| config.segment_ms = value.int(),
-        get: |config| config.segment_ms.to_string(),
+        field: field!(segment_ms),
     },
-    fixed!(
+    fixed(
         "unclean.leader.election.enable",
         ServerDefault::Fixed("unclean.leader.election.enable"),
-        Boolean,
+        ConfigType::Boolean,
         "false",
         "every partition has one replica, so there is no other leader to elect",
-        "Allow an out-of-sync replica to become leader. There is one replica."
+        "Allow an out-of-sync replica to become leader. There is one replica.",
     ),
 ];
 
@@ -603,33 +560,20 @@ impl TopicConfig {
         TOPIC_CONFIGS.iter().find(|each| each.name == name)
     }
 
-    /// Applies `overrides` to these settings. Fails on the first unknown name or value that is not allowed.
+    /// Applies `overrides` to these defaults, normalized as in Kafka: without surrounding whitespace and repeated list
+    /// items. Fails on the first unknown name or value that is not allowed.
     pub fn apply(&self, overrides: &BTreeMap<String, String>) -> Result<TopicConfig, ConfigError> {
         let mut config = self.clone();
         for (name, text) in overrides {
-            let Some(definition) = Self::definition(name) else {
-                return Err(unknown(name));
-            };
-            let value = definition.parse(text, name, Origin::Topic)?;
-            definition.set(&mut config, &value);
+            let definition = Self::definition(name).ok_or_else(|| unknown(name))?;
+            let value = definition.kind.normalize(text);
+            let value = value.filter(|value| definition.set(&mut config, value));
+            let value = value.ok_or_else(|| {
+                ConfigError::not_allowed(Origin::Topic, name, text, definition.kind.allowed())
+            })?;
+            config.overrides.insert(name.clone(), value);
         }
         Ok(config)
-    }
-
-    /// Normalizes `overrides` as Kafka does: trims whitespace and drops repeated list items. Fails like
-    /// [`TopicConfig::apply`].
-    pub fn canonical(
-        overrides: &BTreeMap<String, String>,
-    ) -> Result<BTreeMap<String, String>, ConfigError> {
-        let mut scratch = TopicConfig::default();
-        let mut canonical = BTreeMap::new();
-        for (name, text) in overrides {
-            let definition = Self::definition(name).ok_or_else(|| unknown(name))?;
-            let value = definition.parse(text, name, Origin::Topic)?;
-            definition.set(&mut scratch, &value);
-            canonical.insert(name.clone(), definition.value(&scratch));
-        }
-        Ok(canonical)
     }
 }
 
@@ -653,6 +597,7 @@ impl Default for TopicConfig {
     fn default() -> Self {
         // Placeholders: the loop below sets every field, which a test checks.
         let mut config = TopicConfig {
+            overrides: BTreeMap::new(),
             cleanup_policy: CleanupPolicy::default(),
             compression_type: CompressionType::Producer,
             file_delete_delay_ms: 0,
@@ -663,7 +608,6 @@ impl Default for TopicConfig {
             message_timestamp_after_max_ms: 0,
             message_timestamp_before_max_ms: 0,
             message_timestamp_type: TimestampType::CreateTime,
-            min_insync_replicas: 0,
             retention_bytes: 0,
             retention_ms: 0,
             segment_bytes: 0,
@@ -672,11 +616,8 @@ impl Default for TopicConfig {
             segment_ms: 0,
         };
         for definition in TOPIC_CONFIGS {
-            let value = definition
-                .kind
-                .parse(definition.default)
-                .expect("a declared default is valid for its kind");
-            definition.set(&mut config, &value);
+            let is_set = definition.set(&mut config, definition.default);
+            assert!(is_set, "a declared default is valid for its field");
         }
         config
     }
@@ -717,13 +658,11 @@ mod tests {
 
     #[test]
     fn overrides_change_only_the_settings_they_name() {
-        let config = TopicConfig::default()
-            .apply(&overrides(&[
-                ("retention.ms", "5000"),
-                ("compression.type", "zstd"),
-            ]))
-            .expect("both are allowed");
+        let set = overrides(&[("retention.ms", "5000"), ("compression.type", "zstd")]);
+        let config = TopicConfig::default().apply(&set);
+        let config = config.expect("both are allowed");
         let expected = TopicConfig {
+            overrides: set,
             retention_ms: 5_000,
             compression_type: CompressionType::Zstd,
             ..TopicConfig::default()
@@ -820,7 +759,7 @@ mod tests {
         let kafkas: Vec<&str> = KAFKA_4_4.iter().map(|(name, ..)| *name).collect();
         assert_eq!(names, kafkas);
         for (definition, (name, config_type, default)) in TOPIC_CONFIGS.iter().zip(KAFKA_4_4) {
-            assert_eq!(definition.config_type, *config_type, "{name}");
+            assert_eq!(definition.kind.config_type(), *config_type, "{name}");
             let config = TopicConfig::default()
                 .apply(&overrides(&[(name, default)]))
                 .unwrap();
@@ -876,7 +815,8 @@ mod tests {
             ("preallocate", "false"),
             ("retention.ms", "77"),
         ]);
-        assert_eq!(TopicConfig::canonical(&given).unwrap(), kept);
+        let config = TopicConfig::default().apply(&given).unwrap();
+        assert_eq!(config.overrides, kept);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Types and syntax of setting values, shared by file, environment, flags and topic overrides.
 //!
-//! Every value arrives as text and is parsed once, by [`Kind::parse`]. Error messages, `--help` and the documentation
-//! all describe the allowed values with [`Kind::allowed`].
+//! Every value arrives as text. [`Kind::normalize`] checks it, and the type of the field that holds it parses the result.
+//! Error messages, `--help` and the documentation all describe the allowed values with [`Kind::allowed`], and
+//! DescribeConfigs their type with [`Kind::config_type`].
 
 use std::fmt;
-use std::path::PathBuf;
+use std::str::FromStr;
 
 /// Type and range of a value.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -16,7 +17,7 @@ pub enum Kind {
     /// One of a few words.
     Choice(&'static [&'static str]),
     /// A single allowed value, because others need a feature that is not available. The second text is the reason.
-    Only(&'static str, &'static str),
+    Only(ConfigType, &'static str, &'static str),
     /// Comma-separated list of these words, possibly empty; repeated items are dropped. The second text is the reason
     /// why other words are not allowed.
     List(&'static [&'static str], &'static str),
@@ -30,45 +31,56 @@ pub enum Kind {
     LogFilter,
 }
 
-/// Parsed value.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Value {
-    Switch(bool),
-    Int(i64),
-    Text(String),
-    Listen(ListenAddr),
-    Endpoint(Endpoint),
+/// Kafka type of a setting, as reported by DescribeConfigs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConfigType {
+    Boolean,
+    String,
+    Int,
+    Long,
+    Double,
+    List,
 }
 
-impl Value {
-    /// Value of a switch; `false` for other kinds, which the declared [`Kind`] rules out.
-    pub(super) fn switch(&self) -> bool {
-        matches!(self, Value::Switch(true))
-    }
-
-    pub(super) fn int(&self) -> i64 {
-        match self {
-            Value::Int(number) => *number,
-            _ => 0,
+/// Stores a normalized value in a field. Returns false if the field's type cannot hold it.
+pub(super) fn store<T: FromStr>(field: &mut T, value: &str) -> bool {
+    match value.parse() {
+        Ok(parsed) => {
+            *field = parsed;
+            true
         }
-    }
-
-    pub(super) fn text(&self) -> &str {
-        match self {
-            Value::Text(text) => text,
-            _ => "",
-        }
-    }
-
-    /// Items of a list.
-    pub(super) fn items(&self) -> impl Iterator<Item = &str> {
-        self.text().split(',').filter(|item| !item.is_empty())
-    }
-
-    pub(super) fn path(&self) -> PathBuf {
-        PathBuf::from(self.text())
+        Err(_) => false,
     }
 }
+
+/// Declares the words that stand for the variants of a type.
+macro_rules! words {
+    ($type:ident { $($word:literal => $variant:ident,)* }) => {
+        impl $type {
+            pub(super) const WORDS: &'static [&'static str] = &[$($word),*];
+        }
+
+        impl std::str::FromStr for $type {
+            type Err = ();
+
+            fn from_str(word: &str) -> Result<Self, ()> {
+                match word {
+                    $($word => Ok($type::$variant),)*
+                    _ => Err(()),
+                }
+            }
+        }
+
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(match self {
+                    $($type::$variant => $word,)*
+                })
+            }
+        }
+    };
+}
+pub(super) use words;
 
 /// Address to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +97,33 @@ pub struct Endpoint {
     /// Host name or IP address, IPv6 without brackets.
     pub host: String,
     pub port: u16,
+}
+
+impl FromStr for ListenAddr {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (host, port) = split_host_port(text).ok_or(())?;
+        let host = match host {
+            "" | "*" => None,
+            host => Some(host.to_string()),
+        };
+        Ok(ListenAddr { host, port })
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match split_host_port(text) {
+            Some((host, port)) if !host.is_empty() && port != 0 => Ok(Endpoint {
+                host: host.to_string(),
+                port,
+            }),
+            _ => Err(()),
+        }
+    }
 }
 
 impl fmt::Display for ListenAddr {
@@ -110,49 +149,45 @@ fn write_host_port(f: &mut fmt::Formatter<'_>, host: &str, port: u16) -> fmt::Re
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 impl Kind {
-    /// Parses a value; `None` if it is not allowed.
-    pub fn parse(&self, text: &str) -> Option<Value> {
+    /// Returns the value as its type reads it, without surrounding whitespace and alternative spellings; `None` if it is
+    /// not allowed.
+    pub fn normalize(&self, text: &str) -> Option<String> {
         let text = text.trim();
         match self {
             Kind::Switch => match text {
-                "on" | "true" => Some(Value::Switch(true)),
-                "off" | "false" => Some(Value::Switch(false)),
+                "on" | "true" => Some("true".to_string()),
+                "off" | "false" => Some("false".to_string()),
                 _ => None,
             },
-            Kind::Int { min, max } => text
-                .parse::<i64>()
-                .ok()
-                .filter(|number| (min..=max).contains(&number))
-                .map(Value::Int),
+            Kind::Int { min, max } => {
+                let number = text.parse().ok();
+                let allowed = number.filter(|number| (min..=max).contains(&number));
+                allowed.map(|number: i64| number.to_string())
+            }
             Kind::Choice(words) => words
                 .iter()
                 .find(|word| word.eq_ignore_ascii_case(text))
-                .map(|word| Value::Text((*word).to_string())),
-            Kind::Only(value, _) => {
-                is_same_value(value, text).then(|| Value::Text((*value).to_string()))
+                .map(|word| (*word).to_string()),
+            Kind::Only(_, value, _) => is_same_value(value, text).then(|| (*value).to_string()),
+            Kind::List(words, _) => list(words, text),
+            Kind::Listen => Some(text.parse::<ListenAddr>().ok()?.to_string()),
+            Kind::Endpoint => Some(text.parse::<Endpoint>().ok()?.to_string()),
+            Kind::Path => (!text.is_empty() && !text.contains('\0')).then(|| text.to_string()),
+            Kind::LogFilter => is_log_filter(text).then(|| text.to_string()),
+        }
+    }
+
+    /// Returns the type that Kafka has for such values.
+    pub fn config_type(&self) -> ConfigType {
+        match self {
+            Kind::Switch => ConfigType::Boolean,
+            Kind::Int { max, .. } if *max <= i64::from(i32::MAX) => ConfigType::Int,
+            Kind::Int { .. } => ConfigType::Long,
+            Kind::Only(config_type, ..) => *config_type,
+            Kind::List(..) => ConfigType::List,
+            Kind::Choice(_) | Kind::Listen | Kind::Endpoint | Kind::Path | Kind::LogFilter => {
+                ConfigType::String
             }
-            Kind::List(words, _) => list(words, text).map(Value::Text),
-            Kind::Listen => {
-                let (host, port) = split_host_port(text)?;
-                let host = match host {
-                    "" | "*" => None,
-                    host => Some(host.to_string()),
-                };
-                Some(Value::Listen(ListenAddr { host, port }))
-            }
-            Kind::Endpoint => {
-                let (host, port) = split_host_port(text)?;
-                (!host.is_empty() && port != 0).then(|| {
-                    Value::Endpoint(Endpoint {
-                        host: host.to_string(),
-                        port,
-                    })
-                })
-            }
-            Kind::Path => {
-                (!text.is_empty() && !text.contains('\0')).then(|| Value::Text(text.to_string()))
-            }
-            Kind::LogFilter => is_log_filter(text).then(|| Value::Text(text.to_string())),
         }
     }
 
@@ -167,7 +202,7 @@ impl Kind {
                 format!("a whole number from {low} to {high}")
             }
             Kind::Choice(words) => words.join(", "),
-            Kind::Only(value, reason) => format!("{value} ({reason})"),
+            Kind::Only(_, value, reason) => format!("{value} ({reason})"),
             Kind::List([], reason) => format!("an empty list ({reason})"),
             Kind::List(words, reason) => {
                 format!(
@@ -268,10 +303,8 @@ mod tests {
     use super::*;
 
     fn listen(text: &str) -> Option<(Option<String>, u16)> {
-        match Kind::Listen.parse(text) {
-            Some(Value::Listen(addr)) => Some((addr.host, addr.port)),
-            _ => None,
-        }
+        let addr: ListenAddr = Kind::Listen.normalize(text)?.parse().unwrap();
+        Some((addr.host, addr.port))
     }
 
     #[test]
@@ -302,28 +335,25 @@ mod tests {
         ] {
             assert_eq!(listen(text), None, "{text:?}");
         }
-        assert_eq!(Kind::Endpoint.parse(":9092"), None);
-        assert_eq!(Kind::Endpoint.parse("broker:0"), None);
-        assert!(Kind::Endpoint.parse("broker.example:9092").is_some());
+        assert_eq!(Kind::Endpoint.normalize(":9092"), None);
+        assert_eq!(Kind::Endpoint.normalize("broker:0"), None);
+        assert!(Kind::Endpoint.normalize("broker.example:9092").is_some());
     }
 
     #[test]
     fn addresses_display_as_written() {
         for text in [":9092", "[::1]:9092", "127.0.0.1:0"] {
-            let Some(Value::Listen(addr)) = Kind::Listen.parse(text) else {
-                panic!("{text} is a listen address");
-            };
-            assert_eq!(addr.to_string(), text);
+            assert_eq!(Kind::Listen.normalize(text).unwrap(), text);
         }
     }
 
     #[test]
     fn numbers_are_bounded_on_both_sides() {
         let kind = Kind::Int { min: -1, max: 10 };
-        assert_eq!(kind.parse("-1"), Some(Value::Int(-1)));
-        assert_eq!(kind.parse("10"), Some(Value::Int(10)));
+        assert_eq!(kind.normalize("-1"), Some("-1".into()));
+        assert_eq!(kind.normalize("10"), Some("10".into()));
         for text in ["-2", "11", "", "1.0", "ten", "99999999999999999999"] {
-            assert_eq!(kind.parse(text), None, "{text:?}");
+            assert_eq!(kind.normalize(text), None, "{text:?}");
         }
     }
 
@@ -336,23 +366,19 @@ mod tests {
             ("delete", "delete"),
             (" keep , delete,keep ", "keep,delete"),
         ] {
-            assert_eq!(
-                kind.parse(text),
-                Some(Value::Text(items.into())),
-                "{text:?}"
-            );
+            assert_eq!(kind.normalize(text), Some(items.into()), "{text:?}");
         }
         // Kafka 4.4: "values must not be empty", and words are case-sensitive.
         for text in [",", "delete,", "delete,,keep", "DELETE", "other"] {
-            assert_eq!(kind.parse(text), None, "{text:?}");
+            assert_eq!(kind.normalize(text), None, "{text:?}");
         }
-        assert!(Kind::List(&[], "").parse("").is_some());
-        assert!(Kind::List(&[], "").parse("*").is_none());
+        assert!(Kind::List(&[], "").normalize("").is_some());
+        assert!(Kind::List(&[], "").normalize("*").is_none());
     }
 
     #[test]
     fn single_allowed_value_accepts_kafkas_spellings() {
-        let parse = |allowed, text| Kind::Only(allowed, "").parse(text);
+        let parse = |allowed, text| Kind::Only(ConfigType::String, allowed, "").normalize(text);
         for (allowed, text) in [
             ("false", "FALSE"),
             ("0.5", " 0.50 "),
@@ -360,7 +386,7 @@ mod tests {
             ("-2", "-2"),
             ("1", "+1"),
         ] {
-            let value = Some(Value::Text(allowed.into()));
+            let value = Some(allowed.into());
             assert_eq!(parse(allowed, text), value, "{text}");
         }
         for (allowed, text) in [
@@ -382,10 +408,10 @@ mod tests {
             "warn,streamline::storage=trace",
             "hyper=off",
         ] {
-            assert!(Kind::LogFilter.parse(text).is_some(), "{text:?}");
+            assert!(Kind::LogFilter.normalize(text).is_some(), "{text:?}");
         }
         for text in ["", "loud", "info,debug", "=info", "streamline=loud"] {
-            assert!(Kind::LogFilter.parse(text).is_none(), "{text:?}");
+            assert!(Kind::LogFilter.normalize(text).is_none(), "{text:?}");
         }
     }
 }

@@ -3,6 +3,7 @@
 //! An unsupported version of ApiVersions itself is answered in version 0 with its supported versions (KIP-511), since a
 //! client cannot know them before it has asked.
 
+use super::session::ClientSoftware;
 use super::{APIS, Answer, Api, Call, Reply, encode};
 use crate::broker::shortened;
 use crate::metrics::RequestRejection;
@@ -28,12 +29,18 @@ pub(super) async fn handle(call: Call, request: ApiVersionsRequest) -> ApiVersio
         };
     }
     tracing::debug!(
-        peer = %call.context.peer,
+        peer = %call.peer,
         client_id = call.client_id.as_deref(),
         software = request.client_software_name,
         version = request.client_software_version,
         "client software identified"
     );
+    if call.version >= CLIENT_SOFTWARE_FROM {
+        call.identify(ClientSoftware {
+            name: request.client_software_name,
+            version: request.client_software_version,
+        });
+    }
     ApiVersionsResponse {
         api_keys: advertised(APIS),
         ..ApiVersionsResponse::default()
@@ -43,7 +50,7 @@ pub(super) async fn handle(call: Call, request: ApiVersionsRequest) -> ApiVersio
 /// Counts a client with an invalid software name or version, and logs it once a minute for each address.
 fn note_refused(call: &Call, request: &ApiVersionsRequest) {
     let reason = RequestRejection::ClientSoftware;
-    let (broker, peer) = (&call.broker, call.context.peer);
+    let (broker, peer) = (&call.broker, call.peer);
     broker.metrics.requests_rejected.get(reason).inc();
     let now = broker.clock.monotonic();
     if let Some(silenced) = broker.refused_software.allow(peer.ip(), now) {

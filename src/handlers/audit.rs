@@ -3,15 +3,17 @@
 //! The lines have a target of their own. Each shows the client, its address, the number of changes and the first of them:
 //! a request that changes thousands of things produces a single line of bounded length.
 
+use std::borrow::Cow;
 use std::fmt::{self, Display, Write as _};
 use std::net::SocketAddr;
 
 use super::Call;
+use crate::broker::Principal;
 
 /// Target of the lines, by which `log_level` can select them.
 const TARGET: &str = "streamline::audit";
 
-/// Principal of every client, since there is no authentication.
+/// Name of [`Principal::ANONYMOUS`] in the lines.
 const ANONYMOUS: &str = "anonymous";
 
 /// Largest number of changes listed in a line.
@@ -25,6 +27,7 @@ const NAME_BYTES_MAX: usize = 100;
 pub(super) struct Audit {
     event: &'static str,
     request: &'static str,
+    principal: Principal,
     client_id: Option<String>,
     peer: SocketAddr,
     group: Option<String>,
@@ -42,8 +45,9 @@ impl Call {
         Audit {
             event,
             request: self.api.name(),
+            principal: self.principal.clone(),
             client_id: self.client_id.as_deref().map(|id| cut(id).to_owned()),
-            peer: self.context.peer,
+            peer: self.peer,
             group: None,
             validate_only: false,
             silenced: None,
@@ -118,6 +122,13 @@ impl Audit {
         self.count = 0;
     }
 
+    fn principal(&self) -> Cow<'static, str> {
+        match self.principal == Principal::ANONYMOUS {
+            true => Cow::Borrowed(ANONYMOUS),
+            false => Cow::Owned(self.principal.to_string()),
+        }
+    }
+
     fn changes(&self) -> String {
         let mut changes = String::new();
         for (index, change) in self.listed.iter().enumerate() {
@@ -139,7 +150,7 @@ impl Drop for Audit {
         if self.count > 0 && !self.validate_only {
             tracing::info!(
                 target: TARGET,
-                principal = ANONYMOUS,
+                principal = &*self.principal(),
                 client_id = self.client_id.as_deref(),
                 peer = %self.peer,
                 request = self.request,
@@ -197,6 +208,7 @@ mod tests {
         Audit {
             event: "things changed",
             request: "DeleteTopics",
+            principal: Principal::ANONYMOUS,
             client_id: None,
             peer: SocketAddr::from(([127, 0, 0, 1], 1)),
             group: None,

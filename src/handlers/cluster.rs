@@ -1,6 +1,6 @@
 //! DescribeCluster: lists the nodes of the cluster, of which there is one.
 
-use super::{Call, operations};
+use super::Call;
 use crate::broker::NODE_ID;
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::describe_cluster::{
@@ -34,7 +34,7 @@ pub(super) async fn handle(call: Call, request: DescribeClusterRequest) -> Descr
             ..DescribeClusterResponse::default()
         };
     }
-    let (host, port) = call.broker.advertised(call.context.local);
+    let (host, port) = call.advertised();
     DescribeClusterResponse {
         cluster_id,
         controller_id: NODE_ID,
@@ -44,11 +44,8 @@ pub(super) async fn handle(call: Call, request: DescribeClusterRequest) -> Descr
             port: i32::from(port),
             ..DescribeClusterBroker::default()
         }],
-        cluster_authorized_operations: if request.include_cluster_authorized_operations {
-            operations::CLUSTER
-        } else {
-            operations::NOT_REQUESTED
-        },
+        cluster_authorized_operations: call
+            .cluster_operations(request.include_cluster_authorized_operations),
         ..DescribeClusterResponse::default()
     }
 }

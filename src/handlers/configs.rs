@@ -4,15 +4,16 @@
 //! come from its file, environment and flags. Type, default and documentation of a setting are declared once, in `config`.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
 
 use super::Call;
 use super::audit::{Audit, Name};
 use super::refusal::{Refusal, error_fields};
 use super::repetition::answer_each;
-use crate::broker::{Broker, ConfigChange, ConfigEdit, ConfigOperation, NODE_ID, TopicError};
+use crate::broker::{
+    Broker, ConfigChange, ConfigEdit, ConfigOperation, NODE_ID, Operation, Resource, TopicError,
+};
 use crate::config::{
-    ConfigType, Effective, Kind, Origin, TOPIC_CONFIGS, TopicConfig, TopicConfigDef, Value,
+    ConfigType, Effective, Kind, Origin, TOPIC_CONFIGS, TopicConfig, TopicConfigDef,
 };
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::create_topics::CreatableTopicConfigs;
@@ -53,11 +54,18 @@ pub(super) async fn describe(
         documentation: request.include_documentation,
     };
     let describe = |resource: &DescribeConfigsResource| {
-        let described = match resource.resource_type {
+        let name = &resource.resource_name;
+        let described = authorize(
+            &call,
+            Operation::DescribeConfigs,
+            resource.resource_type,
+            name,
+        )
+        .and_then(|()| match resource.resource_type {
             TOPIC => describe_topic(&call.broker, resource, detail),
             BROKER => describe_broker(&call.broker, resource, detail),
             other => Err(no_such_type(other)),
-        };
+        });
         let (configs, refusal) = match described {
             Ok(configs) => (configs, None),
             Err(refusal) => (Vec::new(), Some(refusal)),
@@ -86,6 +94,21 @@ pub(super) async fn describe(
         ),
         ..DescribeConfigsResponse::default()
     }
+}
+
+/// Refuses an operation on the configs of a resource that the client may not perform.
+fn authorize(
+    call: &Call,
+    operation: Operation,
+    resource_type: i8,
+    name: &str,
+) -> Result<(), Refusal> {
+    let resource = match resource_type {
+        TOPIC => Resource::Topic(name),
+        BROKER => Resource::Cluster,
+        _ => return Ok(()),
+    };
+    call.authorize(operation, resource).map_err(Refusal::denied)
 }
 
 fn size_of_result(result: &DescribeConfigsResult) -> usize {
@@ -130,19 +153,18 @@ fn describe_topic(
     let unknown = || Refusal::from(TopicError::Unknown(name.clone()));
     let topic = broker.topics.get(name).ok_or_else(unknown)?;
     let config = topic.config();
-    let overrides = broker.topic_overrides(name);
     let described = TOPIC_CONFIGS
         .iter()
         .filter(|definition| is_wanted(resource, definition.name))
         .map(|definition| {
-            let sources = sources(definition, &overrides, broker);
+            let sources = sources(definition, &config, broker);
             DescribeConfigsResourceResult {
                 name: definition.name.to_owned(),
                 value: Some(definition.value(&config)),
                 read_only: false,
                 config_source: effective_source(&sources),
                 is_sensitive: false,
-                config_type: type_number(definition.config_type),
+                config_type: type_number(definition.kind.config_type()),
                 documentation: detail.documentation.then(|| definition.doc.to_owned()),
                 synonyms: if detail.synonyms { sources } else { Vec::new() },
             }
@@ -154,11 +176,11 @@ fn describe_topic(
 /// config that has no server-wide default and is not set.
 fn sources(
     definition: &TopicConfigDef,
-    overrides: &BTreeMap<String, String>,
+    config: &TopicConfig,
     broker: &Broker,
 ) -> Vec<DescribeConfigsSynonym> {
     let mut sources = Vec::with_capacity(3);
-    if let Some(value) = overrides.get(definition.name) {
+    if let Some(value) = config.overrides.get(definition.name) {
         sources.push(DescribeConfigsSynonym {
             name: definition.name.to_owned(),
             value: Some(value.clone()),
@@ -171,7 +193,7 @@ fn sources(
     let server_wide = broker
         .settings
         .iter()
-        .find(|each| is_spelled(&each.setting.name, server_name));
+        .find(|each| is_spelled(each.setting.name, server_name));
     if let Some(setting) = server_wide {
         sources.extend(server_sources(setting, server_name));
     } else {
@@ -192,7 +214,7 @@ fn effective_source(sources: &[DescribeConfigsSynonym]) -> i8 {
 fn server_sources(setting: &Effective, name: &str) -> Vec<DescribeConfigsSynonym> {
     let source = |value: &str, source| DescribeConfigsSynonym {
         name: name.to_owned(),
-        value: Some(kafka_value(setting.setting.kind, value).to_owned()),
+        value: Some(kafka_value(setting.setting.kind, value)),
         source,
     };
     match setting.origin {
@@ -227,7 +249,7 @@ fn describe_broker(
                 read_only: true,
                 config_source: sources[0].source,
                 is_sensitive: false,
-                config_type: kind_number(setting.setting.kind),
+                config_type: type_number(setting.setting.kind.config_type()),
                 documentation: detail
                     .documentation
                     .then(|| setting.setting.help.to_owned()),
@@ -247,12 +269,9 @@ fn kafka_name(setting: &Effective) -> String {
 }
 
 /// Returns a value as Kafka clients parse it: a boolean is only `true` or `false`.
-fn kafka_value(kind: Kind, value: &str) -> &str {
-    match kind.parse(value) {
-        Some(Value::Switch(true)) => "true",
-        Some(Value::Switch(false)) => "false",
-        _ => value,
-    }
+fn kafka_value(kind: Kind, value: &str) -> String {
+    let normalized = (kind == Kind::Switch).then(|| kind.normalize(value));
+    normalized.flatten().unwrap_or_else(|| value.to_owned())
 }
 
 /// Returns whether `setting` is `kafka_name` with underscores instead of dots.
@@ -287,34 +306,15 @@ fn type_number(config_type: ConfigType) -> i8 {
     }
 }
 
-fn kind_number(kind: Kind) -> i8 {
-    type_number(match kind {
-        Kind::Switch => ConfigType::Boolean,
-        Kind::Int { max, .. } if max <= i64::from(i32::MAX) => ConfigType::Int,
-        Kind::Int { .. } => ConfigType::Long,
-        Kind::List(..) => ConfigType::List,
-        Kind::Choice(_)
-        | Kind::Only(..)
-        | Kind::Listen
-        | Kind::Endpoint
-        | Kind::Path
-        | Kind::LogFilter => ConfigType::String,
-    })
-}
-
 /// Returns the configs of a new topic for the response of CreateTopics.
-pub(super) fn created(
-    config: &TopicConfig,
-    overrides: &BTreeMap<String, String>,
-    broker: &Broker,
-) -> Vec<CreatableTopicConfigs> {
+pub(super) fn created(config: &TopicConfig, broker: &Broker) -> Vec<CreatableTopicConfigs> {
     TOPIC_CONFIGS
         .iter()
         .map(|definition| CreatableTopicConfigs {
             name: definition.name.to_owned(),
             value: Some(definition.value(config)),
             read_only: false,
-            config_source: effective_source(&sources(definition, overrides, broker)),
+            config_source: effective_source(&sources(definition, config, broker)),
             is_sensitive: false,
         })
         .collect()
@@ -329,7 +329,7 @@ pub(super) async fn alter(
     for resource in request.resources {
         let (resource_type, resource_name) =
             (resource.resource_type, resource.resource_name.clone());
-        let change = replace(&call.broker, resource, request.validate_only);
+        let change = replace(&call, resource, request.validate_only);
         let done = audit.attempt(Name(&resource_name), change).await;
         let done = done.map(|changes| audit_changes(&mut audit, &changes));
         let (error_code, error_message) = error_fields(done.err());
@@ -347,11 +347,11 @@ pub(super) async fn alter(
 }
 
 async fn replace(
-    broker: &Arc<Broker>,
+    call: &Call,
     resource: alter_configs::AlterConfigsResource,
     validate_only: bool,
 ) -> Result<Vec<ConfigChange>, Refusal> {
-    check_alterable(resource.resource_type, &resource.resource_name)?;
+    check_alterable(call, resource.resource_type, &resource.resource_name)?;
     check_named_once(resource.configs.iter().map(|each| &each.name))?;
     let mut configs = BTreeMap::new();
     for config in resource.configs {
@@ -361,7 +361,10 @@ async fn replace(
         }
     }
     let name = resource.resource_name;
-    Ok(broker.replace_configs(name, configs, validate_only).await?)
+    Ok(call
+        .broker
+        .replace_configs(name, configs, validate_only)
+        .await?)
 }
 
 pub(super) async fn alter_incrementally(
@@ -373,7 +376,7 @@ pub(super) async fn alter_incrementally(
     for resource in request.resources {
         let (resource_type, resource_name) =
             (resource.resource_type, resource.resource_name.clone());
-        let change = edit(&call.broker, resource, request.validate_only);
+        let change = edit(&call, resource, request.validate_only);
         let done = audit.attempt(Name(&resource_name), change).await;
         let done = done.map(|changes| audit_changes(&mut audit, &changes));
         let (error_code, error_message) = error_fields(done.err());
@@ -391,11 +394,11 @@ pub(super) async fn alter_incrementally(
 }
 
 async fn edit(
-    broker: &Arc<Broker>,
+    call: &Call,
     resource: incremental_alter_configs::AlterConfigsResource,
     validate_only: bool,
 ) -> Result<Vec<ConfigChange>, Refusal> {
-    check_alterable(resource.resource_type, &resource.resource_name)?;
+    check_alterable(call, resource.resource_type, &resource.resource_name)?;
     check_named_once(resource.configs.iter().map(|each| &each.name))?;
     let edits = resource
         .configs
@@ -403,7 +406,7 @@ async fn edit(
         .map(edit_of)
         .collect::<Result<Vec<_>, _>>()?;
     let name = resource.resource_name;
-    Ok(broker.edit_configs(name, edits, validate_only).await?)
+    Ok(call.broker.edit_configs(name, edits, validate_only).await?)
 }
 
 /// Adds the config changes to the resource listed last in the audit log.
@@ -453,7 +456,8 @@ fn check_named_once<'a>(names: impl Iterator<Item = &'a String>) -> Result<(), R
     Ok(())
 }
 
-fn check_alterable(resource_type: i8, resource_name: &str) -> Result<(), Refusal> {
+fn check_alterable(call: &Call, resource_type: i8, resource_name: &str) -> Result<(), Refusal> {
+    authorize(call, Operation::AlterConfigs, resource_type, resource_name)?;
     match resource_type {
         TOPIC => Ok(()),
         BROKER => {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Call, error, lookup};
+use crate::broker::Operation;
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::delete_records::{
     DeleteRecordsPartition, DeleteRecordsPartitionResult, DeleteRecordsRequest,
@@ -17,7 +18,7 @@ pub(super) async fn handle(call: Call, request: DeleteRecordsRequest) -> DeleteR
     let mut topics = Vec::with_capacity(request.topics.len());
     let mut audit = call.audit("records deleted");
     for asked in request.topics {
-        let topic = lookup::topic_by_name(&call.broker, &asked.name);
+        let topic = lookup::topic_by_name(&call, Operation::Delete, &asked.name);
         let mut partitions = Vec::with_capacity(asked.partitions.len());
         for each in &asked.partitions {
             let low_watermark = match lookup::partition(&topic, each.partition_index) {

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Answer, Call, READ_COMMITTED, error, lookup};
-use crate::broker::Broker;
+use crate::broker::{Broker, Operation};
 use crate::config::CompressionType;
 use crate::metrics::TopicCounters;
 use crate::protocol::kafka::ErrorCode;
@@ -52,7 +52,7 @@ pub(super) async fn handle(call: Call, request: FetchRequest) -> Answer<FetchRes
             ..FetchResponse::default()
         });
     }
-    let plan = Arc::new(Plan::new(&call.broker, call.version, request));
+    let plan = Arc::new(Plan::new(&call, request));
     match plan.fetch(&call.broker).await {
         Some(round) => plan.answer(round),
         None => plan.answer(plan.read_failed()),
@@ -108,13 +108,13 @@ struct Round {
 }
 
 impl Plan {
-    fn new(broker: &Broker, version: i16, mut request: FetchRequest) -> Plan {
-        let by_id = version >= TOPIC_IDS_FROM;
+    fn new(call: &Call, mut request: FetchRequest) -> Plan {
+        let by_id = call.version >= TOPIC_IDS_FROM;
         // A topic without partitions needs no response, and must not be kept while the fetch waits.
         request.topics.retain(|asked| !asked.partitions.is_empty());
         let topics = request.topics.into_iter().map(|asked| {
-            let topic = lookup::topic(broker, by_id, &asked.topic, asked.topic_id)
-                .and_then(|topic| check_compression(topic, version));
+            let topic = lookup::topic(call, Operation::Read, by_id, &asked.topic, asked.topic_id)
+                .and_then(|topic| check_compression(topic, call.version));
             TopicPlan {
                 counters: topic
                     .as_ref()
@@ -138,7 +138,9 @@ impl Plan {
         Plan {
             max_wait: Duration::from_millis(request.max_wait_ms.max(0) as u64),
             min_bytes: request.min_bytes.max(0) as usize,
-            max_bytes: request.max_bytes.clamp(0, broker.config.fetch_max_bytes) as usize,
+            max_bytes: request
+                .max_bytes
+                .clamp(0, call.broker.config.fetch_max_bytes) as usize,
             isolation: match request.isolation_level {
                 READ_COMMITTED => Isolation::ReadCommitted,
                 _ => Isolation::ReadUncommitted,
@@ -257,9 +259,9 @@ impl Plan {
 
     /// Returns an error for every partition, for a read that panicked or was cancelled.
     fn read_failed(&self) -> Round {
-        let error = |_| Found::Error(ErrorCode::UNKNOWN_SERVER_ERROR, None);
+        let failed = |_| Found::Error(error::TASK_FAILED, None);
         Round {
-            found: self.partitions().map(error).collect(),
+            found: self.partitions().map(failed).collect(),
             size_bytes: 0,
             copied_bytes: 0,
             is_final: true,
@@ -354,8 +356,9 @@ impl PartitionPlan {
     fn found(&self, result: Result<Fetched, storage::Error>, by_id: bool) -> Found {
         match result {
             Ok(fetched) => Found::Records(fetched),
-            Err(storage::Error::Deleted) if by_id => {
-                Found::Error(ErrorCode::UNKNOWN_TOPIC_ID, None)
+            // As in Kafka, an unknown id is answered without offsets.
+            Err(error @ storage::Error::Deleted) if by_id => {
+                Found::Error(error::of_storage_by_id(&error), None)
             }
             Err(error) => {
                 let partition = self.partition.as_ref().ok();

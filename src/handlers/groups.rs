@@ -9,7 +9,7 @@ use super::audit::Name;
 use super::refusal::{Refusal, error_fields};
 use super::repetition::{answer_each, once_each};
 use super::{Call, error, operations};
-use crate::broker::NODE_ID;
+use crate::broker::{NODE_ID, Operation, Resource};
 use crate::coordinator::group::{
     GroupDescription, GroupError, GroupState, JoinGroup, JoinedGroup, LeavingMember,
     MemberIdentity, SyncGroup,
@@ -33,9 +33,6 @@ use crate::protocol::messages::leave_group::{
 };
 use crate::protocol::messages::list_groups::{ListGroupsRequest, ListGroupsResponse, ListedGroup};
 use crate::protocol::messages::sync_group::{SyncGroupRequest, SyncGroupResponse};
-
-/// Kafka's name of the only supported group type; ListGroups 5 can filter by it.
-const CLASSIC: &str = "classic";
 
 /// The first version of FindCoordinator with several keys.
 const FIND_COORDINATOR_BATCHED_FROM: i16 = 4;
@@ -69,16 +66,10 @@ pub(super) async fn find_coordinator(
         call.log_refused_transaction(id);
     }
     let find = |key: String| match request.key_type {
-        KEY_TYPE_GROUP => {
-            let (host, port) = call.broker.advertised(call.context.local);
-            Coordinator {
-                key,
-                node_id: NODE_ID,
-                host,
-                port: i32::from(port),
-                ..Coordinator::default()
-            }
-        }
+        KEY_TYPE_GROUP => match call.authorize(Operation::Describe, Resource::Group(&key)) {
+            Ok(()) => this_node(&call, key),
+            Err(code) => no_coordinator(key, Refusal::denied(code)),
+        },
         KEY_TYPE_TRANSACTION => no_coordinator(key, Refusal::transactional()),
         _ => {
             let reason = "unsupported coordinator key type";
@@ -117,6 +108,17 @@ pub(super) async fn find_coordinator(
     }
 }
 
+fn this_node(call: &Call, key: String) -> Coordinator {
+    let (host, port) = call.advertised();
+    Coordinator {
+        key,
+        node_id: NODE_ID,
+        host,
+        port: i32::from(port),
+        ..Coordinator::default()
+    }
+}
+
 fn no_coordinator(key: String, refusal: Refusal) -> Coordinator {
     Coordinator {
         key,
@@ -128,14 +130,17 @@ fn no_coordinator(key: String, refusal: Refusal) -> Coordinator {
     }
 }
 
-pub(super) async fn join(call: Call, request: JoinGroupRequest) -> JoinGroupResponse {
+pub(super) async fn join(mut call: Call, request: JoinGroupRequest) -> JoinGroupResponse {
+    if let Err(code) = call.authorize(Operation::Read, Resource::Group(&request.group_id)) {
+        return not_joined(&call, code, String::new());
+    }
     let asked_id = request.member_id.clone();
     let join = JoinGroup {
         group_id: request.group_id,
         member_id: request.member_id,
         group_instance_id: request.group_instance_id,
-        client_id: call.client_id.unwrap_or_default(),
-        client_host: format!("/{}", call.context.peer.ip().to_canonical()),
+        client_id: call.client_id.take().unwrap_or_default(),
+        client_host: format!("/{}", call.peer.ip().to_canonical()),
         session_timeout_ms: request.session_timeout_ms,
         // Version 0 has one timeout for both.
         rebalance_timeout_ms: if call.version >= REBALANCE_TIMEOUT_FROM {
@@ -155,15 +160,23 @@ pub(super) async fn join(call: Call, request: JoinGroupRequest) -> JoinGroupResp
     };
     match call.broker.groups.join(join).await {
         Ok(joined) => joined_response(joined),
-        Err(refusal) => JoinGroupResponse {
-            error_code: error::of_group(&refusal),
-            protocol_name: (call.version < NULL_PROTOCOL_FROM).then(String::new),
-            member_id: match refusal {
+        Err(refusal) => {
+            let code = error::of_group(&refusal);
+            let member_id = match refusal {
                 GroupError::MemberIdRequired { member_id } => member_id,
                 _ => asked_id,
-            },
-            ..JoinGroupResponse::default()
-        },
+            };
+            not_joined(&call, code, member_id)
+        }
+    }
+}
+
+fn not_joined(call: &Call, error_code: ErrorCode, member_id: String) -> JoinGroupResponse {
+    JoinGroupResponse {
+        error_code,
+        protocol_name: (call.version < NULL_PROTOCOL_FROM).then(String::new),
+        member_id,
+        ..JoinGroupResponse::default()
     }
 }
 
@@ -189,12 +202,16 @@ fn joined_response(joined: JoinedGroup) -> JoinGroupResponse {
 }
 
 pub(super) async fn sync(call: Call, request: SyncGroupRequest) -> SyncGroupResponse {
+    let refuse = |error_code| SyncGroupResponse {
+        error_code,
+        ..SyncGroupResponse::default()
+    };
     let names_protocol = request.protocol_type.is_some() && request.protocol_name.is_some();
     if call.version >= SYNC_NAMES_PROTOCOL_FROM && !names_protocol {
-        return SyncGroupResponse {
-            error_code: ErrorCode::INCONSISTENT_GROUP_PROTOCOL,
-            ..SyncGroupResponse::default()
-        };
+        return refuse(ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
+    }
+    if let Err(code) = call.authorize(Operation::Read, Resource::Group(&request.group_id)) {
+        return refuse(code);
     }
     let sync = SyncGroup {
         group_id: request.group_id,
@@ -218,27 +235,37 @@ pub(super) async fn sync(call: Call, request: SyncGroupRequest) -> SyncGroupResp
             assignment: synced.assignment,
             ..SyncGroupResponse::default()
         },
-        Err(refusal) => SyncGroupResponse {
-            error_code: error::of_group(&refusal),
-            ..SyncGroupResponse::default()
-        },
+        Err(refusal) => refuse(error::of_group(&refusal)),
     }
 }
 
 pub(super) async fn heartbeat(call: Call, request: HeartbeatRequest) -> HeartbeatResponse {
+    HeartbeatResponse {
+        error_code: beat(&call, request),
+        ..HeartbeatResponse::default()
+    }
+}
+
+fn beat(call: &Call, request: HeartbeatRequest) -> ErrorCode {
+    if let Err(code) = call.authorize(Operation::Read, Resource::Group(&request.group_id)) {
+        return code;
+    }
     let member = MemberIdentity {
         member_id: request.member_id,
         group_instance_id: request.group_instance_id,
         generation: request.generation_id,
     };
-    let beat = call.broker.groups.heartbeat(&request.group_id, &member);
-    HeartbeatResponse {
-        error_code: error::of_group_result(&beat),
-        ..HeartbeatResponse::default()
-    }
+    error::of_group_result(&call.broker.groups.heartbeat(&request.group_id, &member))
 }
 
 pub(super) async fn leave(call: Call, request: LeaveGroupRequest) -> LeaveGroupResponse {
+    let of_all = |error_code| LeaveGroupResponse {
+        error_code,
+        ..LeaveGroupResponse::default()
+    };
+    if let Err(code) = call.authorize(Operation::Read, Resource::Group(&request.group_id)) {
+        return of_all(code);
+    }
     let leaving: Vec<_> = if call.version >= LEAVE_BATCHED_FROM {
         request
             .members
@@ -260,21 +287,12 @@ pub(super) async fn leave(call: Call, request: LeaveGroupRequest) -> LeaveGroupR
         Ok(answers) => answers,
         // A group that does not exist has none of the members.
         Err(GroupError::UnknownMemberId) => vec![Err(GroupError::UnknownMemberId); leaving.len()],
-        Err(refusal) => {
-            return LeaveGroupResponse {
-                error_code: error::of_group(&refusal),
-                ..LeaveGroupResponse::default()
-            };
-        }
+        Err(refusal) => return of_all(error::of_group(&refusal)),
     };
     audit_removal(&call, &request.group_id, &leaving, &answers);
     if call.version < LEAVE_BATCHED_FROM {
-        return LeaveGroupResponse {
-            error_code: answers
-                .first()
-                .map_or(ErrorCode::NONE, error::of_group_result),
-            ..LeaveGroupResponse::default()
-        };
+        let answer = answers.first();
+        return of_all(answer.map_or(ErrorCode::NONE, error::of_group_result));
     }
     LeaveGroupResponse {
         members: leaving
@@ -314,20 +332,20 @@ pub(super) async fn list(call: Call, request: ListGroupsRequest) -> ListGroupsRe
     let wanted = |filter: &[String], value: &str| {
         filter.is_empty() || filter.iter().any(|each| each.eq_ignore_ascii_case(value))
     };
-    let groups = if wanted(&request.types_filter, CLASSIC) {
-        call.broker.groups.list()
-    } else {
-        Vec::new()
-    };
+    let groups = call.broker.groups.list();
+    let all = call.allows(Operation::Describe, Resource::Cluster);
+    let may_see = |group: &str| all || call.allows(Operation::Describe, Resource::Group(group));
     ListGroupsResponse {
         groups: groups
             .into_iter()
+            .filter(|group| may_see(&group.group_id))
             .filter(|group| wanted(&request.states_filter, group.state.name()))
+            .filter(|group| wanted(&request.types_filter, group.group_type.name()))
             .map(|group| ListedGroup {
                 group_id: group.group_id,
                 protocol_type: group.protocol_type,
                 group_state: group.state.name().to_owned(),
-                group_type: CLASSIC.to_owned(),
+                group_type: group.group_type.name().to_owned(),
             })
             .collect(),
         ..ListGroupsResponse::default()
@@ -335,20 +353,21 @@ pub(super) async fn list(call: Call, request: ListGroupsRequest) -> ListGroupsRe
 }
 
 pub(super) async fn describe(call: Call, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
-    let authorized_operations = if request.include_authorized_operations {
-        operations::GROUP
-    } else {
-        operations::NOT_REQUESTED
-    };
-    let describe = |group_id: &String| match call.broker.groups.describe(group_id) {
-        Some(group) => DescribedGroup {
-            authorized_operations,
-            ..described(group)
-        },
-        None => DescribedGroup {
-            authorized_operations,
-            ..not_found(group_id.clone(), call.version)
-        },
+    let describe = |group_id: &String| {
+        let resource = Resource::Group(group_id);
+        if let Err(error_code) = call.authorize(Operation::Describe, resource) {
+            return refused(group_id.clone(), error_code);
+        }
+        DescribedGroup {
+            authorized_operations: match request.include_authorized_operations {
+                true => call.operations(resource),
+                false => operations::NOT_REQUESTED,
+            },
+            ..match call.broker.groups.describe(group_id) {
+                Some(group) => described(group),
+                None => not_found(group_id.clone(), call.version),
+            }
+        }
     };
     DescribeGroupsResponse {
         groups: answer_each(
@@ -356,13 +375,17 @@ pub(super) async fn describe(call: Call, request: DescribeGroupsRequest) -> Desc
             String::clone,
             describe,
             size_of_description,
-            |group_id| DescribedGroup {
-                error_code: ErrorCode::INVALID_REQUEST,
-                group_id,
-                ..DescribedGroup::default()
-            },
+            |group_id| refused(group_id, ErrorCode::INVALID_REQUEST),
         ),
         ..DescribeGroupsResponse::default()
+    }
+}
+
+fn refused(group_id: String, error_code: ErrorCode) -> DescribedGroup {
+    DescribedGroup {
+        error_code,
+        group_id,
+        ..DescribedGroup::default()
     }
 }
 
@@ -407,7 +430,7 @@ fn size_of_description(group: &DescribedGroup) -> usize {
 fn not_found(group_id: String, version: i16) -> DescribedGroup {
     let (error_code, error_message) =
         error_fields((version >= DESCRIBE_NOT_FOUND_FROM).then(|| {
-            let code = ErrorCode::GROUP_ID_NOT_FOUND;
+            let code = error::of_group(&GroupError::GroupIdNotFound);
             Refusal::new(code, format!("group {group_id:?} does not exist"))
         }));
     DescribedGroup {
@@ -424,10 +447,16 @@ pub(super) async fn delete(call: Call, request: DeleteGroupsRequest) -> DeleteGr
     let mut audit = call.audit("groups deleted");
     // As in Kafka, one result for each name.
     for group_id in once_each(request.groups_names, String::clone) {
-        let deletion = call.broker.groups.delete_group(&group_id);
-        let deleted = audit.attempt(Name(&group_id), deletion).await;
+        let error_code = match call.authorize(Operation::Delete, Resource::Group(&group_id)) {
+            Ok(()) => {
+                let deletion = call.broker.groups.delete_group(&group_id);
+                let deleted = audit.attempt(Name(&group_id), deletion).await;
+                error::of_group_result(&deleted)
+            }
+            Err(code) => code,
+        };
         results.push(DeletableGroupResult {
-            error_code: error::of_group_result(&deleted),
+            error_code,
             group_id,
         });
     }

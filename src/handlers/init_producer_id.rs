@@ -5,6 +5,7 @@
 
 use super::refusal::Refusal;
 use super::{Call, error};
+use crate::broker::{Operation, Resource};
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
 
@@ -15,6 +16,14 @@ pub(super) async fn handle(call: Call, request: InitProducerIdRequest) -> InitPr
     if let Some(transactional_id) = &request.transactional_id {
         call.log_refused_transaction(transactional_id);
         return refuse(Refusal::transactional().code);
+    }
+    // As in Kafka, whoever may write to some topic may do so idempotently.
+    let denied = match call.allows(Operation::Write, Resource::AnyTopic) {
+        true => Ok(()),
+        false => call.authorize(Operation::IdempotentWrite, Resource::Cluster),
+    };
+    if let Err(error_code) = denied {
+        return refuse(error_code);
     }
     match call.broker.catalog.next_producer_id().await {
         Ok(producer_id) => InitProducerIdResponse {

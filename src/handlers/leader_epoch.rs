@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Call, error, lookup};
+use crate::broker::Operation;
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::offset_for_leader_epoch::{
     EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
@@ -15,7 +16,7 @@ pub(super) async fn handle(
     request: OffsetForLeaderEpochRequest,
 ) -> OffsetForLeaderEpochResponse {
     let topics = request.topics.into_iter().map(|asked| {
-        let topic = lookup::topic_by_name(&call.broker, &asked.topic);
+        let topic = lookup::topic_by_name(&call, Operation::Describe, &asked.topic);
         let partitions = asked
             .partitions
             .iter()

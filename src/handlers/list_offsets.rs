@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 
 use super::{Call, READ_COMMITTED, error, lookup};
+use crate::broker::Operation;
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::list_offsets::{
     EARLIEST_LOCAL_TIMESTAMP, EARLIEST_TIMESTAMP, LATEST_TIERED_TIMESTAMP, LATEST_TIMESTAMP,
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
     ListOffsetsTopic, ListOffsetsTopicResponse, MAX_TIMESTAMP,
 };
-use crate::storage::{self, PartitionLog};
+use crate::storage::PartitionLog;
 
 /// Returns the first version that supports a timestamp, `None` for an unknown special one.
 fn known_from(timestamp: i64) -> Option<i16> {
@@ -27,7 +28,7 @@ pub(super) async fn handle(call: Call, request: ListOffsetsRequest) -> ListOffse
     let read_committed = request.isolation_level == READ_COMMITTED;
     let mut topics = Vec::with_capacity(request.topics.len());
     for asked in request.topics {
-        let topic = lookup::topic_by_name(&call.broker, &asked.name);
+        let topic = lookup::topic_by_name(&call, Operation::Describe, &asked.name);
         let mut partitions = Vec::with_capacity(asked.partitions.len());
         for partition in &asked.partitions {
             let index = partition.partition_index;
@@ -93,18 +94,23 @@ async fn find(
         Ok(FoundOffset {
             offset,
             timestamp: -1,
-            leader_epoch: log.leader_epoch().map_err(|error| code(&error))?,
+            leader_epoch: log
+                .leader_epoch()
+                .map_err(|error| error::of_storage(&error))?,
         })
     };
     let found = match asked.timestamp {
         LATEST_TIMESTAMP => return at(end),
         EARLIEST_TIMESTAMP | EARLIEST_LOCAL_TIMESTAMP => return at(offsets.log_start),
         LATEST_TIERED_TIMESTAMP => None,
-        MAX_TIMESTAMP => log.max_timestamp().await.map_err(|error| code(&error))?,
+        MAX_TIMESTAMP => log
+            .max_timestamp()
+            .await
+            .map_err(|error| error::of_storage(&error))?,
         time => log
             .offset_for_timestamp(time)
             .await
-            .map_err(|error| code(&error))?,
+            .map_err(|error| error::of_storage(&error))?,
     };
     // Records past the end that this client may read do not exist for it.
     Ok(match found.filter(|found| found.offset < end) {
@@ -119,10 +125,6 @@ async fn find(
             leader_epoch: -1,
         },
     })
-}
-
-fn code(error: &storage::Error) -> ErrorCode {
-    error::of_storage(error)
 }
 
 fn response(index: i32, found: Result<FoundOffset, ErrorCode>) -> ListOffsetsPartitionResponse {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::Call;
-use crate::broker::Broker;
+use crate::broker::{Broker, Operation, Resource};
 use crate::protocol::messages::describe_log_dirs::{
     DescribeLogDirsPartition, DescribeLogDirsRequest, DescribeLogDirsResponse,
     DescribeLogDirsResult, DescribeLogDirsTopic,
@@ -11,6 +11,12 @@ use crate::protocol::messages::describe_log_dirs::{
 use crate::storage::Topic;
 
 pub(super) async fn handle(call: Call, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
+    if let Err(error_code) = call.authorize(Operation::Describe, Resource::Cluster) {
+        return DescribeLogDirsResponse {
+            error_code,
+            ..DescribeLogDirsResponse::default()
+        };
+    }
     let topics = match request.topics {
         None => all_topics(&call.broker),
         Some(asked) => asked

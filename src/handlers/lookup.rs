@@ -4,30 +4,44 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::error;
-use crate::broker::Broker;
+use super::{Session, error};
+use crate::broker::{Operation, Resource};
 use crate::protocol::kafka::ErrorCode;
 use crate::storage::{PartitionLog, Topic};
 
-/// Returns the topic that a request names: by id if its version has ids, by name otherwise.
+/// Returns the topic that a request names, by id if its version has ids and by name otherwise, for an operation on it.
 pub(super) fn topic(
-    broker: &Broker,
+    session: &Session,
+    operation: Operation,
     by_id: bool,
     name: &str,
     id: Uuid,
 ) -> Result<Arc<Topic>, ErrorCode> {
-    if by_id {
-        broker
-            .topics
-            .get_by_id(id)
-            .ok_or(ErrorCode::UNKNOWN_TOPIC_ID)
-    } else {
-        topic_by_name(broker, name)
+    match by_id {
+        true => topic_by_id(session, operation, id),
+        false => topic_by_name(session, operation, name),
     }
 }
 
-pub(super) fn topic_by_name(broker: &Broker, name: &str) -> Result<Arc<Topic>, ErrorCode> {
-    broker
+pub(super) fn topic_by_id(
+    session: &Session,
+    operation: Operation,
+    id: Uuid,
+) -> Result<Arc<Topic>, ErrorCode> {
+    let topic = session.broker.topics.get_by_id(id);
+    let topic = topic.ok_or(ErrorCode::UNKNOWN_TOPIC_ID)?;
+    session.authorize(operation, Resource::Topic(topic.name()))?;
+    Ok(topic)
+}
+
+pub(super) fn topic_by_name(
+    session: &Session,
+    operation: Operation,
+    name: &str,
+) -> Result<Arc<Topic>, ErrorCode> {
+    session.authorize(operation, Resource::Topic(name))?;
+    session
+        .broker
         .topics
         .get(name)
         .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)

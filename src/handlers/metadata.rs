@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use super::audit::Audit;
 use super::topics::{TOPICS_CREATED, creation};
-use super::{Call, error, operations};
-use crate::broker::{Broker, NODE_ID, NewTopic, TopicError, check_name, is_internal};
+use super::{Call, error, lookup, operations};
+use crate::broker::{NODE_ID, NewTopic, Operation, Resource, TopicError, check_name, is_internal};
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
@@ -22,12 +22,12 @@ use crate::storage::Topic;
 const ASK_BY_ID_FROM: i16 = 12;
 
 pub(super) async fn handle(call: Call, request: MetadataRequest) -> MetadataResponse {
-    let with_operations = request.include_topic_authorized_operations;
     let topics = match asked(&request, call.version) {
         None => {
             let all = call.broker.topics.list();
             all.iter()
-                .map(|topic| describe(topic, with_operations))
+                .filter(|topic| call.allows(Operation::Describe, Resource::Topic(topic.name())))
+                .map(|topic| describe(&call, &request, topic))
                 .collect()
         }
         Some(topics) => {
@@ -43,7 +43,7 @@ pub(super) async fn handle(call: Call, request: MetadataRequest) -> MetadataResp
             described
         }
     };
-    let (host, port) = call.broker.advertised(call.context.local);
+    let (host, port) = call.advertised();
     MetadataResponse {
         brokers: vec![MetadataResponseBroker {
             node_id: NODE_ID,
@@ -54,11 +54,8 @@ pub(super) async fn handle(call: Call, request: MetadataRequest) -> MetadataResp
         cluster_id: Some(call.broker.catalog.cluster_id().to_owned()),
         controller_id: NODE_ID,
         topics,
-        cluster_authorized_operations: if request.include_cluster_authorized_operations {
-            operations::CLUSTER
-        } else {
-            operations::NOT_REQUESTED
-        },
+        cluster_authorized_operations: call
+            .cluster_operations(request.include_cluster_authorized_operations),
         ..MetadataResponse::default()
     }
 }
@@ -75,14 +72,13 @@ async fn answer(
     asked: &MetadataRequestTopic,
     audit: &mut Option<Audit>,
 ) -> MetadataResponseTopic {
-    let with_operations = request.include_topic_authorized_operations;
     let by_id = !asked.topic_id.is_nil();
     if by_id && call.version >= ASK_BY_ID_FROM {
-        return match call.broker.topics.get_by_id(asked.topic_id) {
-            Some(topic) => describe(&topic, with_operations),
-            None => MetadataResponseTopic {
+        return match lookup::topic_by_id(call, Operation::Describe, asked.topic_id) {
+            Ok(topic) => describe(call, request, &topic),
+            Err(error_code) => MetadataResponseTopic {
                 name: None,
-                ..refuse(asked, ErrorCode::UNKNOWN_TOPIC_ID)
+                ..refuse(asked, error_code)
             },
         };
     }
@@ -94,8 +90,8 @@ async fn answer(
         };
     };
     match find_or_create(call, name, request.allow_auto_topic_creation, audit).await {
-        Ok(topic) => describe(&topic, with_operations),
-        Err(refusal) => refuse(asked, error::of_topic_change(&refusal)),
+        Ok(topic) => describe(call, request, &topic),
+        Err(error_code) => refuse(asked, error_code),
     }
 }
 
@@ -104,7 +100,8 @@ async fn find_or_create(
     name: &str,
     client_allows_creation: bool,
     audit: &mut Option<Audit>,
-) -> Result<Arc<Topic>, TopicError> {
+) -> Result<Arc<Topic>, ErrorCode> {
+    call.authorize(Operation::Describe, Resource::Topic(name))?;
     let broker = &call.broker;
     if let Some(topic) = broker.topics.get(name) {
         return Ok(topic);
@@ -112,13 +109,14 @@ async fn find_or_create(
     if is_internal(name) {
         // An auto-created empty topic would hide from a client that Kafka's state is not available.
         call.log_missing_internal_topic(name);
-        return Err(TopicError::Unknown(name.to_owned()));
+        return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     }
     if !(client_allows_creation && broker.config.auto_create_topics) {
         // An invalid name is reported as such even if nothing would be created.
-        check_name(name)?;
-        return Err(TopicError::Unknown(name.to_owned()));
+        check_name(name).map_err(|invalid| error::of_topic_change(&invalid))?;
+        return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     }
+    call.authorize_creation(name)?;
     let new = NewTopic {
         name: name.to_owned(),
         partitions: broker.config.default_partitions,
@@ -127,14 +125,12 @@ async fn find_or_create(
     let audit = audit.get_or_insert_with(|| call.audit(TOPICS_CREATED));
     let what = creation(&new);
     match audit.attempt(what, broker.create_topic(new)).await {
-        Err(TopicError::AlreadyExists(name)) => existing(broker, name),
-        outcome => outcome,
+        // Another request created it first.
+        Err(TopicError::AlreadyExists(name)) => {
+            lookup::topic_by_name(call, Operation::Describe, &name)
+        }
+        created => created.map_err(|failure| error::of_topic_change(&failure)),
     }
-}
-
-/// Returns a topic that another request created first.
-fn existing(broker: &Broker, name: String) -> Result<Arc<Topic>, TopicError> {
-    broker.topics.get(&name).ok_or(TopicError::Unknown(name))
 }
 
 fn refuse(asked: &MetadataRequestTopic, error_code: ErrorCode) -> MetadataResponseTopic {
@@ -147,7 +143,7 @@ fn refuse(asked: &MetadataRequestTopic, error_code: ErrorCode) -> MetadataRespon
     }
 }
 
-fn describe(topic: &Topic, with_operations: bool) -> MetadataResponseTopic {
+fn describe(call: &Call, request: &MetadataRequest, topic: &Topic) -> MetadataResponseTopic {
     let partitions = topic.partitions();
     MetadataResponseTopic {
         name: Some(topic.name().to_string()),
@@ -166,8 +162,8 @@ fn describe(topic: &Topic, with_operations: bool) -> MetadataResponseTopic {
                 ..MetadataResponsePartition::default()
             })
             .collect(),
-        topic_authorized_operations: if with_operations {
-            operations::TOPIC
+        topic_authorized_operations: if request.include_topic_authorized_operations {
+            call.operations(Resource::Topic(topic.name()))
         } else {
             operations::NOT_REQUESTED
         },

@@ -2,11 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Display};
+use std::iter::repeat;
 
 use super::audit::{Audit, Change, Name};
 use super::repetition::Repetitions;
-use super::{Call, error};
-use crate::broker::Broker;
+use super::{Call, Session, error};
+use crate::broker::{Operation, Resource};
 use crate::catalog::CommittedOffset;
 use crate::coordinator::group::{CommitOffsets, GroupError, MemberIdentity, OffsetToCommit};
 use crate::protocol::kafka::ErrorCode;
@@ -15,23 +16,37 @@ use crate::protocol::messages::offset_commit::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
 use crate::protocol::messages::offset_delete::{
-    OffsetDeleteRequest, OffsetDeleteResponse, OffsetDeleteResponsePartition,
-    OffsetDeleteResponseTopic,
+    OffsetDeleteRequest, OffsetDeleteRequestTopic, OffsetDeleteResponse,
+    OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
 };
 use crate::protocol::messages::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestTopics, OffsetFetchResponse, OffsetFetchResponseGroup,
     OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
 };
 
-/// The first version of OffsetCommit with GROUP_ID_NOT_FOUND; earlier ones get ILLEGAL_GENERATION.
-const GROUP_NOT_FOUND_FROM: i16 = 9;
 /// The first version of OffsetFetch with several groups.
 const FETCH_BATCHED_FROM: i16 = 8;
 
 /// Retention of OffsetCommit that requests the server's.
 const DEFAULT_RETENTION: i64 = -1;
 
-pub(super) async fn commit(call: Call, request: OffsetCommitRequest) -> OffsetCommitResponse {
+pub(super) async fn commit(call: Call, mut request: OffsetCommitRequest) -> OffsetCommitResponse {
+    if let Err(code) = call.authorize(Operation::Read, Resource::Group(&request.group_id)) {
+        return not_committed(request.topics, code);
+    }
+    let denied = call.split_denied(Operation::Read, &mut request.topics, |topic| &topic.name);
+    if denied.is_empty() {
+        return commit_authorized(&call, request).await;
+    }
+    let mut response = not_committed(denied, ErrorCode::TOPIC_AUTHORIZATION_FAILED);
+    if !request.topics.is_empty() {
+        let committed = commit_authorized(&call, request).await;
+        response.topics.extend(committed.topics);
+    }
+    response
+}
+
+async fn commit_authorized(call: &Call, request: OffsetCommitRequest) -> OffsetCommitResponse {
     let commit = CommitOffsets {
         group_id: request.group_id.clone(),
         member: MemberIdentity {
@@ -44,25 +59,22 @@ pub(super) async fn commit(call: Call, request: OffsetCommitRequest) -> OffsetCo
     };
     // Commits of members are routine; only others are audited.
     let audited = (commit.member.generation < 0)
-        .then(|| AuditedCommit::begin(&call, &request.group_id, &request.topics));
+        .then(|| AuditedCommit::begin(call, &request.group_id, &request.topics));
     let committed = call.broker.groups.commit_offsets(commit).await;
     if let Some(audited) = audited {
-        audited.end(&call, committed.as_deref().unwrap_or_default());
+        audited.end(call, committed.as_deref().unwrap_or_default());
     }
-    let answers = match committed {
-        Ok(answers) => answers.iter().map(error::of_group_result).collect(),
-        Err(refusal) => {
-            let error_code = match refusal {
-                GroupError::GroupIdNotFound if call.version < GROUP_NOT_FOUND_FROM => {
-                    ErrorCode::ILLEGAL_GENERATION
-                }
-                refusal => error::of_group(&refusal),
-            };
-            let partitions = request.topics.iter().map(|topic| topic.partitions.len());
-            vec![error_code; partitions.sum()]
+    match committed {
+        Ok(answers) => {
+            let answers = answers.iter().map(error::of_group_result);
+            committed_response(request.topics, answers)
         }
-    };
-    committed_response(request.topics, answers)
+        Err(refusal) => not_committed(request.topics, error::of_commit(&refusal, call.version)),
+    }
+}
+
+fn not_committed(topics: Vec<OffsetCommitRequestTopic>, code: ErrorCode) -> OffsetCommitResponse {
+    committed_response(topics, repeat(code))
 }
 
 /// A committed offset before and after a change; `None` if absent.
@@ -152,7 +164,7 @@ impl<'a> AuditedCommit<'a> {
             .filter(|(it, answer)| answer.is_ok() && it.from != it.to)
             .peekable();
         if self.is_progress && changed.peek().is_some() {
-            let consumer = (self.group_id.to_owned(), call.context.peer.ip());
+            let consumer = (self.group_id.to_owned(), call.peer.ip());
             let now = call.broker.clock.monotonic();
             match call.broker.logged_commits.allow(consumer, now) {
                 Some(silenced) => self.audit.after_silence(silenced),
@@ -181,9 +193,8 @@ fn offsets_to_commit(topics: &[OffsetCommitRequestTopic]) -> Vec<OffsetToCommit>
 /// Builds the response from the error codes of the partitions, in the order of the request.
 fn committed_response(
     topics: Vec<OffsetCommitRequestTopic>,
-    answers: Vec<ErrorCode>,
+    mut answers: impl Iterator<Item = ErrorCode>,
 ) -> OffsetCommitResponse {
-    let mut answers = answers.into_iter();
     let topics = topics
         .into_iter()
         .map(|topic| OffsetCommitResponseTopic {
@@ -206,7 +217,7 @@ fn committed_response(
 }
 
 pub(super) async fn fetch(call: Call, request: OffsetFetchRequest) -> OffsetFetchResponse {
-    let mut fetcher = Fetcher::new(&call.broker);
+    let mut fetcher = Fetcher::new(&call);
     if call.version >= FETCH_BATCHED_FROM {
         let groups = request.groups.into_iter().map(|asked| {
             let (topics, error_code) =
@@ -241,7 +252,7 @@ fn error_fields(fetched: Result<FetchedTopics, ErrorCode>) -> (FetchedTopics, Er
 
 /// Groups and partitions that one request has named so far, to bound repetitions.
 struct Fetcher<'a> {
-    broker: &'a Broker,
+    session: &'a Session,
     repetitions: Repetitions,
     /// Groups of which all offsets were requested.
     whole: HashSet<String>,
@@ -250,9 +261,9 @@ struct Fetcher<'a> {
 }
 
 impl<'a> Fetcher<'a> {
-    fn new(broker: &'a Broker) -> Self {
+    fn new(session: &'a Session) -> Self {
         Self {
-            broker,
+            session,
             repetitions: Repetitions::default(),
             whole: HashSet::new(),
             named: HashMap::new(),
@@ -265,8 +276,10 @@ impl<'a> Fetcher<'a> {
         group_id: &str,
         wanted: Option<Vec<OffsetFetchRequestTopics>>,
     ) -> Result<FetchedTopics, ErrorCode> {
+        self.session
+            .authorize(Operation::Describe, Resource::Group(group_id))?;
         let Some(wanted) = wanted else {
-            let all = || all_of_group(self.broker, group_id);
+            let all = || all_of_group(self.session, group_id);
             if self.whole.insert(group_id.to_owned()) {
                 return Ok(all());
             }
@@ -285,10 +298,18 @@ impl<'a> Fetcher<'a> {
         group_id: &str,
         topic: OffsetFetchRequestTopics,
     ) -> OffsetFetchResponseTopics {
+        let resource = Resource::Topic(&topic.name);
+        if let Err(error_code) = self.session.authorize(Operation::Describe, resource) {
+            let refuse = |index: &i32| not_fetched(*index, error_code);
+            return OffsetFetchResponseTopics {
+                partitions: topic.partition_indexes.iter().map(refuse).collect(),
+                name: topic.name,
+            };
+        }
         let named = self.named.entry(group_id.to_owned()).or_default();
         let named = named.entry(topic.name.clone()).or_default();
         let partitions = topic.partition_indexes.iter().map(|&index| {
-            let groups = &self.broker.groups;
+            let groups = &self.session.broker.groups;
             let committed = groups.committed_offset(group_id, &topic.name, index);
             // Apart from the metadata, an answer is hardly larger than the index in the request.
             let metadata_bytes = committed.as_ref().map_or(0, |it| it.metadata.len());
@@ -297,10 +318,7 @@ impl<'a> Fetcher<'a> {
             }
             self.repetitions
                 .repeat(|| fetched(index, committed), |_| metadata_bytes)
-                .unwrap_or_else(|| OffsetFetchResponsePartitions {
-                    error_code: ErrorCode::INVALID_REQUEST,
-                    ..fetched(index, None)
-                })
+                .unwrap_or_else(|| not_fetched(index, ErrorCode::INVALID_REQUEST))
         });
         OffsetFetchResponseTopics {
             partitions: partitions.collect(),
@@ -320,11 +338,12 @@ fn size_of_topics(topics: &FetchedTopics) -> usize {
     topics.iter().map(size).sum()
 }
 
-fn all_of_group(broker: &Broker, group_id: &str) -> Vec<OffsetFetchResponseTopics> {
-    broker
-        .groups
-        .committed_offsets(group_id)
+/// Returns all offsets of a group, without those of topics that the client may not describe.
+fn all_of_group(session: &Session, group_id: &str) -> Vec<OffsetFetchResponseTopics> {
+    let committed = session.broker.groups.committed_offsets(group_id);
+    committed
         .into_iter()
+        .filter(|(name, _)| session.allows(Operation::Describe, Resource::Topic(name)))
         .map(|(name, partitions)| OffsetFetchResponseTopics {
             name,
             partitions: partitions
@@ -333,6 +352,13 @@ fn all_of_group(broker: &Broker, group_id: &str) -> Vec<OffsetFetchResponseTopic
                 .collect(),
         })
         .collect()
+}
+
+fn not_fetched(index: i32, error_code: ErrorCode) -> OffsetFetchResponsePartitions {
+    OffsetFetchResponsePartitions {
+        error_code,
+        ..fetched(index, None)
+    }
 }
 
 fn fetched(
@@ -357,13 +383,44 @@ fn fetched(
     }
 }
 
-pub(super) async fn delete(call: Call, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
+pub(super) async fn delete(call: Call, mut request: OffsetDeleteRequest) -> OffsetDeleteResponse {
+    let group = Resource::Group(&request.group_id);
+    if let Err(code) = call.authorize(Operation::Delete, group) {
+        return not_deleted(code);
+    }
+    let denied = call.split_denied(Operation::Read, &mut request.topics, |topic| &topic.name);
+    if denied.is_empty() {
+        return delete_authorized(&call, request).await;
+    }
+    let refused = repeat(ErrorCode::TOPIC_AUTHORIZATION_FAILED);
+    let mut response = OffsetDeleteResponse {
+        topics: deleted_topics(denied, refused),
+        ..OffsetDeleteResponse::default()
+    };
+    if !request.topics.is_empty() {
+        let deleted = delete_authorized(&call, request).await;
+        if deleted.error_code != ErrorCode::NONE {
+            return deleted;
+        }
+        response.topics.extend(deleted.topics);
+    }
+    response
+}
+
+fn not_deleted(error_code: ErrorCode) -> OffsetDeleteResponse {
+    OffsetDeleteResponse {
+        error_code,
+        ..OffsetDeleteResponse::default()
+    }
+}
+
+async fn delete_authorized(call: &Call, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
     let group_id = &request.group_id;
     let moves: Vec<_> = request
         .topics
         .iter()
         .flat_map(|topic| topic.partitions.iter().map(move |it| (&*topic.name, it)))
-        .map(|(topic, it)| OffsetMove::of(&call, group_id, topic, it.partition_index, None))
+        .map(|(topic, it)| OffsetMove::of(call, group_id, topic, it.partition_index, None))
         .collect();
     let partitions = moves
         .iter()
@@ -383,18 +440,21 @@ pub(super) async fn delete(call: Call, request: OffsetDeleteRequest) -> OffsetDe
             audit.list(it);
         }
     }
-    let answers = match deleted {
-        Ok(answers) => answers,
-        Err(refusal) => {
-            return OffsetDeleteResponse {
-                error_code: error::of_group(&refusal),
-                ..OffsetDeleteResponse::default()
-            };
-        }
-    };
-    let mut answers = answers.iter();
-    let topics = request
-        .topics
+    match deleted {
+        Ok(answers) => OffsetDeleteResponse {
+            topics: deleted_topics(request.topics, answers.iter().map(error::of_group_result)),
+            ..OffsetDeleteResponse::default()
+        },
+        Err(refusal) => not_deleted(error::of_group(&refusal)),
+    }
+}
+
+/// Pairs the partitions with the error codes, in the order of the request.
+fn deleted_topics(
+    topics: Vec<OffsetDeleteRequestTopic>,
+    mut answers: impl Iterator<Item = ErrorCode>,
+) -> Vec<OffsetDeleteResponseTopic> {
+    topics
         .into_iter()
         .map(|topic| OffsetDeleteResponseTopic {
             name: topic.name,
@@ -402,15 +462,11 @@ pub(super) async fn delete(call: Call, request: OffsetDeleteRequest) -> OffsetDe
                 .partitions
                 .iter()
                 .zip(answers.by_ref())
-                .map(|(partition, answer)| OffsetDeleteResponsePartition {
+                .map(|(partition, error_code)| OffsetDeleteResponsePartition {
                     partition_index: partition.partition_index,
-                    error_code: error::of_group_result(answer),
+                    error_code,
                 })
                 .collect(),
         })
-        .collect();
-    OffsetDeleteResponse {
-        topics,
-        ..OffsetDeleteResponse::default()
-    }
+        .collect()
 }

@@ -1,33 +1,58 @@
 //! Authorized operations, as the bit fields of Metadata, DescribeCluster and DescribeGroups.
-//!
-//! There are no access rules yet, so every client may perform all operations of a resource type.
+
+use super::Session;
+use crate::broker::Operation::{
+    self, Alter, AlterConfigs, ClusterAction, Create, Delete, Describe, DescribeConfigs,
+    IdempotentWrite, Read, Write,
+};
+use crate::broker::Resource;
 
 /// The request did not ask for authorized operations.
 pub(super) const NOT_REQUESTED: i32 = i32::MIN;
 
-const READ: i32 = 1 << 3;
-const WRITE: i32 = 1 << 4;
-const CREATE: i32 = 1 << 5;
-const DELETE: i32 = 1 << 6;
-const ALTER: i32 = 1 << 7;
-const DESCRIBE: i32 = 1 << 8;
-const CLUSTER_ACTION: i32 = 1 << 9;
-const DESCRIBE_CONFIGS: i32 = 1 << 10;
-const ALTER_CONFIGS: i32 = 1 << 11;
-const IDEMPOTENT_WRITE: i32 = 1 << 12;
+const TOPIC: &[Operation] = &[
+    Read,
+    Write,
+    Create,
+    Delete,
+    Alter,
+    Describe,
+    DescribeConfigs,
+    AlterConfigs,
+];
 
-/// All operations on a topic.
-pub(super) const TOPIC: i32 =
-    READ | WRITE | CREATE | DELETE | ALTER | DESCRIBE | DESCRIBE_CONFIGS | ALTER_CONFIGS;
+const CLUSTER: &[Operation] = &[
+    Create,
+    Alter,
+    Describe,
+    ClusterAction,
+    DescribeConfigs,
+    AlterConfigs,
+    IdempotentWrite,
+];
 
-/// All operations on the cluster.
-pub(super) const CLUSTER: i32 = CREATE
-    | ALTER
-    | DESCRIBE
-    | CLUSTER_ACTION
-    | DESCRIBE_CONFIGS
-    | ALTER_CONFIGS
-    | IDEMPOTENT_WRITE;
+const GROUP: &[Operation] = &[Read, Delete, Describe];
 
-/// All operations on a group.
-pub(super) const GROUP: i32 = READ | DELETE | DESCRIBE;
+impl Session {
+    /// Returns the operations that the client may perform on a resource, one bit each.
+    pub(super) fn operations(&self, resource: Resource<'_>) -> i32 {
+        let operations = match resource {
+            Resource::Topic(_) | Resource::AnyTopic => TOPIC,
+            Resource::Group(_) => GROUP,
+            Resource::Cluster => CLUSTER,
+        };
+        operations
+            .iter()
+            .filter(|operation| self.allows(**operation, resource))
+            .fold(0, |bits, operation| bits | 1 << *operation as i32)
+    }
+
+    /// Returns the operations on the cluster, none of them to a client that may not describe it.
+    pub(super) fn cluster_operations(&self, is_requested: bool) -> i32 {
+        match is_requested {
+            false => NOT_REQUESTED,
+            true if !self.allows(Describe, Resource::Cluster) => 0,
+            true => self.operations(Resource::Cluster),
+        }
+    }
+}

@@ -21,7 +21,7 @@ use refused_batch::{RecordErrors, RefusedBatch};
 
 use super::refusal::Refusal;
 use super::{Answer, Call, CloseReason, lookup};
-use crate::broker::RefusedBatches;
+use crate::broker::{Operation, RefusedBatches};
 use crate::config::CompressionType;
 use crate::metrics::ProduceRefusal;
 use crate::protocol::kafka::ErrorCode;
@@ -157,7 +157,7 @@ fn append_all(
     errors: &mut RecordErrors,
 ) -> Vec<Outcome> {
     let by_id = call.version >= TOPIC_IDS_FROM;
-    let topic = lookup::topic(&call.broker, by_id, &data.name, data.topic_id);
+    let topic = lookup::topic(call, Operation::Write, by_id, &data.name, data.topic_id);
     let recompresses = topic.as_ref().is_ok_and(|topic| {
         let kept_as_it_is = CompressionType::Producer;
         topic.config().compression_type != kept_as_it_is
@@ -192,10 +192,7 @@ fn append(
     version: i16,
     errors: &mut RecordErrors,
 ) -> Result<Written, Box<RefusedBatch>> {
-    let partition = lookup::partition(topic, data.index).map_err(|code| {
-        let message = "this server has no such topic or partition";
-        RefusedBatch::new(ProduceRefusal::UnknownTopic, code, message)
-    })?;
+    let partition = lookup::partition(topic, data.index).map_err(RefusedBatch::not_found)?;
     let refused = match parse(data.records, version) {
         Ok(batches) => match partition.append(batches, AppendOptions { acks }) {
             Ticket::Ready(Ok(appended)) => return Ok(Written::Done(appended)),
@@ -295,7 +292,7 @@ fn note_refused(call: &Call, acks: i16, topics: &[TopicOutcomes]) {
             reason: refused.reason,
             count,
             client_id: call.client_id.as_deref(),
-            peer: call.context.peer,
+            peer: call.peer,
             acks,
             topic: &name_of(call, data),
             partition,
@@ -349,46 +346,17 @@ fn partition_response(outcome: Outcome) -> PartitionProduceResponse {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-    use std::net::SocketAddr;
     use std::sync::mpsc;
 
     use super::*;
-    use crate::broker::{Broker, ConfigEdit, ConfigOperation, NewTopic};
-    use crate::clock::SystemClock;
-    use crate::config::{Layers, load};
-    use crate::handlers::{RequestContext, dispatch};
-    use crate::metrics::Metrics;
-    use crate::protocol::kafka::{
-        LENGTH_BYTES, Request, decode_request_header, decode_response, encode_request,
-    };
-    use crate::record::{BatchBuilder, Records};
+    use crate::broker::{Broker, ConfigEdit, ConfigOperation};
+    use crate::handlers::harness::{TOPIC, connect, exchange, open};
+    use crate::protocol::kafka::Request;
+    use crate::record::BatchBuilder;
 
     const VERSION: i16 = 12;
 
-    async fn open(dir: &tempfile::TempDir) -> Arc<Broker> {
-        let data_dir = dir.path().display().to_string();
-        let settings = load(Layers {
-            flags: vec![("data_dir".to_owned(), data_dir)],
-            ..Layers::default()
-        });
-        let broker = Broker::open(
-            settings.unwrap(),
-            Metrics::new(true),
-            SystemClock::new(),
-            Arc::default(),
-        );
-        let broker = broker.await.unwrap();
-        let topic = NewTopic {
-            name: "orders".to_owned(),
-            partitions: 1,
-            configs: BTreeMap::new(),
-        };
-        broker.create_topic(topic).await.unwrap();
-        broker
-    }
-
-    /// Produces one record with acks=all, through encoding and decoding of request and response.
+    /// Produces one record with acks=all.
     async fn produce(broker: &Arc<Broker>, timeout_ms: i32) -> PartitionProduceResponse {
         produce_with(broker, -1, timeout_ms).await
     }
@@ -404,7 +372,7 @@ mod tests {
             acks,
             timeout_ms,
             topic_data: vec![TopicProduceData {
-                name: "orders".to_owned(),
+                name: TOPIC.to_owned(),
                 partition_data: vec![PartitionProduceData {
                     index: 0,
                     records: Some(batch.build().unwrap().bytes().clone()),
@@ -413,28 +381,9 @@ mod tests {
             }],
             ..ProduceRequest::default()
         };
-        let mut body = encode_request::<ProduceRequest>(1, VERSION, None, &request)
-            .unwrap()
-            .slice(LENGTH_BYTES..);
-        let header = decode_request_header(&mut body).unwrap();
-        let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
-        let context = RequestContext {
-            peer: nowhere,
-            local: nowhere,
-        };
-        let reply = dispatch(broker, context, header, body).await;
-        let chunks = reply.frame.unwrap().chunks;
-        let bytes: Vec<u8> = chunks
-            .iter()
-            .flat_map(|chunk| match chunk {
-                Records::Bytes(bytes) => bytes.to_vec(),
-                Records::File(_) => panic!("a response to Produce has no records"),
-            })
-            .collect();
-        let frame = Bytes::from(bytes).slice(LENGTH_BYTES..);
-        let (_, mut response) = decode_response::<ProduceRequest>(frame, VERSION).unwrap();
+        let (mut response, is_error) = exchange(&connect(broker), VERSION, &request).await;
         assert_eq!(
-            reply.error,
+            is_error,
             response.responses[0].partition_responses[0].error_code != ErrorCode::NONE
         );
         response.responses.remove(0).partition_responses.remove(0)
@@ -465,7 +414,7 @@ mod tests {
             assert_eq!(timed_out.log_start_offset, 0);
             let refused = &broker.metrics.produce_refused;
             assert_eq!(refused.get(ProduceRefusal::FlushTimeout).value(), 1);
-            let partition = broker.topics.get("orders").unwrap().partition(0).unwrap();
+            let partition = broker.topics.get(TOPIC).unwrap().partition(0).unwrap();
             assert_eq!(
                 partition.offsets().high_watermark,
                 3,
@@ -490,7 +439,7 @@ mod tests {
             name: "flush.messages".to_owned(),
             operation: ConfigOperation::Set("3".to_owned()),
         };
-        let edited = broker.edit_configs("orders".to_owned(), vec![every_third], false);
+        let edited = broker.edit_configs(TOPIC.to_owned(), vec![every_third], false);
         edited.await.unwrap();
         for (flushes, base_offset) in [(0, 0), (0, 1), (1, 2), (1, 3)] {
             let answered = produce_with(&broker, 1, 0).await;

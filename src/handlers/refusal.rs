@@ -35,6 +35,16 @@ impl Refusal {
             "transactions are not supported",
         )
     }
+
+    /// Creates the refusal of an operation that the client may not perform, with Kafka's message.
+    pub(super) fn denied(code: ErrorCode) -> Self {
+        let resource = match code {
+            ErrorCode::TOPIC_AUTHORIZATION_FAILED => "Topic",
+            ErrorCode::GROUP_AUTHORIZATION_FAILED => "Group",
+            _ => "Cluster",
+        };
+        Refusal::new(code, format!("{resource} authorization failed."))
+    }
 }
 
 /// Returns code and message of a response; `NONE` and no message without a refusal.

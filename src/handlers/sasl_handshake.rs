@@ -8,7 +8,7 @@ use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::sasl_handshake::{SaslHandshakeRequest, SaslHandshakeResponse};
 
 pub(super) async fn refuse(call: Call, request: SaslHandshakeRequest) -> SaslHandshakeResponse {
-    let (throttle, peer) = (&call.broker.refused_authentications, call.context.peer);
+    let (throttle, peer) = (&call.broker.refused_authentications, call.peer);
     if let Some(silenced) = throttle.allow(peer.ip(), call.broker.clock.monotonic()) {
         tracing::info!(
             %peer,

@@ -10,7 +10,7 @@ use super::audit::{Audit, Change, Name};
 use super::refusal::{Refusal, error_fields};
 use super::repetition::once_each;
 use super::{Call, configs};
-use crate::broker::{Broker, NODE_ID, NewTopic, TopicError};
+use crate::broker::{NODE_ID, NewTopic, Operation, Resource, TopicError};
 use crate::config::TopicConfig;
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::create_partitions::{
@@ -55,7 +55,7 @@ pub(super) async fn create(call: Call, request: CreateTopicsRequest) -> CreateTo
         }
         let name = asked.name.clone();
         let created = if !repeated.contains(&name) {
-            create_one(&call.broker, asked, request.validate_only, &mut audit).await
+            create_one(&call, asked, request.validate_only, &mut audit).await
         } else if answered.insert(name.clone()) {
             Err(repeated_name(&name))
         } else {
@@ -95,24 +95,24 @@ fn too_many(request: CreateTopicsRequest) -> CreateTopicsResponse {
 }
 
 async fn create_one(
-    broker: &Arc<Broker>,
+    call: &Call,
     asked: CreatableTopic,
     validate_only: bool,
     audit: &mut Audit,
 ) -> Result<CreatableTopicResult, Refusal> {
+    call.authorize_creation(&asked.name)
+        .map_err(Refusal::denied)?;
+    let broker = &call.broker;
     let partitions = partitions_of(&asked, broker.config.default_partitions)?;
     let new = NewTopic {
         partitions,
         configs: configs_of(&asked)?,
         name: asked.name,
     };
-    let overrides = new.configs.clone();
     // With validate_only the topic id stays nil.
     let mut result = CreatableTopicResult {
         name: new.name.clone(),
         error_message: None,
-        num_partitions: partitions,
-        replication_factor: 1,
         ..CreatableTopicResult::default()
     };
     let config: TopicConfig;
@@ -124,7 +124,14 @@ async fn create_one(
         result.topic_id = topic.id();
         config = TopicConfig::clone(&topic.config());
     }
-    result.configs = Some(configs::created(&config, &overrides, broker));
+    match call.authorize(Operation::DescribeConfigs, Resource::Topic(&result.name)) {
+        Ok(()) => {
+            result.num_partitions = partitions;
+            result.replication_factor = 1;
+            result.configs = Some(configs::created(&config, broker));
+        }
+        Err(code) => result.topic_config_error_code = code.code(),
+    }
     Ok(result)
 }
 
@@ -211,7 +218,7 @@ pub(super) async fn delete(call: Call, request: DeleteTopicsRequest) -> DeleteTo
     let mut responses = Vec::with_capacity(asked.len());
     let mut audit = call.audit("topics deleted");
     for each in asked {
-        responses.push(delete_one(&call.broker, each, &mut audit).await);
+        responses.push(delete_one(&call, each, &mut audit).await);
     }
     DeleteTopicsResponse {
         responses,
@@ -220,7 +227,7 @@ pub(super) async fn delete(call: Call, request: DeleteTopicsRequest) -> DeleteTo
 }
 
 async fn delete_one(
-    broker: &Arc<Broker>,
+    call: &Call,
     asked: DeleteTopicState,
     audit: &mut Audit,
 ) -> DeletableTopicResult {
@@ -229,12 +236,12 @@ async fn delete_one(
         topic_id: asked.topic_id,
         ..DeletableTopicResult::default()
     };
-    let deleted = match find(broker, &asked) {
+    let deleted = match find(call, &asked) {
         Ok(topic) => {
             result.name = Some(topic.name().to_string());
             result.topic_id = topic.id();
             let what = format!("{} id={}", topic.name(), topic.id());
-            let deletion = audit.attempt(what, broker.delete_topic(topic));
+            let deletion = audit.attempt(what, call.broker.delete_topic(topic));
             deletion.await.map_err(Refusal::from)
         }
         Err(refusal) => Err(refusal),
@@ -243,18 +250,29 @@ async fn delete_one(
     result
 }
 
-fn find(broker: &Broker, asked: &DeleteTopicState) -> Result<Arc<Topic>, Refusal> {
+/// Returns the topic to delete, if the client may delete it.
+fn find(call: &Call, asked: &DeleteTopicState) -> Result<Arc<Topic>, Refusal> {
+    let topics = &call.broker.topics;
+    let authorize = |name: &str| {
+        let authorized = call.authorize(Operation::Delete, Resource::Topic(name));
+        authorized.map_err(Refusal::denied)
+    };
     match (&asked.name, asked.topic_id.is_nil()) {
-        (Some(name), true) => broker
-            .topics
-            .get(name)
-            .ok_or_else(|| TopicError::Unknown(name.clone()).into()),
-        (None, false) => broker.topics.get_by_id(asked.topic_id).ok_or_else(|| {
-            Refusal::new(
-                ErrorCode::UNKNOWN_TOPIC_ID,
-                format!("this server has no topic with id {}", asked.topic_id),
-            )
-        }),
+        (Some(name), true) => {
+            authorize(name)?;
+            let topic = topics.get(name);
+            topic.ok_or_else(|| TopicError::Unknown(name.clone()).into())
+        }
+        (None, false) => {
+            let topic = topics.get_by_id(asked.topic_id).ok_or_else(|| {
+                Refusal::new(
+                    ErrorCode::UNKNOWN_TOPIC_ID,
+                    format!("this server has no topic with id {}", asked.topic_id),
+                )
+            })?;
+            authorize(topic.name())?;
+            Ok(topic)
+        }
         (Some(_), false) => Err(Refusal::new(
             ErrorCode::INVALID_REQUEST,
             "specify the topic to delete by name or by id, not both",
@@ -277,7 +295,7 @@ pub(super) async fn create_partitions(
     for asked in request.topics {
         let name = asked.name.clone();
         let done = if !repeated.contains(&name) {
-            add_partitions(&call.broker, asked, request.validate_only, &mut audit).await
+            add_partitions(&call, asked, request.validate_only, &mut audit).await
         } else if answered.insert(name.clone()) {
             Err(repeated_name(&name))
         } else {
@@ -297,11 +315,14 @@ pub(super) async fn create_partitions(
 }
 
 async fn add_partitions(
-    broker: &Arc<Broker>,
+    call: &Call,
     asked: CreatePartitionsTopic,
     validate_only: bool,
     audit: &mut Audit,
 ) -> Result<(), Refusal> {
+    call.authorize(Operation::Alter, Resource::Topic(&asked.name))
+        .map_err(Refusal::denied)?;
+    let broker = &call.broker;
     let current = broker.check_new_partitions(&asked.name, asked.count)?;
     if let Some(assignments) = &asked.assignments {
         let added = i64::from(asked.count) - i64::from(current);

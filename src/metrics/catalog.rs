@@ -63,7 +63,11 @@ pub struct Section {
 
 macro_rules! catalog {
     ($($title:literal { $($ident:ident: $kind:ident $name:literal [$($label:literal),*] $help:literal;)* })*) => {
-        #[allow(non_camel_case_types, clippy::upper_case_acronyms)]
+        #[expect(
+            non_camel_case_types,
+            clippy::upper_case_acronyms,
+            reason = "named like the statics"
+        )]
         enum Index { $($($ident,)*)* }
 
         $($(
@@ -294,6 +298,8 @@ label_values! {
         Transactional = "transactional",
         /// The topic or partition does not exist.
         UnknownTopic = "unknown_topic",
+        /// The client may not write to the topic.
+        Unauthorized = "unauthorized",
         /// `acks` is none of -1, 0 and 1.
         InvalidAcks = "invalid_acks",
         /// The sequence of an idempotent producer has a gap.

@@ -49,7 +49,7 @@ impl Collector for Process {
             out.family(&catalog::PROCESS_START_TIME_SECONDS)
                 .sample(&[], times.start_seconds);
         }
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let status = read_proc("/proc/self/status").unwrap_or_default();
         if let Some(kib) = status_field(&status, "VmRSS:") {
             out.family(&catalog::PROCESS_RESIDENT_MEMORY_BYTES)
                 .sample(&[], kib * 1024);
@@ -71,6 +71,11 @@ impl Collector for Process {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "/proc is not on a disk")]
+fn read_proc(path: &str) -> Option<String> {
+    std::fs::read_to_string(path).ok()
+}
+
 /// Returns the number in a line like `VmRSS:     1234 kB`.
 fn status_field(status: &str, name: &str) -> Option<u64> {
     status
@@ -84,6 +89,7 @@ fn status_field(status: &str, name: &str) -> Option<u64> {
 
 /// Returns the number of open file descriptors. Newer kernels report it as the size of the directory. Older kernels report
 /// 0, and the entries are counted, which takes milliseconds with ten thousand of them.
+#[expect(clippy::disallowed_methods, reason = "/proc is not on a disk")]
 fn open_fds() -> Option<u64> {
     let size = std::fs::metadata("/proc/self/fd").ok()?.len();
     if size > 0 {
@@ -103,7 +109,7 @@ struct Times {
 
 impl Times {
     fn read() -> Option<Times> {
-        let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+        let stat = read_proc("/proc/self/stat")?;
         // The second field is the program's name in parentheses and may contain any byte; after it comes field 3.
         let (_, after_name) = stat.rsplit_once(')')?;
         let fields: Vec<&str> = after_name.split_whitespace().collect();
@@ -112,7 +118,7 @@ impl Times {
             Some(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
         };
         let (utime, stime, start_after_boot) = (seconds(14)?, seconds(15)?, seconds(22)?);
-        let machine = std::fs::read_to_string("/proc/stat").ok()?;
+        let machine = read_proc("/proc/stat")?;
         let boot = status_field(&machine, "btime ")?;
         Some(Times {
             cpu_seconds: utime + stime,

@@ -277,37 +277,11 @@ pub fn record_request(api_key: i16, duration: Duration, error: bool) {
     }
 }
 
-/// Records the size of a request frame.
-pub fn record_request_size(api_key: i16, bytes: u64) {
-    if let Some(metrics) = process_wide() {
-        metrics.request(api_key).record_request_size(bytes);
-    }
-}
-
-/// Records the size of a response frame.
-pub fn record_response_size(api_key: i16, bytes: u64) {
-    if let Some(metrics) = process_wide() {
-        metrics.request(api_key).record_response_size(bytes);
-    }
-}
-
 /// Counts record-batch bytes appended to a topic.
 pub fn record_bytes_in(topic: &str, bytes: u64) {
     if let Some(metrics) = process_wide() {
         metrics.topic(topic).add_bytes_in(bytes);
     }
-}
-
-/// Counts record-batch bytes sent from a topic.
-pub fn record_bytes_out(topic: &str, bytes: u64) {
-    if let Some(metrics) = process_wide() {
-        metrics.topic(topic).add_bytes_out(bytes);
-    }
-}
-
-/// Counts a connection as open until the guard is dropped.
-pub fn record_connection() -> Option<ConnectionGuard> {
-    process_wide().map(Metrics::connection_opened)
 }
 
 #[cfg(test)]
@@ -413,23 +387,8 @@ mod tests {
         let before = metadata(&handle);
         record_request(3, Duration::from_millis(1), true);
         assert_eq!(metadata(&init_metrics()), before + 1);
-        record_request_size(3, 100);
-        record_response_size(3, 1000);
         record_bytes_in("free", 3);
-        record_bytes_out("free", 4);
-        let connection = record_connection();
         let text = handle.render(Format::Text);
         assert_line(&text, r#"streamline_bytes_in_total{topic="free"} 3"#);
-        assert_line(&text, r#"streamline_bytes_out_total{topic="free"} 4"#);
-        assert_line(
-            &text,
-            r#"streamline_request_size_bytes_sum{api_key="metadata"} 100"#,
-        );
-        assert_line(
-            &text,
-            r#"streamline_response_size_bytes_sum{api_key="metadata"} 1000"#,
-        );
-        assert_line(&text, "streamline_connections_active 1");
-        drop(connection);
     }
 }

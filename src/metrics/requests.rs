@@ -56,20 +56,6 @@ impl RequestInstruments {
         }
     }
 
-    /// Records the size of a request frame.
-    pub fn record_request_size(&self, bytes: u64) {
-        if let Some(row) = self.rows.write() {
-            REQUEST_SIZE.record(&row, bytes);
-        }
-    }
-
-    /// Records the size of a response frame.
-    pub fn record_response_size(&self, bytes: u64) {
-        if let Some(row) = self.rows.write() {
-            RESPONSE_SIZE.record(&row, bytes);
-        }
-    }
-
     /// Returns everything recorded so far.
     pub fn snapshot(&self) -> RequestsSnapshot {
         let mut snapshot = RequestsSnapshot {

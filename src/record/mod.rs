@@ -24,7 +24,7 @@ mod iter;
 mod property_tests;
 #[expect(
     clippy::module_inception,
-    reason = "the noun `record` lives in the area `record`"
+    reason = "the type of a single record belongs to a file of its name"
 )]
 mod record;
 mod records;

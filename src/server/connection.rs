@@ -48,7 +48,7 @@ use super::registry::{
 use super::request::{Counting, RequestGuard, ResponseGuard};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::handlers::{self, CloseReason, Reply, RequestContext};
+use crate::handlers::{self, CloseReason, Reply};
 use crate::metrics::{Metrics, RequestRejection};
 use crate::protocol::kafka::{LENGTH_BYTES, RequestHeader, decode_request_header};
 
@@ -69,13 +69,14 @@ const SLICE: Duration = Duration::from_millis(5);
 /// Bytes written in one call after which a response yields to reading and handlers.
 const WRITTEN_BYTES_MAX: usize = 64 * 1024;
 
-/// Creates the handler's future for a request.
-pub type Dispatch =
-    Box<dyn Fn(RequestContext, RequestHeader, Bytes) -> BoxFuture<'static, Reply> + Send + Sync>;
+/// Creates the handler's future for a request of one connection.
+pub type Dispatch = Box<dyn Fn(RequestHeader, Bytes) -> BoxFuture<'static, Reply> + Send>;
+/// Starts the session of a connection, with the addresses of the client and of the server.
+pub type StartSession = Box<dyn Fn(SocketAddr, SocketAddr) -> Dispatch + Send + Sync>;
 
 /// State shared by all connections.
 pub struct Shared {
-    dispatch: Dispatch,
+    start_session: StartSession,
     counting: Arc<Counting>,
     refusals: Refusals,
     memory: RequestMemory,
@@ -86,12 +87,12 @@ pub struct Shared {
 impl Shared {
     pub fn new(
         config: &Config,
-        dispatch: Dispatch,
+        start_session: StartSession,
         metrics: Arc<Metrics>,
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
         Arc::new(Shared {
-            dispatch,
+            start_session,
             refusals: Refusals::new(Arc::clone(&metrics), Arc::clone(&clock)),
             counting: Arc::new(Counting { metrics, clock }),
             memory: RequestMemory::new(config.queued_max_request_bytes),
@@ -131,7 +132,8 @@ struct Arriving {
 /// One connection, as a future that resolves when it has ended.
 pub struct Connection {
     stream: TcpStream,
-    context: RequestContext,
+    peer: SocketAddr,
+    dispatch: Dispatch,
     shared: Arc<Shared>,
     /// A handle of this connection's own, so that connections do not contend for one reference count.
     counting: Arc<Counting>,
@@ -176,7 +178,8 @@ impl Connection {
         let now = counting.clock.monotonic();
         Connection {
             stream,
-            context: RequestContext { peer, local },
+            peer,
+            dispatch: (shared.start_session)(peer, local),
             slot,
             incoming: Incoming::new(peer.ip(), shared.frame_bytes_max),
             in_flight: FuturesOrdered::new(),
@@ -308,16 +311,14 @@ impl Connection {
             CloseReason::Malformed { .. } => self.refuse(RequestRejection::Malformed, reason),
             CloseReason::UnacknowledgedProduceFailed => self.stop_reading(Ended::Refused),
             CloseReason::Unencodable { .. } => {
-                tracing::error!(peer = %self.context.peer, "connection closed: {reason}");
+                tracing::error!(peer = %self.peer, "connection closed: {reason}");
                 self.stop_reading(Ended::Refused);
             }
         }
     }
 
     fn refuse(&mut self, reason: RequestRejection, what: &dyn fmt::Display) {
-        self.shared
-            .refusals
-            .request(reason, self.context.peer, what);
+        self.shared.refusals.request(reason, self.peer, what);
         self.stop_reading(Ended::Refused);
     }
 
@@ -401,7 +402,7 @@ impl Connection {
                         FrameError::Http => RequestRejection::Http,
                         FrameError::Foreign(name) => {
                             let refusals = &self.shared.refusals;
-                            refusals.other_protocol(name, self.context.peer, &error);
+                            refusals.other_protocol(name, self.peer, &error);
                             self.stop_reading(Ended::Refused);
                             return true;
                         }
@@ -455,7 +456,7 @@ impl Connection {
         let work = match decode_request_header(&mut body) {
             Ok(header) => {
                 needs_bytes = !handlers::waits_for_other_clients(header.api_key);
-                Work::Pending((self.shared.dispatch)(self.context, header, body))
+                Work::Pending((self.dispatch)(header, body))
             }
             Err(error) => Work::Done(Some(Outcome::Undecodable(error))),
         };

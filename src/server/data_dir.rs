@@ -1,14 +1,12 @@
 //! The data directory as a whole: created if absent, and locked against other servers.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
 use crate::config::{Config, StorageKind};
-use crate::fs::is_full;
+use crate::fs::{File, Fs, is_full};
 
 /// Name of the lock file, the same as Kafka's.
 const LOCK_FILE: &str = ".lock";
@@ -36,15 +34,15 @@ pub enum DataDirError {
 
 impl DataDir {
     /// Takes the directory of the settings; `None` if the server keeps everything in memory.
-    pub fn of(config: &Config) -> Result<Option<DataDir>, DataDirError> {
+    pub fn of(fs: &Fs, config: &Config) -> Result<Option<DataDir>, DataDirError> {
         match config.storage {
-            StorageKind::Local => DataDir::take(&config.data_dir).map(Some),
+            StorageKind::Local => DataDir::take(fs, &config.data_dir).map(Some),
             StorageKind::Memory => Ok(None),
         }
     }
 
     /// Creates the directory if it does not exist, and locks it.
-    fn take(path: &Path) -> Result<DataDir, DataDirError> {
+    fn take(fs: &Fs, path: &Path) -> Result<DataDir, DataDirError> {
         let failed = |doing| {
             move |source| DataDirError::Io {
                 path: path.to_path_buf(),
@@ -52,26 +50,20 @@ impl DataDir {
                 source,
             }
         };
-        std::fs::create_dir_all(path).map_err(failed("cannot be created"))?;
+        fs.create_dir_all(path)
+            .map_err(failed("cannot be created"))?;
         // Log lines and run.json show the absolute path.
-        let path = path.canonicalize().map_err(failed("cannot be resolved"))?;
-        let mut lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path.join(LOCK_FILE))
+        let path = fs
+            .canonicalize(path)
+            .map_err(failed("cannot be resolved"))?;
+        let lock = fs
+            .open_or_create(&path.join(LOCK_FILE))
             .map_err(failed("cannot open its lock file"))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        match flock(&**lock.handle(), FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut holder = String::new();
-                // Best effort: the process id only helps the operator.
-                let _ = lock.read_to_string(&mut holder);
-                return Err(DataDirError::InUse {
-                    path,
-                    holder: holder.trim().parse().ok(),
-                });
+                let holder = Self::last_holder(fs, &path);
+                return Err(DataDirError::InUse { path, holder });
             }
             Err(error) => return Err(failed("cannot be locked")(error.into())),
         }
@@ -86,9 +78,9 @@ impl DataDir {
     }
 
     /// Returns the id of the process that locked the directory last, whether it still runs or not.
-    pub fn last_holder(path: &Path) -> Option<u32> {
-        let holder = std::fs::read_to_string(path.join(LOCK_FILE)).ok()?;
-        holder.trim().parse().ok()
+    pub fn last_holder(fs: &Fs, path: &Path) -> Option<u32> {
+        let holder = fs.read(&path.join(LOCK_FILE)).ok()?;
+        str::from_utf8(&holder).ok()?.trim().parse().ok()
     }
 
     pub fn path(&self) -> &Path {
@@ -106,22 +98,24 @@ fn name_holder(lock: &File) -> io::Result<()> {
         // No id rather than the last holder's.
         Err(_) => 0,
     };
-    lock.set_len(len)?;
+    lock.set_size(len)?;
     written
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fs::{Fault, Faults, Op};
 
     #[test]
     fn a_directory_is_created_and_locked_by_one_holder_at_a_time() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("a/b");
-        assert_eq!(DataDir::last_holder(&path), None);
-        let taken = DataDir::take(&path).unwrap();
-        assert_eq!(DataDir::last_holder(&path), Some(std::process::id()));
-        let error = DataDir::take(&path).unwrap_err();
+        let fs = Fs::new();
+        assert_eq!(DataDir::last_holder(&fs, &path), None);
+        let taken = DataDir::take(&fs, &path).unwrap();
+        assert_eq!(DataDir::last_holder(&fs, &path), Some(std::process::id()));
+        let error = DataDir::take(&fs, &path).unwrap_err();
         let pid = std::process::id();
         assert!(
             error
@@ -130,13 +124,31 @@ mod tests {
             "{error}"
         );
         drop(taken);
-        assert!(DataDir::take(&path).is_ok());
+        assert!(DataDir::take(&fs, &path).is_ok());
+    }
+
+    #[test]
+    fn a_failing_disk_is_an_error_with_the_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let faults = Faults::new();
+        let fs = Fs::with_faults(faults.clone());
+        for (op, path_part, reason) in [
+            (Op::Create, "", "cannot be created"),
+            (Op::Stat, "", "cannot be resolved"),
+            (Op::Create, LOCK_FILE, "cannot open its lock file"),
+            (Op::Write, LOCK_FILE, "cannot be written to"),
+        ] {
+            faults.plan(op, path_part, Fault::Error(io::ErrorKind::Other), 1);
+            let error = DataDir::take(&fs, dir.path()).unwrap_err();
+            assert!(error.to_string().contains(reason), "{error}");
+        }
+        DataDir::take(&fs, dir.path()).unwrap();
     }
 
     #[test]
     fn a_path_that_is_a_file_is_an_error_with_the_reason() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let error = DataDir::take(file.path()).unwrap_err();
+        let error = DataDir::take(&Fs::new(), file.path()).unwrap_err();
         assert!(error.to_string().contains("cannot be created"), "{error}");
     }
 }

@@ -35,13 +35,13 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::broker::{Broker, NODE_ID, OpenError};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Loaded};
-use crate::fs;
-use crate::handlers;
+use crate::fs::{self, Fs};
+use crate::handlers::{self, Session};
 use crate::metrics::{PrometheusHandle, init_metrics_with};
 use crate::storage::{self, Opening};
 
 use background::Background;
-use connection::Shared;
+use connection::{Shared, StartSession};
 pub use data_dir::DataDir;
 use data_dir::DataDirError;
 use http::health::Phase;
@@ -114,7 +114,8 @@ impl Server {
             source,
         })?;
         let config = &loaded.config;
-        let data_dir = DataDir::of(config)?;
+        let fs = Fs::new();
+        let data_dir = DataDir::of(&fs, config)?;
         if let Some(data_dir) = &data_dir {
             RunFile::remove(data_dir.path()).map_err(|source| StartError::Io {
                 doing: "cannot remove a stale run.json",
@@ -141,7 +142,7 @@ impl Server {
             http: Some(http_addr),
         };
         // Recovers the logs.
-        let broker = open_broker(loaded, &metrics, &clock, &health, &mut signals)
+        let broker = open_broker(loaded, fs, &metrics, &clock, &health, &mut signals)
             .await
             .map_err(|source| StartError::Open {
                 dir: data_dir
@@ -171,13 +172,13 @@ impl Server {
             addr: kafka_addr.to_string(),
             source,
         })?;
-        let dispatch = {
-            let broker = Arc::clone(&broker);
-            Box::new(move |context, header, body| {
-                handlers::dispatch(&broker, context, header, body)
-            })
-        };
-        let shared = Shared::new(&config, dispatch, metrics.metrics(), Arc::clone(&clock));
+        let start_session = start_session(Arc::clone(&broker));
+        let shared = Shared::new(
+            &config,
+            start_session,
+            metrics.metrics(),
+            Arc::clone(&clock),
+        );
         let requests = shared.request_memory().clone();
         metrics.metrics().register(Arc::new(requests.clone()));
         let (stop_accepting, stopping) = watch::channel(false);
@@ -314,6 +315,7 @@ async fn report_progress(opening: &Opening, health: &Health) -> Infallible {
 /// Opens the catalog, logs and groups of the data directory and reports the progress. A signal exits the process.
 async fn open_broker(
     loaded: Loaded,
+    fs: Fs,
     metrics: &PrometheusHandle,
     clock: &Arc<dyn Clock>,
     health: &Health,
@@ -322,6 +324,7 @@ async fn open_broker(
     let opening: Arc<Opening> = Arc::default();
     let broker = Broker::open(
         loaded,
+        fs,
         metrics.metrics(),
         Arc::clone(clock),
         Arc::clone(&opening),
@@ -335,6 +338,14 @@ async fn open_broker(
         }
         never = report_progress(&opening, health) => match never {},
     }
+}
+
+/// Returns how the connections of a broker start their sessions.
+fn start_session(broker: Arc<Broker>) -> StartSession {
+    Box::new(move |peer, local| {
+        let session = Session::new(Arc::clone(&broker), peer, local);
+        Box::new(move |header, body| handlers::dispatch(&session, header, body))
+    })
 }
 
 /// Registers the broker's components with the metrics and the storage check.

@@ -26,6 +26,10 @@ pub struct RunFile {
     pub data_dir: PathBuf,
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "read by other processes, and worthless after a crash or power failure"
+)]
 impl RunFile {
     /// Writes the file to the directory.
     pub fn write(&self, dir: &Path) -> io::Result<()> {

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Builds the image from the Dockerfile, runs it under a Docker engine of its own, and sees what Docker thinks of it:
-# healthy while it serves, unhealthy while it is wedged, healthy again after, stopped with exit code 0.
+# Builds the image from the Dockerfile, runs it in a separate Docker engine, and checks the state that Docker reports:
+# healthy while it serves, unhealthy while it is stuck, healthy again afterwards, stopped with exit code 0.
 #
-# Needs root and Debian's buildah, podman, runc, docker.io and mmdebstrap. No registry is asked: the base image is made
-# from Debian packages and the machine's own Rust toolchain takes the place of the one in rust:1-bookworm, at its own path,
-# so that dependencies already compiled in the target folder serve here too. Everything started here is ended here.
-# The base image is kept in the target folder; "base" as the argument makes only that.
+# Needs root and Debian's buildah, podman, runc, docker.io and mmdebstrap, and no image registry: the base image is built
+# from Debian packages, and the machine's Rust toolchain is mounted in place of the one in rust:1-bookworm, at its own path,
+# so that dependencies compiled in the target folder are reused. Everything started here is stopped at the end.
+# The base image is kept in the target folder; "base" as the argument builds only that.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -24,9 +24,9 @@ cleanup() {
     local code=$?
     set +e
     if [ "$code" -ne 0 ] && [ -S "$work/docker.sock" ]; then
-        echo "--- the container's log"
+        echo "--- log of the container"
         command docker -H "unix://$work/docker.sock" logs "$container" 2>&1 | tail -20
-        echo "--- the engine's log"
+        echo "--- log of the Docker engine"
         tail -20 "$work/dockerd.log"
     fi
     if [ -f "$work/dockerd.pid" ]; then
@@ -39,7 +39,7 @@ cleanup() {
             sleep 0.1
         done
     fi
-    # Deepest mounts first, so that removing the folder reaches nothing that is not ours.
+    # Deepest mounts first, so that removing the folder does not reach into a mount.
     awk -v under="$work/" 'index($5, under) == 1 { print $5 }' /proc/self/mountinfo | sort -r | xargs -r umount
     rm -rf --one-file-system "$work"
     exit "$code"
@@ -52,11 +52,11 @@ fail() { echo "FAILED: $*" >&2; exit 1; }
 
 base_tar=$target/container/base.tar
 if [ ! -f "$base_tar" ]; then
-    say "make the base image"
+    say "build the base image"
     mkdir -p "$target/container"
-    # What is made here is thrown away with the container, so nothing need be flushed to disk.
+    # The files are discarded with the container and need not be flushed to disk.
     mmdebstrap --quiet --variant=minbase --dpkgopt=force-unsafe-io --include=ca-certificates,gcc,make,libc6-dev \
-        bookworm "$work/base.tar" >"$work/base.log" 2>&1 || { tail -20 "$work/base.log"; fail "no base image"; }
+        bookworm "$work/base.tar" >"$work/base.log" 2>&1 || { tail -20 "$work/base.log"; fail "cannot build the base image"; }
     mv "$work/base.tar" "$base_tar"
 fi
 [ "${1:-}" != base ] || exit 0
@@ -71,7 +71,7 @@ say "build the image"
 buildah "${store[@]}" build --isolation=chroot --pull=never --format docker --tag "$image" \
     --build-arg "COMMIT=$(git -C "$root" rev-parse --short=12 HEAD)" \
     --volume "$cargo_home:$cargo_home" --volume "$rustup_home:$rustup_home:ro" --volume "$target:/src/target" \
-    "$root" >"$work/build.log" 2>&1 || { tail -40 "$work/build.log"; fail "the image does not build"; }
+    "$root" >"$work/build.log" 2>&1 || { tail -40 "$work/build.log"; fail "cannot build the image"; }
 podman "${store[@]}" --cgroup-manager=cgroupfs --events-backend=file save --quiet --format docker-archive \
     --output "$work/image.tar" "$image"
 
@@ -85,33 +85,33 @@ for _ in $(seq 150); do
     docker info >/dev/null 2>&1 && break
     sleep 0.2
 done
-docker info >/dev/null || fail "the Docker engine does not answer"
+docker info >/dev/null || fail "the Docker engine does not respond"
 docker load --quiet --input "$work/image.tar" >/dev/null
 
 health_becomes() {
     local wanted=$1 now=
     for _ in $(seq 150); do
         now=$(docker inspect --format '{{.State.Health.Status}}' "$container")
-        [ "$now" = "$wanted" ] && { say "Docker says $wanted"; return; }
+        [ "$now" = "$wanted" ] && { say "Docker reports $wanted"; return; }
         sleep 0.2
     done
     docker inspect --format '{{json .State.Health}}' "$container"
-    fail "Docker says $now, not $wanted"
+    fail "Docker reports $now, expected $wanted"
 }
 
-# Read-only, without any capability: the image needs nothing but its volume.
+# Read-only and without capabilities: the image needs only its volume.
 docker run --detach --name "$container" --network=none --read-only --cap-drop=ALL --security-opt=no-new-privileges \
     --memory=256m --health-interval=1s --health-timeout=2s --health-retries=2 --health-start-period=0s \
     "$image" >/dev/null
 health_becomes healthy
 
 user=$(docker inspect --format '{{.Config.User}}' "$container")
-[ "$user" = 10001:10001 ] || fail "it runs as $user"
+[ "$user" = 10001:10001 ] || fail "the container runs as $user"
 size=$(docker image inspect --format '{{.Size}}' "$image")
 [ "$size" -le "$size_max" ] || fail "the image has $size bytes, more than $size_max"
 say "image of $((size / 1024)) KiB, user $user"
 
-say "create a topic in it"
+say "create a topic in the container"
 docker exec "$container" streamline topics create orders
 
 server=$(docker inspect --format '{{.State.Pid}}' "$container")
@@ -125,12 +125,12 @@ stop_and_check() {
     before=$(date +%s%N)
     docker stop --time 10 "$container" >/dev/null
     code=$(docker inspect --format '{{.State.ExitCode}}' "$container")
-    [ "$code" = 0 ] || fail "it stopped with exit code $code"
+    [ "$code" = 0 ] || fail "the server stopped with exit code $code"
     say "stopped in $((($(date +%s%N) - before) / 1000000)) ms with exit code 0"
 }
 stop_and_check
 docker start "$container" >/dev/null
 health_becomes healthy
-docker exec "$container" streamline topics list | grep -q orders || fail "the topic is gone after a restart"
+docker exec "$container" streamline topics list | grep -q orders || fail "the topic is missing after a restart"
 say "the topic is still there after a restart"
 stop_and_check

@@ -1,4 +1,4 @@
-//! A wall clock that jumps: what lasts a while lasts as long as ever, and nothing is lost over it.
+//! A wall clock that jumps: no duration changes and no data is lost.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -23,26 +23,26 @@ use crate::kafka::{
 use crate::support::{Client, Server, until};
 
 const HOUR_S: i64 = 3_600;
-/// Where the clock is set in turn, in seconds from the true time.
+/// Successive offsets of the clock from the true time, in seconds.
 const JUMPS_S: [i64; 4] = [20 * HOUR_S, -20 * HOUR_S, 2 * HOUR_S, 0];
-/// How long a fetch waits for records that do not come.
+/// Maximum wait of a fetch for which there are no records.
 const WAIT: Duration = Duration::from_millis(600);
 const GROUP: &str = "readers";
 
-/// The wall clock of a server; its monotonic one is the machine's.
+/// The wall clock of a server, whose monotonic clock is the machine's.
 struct WallClock {
     file: PathBuf,
 }
 
 impl WallClock {
     fn set(&self, offset_s: i64) {
-        // Replaced as a whole, for the server reads it whenever it asks for the time.
+        // Replaced atomically, because the server reads it on each query of the time.
         let staging = self.file.with_extension("new");
         std::fs::write(&staging, format!("{offset_s:+}\n")).unwrap();
         std::fs::rename(staging, &self.file).unwrap();
     }
 
-    /// The server's environment, in the words of `env`.
+    /// Returns the arguments of `env` that set the server's environment.
     fn environment(&self) -> Vec<String> {
         vec![
             "env".to_owned(),
@@ -61,7 +61,7 @@ pub fn library() -> PathBuf {
         .join("faketime/libfaketime.so.1");
     assert!(
         library.exists(),
-        "there is {}: apt-get install faketime",
+        "{} does not exist: apt-get install faketime",
         library.display()
     );
     library
@@ -97,8 +97,8 @@ fn join(client: &mut Client) -> JoinGroupResponse {
     joined
 }
 
-/// The member is still one, and what it commits counts.
-fn take_part(client: &mut Client, member: &JoinGroupResponse, topic: &Topic, offset: i64) {
+/// Checks that the member is still in the group and can commit.
+fn check_membership(client: &mut Client, member: &JoinGroupResponse, topic: &Topic, offset: i64) {
     let heartbeat = HeartbeatRequest {
         group_id: GROUP.to_owned(),
         generation_id: member.generation_id,
@@ -129,7 +129,7 @@ fn offset_at(client: &mut Client, topic: &Topic, timestamp: i64) -> i64 {
 
 #[test]
 #[ignore = "needs faketime"]
-fn a_wall_clock_that_jumps_ends_no_session_and_no_wait_and_loses_nothing() {
+fn jumps_of_the_wall_clock_end_no_session_or_wait_and_lose_no_records() {
     let dir = tempfile::tempdir().unwrap();
     let clock = WallClock {
         file: dir.path().join("offset"),
@@ -147,7 +147,7 @@ fn a_wall_clock_that_jumps_ends_no_session_and_no_wait_and_loses_nothing() {
         ],
     );
     let mut client = server.connect();
-    // The clock never strays as far as the retention reaches.
+    // No jump is as long as the retention.
     let stamped = create_with(
         &mut client,
         "stamped",
@@ -192,8 +192,8 @@ fn a_wall_clock_that_jumps_ends_no_session_and_no_wait_and_loses_nothing() {
             "waited {waited:?} at {offset_s} s"
         );
 
-        take_part(&mut client, &member, &stamped, end);
-        // The last batch is known as such, and the next one follows.
+        check_membership(&mut client, &member, &stamped, end);
+        // A retry of the last batch is recognised, and the next batch is accepted.
         let again = try_produce(&mut client, &stamped, 0, &sent(end - 1));
         assert_eq!(
             (again.error_code, again.base_offset),
@@ -203,7 +203,7 @@ fn a_wall_clock_that_jumps_ends_no_session_and_no_wait_and_loses_nothing() {
         assert_eq!((next.error_code, next.base_offset), (ErrorCode::NONE, end));
         let off_ms = next.log_append_time_ms - now_ms() - offset_s * 1_000;
         assert!(off_ms.abs() < 60_000, "the clock did not jump: {off_ms}");
-        // Records that are too far ahead of the server's clock are refused, whichever of the two is wrong.
+        // Records too far ahead of the server's clock are rejected, even if the clock is wrong.
         let expected = match offset_s < -HOUR_S {
             true => ErrorCode::INVALID_TIMESTAMP,
             false => ErrorCode::NONE,
@@ -231,13 +231,13 @@ fn a_wall_clock_that_jumps_ends_no_session_and_no_wait_and_loses_nothing() {
     let deleted = metrics.value("streamline_retention_deleted_segments_total", &[]);
     assert_eq!(deleted, Some(0.0));
 
-    // Stamped now, in 20 hours, 20 hours ago, in 2 hours, now: the first that is late enough counts.
+    // Timestamps: now, in 20 hours, 20 hours ago, in 2 hours, now. The first record that is late enough is found.
     let in_hours = |hours: i64| now_ms() + hours * HOUR_S * 1_000;
     assert_eq!(offset_at(&mut client, &stamped, in_hours(-30)), 0);
     assert_eq!(offset_at(&mut client, &stamped, in_hours(1)), 1);
     assert_eq!(offset_at(&mut client, &stamped, in_hours(30)), -1);
 
-    // Recovery meets records from its future.
+    // Recovery reads records with timestamps in the future.
     clock.set(-20 * HOUR_S);
     server.kill9();
     server.restart();
@@ -253,7 +253,7 @@ fn a_wall_clock_that_jumps_ends_no_session_and_no_wait_and_loses_nothing() {
         (ErrorCode::NONE, end)
     );
     println!(
-        "figures: the wall clock jumped {} times, by up to 40 hours; sessions, waits and segments outlived it, {} of {} \
+        "figures: the wall clock jumped {} times, by up to 40 hours; sessions, waits and segments unaffected, {} of {} \
          records found, retries recognised",
         JUMPS_S.len() + 1,
         found.len(),

@@ -1,4 +1,4 @@
-//! Fewer descriptors than clients want.
+//! Fewer file descriptors than clients.
 
 use std::process::Command;
 use std::thread;
@@ -9,17 +9,17 @@ use streamline::protocol::messages::api_versions::ApiVersionsRequest;
 use crate::kafka::{batch, create, fetch, produce, values_of};
 use crate::support::{Client, Server, until};
 
-/// What the clients do not get is what health checks, scrapes and the log itself need.
+/// Descriptors withheld from clients are for health checks, scrapes and the log.
 #[test]
-fn clients_without_number_leave_descriptors_for_the_log_and_for_health() {
+fn excess_clients_leave_descriptors_for_the_log_and_for_health() {
     const LIMIT: usize = 120;
     let server = Server::through(&["prlimit", &format!("--nofile={LIMIT}:{LIMIT}")], &[]);
     let mut first = server.connect();
     let topic = create(&mut first, "t", 1);
     let mut crowd: Vec<Client> = (0..2 * LIMIT).map(|_| server.connect()).collect();
-    let places = (LIMIT * 3 / 4) as f64;
-    server.until_metric("streamline_connections_active", &[], Some(places));
-    let refused = 1.0 + crowd.len() as f64 - places;
+    let slots = (LIMIT * 3 / 4) as f64;
+    server.until_metric("streamline_connections_active", &[], Some(slots));
+    let refused = 1.0 + crowd.len() as f64 - slots;
     let labels = [("reason", "too_many")];
     server.until_metric(
         "streamline_connections_rejected_total",
@@ -35,14 +35,14 @@ fn clients_without_number_leave_descriptors_for_the_log_and_for_health() {
         is_served.then_some(client)
     });
     let mut served: Vec<Client> = served.collect();
-    assert_eq!(served.len() as f64, places - 1.0);
+    assert_eq!(served.len() as f64, slots - 1.0);
     served.pop();
-    server.until_metric("streamline_connections_active", &[], Some(places - 1.0));
+    server.until_metric("streamline_connections_active", &[], Some(slots - 1.0));
     let mut next = server.connect();
     let found = values_of(&fetch(&mut next, &topic, 0, 0));
     assert_eq!(found, ["in the crowd"]);
     println!(
-        "figures: {LIMIT} descriptors, {} clients: {places} served, {refused} refused and counted, log and health served too",
+        "figures: {LIMIT} descriptors, {} clients: {slots} served, {refused} rejected and counted, log and health available",
         2 * LIMIT + 1
     );
 }
@@ -52,12 +52,12 @@ fn limit_descriptors(server: &Server, limit: u64) {
         .args(["--pid", &server.pid().to_string()])
         .arg(format!("--nofile={limit}:"))
         .status()
-        .expect("there is `prlimit`, of Debian's package util-linux");
+        .expect("prlimit is installed: apt-get install util-linux");
     assert!(status.success());
 }
 
 #[test]
-fn without_descriptors_nobody_new_comes_in_and_those_inside_are_served() {
+fn without_descriptors_new_clients_wait_and_connected_ones_are_served() {
     let server = Server::start();
     let mut inside: Vec<Client> = (0..10).map(|_| server.connect()).collect();
     let topic = create(&mut inside[0], "t", 1);
@@ -65,7 +65,7 @@ fn without_descriptors_nobody_new_comes_in_and_those_inside_are_served() {
     for client in &mut inside {
         client.call(0, &ApiVersionsRequest::default());
     }
-    // One connection to ask on; it stays open, since no other could be opened.
+    // Keeps its connection open, since no other could be opened.
     let agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .build()
@@ -82,14 +82,14 @@ fn without_descriptors_nobody_new_comes_in_and_those_inside_are_served() {
     for client in &mut waiting {
         client.send(0, &ApiVersionsRequest::default());
     }
-    until("it says that nobody can connect", || {
+    until("it reports that it cannot accept connections", || {
         health().contains("cannot accept connections")
     });
     let before = server.cpu();
     let second = Duration::from_secs(1);
     thread::sleep(second);
     let spent = server.cpu() - before;
-    assert!(spent < second / 4, "{spent:?} of CPU time to do nothing");
+    assert!(spent < second / 4, "{spent:?} of CPU time while idle");
     for (number, client) in inside.iter_mut().enumerate() {
         let offset = produce(client, &topic, 0, &batch(&["meanwhile"]));
         assert_eq!(offset, number as i64 + 1);
@@ -105,8 +105,8 @@ fn without_descriptors_nobody_new_comes_in_and_those_inside_are_served() {
     assert!(log.contains("accepting connections again"), "{log}");
     assert_eq!(log.matches("cannot accept connections").count(), 1);
     println!(
-        "figures: no descriptor left: {} clients inside served, {} outside served once there were some, {} ms of CPU time in \
-         a second of waiting",
+        "figures: no descriptor left: {} connected clients served, {} waiting ones served once there were some, {} ms of CPU \
+         time in a second of waiting",
         inside.len(),
         waiting.len(),
         spent.as_millis()

@@ -1,4 +1,4 @@
-//! A small disk.
+//! A small file system to fill up.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -8,7 +8,7 @@ use std::process::Command;
 use streamline::fs::Fs;
 use tempfile::TempDir;
 
-/// A file system in memory, of limited size, for as long as this lives.
+/// A file system of limited size in memory, mounted until this is dropped.
 pub struct SmallDisk {
     dir: TempDir,
 }
@@ -21,11 +21,11 @@ impl SmallDisk {
             .args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs"])
             .arg(dir.path())
             .output()
-            .expect("there is `mount`, of Debian's package mount");
+            .expect("mount is installed: apt-get install mount");
         let said = String::from_utf8_lossy(&mounted.stderr);
         assert!(
             mounted.status.success(),
-            "no file system can be mounted, run this as root: {said}"
+            "cannot mount a file system, run this as root: {said}"
         );
         SmallDisk { dir }
     }
@@ -34,12 +34,12 @@ impl SmallDisk {
         self.dir.path()
     }
 
-    /// Takes away so much room; it is given back by [`SmallDisk::clean_up`].
+    /// Occupies `bytes` until [`SmallDisk::clean_up`].
     pub fn occupy(&self, bytes: usize) {
         std::fs::write(self.ballast(), vec![0; bytes]).unwrap();
     }
 
-    /// Takes away what room there is.
+    /// Occupies all free space.
     pub fn occupy_the_rest(&self) {
         let mut options = File::options();
         let mut file = options
@@ -56,13 +56,13 @@ impl SmallDisk {
         }
     }
 
-    /// What room there is.
+    /// Returns the free space.
     pub fn available_bytes(&self) -> u64 {
         let space = Fs::new().space(self.path()).unwrap();
         space.available_bytes
     }
 
-    /// Removes what takes the room away.
+    /// Frees the occupied space.
     pub fn clean_up(&self) {
         std::fs::remove_file(self.ballast()).unwrap();
     }
@@ -74,7 +74,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily, since whoever still has a file open on it is about to end.
+        // Lazily: a server that still has files open on it is about to end.
         let unmounted = Command::new("umount")
             .arg("--lazy")
             .arg(self.dir.path())

@@ -1,4 +1,4 @@
-//! A disk without room refuses records, is reported, and heals.
+//! With a full disk, records are rejected, health reports it, and the server recovers once there is space.
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -19,7 +19,7 @@ use crate::support::{Client, Server, until};
 
 const BATCH_BYTES: usize = 100_000;
 
-/// Status and reason of the check of that name.
+/// Returns status and reason of a health check.
 fn check(server: &Server, name: &str) -> (u16, String, String) {
     let (status, body) = server.get("/health");
     let report: Value = serde_json::from_str(&body).unwrap();
@@ -31,7 +31,7 @@ fn check(server: &Server, name: &str) -> (u16, String, String) {
 
 #[test]
 #[ignore = "needs root, to mount a file system"]
-fn a_full_disk_refuses_records_is_reported_and_heals_without_a_restart() {
+fn a_full_disk_rejects_records_is_reported_and_heals_without_a_restart() {
     let disk = SmallDisk::mount(12);
     disk.occupy(6 << 20);
     let mut server = Server::stopped(&["--log-segment-bytes", "1048576"]);
@@ -70,7 +70,7 @@ fn a_full_disk_refuses_records_is_reported_and_heals_without_a_restart() {
     assert_eq!(server.get("/health/live").0, 200);
     server.until_metric("streamline_ready", &[], Some(0.0));
 
-    // Without a single block left nothing is promised either, and what is there can be read.
+    // With no block left, nothing is acknowledged either, and existing records can be read.
     disk.occupy_the_rest();
     for acks in [1, -1] {
         let records = batch(&[&numbered(999, BATCH_BYTES)]).bytes().clone();
@@ -109,13 +109,13 @@ fn a_full_disk_refuses_records_is_reported_and_heals_without_a_restart() {
     server.restart();
     assert_eq!(read_numbers(&mut server.connect(), &topic, 0), expected);
     println!(
-        "figures: full after {acknowledged} records; 3 refused, health 503 and 200 again; {} acknowledged and found again",
+        "figures: full after {acknowledged} records; 3 rejected, health 503 and 200 again; {} acknowledged and found",
         expected.len()
     );
 }
 
 const DISK_MIB: u32 = 64;
-/// What the server keeps of it.
+/// Size of the server's reserve on it.
 const RESERVE_BYTES: f64 = (DISK_MIB as u64 * 1024 * 1024 / 16) as f64;
 
 /// A server whose disk its own records have filled to the last byte.
@@ -154,7 +154,7 @@ impl Filled {
             message.contains("is full") && message.contains("delete topics or records"),
             "{message}"
         );
-        // What is left of the last page.
+        // The rest of the last page.
         disk.occupy_the_rest();
         assert_eq!(disk.available_bytes(), 0);
         let log = server.log();
@@ -168,7 +168,7 @@ impl Filled {
         }
     }
 
-    /// Groups go on and topics are not created.
+    /// Checks that groups work, and that topics and records are rejected.
     fn work_at_zero(&self) {
         let mut client = self.server.connect();
         for round in 0..20 {
@@ -192,15 +192,15 @@ impl Filled {
         assert!(reason.contains("full"), "{reason}");
     }
 
-    /// Records are accepted again, without a restart.
-    fn heals(&self) {
+    /// Checks that records are accepted again, without a restart.
+    fn check_healing(&self) {
         let server = &self.server;
         until("it is healthy again", || server.get("/health").0 == 200);
         let mut client = server.connect();
         let topic = create(&mut client, "after", 1);
         assert_eq!(produce(&mut client, &topic, 0, &batch(&["x"])), 0);
         server.until_metric("streamline_disk_reserve_bytes", &[], Some(RESERVE_BYTES));
-        until("it says so", || {
+        until("the log reports it", || {
             server.log().contains("disk has space again")
         });
     }
@@ -281,7 +281,7 @@ fn a_disk_filled_to_the_last_byte_is_emptied_by_deleting_records() {
         Some(RESERVE_BYTES)
     );
     filled.work_at_zero();
-    // What was released for that is not for other processes to take either.
+    // The released space is reserved again before other processes can take it.
     filled
         .server
         .until_metric("streamline_disk_full", &[], Some(1.0));
@@ -294,7 +294,7 @@ fn a_disk_filled_to_the_last_byte_is_emptied_by_deleting_records() {
     filled.work_at_zero();
     let start = delete_records(&mut filled.server.connect(), "events", -1);
     assert_eq!(start, filled.acknowledged);
-    filled.heals();
+    filled.check_healing();
     println!(
         "figures: 0 bytes left after {} records; 20 joins and commits, all records deleted, records accepted again",
         filled.acknowledged
@@ -306,7 +306,7 @@ fn a_disk_filled_to_the_last_byte_is_emptied_by_deleting_records() {
 fn a_disk_filled_to_the_last_byte_is_emptied_by_deleting_the_topic() {
     let filled = Filled::new();
     delete_topic(&mut filled.server.connect(), &filled.topic);
-    filled.heals();
+    filled.check_healing();
 }
 
 #[test]
@@ -327,7 +327,7 @@ fn a_server_starts_on_a_full_disk_after_a_kill_and_after_a_stop_and_can_be_empti
             delete_records(&mut client, "events", -1),
             filled.acknowledged
         );
-        filled.heals();
+        filled.check_healing();
         delete_topic(&mut client, &filled.topic);
     }
 }
@@ -355,7 +355,7 @@ fn without_a_reserve_a_full_disk_is_emptied_by_deleting_whole_segments() {
     let metrics = server.metrics();
     assert_eq!(metrics.value("streamline_disk_reserve_bytes", &[]), None);
 
-    // With one from the next start on, for which there is no space yet.
+    // The next start has a reserve, but no space for it yet.
     while produces(&mut client) {}
     disk.occupy_the_rest();
     server.kill9();

@@ -1,4 +1,4 @@
-//! More load than there is room for.
+//! Load that exceeds the memory.
 
 use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
@@ -20,39 +20,39 @@ const PRODUCERS: usize = 200;
 const REQUESTS: usize = 2;
 const VALUE_BYTES: usize = 800_000;
 const PARTITIONS: usize = 4;
-/// What requests in flight may take together.
+/// Memory budget of all requests in flight.
 const BUDGET_BYTES: usize = 16 << 20;
-/// What the process may take at all: much less than one request of each. Beyond it, no memory is given.
+/// Limit of the address space: much less than one request of each producer. Allocations beyond it fail.
 const LIMIT_BYTES: usize = 96 << 20;
-/// Once nobody has got further for so long, nobody will.
+/// Time without progress after which none is expected.
 const CALM: Duration = Duration::from_millis(200);
 
-/// What one producer has been promised: the partition, and its numbers by offset if it was told any.
+/// Acknowledged records of one producer: their partition, and their numbers with the offset if the response had one.
 struct Acknowledged {
     partition: usize,
     numbers: Vec<(Option<i64>, usize)>,
     pushed_back: usize,
 }
 
-/// Where producers whose requests the server has taken nearly whole wait for the others.
+/// Barrier at which producers wait for the others once the server has read nearly all of their first request.
 struct Crowd {
     last_arrival: Mutex<Instant>,
-    goes_on: AtomicBool,
+    is_released: AtomicBool,
 }
 
 impl Crowd {
-    /// Returns once everyone is here, or as many as the server lets in at a time.
+    /// Returns once all producers have arrived, or as many as the server admits at a time.
     fn wait(&self) {
         *self.last_arrival.lock().unwrap() = Instant::now();
-        while !self.goes_on.load(Ordering::Relaxed) {
+        while !self.is_released.load(Ordering::Relaxed) {
             pause();
             let calm = self.last_arrival.lock().unwrap().elapsed() >= CALM;
-            self.goes_on.fetch_or(calm, Ordering::Relaxed);
+            self.is_released.fetch_or(calm, Ordering::Relaxed);
         }
     }
 }
 
-/// Sends as fast as the server takes it, but for the end of the first request, and reads no answer before all is sent.
+/// Sends as fast as the server reads, except for the end of the first request, and reads no response before all is sent.
 fn produce_fast(server: &Server, topic: &Topic, producer: usize, crowd: &Crowd) -> Acknowledged {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_send_buffer_size(64 << 10).unwrap();
@@ -77,7 +77,7 @@ fn produce_fast(server: &Server, topic: &Topic, producer: usize, crowd: &Crowd) 
         numbers.push((None, number));
     }
     if acks == 0 {
-        // Answers come in order, so once this one is there the others were taken.
+        // Responses are in order, so all requests before this one have been processed.
         let response = client.call(0, &ApiVersionsRequest::default());
         assert!(!response.api_keys.is_empty());
     } else {
@@ -95,7 +95,7 @@ fn produce_fast(server: &Server, topic: &Topic, producer: usize, crowd: &Crowd) 
     }
 }
 
-/// Sends all of it. Whether that had to wait.
+/// Sends all bytes. Returns true if that had to wait.
 fn send(stream: &mut TcpStream, bytes: &[u8]) -> bool {
     stream.set_nonblocking(true).unwrap();
     let mut sent = 0;
@@ -122,7 +122,7 @@ fn two_hundred_fast_producers_are_slowed_and_memory_stays_bounded() {
     let topic = create(&mut client, "t", PARTITIONS as i32);
     let crowd = Crowd {
         last_arrival: Mutex::new(Instant::now()),
-        goes_on: AtomicBool::new(false),
+        is_released: AtomicBool::new(false),
     };
     let acknowledged: Vec<Acknowledged> = thread::scope(|scope| {
         let (server, topic, crowd) = (&server, &topic, &crowd);
@@ -135,7 +135,7 @@ fn two_hundred_fast_producers_are_slowed_and_memory_stays_bounded() {
     assert!(server.is_running());
     let peak_kib = server.status_kib("VmHWM");
     let bound_kib = (LIMIT_BYTES >> 10) as u64;
-    assert!(peak_kib < bound_kib, "{peak_kib} KiB at the most");
+    assert!(peak_kib < bound_kib, "peak of {peak_kib} KiB");
     let pushed_back: usize = acknowledged.iter().map(|each| each.pushed_back).sum();
     assert!(pushed_back >= PRODUCERS, "only {pushed_back} sends waited");
 
@@ -143,7 +143,7 @@ fn two_hundred_fast_producers_are_slowed_and_memory_stays_bounded() {
         .map(|partition| read_numbers(&mut client, &topic, partition as i32))
         .collect();
     let count: usize = logs.iter().map(Vec::len).sum();
-    assert_eq!(count, PRODUCERS * REQUESTS, "each is there once");
+    assert_eq!(count, PRODUCERS * REQUESTS, "each record occurs once");
     for each in &acknowledged {
         let log = &logs[each.partition];
         for (offset, number) in &each.numbers {
@@ -160,7 +160,7 @@ fn two_hundred_fast_producers_are_slowed_and_memory_stays_bounded() {
     );
     assert_eq!(server.get("/health").0, 200);
     println!(
-        "figures: {PRODUCERS} producers sent {} MiB against a limit of {} MiB: {} MiB resident at the most, {pushed_back} of \
+        "figures: {PRODUCERS} producers sent {} MiB against a limit of {} MiB: peak of {} MiB resident, {pushed_back} of \
          {count} sends waited, each of {count} acknowledged records found",
         (count * VALUE_BYTES) >> 20,
         LIMIT_BYTES >> 20,

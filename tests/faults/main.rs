@@ -1,8 +1,8 @@
-//! The whole server on a machine that fails it: disks that are full, slow, broken or hang, too few descriptors, too little
-//! memory, a clock that jumps, and clients that want more than there is.
+//! The server on a failing machine: full, slow, failing and hanging disks, too few descriptors, too little memory, a clock
+//! that jumps, and clients that request more than the server has.
 //!
-//! Those that need root, for mounts and for `strace`, or Debian's packages `strace` or `faketime`, run when asked for:
-//! `cargo test --test faults -- --include-ignored`. What each test found stands on a line `figures:` of its output.
+//! Tests that need root (for mounts and `strace`) or Debian's packages `strace` or `faketime` are ignored by default; run
+//! them with `cargo test --test faults -- --include-ignored`. Each test prints its results on a line `figures:`.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! Records that say their number and take room.
+//! Records of a given size that contain a number.
 
 use streamline::protocol::kafka::ErrorCode;
 
@@ -7,12 +7,12 @@ use crate::support::Client;
 
 const DIGITS: usize = 20;
 
-/// A value of so many bytes.
+/// Returns a value of `bytes` bytes that starts with `number`.
 pub fn numbered(number: usize, bytes: usize) -> String {
     format!("{number:0DIGITS$}{}", ".".repeat(bytes - DIGITS))
 }
 
-/// The numbers of all records of a partition, from offset 0 on and without holes.
+/// Returns the numbers of all records of a partition, and checks that offsets have no gaps.
 #[track_caller]
 pub fn read_numbers(client: &mut Client, topic: &Topic, partition: i32) -> Vec<usize> {
     let mut numbers = Vec::new();

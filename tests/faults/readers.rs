@@ -1,4 +1,4 @@
-//! Consumers that ask and do not read.
+//! Consumers that send requests and do not read the responses.
 
 use streamline::protocol::kafka::encode_request;
 
@@ -11,7 +11,7 @@ const BATCHES: usize = 64;
 const VALUE_BYTES: usize = 128 << 10;
 
 #[test]
-fn consumers_that_stop_reading_are_disconnected_and_hold_up_nobody() {
+fn consumers_that_stop_reading_are_disconnected_and_do_not_delay_others() {
     let mut server = Server::with(&[
         "--response-write-timeout-ms",
         "1000",
@@ -31,7 +31,7 @@ fn consumers_that_stop_reading_are_disconnected_and_hold_up_nobody() {
     let frame = encode_request(1, FETCH, None, &request).unwrap();
     let mut stopped: Vec<Client> = (0..CONSUMERS).map(|_| server.connect_narrow()).collect();
     for client in &mut stopped {
-        // Each asks for 160 MiB.
+        // Each requests 160 MiB.
         client.send_raw(&frame.repeat(20)).unwrap();
     }
     let disconnected = |server: &Server| -> f64 {
@@ -45,7 +45,7 @@ fn consumers_that_stop_reading_are_disconnected_and_hold_up_nobody() {
     };
     let (mut rounds, mut most_kib, mut most_waiting) = (0, 0, 0.0_f64);
     until("all of them are disconnected", || {
-        // Whoever reads is served meanwhile.
+        // A consumer that reads is served meanwhile.
         assert_eq!(read_numbers(&mut reading, &topic, 0), whole);
         rounds += 1;
         most_kib = most_kib.max(server.resident_kib());
@@ -61,12 +61,12 @@ fn consumers_that_stop_reading_are_disconnected_and_hold_up_nobody() {
     assert!(grown_kib < 32 << 10, "grew by {grown_kib} KiB");
     assert!(
         most_waiting <= 2_097_152.0,
-        "{most_waiting} bytes were held"
+        "{most_waiting} bytes were buffered"
     );
     assert!(server.is_running());
     println!(
-        "figures: {CONSUMERS} consumers asked for {} MiB and read nothing: {} KiB more resident at the most, all disconnected \
-         and counted; one that reads was served the whole log {rounds} times meanwhile",
+        "figures: {CONSUMERS} consumers requested {} MiB and read nothing: at most {} KiB more resident, all disconnected and \
+         counted; another consumer read the whole log {rounds} times meanwhile",
         (CONSUMERS * 20 * BATCHES * VALUE_BYTES) >> 20,
         grown_kib,
     );

@@ -7,14 +7,14 @@ use crate::kafka::create;
 use crate::support::{Exposition, Server, pause};
 
 const PARTITIONS: i32 = 400;
-/// How long opening a file takes.
+/// Delay of each open.
 const OPEN_DELAY_US: u32 = 9_000;
-/// How much faster the server's clocks run than the machine's, so that the test need not take the minutes it is about.
+/// Speed of the server's clocks relative to the machine's, so that the test does not take minutes.
 const SPEED: u32 = 20;
-/// How long the recovery has to take on the server's clock for the test to say anything.
+/// Minimum duration of the recovery on the server's clock for the test to be meaningful.
 const RECOVERY_S: f64 = 300.0;
 
-/// An address on which nothing listens.
+/// Returns an address on which nothing listens.
 fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap()
@@ -22,7 +22,7 @@ fn free_address() -> SocketAddr {
 
 #[test]
 #[ignore = "needs strace, faketime, and root"]
-fn a_recovery_of_minutes_is_live_from_beginning_to_end() {
+fn liveness_holds_throughout_a_recovery_of_minutes() {
     let http_addr = free_address();
     let mut server = Server::with(&["--http-addr", &http_addr.to_string()]);
     let names: Vec<String> = (0..4).map(|number| format!("t{number}")).collect();
@@ -34,7 +34,7 @@ fn a_recovery_of_minutes_is_live_from_beginning_to_end() {
     let traced = server.scratch().join("strace").display().to_string();
     let preload = format!("LD_PRELOAD={}", clock::library().display());
     server.set_wrapper(&[
-        // One processor, so that the files are opened one after another on every machine.
+        // One processor, so that files are opened sequentially on every machine.
         "taskset",
         "--cpu-list",
         "0",
@@ -58,7 +58,7 @@ fn a_recovery_of_minutes_is_live_from_beginning_to_end() {
     let (mut probes, mut recovering, mut lasted_s) = (0, 0, 0.0);
     while !server.has_started() {
         pause();
-        // Before HTTP is served nothing can be said.
+        // HTTP is not served yet.
         let Ok((status, live)) = server.try_get(http_addr, "/health/live") else {
             assert_eq!(probes, 0, "HTTP was served before");
             continue;
@@ -73,13 +73,13 @@ fn a_recovery_of_minutes_is_live_from_beginning_to_end() {
     }
     assert!(
         lasted_s >= RECOVERY_S,
-        "it took {lasted_s} s only:\n{}",
+        "it took only {lasted_s} s:\n{}",
         server.log()
     );
-    assert!(recovering > 0, "readiness never said why");
+    assert!(recovering > 0, "readiness never reported recovery");
     assert_eq!(server.get("/health/live").0, 200);
     println!(
         "figures: a recovery of {PARTITIONS} partitions took {lasted_s:.0} s on the server's clock; {probes} of {probes} \
-         liveness probes were answered well"
+         liveness probes succeeded"
     );
 }

@@ -1,4 +1,4 @@
-//! A disk that takes its time.
+//! A slow disk.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,10 +9,10 @@ use crate::tampering::{Tampering, segment};
 
 const DELAY: Duration = Duration::from_millis(60);
 const PRODUCERS: u32 = 16;
-/// One after the other, by each producer.
+/// Successive requests of each producer.
 const ROUNDS: u32 = 6;
 
-/// Produces with acks=all from all producers at once; how long the quickest request took.
+/// Produces with acks=all from all producers at once. Returns the shortest time of a request.
 fn produce_together(server: &Server, topic: &Topic) -> Duration {
     thread::scope(|scope| {
         let producers: Vec<_> = (0..PRODUCERS)
@@ -35,7 +35,7 @@ fn produce_together(server: &Server, topic: &Topic) -> Duration {
     })
 }
 
-/// Synchronisations, and how many requests all of them together served.
+/// Returns the number of flushes, and of the requests that they served.
 fn flushes(metrics: &Exposition) -> (f64, f64) {
     let name = "streamline_log_flush_batches";
     let of = |part: &str| metrics.value(&format!("{name}_{part}"), &[]).unwrap();
@@ -44,7 +44,7 @@ fn flushes(metrics: &Exposition) -> (f64, f64) {
 
 #[test]
 #[ignore = "needs strace, and root"]
-fn a_slow_disk_makes_larger_groups_and_nothing_fails() {
+fn a_slow_disk_enlarges_flush_groups_and_nothing_fails() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "t", 1);
@@ -59,7 +59,7 @@ fn a_slow_disk_makes_larger_groups_and_nothing_fails() {
     let (flushes, served) = (after.0 - before.0, after.1 - before.1);
     assert_eq!(served, f64::from(PRODUCERS * ROUNDS));
     assert!(quickest >= DELAY, "acknowledged after {quickest:?}");
-    // Those whom one synchronisation served come back together, and share the next.
+    // Producers served by one flush send their next requests together, and share the next flush.
     let group = served / flushes;
     assert!(
         group >= f64::from(PRODUCERS) / 4.0,
@@ -73,8 +73,8 @@ fn a_slow_disk_makes_larger_groups_and_nothing_fails() {
     assert_eq!(metrics.sum("streamline_requests_total", &refused), 0.0);
     assert_eq!(server.get("/health").0, 200);
     println!(
-        "figures: each fdatasync took {} ms longer: {served} acks=all requests of {PRODUCERS} producers answered well \
-         in {flushes} of them",
+        "figures: each fdatasync took {} ms longer: {served} acks=all requests of {PRODUCERS} producers succeeded \
+         with {flushes} of them",
         DELAY.as_millis()
     );
 }

@@ -11,14 +11,14 @@ use crate::tampering::{Tampering, segment};
 
 #[test]
 #[ignore = "needs strace, and root"]
-fn what_fdatasync_failed_for_is_never_acknowledged_and_ends_its_partition_alone() {
+fn a_failed_fdatasync_is_never_acknowledged_and_stops_only_its_partition() {
     let mut server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "t", 2);
     for partition in [0, 1] {
         produce(&mut client, &topic, partition, &batch(&["kept"]));
     }
-    // Only once: whoever tried again would succeed, though the data may be gone by then.
+    // Fails once: a retry would succeed, although the data may be lost.
     let tampering =
         Tampering::with_fdatasync(&server, &segment(&server, "t-0"), "error=EIO:when=1");
     let refused = try_produce(&mut client, &topic, 0, &batch(&["lost"]));
@@ -39,18 +39,18 @@ fn what_fdatasync_failed_for_is_never_acknowledged_and_ends_its_partition_alone(
     assert_eq!(server.get("/health/ready").0, 503);
     assert_eq!(server.get("/health/live").0, 200);
 
-    // The other partition does not notice.
+    // The other partition is not affected.
     produce(&mut client, &topic, 1, &batch(&["beside"]));
     let beside = values_of(&fetch(&mut client, &topic, 1, 0));
     assert_eq!(beside, ["kept", "beside"]);
     let calls = tampering.calls();
-    assert_eq!(calls, 1, "it was tried again");
+    assert_eq!(calls, 1, "fdatasync was retried");
     drop(tampering);
     let refused = try_produce(&mut client, &topic, 0, &batch(&["later"]));
     assert_eq!(refused.error_code, ErrorCode::KAFKA_STORAGE_ERROR);
     refusals += 1;
 
-    // A new start reads from the disk what it really has.
+    // A restart reads what is really on the disk.
     server.kill9();
     server.restart();
     let mut client = server.connect();
@@ -60,7 +60,7 @@ fn what_fdatasync_failed_for_is_never_acknowledged_and_ends_its_partition_alone(
     let next = produce(&mut client, &topic, 0, &batch(&["again"]));
     assert_eq!(next, found.len() as i64);
     println!(
-        "figures: fdatasync was called {calls} time and failed; {refusals} records were refused; the partition beside it took \
+        "figures: fdatasync was called {calls} time and failed; {refusals} records were rejected; the other partition accepted \
          {} records",
         beside.len()
     );
@@ -68,7 +68,7 @@ fn what_fdatasync_failed_for_is_never_acknowledged_and_ends_its_partition_alone(
 
 #[test]
 #[ignore = "needs strace, and root"]
-fn a_hanging_fdatasync_holds_up_those_who_wait_for_it_and_nobody_else() {
+fn a_hanging_fdatasync_delays_only_requests_that_wait_for_it() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "t", 2);
@@ -89,7 +89,7 @@ fn a_hanging_fdatasync_holds_up_those_who_wait_for_it_and_nobody_else() {
     let labels = [("topic", "t"), ("partition", "0")];
     server.until_metric("streamline_log_end_offset", &labels, Some(2.0));
 
-    // acks=1 promises nothing about the disk, and the other partition has files of its own.
+    // acks=1 does not wait for the disk, and the other partition has its own files.
     let records = batch(&["behind"]).bytes().clone();
     let request = produce_request(&topic, 1, &[(0, records)]);
     let answered = only_partition(client.call(PRODUCE, &request));
@@ -114,6 +114,7 @@ fn a_hanging_fdatasync_holds_up_those_who_wait_for_it_and_nobody_else() {
     let found = values_of(&fetch(&mut client, &topic, 0, 0));
     assert_eq!(found, ["before", "held", "behind", "after"]);
     println!(
-        "figures: 1 fdatasync hung: its acks=all request timed out, 1 with acks=1 and 20 with acks=all beside it went on"
+        "figures: 1 fdatasync hung: its acks=all request timed out, 1 with acks=1 and 20 with acks=all to the other partition \
+         succeeded"
     );
 }

@@ -1,4 +1,4 @@
-//! System calls of a running server that fail or take long, by `strace`.
+//! Failing or slow system calls of a running server, injected by `strace`.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -6,18 +6,18 @@ use std::process::{Child, Command, Stdio};
 
 use crate::support::{Server, until};
 
-/// Calls are tampered with for as long as this lives.
+/// Faults injected until this is dropped.
 pub struct Tampering {
     strace: Child,
-    /// What strace says, a line for each call among it.
-    said: PathBuf,
+    /// Output of strace, with a line for each call.
+    log: PathBuf,
 }
 
 impl Tampering {
-    /// Has every `fdatasync` of the file treated as `inject` says, in the words of strace's option of that name.
+    /// Injects a fault into every `fdatasync` of the file; `inject` is an argument of strace's option `inject`.
     #[track_caller]
     pub fn with_fdatasync(server: &Server, file: &Path, inject: &str) -> Tampering {
-        let said = server.scratch().join("strace");
+        let log = server.scratch().join("strace");
         let strace = Command::new("strace")
             .args(["-f", "-p", &server.pid().to_string()])
             .arg("-P")
@@ -26,33 +26,33 @@ impl Tampering {
             .args(["-e", &format!("inject=fdatasync:{inject}")])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::create(&said).unwrap())
+            .stderr(File::create(&log).unwrap())
             .spawn()
-            .expect("there is `strace`: apt-get install strace");
-        let mut tampering = Tampering { strace, said };
+            .expect("strace is installed: apt-get install strace");
+        let mut tampering = Tampering { strace, log };
         until("strace, run as root, is attached", || {
-            let said = tampering.said();
+            let log = tampering.log();
             let ended = tampering.strace.try_wait().unwrap();
-            assert!(ended.is_none(), "{ended:?}: {said}");
-            said.contains("attached")
+            assert!(ended.is_none(), "{ended:?}: {log}");
+            log.contains("attached")
         });
         tampering
     }
 
-    fn said(&self) -> String {
-        std::fs::read_to_string(&self.said).unwrap()
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
     }
 
-    /// How often the file was synchronised, or tried to be, so far.
+    /// Returns the number of `fdatasync` calls so far, including failed ones.
     pub fn calls(&self) -> usize {
-        // A call that others interrupt has a second line, which names it without its arguments.
-        self.said().matches("fdatasync(").count()
+        // The second line of an interrupted call lacks the arguments.
+        self.log().matches("fdatasync(").count()
     }
 }
 
 impl Drop for Tampering {
     fn drop(&mut self) {
-        // Asked to end, it lets go of the server, which goes on; killed, it would as well, but maybe within a call.
+        // On a termination request strace detaches between two calls; when killed, possibly within one.
         let asked = Command::new("kill")
             .arg(self.strace.id().to_string())
             .status();

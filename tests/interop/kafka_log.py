@@ -2,12 +2,12 @@
 
     python3 kafka_log.py --server PROGRAM --work FOLDER
 
-1. A Kafka broker writes a topic in every codec, with transactions. `streamline dump-log` reads its directory, both as it
-   lies under the running broker and after a clean end, and Streamline serves a copy of it and appends to it.
-2. Streamline writes a topic in every codec, and after it the copy above. Kafka's DumpLogSegments reads both, and checks
-   the indexes.
+1. A Kafka broker writes a topic in every codec, with transactions. `streamline dump-log` reads its directory, both while
+   the broker is running and after a clean shutdown, and Streamline serves a copy of it and appends to it.
+2. Streamline writes a topic in every codec, and extends the copy above. Kafka's DumpLogSegments reads both, and checks the
+   indexes.
 
-What is expected is what the writing side served to Kafka's own consumer. All of it is on the loopback interface.
+The expected records are those that the writing side served to Kafka's own consumer. All servers listen on loopback.
 """
 
 import argparse
@@ -32,9 +32,8 @@ RECORDS = 2_000 + 4 * 400
 TRANSACTED = 40
 APPENDED = 50
 PATIENCE_S = 90
-# What Kafka's tools say on standard error though nothing is wrong: the logging library misses its configuration, and the
-# dump tool takes the first offset of every segment but the first for a gap, in Kafka's own logs too. A true gap has a
-# line of its own, which is not among these.
+# Harmless output of Kafka's tools on standard error: the logging library lacks its configuration, and the dump tool reports
+# the first offset of every segment but the first as a gap, in Kafka's own logs too. A real gap has a different line.
 NOISE = re.compile(r"SLF4J|.*StatusLogger|Non-consecutive offsets in |  -1 is followed by ")
 DUMP = "org.apache.kafka.tools.DumpLogSegments"
 
@@ -42,7 +41,7 @@ passed = 0
 
 
 class Failed(Exception):
-    """Something that must hold does not."""
+    """A check that failed."""
 
 
 def check(holds, what, detail=""):
@@ -54,7 +53,7 @@ def check(holds, what, detail=""):
 
 
 def same_records(found, expected, what):
-    """Compares lists of (partition, offset, timestamp, key, value, headers), told apart by the first that differs."""
+    """Compares lists of (partition, offset, timestamp, key, value, headers). Reports the first difference."""
     found, expected = sorted(found), sorted(expected)
     for one, other in zip(found, expected):
         if one != other:
@@ -69,7 +68,7 @@ def wait_until(condition, what):
         if found:
             return found
         time.sleep(0.1)
-    raise Failed(f"{what} did not happen within {PATIENCE_S} s")
+    raise Failed(f"timed out after {PATIENCE_S} s: {what}")
 
 
 def free_ports(count):
@@ -90,7 +89,7 @@ class Java:
     def run(self, *arguments):
         done = subprocess.run(self.command(*arguments), capture_output=True, text=True, timeout=300)
         complaints = [line for line in done.stderr.splitlines() if line and not NOISE.match(line)]
-        # The dump tool ends with 0 whatever it finds, and says so on standard error.
+        # The dump tool always exits with 0, and reports findings on standard error.
         if done.returncode != 0 or (complaints and arguments[0] == DUMP):
             raise Failed(f"{' '.join(arguments)}: exit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
         return done.stdout
@@ -105,7 +104,7 @@ class Java:
 
 
 class Process:
-    """A server in a process of its own, ended by its id."""
+    """A server process."""
 
     def __init__(self, command, log):
         self.log = log
@@ -114,7 +113,7 @@ class Process:
 
     def alive(self):
         if self.process.poll() is not None:
-            raise Failed(f"the server ended early:\n{self.log.read_text()[-4000:]}")
+            raise Failed(f"the server exited early:\n{self.log.read_text()[-4000:]}")
 
     def end(self, how=signal.SIGTERM):
         if self.process.poll() is None:
@@ -124,7 +123,7 @@ class Process:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-                raise Failed(f"the server did not end within {PATIENCE_S} s") from None
+                raise Failed(f"the server did not exit within {PATIENCE_S} s") from None
 
     def __enter__(self):
         return self
@@ -174,7 +173,7 @@ class Streamline(Process):
 
     def stop(self):
         self.end()
-        check(self.process.returncode == 0, "Streamline ends with exit code 0", str(self.process.returncode))
+        check(self.process.returncode == 0, "Streamline exits with code 0", str(self.process.returncode))
 
 
 def answers(port):
@@ -194,7 +193,7 @@ def partition_of(path):
 
 
 def dump_with_streamline(program, data):
-    """All records of the topic and what else was printed, as `streamline dump-log` reads them offline."""
+    """Returns all records of the topic and all other output of `streamline dump-log`."""
     directories = sorted({log.parent for log in logs_of(data)})
     command = [program, "dump-log", "--deep", "--output", "json", *map(str, directories)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -221,7 +220,7 @@ RECORD = re.compile(
 
 
 def dump_with_kafka(java, data):
-    """All records of the topic as Kafka's DumpLogSegments reads them, without the headers' values; codecs seen."""
+    """Returns all records of the topic read by Kafka's DumpLogSegments, without the headers' values, and the codecs."""
     records, codecs = [], Counter()
     for log in logs_of(data):
         output = java.run(DUMP, "--deep-iteration", "--print-data-log", "--files", str(log))
@@ -233,7 +232,7 @@ def dump_with_kafka(java, data):
             elif line.startswith("|"):
                 match = RECORD.match(line)
                 if not match:
-                    raise Failed(f"{log}: cannot read the line {line}")
+                    raise Failed(f"{log}: cannot parse the line {line}")
                 if match["marker"]:
                     continue
                 offset, timestamp = int(match[1]), int(match[2])
@@ -256,7 +255,7 @@ def check_indexes(java, data, what):
             index = log.with_suffix(f".{kind}")
             if not index.exists():
                 continue
-            # The tool says what is wrong and ends with 0 all the same: its prints of entries are to be all it says.
+            # The tool exits with 0 even on errors, so its output must consist of entries only.
             for line in java.run(DUMP, "--files", str(index)).splitlines():
                 if line.startswith(("offset:", "timestamp:")):
                     entries[kind] += 1
@@ -266,27 +265,27 @@ def check_indexes(java, data, what):
 
 
 def kafka_writes(java, program, folder):
-    """Kafka fills a topic; returns its data directory after a clean end, and the records."""
+    """Fills a topic of Kafka. Returns its data directory after a clean shutdown, and the records."""
     with Kafka(java, folder) as kafka:
         java.run("Workload", "produce", kafka.bootstrap, TOPIC, "transactions")
         records = java.consume(kafka.bootstrap, RECORDS + TRANSACTED)
-        check(len(records) == RECORDS + TRANSACTED, "Kafka serves what was produced to it", str(len(records)))
+        check(len(records) == RECORDS + TRANSACTED, "Kafka serves the produced records", str(len(records)))
         found, objects = dump_with_streamline(program, kafka.data)
         same_records(found, records, "dump-log reads the directory of a running Kafka broker")
         codecs = {each["compression"] for each in objects if each["type"] == "batch"}
-        check(codecs == set(CODECS), "every codec is among Kafka's batches", str(codecs))
+        check(codecs == set(CODECS), "Kafka's batches have every codec", str(codecs))
         markers = Counter(each["control"] for each in objects if "control" in each and each["type"] == "record")
-        check(markers == {"commit": PARTITIONS, "abort": PARTITIONS}, "transaction markers are told apart", str(markers))
+        check(markers == {"commit": PARTITIONS, "abort": PARTITIONS}, "transaction markers are recognised", str(markers))
         crashed = folder / "after-a-crash"
         shutil.copytree(kafka.data, crashed)
         kafka.end()
     found, objects = dump_with_streamline(program, kafka.data)
-    same_records(found, records, "dump-log reads the directory of a Kafka broker that ended cleanly")
+    same_records(found, records, "dump-log reads the directory of a cleanly stopped Kafka broker")
     entries = Counter()
     for each in objects:
         if each["type"] in ("index", "timeindex"):
             entries[each["type"]] += each["entries"]
-    check(entries["index"] > 20 and entries["timeindex"] > 5, "Kafka's indexes agree with its log", str(entries))
+    check(entries["index"] > 20 and entries["timeindex"] > 5, "Kafka's indexes match its log", str(entries))
     for internal in sorted(kafka.data.glob("__*")):
         done = subprocess.run([program, "dump-log", "--verify-only", internal], capture_output=True, text=True)
         check(done.returncode == 0, f"dump-log reads {internal.name}", done.stdout[-2000:] + done.stderr[-2000:])
@@ -294,21 +293,21 @@ def kafka_writes(java, program, folder):
 
 
 def streamline_adopts(java, program, folder, data, records, how):
-    """Streamline opens a copy of Kafka's topic, serves all of it and appends to it; Kafka's tools read the outcome."""
+    """Checks that Streamline opens a copy of Kafka's topic, serves and extends it, and that Kafka's tools read the result."""
     own = folder / f"adopted-{how.replace(' ', '-')}"
     own.mkdir()
     for partition in data.glob(f"{TOPIC}-*"):
         shutil.copytree(partition, own / partition.name)
     with Streamline(program, own, folder / f"{own.name}.log") as server:
         same_records(
-            java.consume(server.bootstrap, len(records)), records, f"Streamline serves what Kafka left after {how}"
+            java.consume(server.bootstrap, len(records)), records, f"Streamline serves Kafka's records after {how}"
         )
         java.run("Workload", "append", server.bootstrap, TOPIC)
         longer = java.consume(server.bootstrap, len(records) + APPENDED)
-        same_records([each for each in longer if each in set(records)], records, "Kafka's records stay as they were")
-        check(len(longer) == len(records) + APPENDED, "Streamline appends to what Kafka left", str(len(longer)))
+        same_records([each for each in longer if each in set(records)], records, "Kafka's records are unchanged")
+        check(len(longer) == len(records) + APPENDED, "Streamline appends to Kafka's log", str(len(longer)))
         server.stop()
-    read_back(java, program, own, longer, f"Kafka's directory that Streamline continued after {how}")
+    read_back(java, program, own, longer, f"Kafka's directory extended by Streamline after {how}")
 
 
 def streamline_writes(java, program, folder):
@@ -317,18 +316,18 @@ def streamline_writes(java, program, folder):
     with Streamline(program, own, folder / "streamline.log") as server:
         java.run("Workload", "produce", server.bootstrap, TOPIC)
         records = java.consume(server.bootstrap, RECORDS)
-        check(len(records) == RECORDS, "Streamline serves what was produced to it", str(len(records)))
+        check(len(records) == RECORDS, "Streamline serves the produced records", str(len(records)))
         server.stop()
     codecs = read_back(java, program, own, records, "Streamline's directory")
-    check(set(codecs) == set(CODECS), "every codec is among Streamline's batches", str(codecs))
+    check(set(codecs) == set(CODECS), "Streamline's batches have every codec", str(codecs))
     check(len(logs_of(own)) > PARTITIONS, "there is more than one segment", str(logs_of(own)))
 
 
 def read_back(java, program, data, records, what):
-    """Both sides' offline readers agree with what was served."""
+    """Checks that both offline readers return the records served."""
     found, codecs = dump_with_kafka(java, data)
     same_records(found, without_header_values(records), f"DumpLogSegments reads {what}")
-    check_indexes(java, data, f"DumpLogSegments finds the indexes of {what} sound")
+    check_indexes(java, data, f"DumpLogSegments accepts the indexes of {what}")
     found, _ = dump_with_streamline(program, data)
     same_records(found, records, f"dump-log reads {what}")
     return codecs
@@ -344,7 +343,7 @@ def main():
     folder = Path(tempfile.mkdtemp(prefix="run-", dir=arguments.work))
     try:
         clean, crashed, records = kafka_writes(java, program, folder)
-        streamline_adopts(java, program, folder, clean, records, "a clean end")
+        streamline_adopts(java, program, folder, clean, records, "a clean shutdown")
         streamline_adopts(java, program, folder, crashed, records, "a crash")
         streamline_writes(java, program, folder)
     except Failed as failure:

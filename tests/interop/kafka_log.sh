@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Reads each other's log directories: Apache Kafka's tools read what Streamline wrote, and Streamline opens what a
-# Kafka broker wrote. tests/interop/kafka_log.sh [build]
+# Exchanges log directories with Apache Kafka: Kafka's tools read logs written by Streamline, and Streamline opens logs
+# written by a Kafka broker. tests/interop/kafka_log.sh [build]
 #
-# Kafka comes from Maven once and is kept under target/interop/kafka-log. SERVER names a program to test instead of the
+# Kafka is downloaded from Maven once and kept under target/interop/kafka-log. SERVER is the server to test instead of the
 # release build; "build" only prepares.
 set -euo pipefail
 

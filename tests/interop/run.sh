@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs real Kafka clients of other languages against the server: tests/interop/run.sh [client…]
-# Clients: java franz-go kafkajs kafka-python kcat. What they need is built under target/interop and kept there.
-# SERVER names a program to test instead of the release build; "build" as the only argument just prepares the clients.
+# Clients: java franz-go kafkajs kafka-python kcat, all by default. They are built under target/interop and kept there.
+# SERVER is the server to test instead of the release build; "build" as the only argument only builds the clients.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -18,7 +18,7 @@ if [ "${1:-}" = build ]; then
 fi
 [ ${#clients[@]} -gt 0 ] || clients=(java franz-go kafkajs kafka-python kcat)
 
-# Builds again only when what it is built from has changed: build CLIENT COMMAND…
+# Builds a client if its sources have changed: build CLIENT COMMAND…
 build() {
     local client=$1 stamp="$work/$1.stamp" now
     shift
@@ -53,7 +53,7 @@ for client in "${clients[@]}"; do
         kafkajs) build kafkajs build_kafkajs ;;
         kafka-python) build kafka-python build_kafka_python ;;
         kcat) command -v kcat >/dev/null || { echo "kcat is missing: apt-get install kcat" >&2; exit 1; } ;;
-        *) echo "no client $client" >&2; exit 2 ;;
+        *) echo "no such client: $client" >&2; exit 2 ;;
     esac
 done
 [ -z "$only_build" ] || exit 0

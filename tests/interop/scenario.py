@@ -1,9 +1,9 @@
-"""One scenario that every client goes through, against a real server, with what must come of it.
+"""The scenario that every client runs against a real server, and its checks.
 
     python3 scenario.py --server PROGRAM --work FOLDER [client…]
 
-The scenario makes the records, starts and restarts the server, and judges; the clients only carry. The line protocol
-between them is described in README.md.
+The scenario generates the records, starts and restarts the server, and checks results; the clients only send and receive.
+The line protocol between them is described in README.md.
 """
 
 import argparse
@@ -33,7 +33,7 @@ PATIENCE_S = 90
 
 @dataclasses.dataclass
 class Kind:
-    """A client: how to run it, and what its library cannot express."""
+    """A client: how to run it, and what its library does not support."""
 
     command: list
     environment: dict = dataclasses.field(default_factory=dict)
@@ -77,7 +77,7 @@ def kinds(work):
 
 
 class Failed(Exception):
-    """Something that must hold does not."""
+    """A check that failed."""
 
 
 def require(holds, what):
@@ -86,9 +86,9 @@ def require(holds, what):
 
 
 def eventually(what, condition, patience_s=PATIENCE_S):
-    """Waits until `condition` returns something true; an exception of the condition is the reason when it never does."""
+    """Waits until `condition` is true. On a time-out, the last exception of the condition is the reason."""
     deadline = time.monotonic() + patience_s
-    reason = "it stayed false"
+    reason = "still false"
     while time.monotonic() < deadline:
         try:
             found = condition()
@@ -97,7 +97,7 @@ def eventually(what, condition, patience_s=PATIENCE_S):
         except (Failed, OSError) as error:
             reason = error
         time.sleep(0.05)
-    raise Failed(f"not within {patience_s} s: {what}: {reason}")
+    raise Failed(f"timed out after {patience_s} s: {what}: {reason}")
 
 
 def as_text(content):
@@ -136,11 +136,11 @@ class Server:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
         def running():
-            require(self.process.poll() is None, f"the server ended with {self.process.returncode}")
+            require(self.process.poll() is None, f"the server exited with {self.process.returncode}")
             run = json.loads(run_file.read_text()) if run_file.exists() else {}
             return run if run.get("pid") == self.process.pid else None
 
-        run = eventually("the server says where it listens", running)
+        run = eventually("the server writes run.json", running)
         self.kafka_addr, self.http_addr = run["listen_addr"], run["http_addr"]
         eventually("the server is ready", lambda: self.get("/health/ready"), 30)
 
@@ -148,7 +148,7 @@ class Server:
         self.process.send_signal(how)
         code = self.process.wait(timeout=60)
         if how == signal.SIGTERM:
-            require(code == 0, f"the server ended with {code} after SIGTERM")
+            require(code == 0, f"the server exited with {code} after SIGTERM")
 
     def kill(self):
         if self.process and self.process.poll() is None:
@@ -160,10 +160,10 @@ class Server:
             with urllib.request.urlopen(f"http://{self.http_addr}{path}", timeout=10) as answer:
                 return answer.read().decode()
         except urllib.error.HTTPError as refused:
-            raise Failed(f"{path} answers {refused.code}: {refused.read().decode()}") from None
+            raise Failed(f"{path} returned {refused.code}: {refused.read().decode()}") from None
 
     def samples(self, name, **labels):
-        """The samples of one metric whose labels include `labels`, by the labels left over."""
+        """Returns the samples of one metric whose labels include `labels`, keyed by the other labels."""
         found = {}
         for line in self.get("/metrics").splitlines():
             parsed = re.fullmatch(r"([a-z_]+)(?:\{(.*)\})? (\S+)", line)
@@ -179,7 +179,7 @@ class Server:
         return {int(rest[0]): int(value) for rest, value in self.samples(name, **labels).items()}
 
     def batches(self, topic):
-        """What stands in the topic's log, read from the files: (partition, bytes, records, codec) of each batch."""
+        """Returns (partition, bytes, records, codec) of each batch in the topic's files."""
         found = []
         for partition in range(PARTITIONS):
             for path in sorted((self.data / f"{topic}-{partition}").glob("*.log")):
@@ -196,7 +196,7 @@ class Server:
 
 
 class Member:
-    """A running member of the group, and everything it has said."""
+    """A running member of the group, and its output."""
 
     def __init__(self, client, topic, group, seen):
         self.held = None
@@ -218,18 +218,18 @@ class Member:
                 self.ended = True
 
     def running(self):
-        require(self.process.poll() is None, f"a member ended with {self.process.returncode}")
+        require(self.process.poll() is None, f"a member exited with {self.process.returncode}")
         return True
 
     def stop(self):
         self.process.stdin.close()
         code = self.process.wait(timeout=60)
-        require(code == 0, f"a member ended with {code}")
-        eventually("the member says that it closed", lambda: self.ended, 10)
+        require(code == 0, f"a member exited with {code}")
+        eventually("the member prints closed", lambda: self.ended, 10)
 
 
 class Seen:
-    """The records that members of one group have delivered, checked as they come."""
+    """Records delivered to the members of one group, checked on arrival."""
 
     def __init__(self):
         self.lock = threading.Lock()
@@ -244,13 +244,13 @@ class Seen:
             if where in self.records:
                 self.again += 1
                 if where in self.settled:
-                    self.wrong.append(f"offset {where[1]} of partition {where[0]} came again after it was committed")
+                    self.wrong.append(f"offset {where[1]} of partition {where[0]} was delivered again after its commit")
                 if self.records[where] != record:
-                    self.wrong.append(f"offset {where[1]} of partition {where[0]} differs the second time")
+                    self.wrong.append(f"offset {where[1]} of partition {where[0]} differs on its second delivery")
             self.records[where] = record
 
     def settle(self):
-        """What came so far is committed: from now on none of it may come again."""
+        """Marks all records so far as committed: none of them may be delivered again."""
         with self.lock:
             self.settled = set(self.records)
 
@@ -284,8 +284,8 @@ class Client:
         try:
             output, _ = process.communicate(text, timeout=PATIENCE_S)
         except subprocess.TimeoutExpired:
-            raise Failed(f"`{command}` did not end within {PATIENCE_S} s") from None
-        require(process.returncode == 0, f"`{command}` ended with {process.returncode}")
+            raise Failed(f"`{command}` did not exit within {PATIENCE_S} s") from None
+        require(process.returncode == 0, f"`{command}` exited with {process.returncode}")
         return [line.split("\t") for line in output.splitlines()]
 
     def kill(self):
@@ -308,7 +308,7 @@ class Scenario:
         self.seen = Seen()
 
     def make(self):
-        """Records for every codec: empty, missing, binary, repetitive and random content, headers twice and empty."""
+        """Creates records for every codec: empty, null, binary, repetitive and random content, repeated and empty headers."""
         now_ms = int(time.time() * 1000) - 60_000
         made = []
         for codec in CODECS:
@@ -328,7 +328,7 @@ class Scenario:
                 if number % 10 == 5 and key is not None:
                     value = None
                 made.append((codec, Record(number % PARTITIONS, now_ms + number, key, value, headers)))
-        # By partition within each codec, so that a client may hand over each partition's records at once.
+        # Sorted by partition within each codec, so that clients can send each partition's records at once.
         made.sort(key=lambda each: (CODECS.index(each[0]), each[1].partition))
         return made
 
@@ -353,7 +353,7 @@ class Scenario:
             for member in members:
                 member.running()
             count = self.seen.check()
-            require(count >= self.total(), f"{count} of {self.total()} records came")
+            require(count >= self.total(), f"{count} of {self.total()} records arrived")
             return True
 
         eventually("the group receives everything", everything)
@@ -371,9 +371,9 @@ class Scenario:
             for member in members:
                 member.running()
             held = [member.held for member in members]
-            require(all(held), f"a member holds nothing: {held}")
+            require(all(held), f"a member has no partition: {held}")
             count = sum(len(each) for each in held)
-            require(set.union(*held) == set(range(PARTITIONS)) and count == PARTITIONS, f"partitions are held {held}")
+            require(set.union(*held) == set(range(PARTITIONS)) and count == PARTITIONS, f"assigned partitions: {held}")
             return True
 
         eventually(f"{len(members)} members share the partitions", settled)
@@ -390,15 +390,15 @@ class Scenario:
         return {partition: len(records) for partition, records in self.sent.items()}
 
     def compare_metrics(self):
-        """The server's numbers against what the client sent and what stands in the files."""
+        """Compares the server's metrics with the records sent and with the files."""
         batches = self.server.batches(self.topic)
         in_files = {partition: [0, 0] for partition in range(PARTITIONS)}
         for partition, size, count, _ in batches:
             in_files[partition][0] += size
             in_files[partition][1] += count
         codecs = {codec for _, _, _, codec in batches}
-        require(codecs == set(CODECS), f"batches came in {sorted(codecs)}")
-        require({p: count for p, (_, count) in in_files.items()} == self.ends(), "the files hold what was sent")
+        require(codecs == set(CODECS), f"batches have the codecs {sorted(codecs)}")
+        require({p: count for p, (_, count) in in_files.items()} == self.ends(), "the files contain the records sent")
         expected = {
             "streamline_records_total": self.since_start,
             "streamline_log_end_offset": self.ends(),
@@ -406,10 +406,10 @@ class Scenario:
         }
         for name, right in expected.items():
             shown = self.server.per_partition(name, topic=self.topic)
-            require(shown == right, f"{name} is {shown}, not {right}")
+            require(shown == right, f"{name} is {shown}, expected {right}")
         taken = sum(size for size, _ in in_files.values()) - self.bytes_before_start
         shown = self.server.samples("streamline_bytes_in_total", topic=self.topic)
-        require(shown == {(): taken}, f"streamline_bytes_in_total is {shown}, not {taken}")
+        require(shown == {(): taken}, f"streamline_bytes_in_total is {shown}, expected {taken}")
         shown = self.server.samples("streamline_partitions_total", topic=self.topic)
         require(shown == {(): PARTITIONS}, f"streamline_partitions_total is {shown}")
         answered = sum(self.server.samples("streamline_requests_total", api_key="produce").values())
@@ -419,14 +419,14 @@ class Scenario:
         require(sum(failed.values()) == 0, f"{failed} produce requests failed")
 
     def compare_records(self):
-        require(self.seen.check() == self.total(), "no record came that was not sent")
+        require(self.seen.check() == self.total(), "no unsent record was delivered")
         for partition, records in self.sent.items():
             for offset, record in enumerate(records):
                 _, timestamp, *content = record.fields()
                 shown_timestamp, *shown = self.seen.records[(partition, offset)]
                 require(content == shown, f"partition {partition}, offset {offset}: sent {content}, received {shown}")
                 if self.kind.chooses_timestamps:
-                    require(timestamp == shown_timestamp, f"timestamp {shown_timestamp}, not {timestamp}")
+                    require(timestamp == shown_timestamp, f"timestamp {shown_timestamp}, expected {timestamp}")
 
     def run(self):
         yield "create a topic"
@@ -442,7 +442,7 @@ class Scenario:
         stored = sum(size for _, size, _, _ in self.server.batches(self.topic))
         require(sent_out >= stored, f"streamline_bytes_out_total is {sent_out} after {stored} bytes were read")
 
-        yield "a second member joins, the partitions are shared out"
+        yield "a second member joins, partitions are rebalanced"
         second = Member(self.client, self.topic, self.group, self.seen)
         self.shared_out([first, second])
         groups = self.server.samples("streamline_consumer_groups_total")
@@ -451,7 +451,7 @@ class Scenario:
         self.consumed(first, second)
         self.compare_metrics()
 
-        yield f"the server is restarted under them ({self.kind.restart.name})"
+        yield f"the server is restarted while both consume ({self.kind.restart.name})"
         self.restart()
         self.produce()
         self.consumed(first, second)
@@ -460,17 +460,17 @@ class Scenario:
         first.stop()
         second.stop()
 
-        yield "records wait while nobody consumes"
+        yield "records are produced without a consumer"
         before = {partition: len(records) for partition, records in self.sent.items()}
         self.produce()
         waiting = {partition: len(records) - before[partition] for partition, records in self.sent.items()}
         lag = self.server.per_partition("streamline_consumer_lag", group=self.group, topic=self.topic)
-        require(lag == waiting, f"streamline_consumer_lag is {lag}, not {waiting}")
+        require(lag == waiting, f"streamline_consumer_lag is {lag}, expected {waiting}")
         if self.kind.has_full_admin:
-            yield "an operator asks through the admin client"
+            yield "administrative requests"
             answers = self.client.run("admin", self.topic, self.group)
             shown = {int(fields[1]): int(fields[2]) for fields in answers if fields[0] == "lag"}
-            require(shown == waiting, f"the admin client computes a lag of {shown}, not {waiting}")
+            require(shown == waiting, f"the admin client computes a lag of {shown}, expected {waiting}")
             size = sum(size for _, size, _, _ in self.server.batches(self.topic))
             require(["size", str(size)] in answers, f"log directories of {size} bytes are described as {answers}")
 
@@ -482,16 +482,16 @@ class Scenario:
         if self.kind.has_admin:
             answers = self.client.run("offsets", self.topic, self.group)
             committed = {int(fields[1]): int(fields[2]) for fields in answers}
-            require(committed == self.ends(), f"committed offsets are {committed}, not {self.ends()}")
+            require(committed == self.ends(), f"committed offsets are {committed}, expected {self.ends()}")
             yield "the topic is deleted"
             self.client.run("delete", self.topic)
             for name in ("records_total", "bytes_in_total", "log_size_bytes", "partitions_total", "consumer_lag"):
                 left = self.server.samples(f"streamline_{name}", topic=self.topic)
-                require(not left, f"streamline_{name} still shows the topic: {left}")
+                require(not left, f"streamline_{name} still has series of the topic: {left}")
 
 
 def play(name, kind, program, work):
-    """Runs the scenario for one client; true when everything held."""
+    """Runs the scenario for one client. Returns true if it passed."""
     folder = work / "runs" / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -511,28 +511,28 @@ def play(name, kind, program, work):
         server.kill()
         print(f"{name}: FAILED at \"{step}\": {failure}", flush=True)
         for path in (server.log_path, folder / "client.log"):
-            print(f"--- the end of {path.name}")
+            print(f"--- end of {path.name}")
             print("\n".join(path.read_text(errors="replace").splitlines()[-25:]))
         return False
     finally:
         client.kill()
         server.kill()
     took = time.monotonic() - began
-    print(f"{name}: ok, {scenario.total()} records, {scenario.seen.again} came twice, {took:.1f} s", flush=True)
+    print(f"{name}: ok, {scenario.total()} records, {scenario.seen.again} delivered twice, {took:.1f} s", flush=True)
     return True
 
 
 def main():
     parser = argparse.ArgumentParser(description="Runs real Kafka clients through one scenario against the server.")
-    parser.add_argument("--server", type=Path, required=True, help="the program under test")
-    parser.add_argument("--work", type=Path, required=True, help="where run.sh built the clients; logs go to runs/")
+    parser.add_argument("--server", type=Path, required=True, help="path of the server")
+    parser.add_argument("--work", type=Path, required=True, help="directory of the built clients; logs are written to runs/")
     parser.add_argument("client", nargs="*")
     asked = parser.parse_args()
     known = kinds(asked.work.resolve())
     names = asked.client or list(known)
     for name in names:
         if name not in known:
-            parser.error(f"no client {name}; there are {', '.join(known)}")
+            parser.error(f"no client {name}; clients are {', '.join(known)}")
     passed = sum(play(name, known[name], asked.server.resolve(), asked.work.resolve()) for name in names)
     print(f"{passed} passed, {len(names) - passed} failed")
     sys.exit(0 if passed == len(names) else 1)

@@ -1,4 +1,4 @@
-//! The audit log: one line for each request that changes something, with who asked and what was changed.
+//! The audit log: one line for each request that changes something, with the client and the changes.
 
 use streamline::protocol::kafka::{ErrorCode, Request};
 use streamline::protocol::messages::alter_configs::{self, AlterConfigsRequest};
@@ -28,7 +28,7 @@ use streamline::protocol::messages::sync_group::SyncGroupRequest;
 use crate::kafka::{batch, creatable, create, produce};
 use crate::support::{Client, Server};
 
-/// A server, its client, and the audit log as far as it was not looked at.
+/// A server, a client, and the position in the audit log.
 struct Audited {
     server: Server,
     client: Client,
@@ -50,7 +50,7 @@ impl Audited {
         }
     }
 
-    /// The lines that a request adds, which are there when it is answered.
+    /// Returns the lines added by a request; they are written before its response.
     fn lines_of<R: Request>(&mut self, version: i16, request: &R) -> Vec<String> {
         self.client.call(version, request);
         self.new_lines()
@@ -64,7 +64,7 @@ impl Audited {
         new
     }
 
-    /// The event, request, count and changes of the one line that a request adds.
+    /// Returns event, request, count and changes of the only line that a request adds.
     #[track_caller]
     fn line_of<R: Request>(&mut self, version: i16, request: &R) -> Line {
         let lines = self.lines_of(version, request);
@@ -177,7 +177,7 @@ fn topics_created_grown_and_deleted_are_logged() {
 }
 
 #[test]
-fn a_request_of_thousands_of_changes_is_one_short_line() {
+fn a_request_with_thousands_of_changes_is_one_short_line() {
     let mut audited = Audited::start();
     let names: Vec<String> = (0..200).map(|number| format!("t{number}")).collect();
     let creation = CreateTopicsRequest {
@@ -224,7 +224,7 @@ fn records_deleted_are_logged() {
 }
 
 #[test]
-fn configs_changed_are_logged_with_what_they_were() {
+fn changed_configs_are_logged_with_their_old_values() {
     let mut audited = Audited::start();
     create(&mut audited.client, "orders", 1);
     audited.new_lines();
@@ -280,7 +280,7 @@ fn configs_changed_are_logged_with_what_they_were() {
 }
 
 #[test]
-fn offsets_set_from_outside_and_deleted_are_logged() {
+fn offsets_set_by_non_members_and_deleted_offsets_are_logged() {
     let mut audited = Audited::start();
     create(&mut audited.client, "orders", 2);
     audited.new_lines();
@@ -289,7 +289,7 @@ fn offsets_set_from_outside_and_deleted_are_logged() {
         "offsets set",
         r#"request="OffsetCommit" group="g" count=2 changes="orders-0 none→5, orders-1 none→7""#,
     ]);
-    // As a consumer without group management goes on.
+    // Like progress of a consumer without group management.
     for offset in 8..20 {
         let progress = commit_request("g", "orders", &[5, offset]);
         assert!(audited.lines_of(8, &progress).is_empty());

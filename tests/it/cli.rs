@@ -1,4 +1,4 @@
-//! The subcommands, run as a person runs them.
+//! Tests of the subcommands.
 
 use std::io::Write;
 use std::process::{Output, Stdio};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::support::server::binary;
 use crate::support::{Server, until};
 
-/// Runs a subcommand against the server, with this on its standard input.
+/// Runs a subcommand against the server with the given standard input.
 fn streamline(server: &Server, arguments: &[&str], input: &str) -> Output {
     let mut child = binary()
         .args(arguments)
@@ -30,7 +30,7 @@ fn streamline(server: &Server, arguments: &[&str], input: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// What it prints, when it succeeds.
+/// Returns the output of a successful subcommand.
 #[track_caller]
 fn text(server: &Server, arguments: &[&str], input: &str) -> String {
     let output = streamline(server, arguments, input);
@@ -45,7 +45,7 @@ fn json(server: &Server, arguments: &[&str]) -> Value {
     serde_json::from_str(&text(server, &arguments, "")).unwrap()
 }
 
-/// What it complains of, when it is refused (exit code 1) or was used wrongly (2).
+/// Returns the error message of a failed subcommand (exit code 1) or invalid usage (2).
 #[track_caller]
 fn complaint(server: &Server, arguments: &[&str], code: i32, input: &str) -> String {
     let output = streamline(server, arguments, input);
@@ -105,7 +105,7 @@ fn a_topic_is_created_described_altered_and_deleted() {
 }
 
 #[test]
-fn a_replication_factor_is_taken_as_far_as_one_broker_can_keep_it() {
+fn only_replication_factors_of_a_single_broker_are_accepted() {
     let server = Server::start();
     let create = |name, copies| ["topics", "create", name, "--replication-factor", copies];
     text(&server, &create("one", "1"), "");
@@ -117,7 +117,7 @@ fn a_replication_factor_is_taken_as_far_as_one_broker_can_keep_it() {
 }
 
 #[test]
-fn what_is_produced_is_consumed_from_beginning_offset_and_time() {
+fn records_are_consumed_from_the_beginning_an_offset_and_a_time() {
     let server = Server::start();
     text(&server, &["topics", "create", "lines"], "");
     let produced = text(
@@ -169,7 +169,7 @@ fn what_is_produced_is_consumed_from_beginning_offset_and_time() {
             "headers": [{ "key": "from", "value": "test" }],
         })
     );
-    // What one command writes as JSON the other reads.
+    // One command reads the JSON written by the other.
     let copied = text(&server, &["produce", "copy", "--format", "json"], &line);
     assert_eq!(copied, "wrote 1 record to copy (1 partition)\n");
     let copy = ["consume", "copy", "-e", "--from-beginning", "--print-key"];
@@ -177,7 +177,7 @@ fn what_is_produced_is_consumed_from_beginning_offset_and_time() {
 }
 
 #[test]
-fn partitions_with_nothing_new_do_not_stop_a_reader() {
+fn partitions_without_new_records_do_not_stop_a_consumer() {
     let server = Server::start();
     text(
         &server,
@@ -254,7 +254,7 @@ fn a_groups_offsets_are_reset_shown_with_their_lag_and_deleted() {
 }
 
 #[test]
-fn what_was_deleted_before_a_refusal_is_told_in_json_too() {
+fn deletions_before_an_error_are_reported_in_json_too() {
     let server = Server::start();
     text(&server, &["topics", "create", "there"], "");
     let delete = ["topics", "delete", "there", "gone", "--output", "json"];
@@ -265,7 +265,7 @@ fn what_was_deleted_before_a_refusal_is_told_in_json_too() {
 }
 
 #[test]
-fn records_before_a_line_that_cannot_be_read_are_written_and_counted() {
+fn records_before_an_invalid_line_are_written_and_counted() {
     let server = Server::start();
     let produce = ["produce", "pairs", "--key-separator", "="];
     let said = complaint(&server, &produce, 2, "a=1\nb=2\nnothing\nc=3\n");
@@ -289,7 +289,7 @@ fn a_partition_named_twice_is_read_and_reset_once() {
 }
 
 #[test]
-fn health_of_the_kafka_port_says_that_it_is_the_wrong_one() {
+fn health_reports_that_the_kafka_port_does_not_speak_http() {
     let server = Server::start();
     let output = binary()
         .args(["health", "--url", &server.kafka_addr().to_string()])
@@ -301,7 +301,7 @@ fn health_of_the_kafka_port_says_that_it_is_the_wrong_one() {
 }
 
 #[test]
-fn an_error_that_cannot_be_printed_still_ends_with_its_exit_code() {
+fn an_error_that_cannot_be_printed_still_sets_the_exit_code() {
     let full = std::fs::File::options()
         .write(true)
         .open("/dev/full")
@@ -334,7 +334,7 @@ fn each_subcommand_has_a_manual_page() {
 }
 
 #[test]
-fn batches_are_as_small_as_the_topic_wants_them() {
+fn batches_respect_the_size_limit_of_the_topic() {
     let server = Server::start();
     let create = "topics create small -p 3 -c max.message.bytes=1000";
     let create: Vec<&str> = create.split(' ').collect();
@@ -345,7 +345,7 @@ fn batches_are_as_small_as_the_topic_wants_them() {
 }
 
 #[test]
-fn a_pause_longer_than_the_server_keeps_idle_connections_loses_no_record() {
+fn a_pause_longer_than_the_idle_limit_of_connections_loses_no_record() {
     let server = Server::with(&["--connections-max-idle-ms", "200"]);
     text(&server, &["topics", "create", "slow"], "");
     let mut child = binary()
@@ -369,7 +369,7 @@ fn a_pause_longer_than_the_server_keeps_idle_connections_loses_no_record() {
 }
 
 #[test]
-fn partitions_a_member_was_given_are_shown_before_their_first_commit() {
+fn assigned_partitions_are_shown_before_their_first_commit() {
     let server = Server::start();
     text(&server, &["produce", "jobs"], "1\n2\n");
     let consumer: BaseConsumer = ClientConfig::new()
@@ -400,7 +400,7 @@ fn partitions_a_member_was_given_are_shown_before_their_first_commit() {
 }
 
 #[test]
-fn health_of_a_data_directory_is_not_told_by_the_server_of_another() {
+fn health_of_a_data_directory_ignores_the_server_of_another() {
     let server = Server::start();
     let health = |data_dir: &std::path::Path| {
         let output = binary()
@@ -416,7 +416,7 @@ fn health_of_a_data_directory_is_not_told_by_the_server_of_another() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("no server is running on"), "{said}");
     assert_eq!(health(&server.data_dir()).0, Some(0));
-    // As while it recovers.
+    // Like a server that is recovering.
     std::fs::remove_file(server.data_dir().join("run.json")).unwrap();
     assert_eq!(health(&server.data_dir()).0, Some(0));
 }

@@ -1,4 +1,4 @@
-//! `streamline dump-log` on what a server left on disk: sound after a kill, and damage told with an exit code.
+//! `streamline dump-log` on a server's logs: intact after a kill, and exit code 1 if they are damaged.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ fn fill(server: &Server, topic: &str) {
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", server.kafka_addr().to_string())
             .set("compression.type", codec)
-            // Long enough for batches of more than one of a codec's own blocks.
+            // Long enough for batches of several blocks of a codec.
             .set("linger.ms", "100")
             .create()
             .unwrap();
@@ -28,7 +28,7 @@ fn fill(server: &Server, topic: &str) {
     }
 }
 
-/// The exit code and the objects printed.
+/// Returns the exit code and the printed objects.
 fn dump(flags: &[&str], path: &Path) -> (Option<i32>, Vec<serde_json::Value>) {
     let output = server::binary()
         .args(["dump-log", "--output", "json"])
@@ -47,7 +47,7 @@ fn first_segment(server: &Server, topic: &str) -> PathBuf {
 }
 
 #[test]
-fn what_a_killed_server_left_is_read_record_for_record_in_every_codec() {
+fn all_records_of_a_killed_server_are_read_in_every_codec() {
     let mut server = Server::with(&["--default-partitions", "1"]);
     fill(&server, "dumped");
     server.kill9();
@@ -101,7 +101,7 @@ fn damage_has_a_position_a_reason_and_exit_code_1() {
 }
 
 #[test]
-fn what_is_no_segment_is_a_usage_error() {
+fn a_file_that_is_not_a_segment_is_a_usage_error() {
     let server = Server::start();
     let (code, objects) = dump(&[], &server.data_dir().join("run.json"));
     assert_eq!(code, Some(2));

@@ -61,7 +61,7 @@ fn active_groups(server: &Server) -> Option<f64> {
         .value("streamline_consumer_groups_total", &[])
 }
 
-/// A version of one API that goes with version `step` of a walk through all versions of all APIs.
+/// Returns the version of an API for step `step` of a walk through all versions of all APIs.
 fn version<R: Request>(step: i16) -> i16 {
     step.clamp(*R::VERSIONS.start(), *R::VERSIONS.end())
 }
@@ -109,7 +109,7 @@ fn join_request(group: &str, member_id: &str) -> JoinGroupRequest {
     }
 }
 
-/// Joins as a new member in the given version, coming back with the id that newer versions ask for.
+/// Joins as a new member in the given version, a second time with the assigned id if the version requires it.
 fn join(wire: &mut Client, version: i16, group: &str) -> JoinGroupResponse {
     let mut request = join_request(group, "");
     if version == 0 {
@@ -177,7 +177,7 @@ fn commit_errors(wire: &mut Client, version: i16, request: &OffsetCommitRequest)
         .collect()
 }
 
-/// What the group has committed for partitions 0 and 1 of `t`, with its metadata, asked in the given version.
+/// Returns the committed offsets of partitions 0 and 1 of `t`, with metadata, requested in the given version.
 fn fetch(wire: &mut Client, version: i16, group: &str) -> Vec<(i32, i64, Option<String>)> {
     let response = wire.call(
         version,
@@ -280,7 +280,7 @@ fn the_coordinator_is_found_in_every_version() {
         } else {
             assert_eq!(found.error_code, ErrorCode::NONE);
             if version >= 1 {
-                // Clients' own tests ask for the text that Kafka gives.
+                // Tests of clients check Kafka's text.
                 assert_eq!(found.error_message.as_deref(), Some("NONE"));
             }
             assert_eq!((found.node_id, found.port), (1, port));
@@ -308,7 +308,7 @@ fn the_coordinator_is_found_in_every_version() {
 }
 
 #[test]
-fn a_member_lives_its_life_in_every_version() {
+fn a_member_joins_syncs_commits_and_leaves_in_every_version() {
     let server = start();
     let mut wire = server.connect();
     create_topic(&mut wire, "t", 2);
@@ -452,12 +452,12 @@ fn two_members_of_any_version_share_a_group() {
         assert_eq!((leader.generation_id, follower.generation_id), (2, 2));
         assert_eq!(leader.members.len(), 2);
         assert_eq!(follower.leader, leader.member_id);
-        // The follower asks first and waits for the leader.
+        // The follower syncs first and waits for the leader.
         second.send(sync, &sync_request(group, &follower, sync));
         first.call(sync, &sync_request(group, &leader, sync));
         let (_, synced) = second.receive::<SyncGroupRequest>(sync);
         assert_eq!(synced.assignment, format!("for {}", follower.member_id));
-        // Neither an old generation nor a stranger may commit.
+        // Old generations and non-members cannot commit.
         let commit = |generation_id_or_member_epoch| OffsetCommitRequest {
             generation_id_or_member_epoch,
             ..commit_request(group, Some(&leader), 1)
@@ -470,11 +470,11 @@ fn two_members_of_any_version_share_a_group() {
 }
 
 #[test]
-fn committed_offsets_go_when_their_retention_is_next_checked() {
+fn committed_offsets_expire_at_the_next_retention_check() {
     let server = Server::with(&["--offsets-retention-check-interval-ms", "20"]);
     let mut wire = server.connect();
     create_topic(&mut wire, "t", 2);
-    // Only these versions say how long.
+    // Only these versions have a retention.
     for version in 2..=4 {
         let request = OffsetCommitRequest {
             retention_time_ms: 1,
@@ -511,7 +511,7 @@ fn commits_into_groups_that_do_not_exist_are_answered_by_version() {
             _ => ErrorCode::ILLEGAL_GENERATION,
         };
         assert_eq!(commit_errors(&mut wire, version, &request)[0], expected);
-        // A consumer that manages its partitions itself makes the group.
+        // A consumer without group management creates the group.
         let group = format!("simple-{version}");
         let request = commit_request(&group, None, 5);
         assert_eq!(
@@ -529,7 +529,7 @@ fn commits_into_groups_that_do_not_exist_are_answered_by_version() {
 }
 
 #[test]
-fn all_offsets_of_a_group_can_be_asked_for_at_once() {
+fn all_offsets_of_a_group_can_be_requested_at_once() {
     let server = start();
     let mut wire = server.connect();
     create_topic(&mut wire, "t", 2);
@@ -571,7 +571,7 @@ fn all_offsets_of_a_group_can_be_asked_for_at_once() {
 }
 
 #[test]
-fn offsets_are_deleted_unless_their_topic_is_being_read() {
+fn offsets_are_deleted_unless_the_group_is_subscribed_to_their_topic() {
     let server = start();
     let mut wire = server.connect();
     create_topic(&mut wire, "t", 2);
@@ -618,7 +618,7 @@ fn offsets_are_deleted_unless_their_topic_is_being_read() {
 }
 
 #[test]
-fn a_deleted_topic_takes_its_offsets_and_lag_along() {
+fn deleting_a_topic_removes_its_offsets_and_lag() {
     let server = start();
     let mut wire = server.connect();
     create_topic(&mut wire, "t", 2);
@@ -689,7 +689,7 @@ fn a_static_member_is_fenced_by_its_successor() {
         );
         sync.member_id.clone_from(&new.member_id);
         assert_eq!(wire.call(5, &sync).assignment, before);
-        // An operator removes it by its instance.
+        // An operator removes it by its instance id.
         let left = wire.call(
             5,
             &LeaveGroupRequest {
@@ -706,7 +706,7 @@ fn a_static_member_is_fenced_by_its_successor() {
 }
 
 #[test]
-fn a_member_that_vanishes_is_noticed_by_its_session_timeout() {
+fn a_member_that_disappears_is_removed_at_its_session_timeout() {
     let server = Server::with(&[
         "--group-initial-rebalance-delay-ms",
         "0",
@@ -735,7 +735,7 @@ fn a_member_that_vanishes_is_noticed_by_its_session_timeout() {
 
 // ---- real consumers ----
 
-/// Counts how often a consumer got partitions.
+/// Counts assignments of partitions to a consumer.
 #[derive(Clone, Default)]
 struct Rebalances(Arc<AtomicUsize>);
 
@@ -783,7 +783,7 @@ impl Reader {
         assigned.elements().iter().map(|e| e.partition()).collect()
     }
 
-    /// Lets the client do its work for a moment and takes a record if there is one.
+    /// Polls the client, and stores the record if there is one.
     fn poll(&self) -> Option<String> {
         let record = self.consumer.poll(Duration::from_millis(20))?.ok()?;
         Some(record.payload_view::<str>()?.unwrap().to_string())
@@ -799,7 +799,7 @@ impl Reader {
     }
 }
 
-/// Lets all readers do their work until the condition holds.
+/// Polls all readers until the condition holds.
 #[track_caller]
 fn poll_until(readers: &[&Reader], what: &str, mut condition: impl FnMut() -> bool) {
     until(what, || {
@@ -860,7 +860,7 @@ fn consumers_resume_where_they_committed_after_the_server_was_killed() {
     let mut server = start();
     create_topic(&mut server.connect(), "t", 1);
     produce(&server, 0, &texts("before", 10));
-    // That a member left is not promised to survive a crash: it may be waited for until its session ends.
+    // The departure of a member may be lost in a crash: the group may wait for it until its session ends.
     let settings = [("session.timeout.ms", "6000")];
     let reader = Reader::new(&server, "g", &settings);
     assert_eq!(reader.read(10), texts("before", 10));
@@ -880,12 +880,12 @@ fn consumers_resume_where_they_committed_after_the_server_was_killed() {
 }
 
 #[test]
-fn members_do_not_notice_that_the_server_was_restarted() {
+fn members_survive_a_restart_of_the_server_without_a_rebalance() {
     let mut server = start();
     create_topic(&mut server.connect(), "t", 2);
     let reader = Reader::new(&server, "g", &[]);
     poll_until(&[&reader], "it has both", || reader.partitions().len() == 2);
-    // Where its clients look for it.
+    // The address known to its clients.
     let addr = server.kafka_addr().to_string();
     server.set_flags(&["--listen-addr", &addr]);
     assert_eq!(server.terminate().code(), Some(0));
@@ -900,7 +900,7 @@ fn members_do_not_notice_that_the_server_was_restarted() {
 }
 
 #[test]
-fn a_static_consumer_that_restarts_disturbs_nobody() {
+fn a_restart_of_a_static_consumer_causes_no_rebalance() {
     let server = start();
     create_topic(&mut server.connect(), "t", 2);
     let first = Reader::new(&server, "g", &[("group.instance.id", "a")]);

@@ -1,4 +1,4 @@
-//! `streamline health`, as a container's health check runs it.
+//! `streamline health`, as run by the health check of a container.
 
 use std::process::Output;
 

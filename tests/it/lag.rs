@@ -1,5 +1,4 @@
-//! How far groups are behind: records that can still be read, and records that were deleted unread. Metrics and the command
-//! line say the same.
+//! Lag of groups: records that can still be read, and records deleted unread. Metrics and the command line agree.
 
 use serde_json::{Value, json};
 
@@ -18,7 +17,7 @@ fn produce_many(client: &mut Client, topic: &Topic, records: usize) {
     produce(client, topic, 0, &batch(&vec!["value"; records]));
 }
 
-/// Lag, records lost, committed offset, log start and log end of group `g`, as metrics show them.
+/// Returns lag, lost records, committed offset, log start and log end of group `g` from the metrics.
 fn shown(server: &Server, topic: &str) -> [Option<f64>; 5] {
     let metrics = server.metrics();
     let of_log = [("topic", topic), ("partition", "0")];
@@ -32,7 +31,7 @@ fn shown(server: &Server, topic: &str) -> [Option<f64>; 5] {
     ]
 }
 
-/// What `streamline groups describe g` says.
+/// Returns the output of `streamline groups describe g`.
 fn described(server: &Server, output: &[&str]) -> String {
     let output = binary()
         .args(["groups", "describe", "g", "--bootstrap-server"])
@@ -51,7 +50,7 @@ fn described_json(server: &Server) -> Value {
 }
 
 #[test]
-fn lag_counts_the_records_that_can_still_be_read_and_those_lost_unread_are_a_number_of_their_own() {
+fn lag_counts_readable_records_and_not_those_deleted_unread() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "t", 1);
@@ -84,7 +83,7 @@ fn lag_counts_the_records_that_can_still_be_read_and_those_lost_unread_are_a_num
 }
 
 #[test]
-fn a_group_of_a_log_whose_records_have_all_expired_has_no_lag() {
+fn a_group_has_no_lag_on_a_log_whose_records_have_all_expired() {
     let server = Server::with(&["--log-retention-check-interval-ms", "50"]);
     let mut client = server.connect();
     let topic = create_with(&mut client, "t", 1, &[("retention.ms", "1")]);
@@ -99,7 +98,7 @@ fn a_group_of_a_log_whose_records_have_all_expired_has_no_lag() {
 }
 
 #[test]
-fn an_offset_committed_past_the_end_is_shown_as_it_is_and_has_no_lag() {
+fn an_offset_committed_past_the_end_is_shown_unchanged_and_has_no_lag() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "t", 1);

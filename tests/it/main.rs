@@ -1,4 +1,4 @@
-//! The whole server, from outside: what goes over its ports, into its directory and out of its process.
+//! Tests of the whole server through its ports, files, output and exit code.
 
 #[path = "../support/mod.rs"]
 mod support;

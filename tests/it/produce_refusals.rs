@@ -1,4 +1,4 @@
-//! Produce that refuses: what the producer, the log and the metrics are told.
+//! Rejected batches: the response to the producer, the log and the metrics.
 
 use bytes::Bytes;
 use streamline::protocol::kafka::{ErrorCode, encode_request};
@@ -25,7 +25,7 @@ fn assert_counted(server: &Server, reason: &str, expected: f64) {
     assert_eq!(counted, Some(expected), "{reason}");
 }
 
-/// The log's lines about refused batches that contain all of `words`.
+/// Returns the log lines of rejected batches that contain all of `words`.
 fn said(server: &Server, words: &[&str]) -> usize {
     let log = server.log();
     let said = log.lines().filter(|line| {
@@ -34,7 +34,7 @@ fn said(server: &Server, words: &[&str]) -> usize {
     said.count()
 }
 
-/// A topic whose log starts at 2.
+/// Creates a topic whose log starts at 2.
 fn create_trimmed(client: &mut Client, name: &str) -> Topic {
     let topic = create(client, name, 1);
     produce(client, &topic, 0, &batch(&["a", "b", "c"]));
@@ -53,7 +53,7 @@ fn create_trimmed(client: &mut Client, name: &str) -> Topic {
     topic
 }
 
-/// Index and text of each record that an answer names.
+/// Returns index and text of each record that a response names.
 fn named(answered: &PartitionProduceResponse) -> Vec<(i32, &str)> {
     let errors = answered.record_errors.iter();
     errors
@@ -78,7 +78,7 @@ fn records_with_bad_timestamps_are_each_named() {
             if codec == Compression::Zstd && version < 7 {
                 continue;
             }
-            // As Kafka 4.4 answers: error 32, log start 2, and from version 8 on the records 1 and 3 with a text each,
+            // Kafka 4.4 returns: error 32, log start 2, and from version 8 on the records 1 and 3 with a text each,
             // "Timestamp … is out of range. The timestamp should be within […]".
             let answered = only_partition(client.call(version, &request));
             assert_eq!(answered.error_code, ErrorCode::INVALID_TIMESTAMP);
@@ -119,7 +119,7 @@ fn records_with_bad_timestamps_are_each_named() {
 }
 
 #[test]
-fn no_more_than_some_thousand_records_of_a_request_are_named() {
+fn at_most_some_thousand_records_of_a_request_are_named() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "many", 3);
@@ -140,7 +140,7 @@ fn no_more_than_some_thousand_records_of_a_request_are_named() {
     assert_counted(&server, "timestamp", 3.0);
 }
 
-/// `batch` with other bytes from `at` on, and a checksum that says they are right.
+/// Returns `batch` with other bytes from `at` on, and a matching checksum.
 fn altered(batch: &RecordBatch, at: usize, bytes: &[u8]) -> Bytes {
     let mut altered = batch.bytes().to_vec();
     altered[at..at + bytes.len()].copy_from_slice(bytes);
@@ -195,7 +195,7 @@ fn every_refusal_is_counted_by_reason_and_logged_once_a_minute_for_each_client()
     );
     let mut damaged = good.bytes().to_vec();
     *damaged.last_mut().unwrap() ^= 1;
-    // The bits of a codec over records that are not compressed.
+    // Attributes of a codec, but records that are not compressed.
     let gzip = altered(&good, 21, &1_i16.to_be_bytes());
     let large = "x".repeat(400);
     let cases = [
@@ -280,7 +280,7 @@ fn every_refusal_is_counted_by_reason_and_logged_once_a_minute_for_each_client()
 }
 
 #[test]
-fn what_refuses_a_whole_request_is_counted_for_each_of_its_partitions() {
+fn the_rejection_of_a_whole_request_is_counted_for_each_of_its_partitions() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "two", 2);
@@ -309,12 +309,12 @@ fn what_refuses_a_whole_request_is_counted_for_each_of_its_partitions() {
         let reason = format!("reason={reason:?}");
         assert_eq!(said(&server, &[&reason, words]), 1, "{}", server.log());
     }
-    // By id, where the name is not known; another client id, for it to be said at once.
+    // By id, for which there is no name; with another client id, so that it is logged at once.
     let unknown = produce_request(&missing, -1, &partitions[..1]);
     produce_as(&mut client, "by id", &unknown);
     let id = format!("topic=\"{}\"", missing.id);
     assert_eq!(said(&server, &[&id]), 1, "{}", server.log());
-    // A partition that the topic does not have.
+    // A partition that does not exist.
     let beyond = try_produce(&mut client, &topic, 2, &batch_in(Compression::None, &["x"]));
     assert_eq!(beyond.error_code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     assert_counted(&server, "unknown_topic", 4.0);
@@ -331,7 +331,7 @@ fn an_unacknowledged_batch_that_is_refused_is_logged_once() {
         transactional_id: Some("mine".to_owned()),
         ..broken.clone()
     };
-    // Such a producer connects and fails again and again; the log says so once.
+    // Such a producer reconnects and fails repeatedly, which is logged once.
     for request in [&broken, &broken, &transactional] {
         let mut client = server.connect();
         client.send(PRODUCE, request);

@@ -15,7 +15,7 @@ fn idempotent() -> InitProducerIdRequest {
 }
 
 #[test]
-fn every_version_gives_an_id_that_nobody_else_gets_not_even_after_a_kill() {
+fn ids_are_unique_in_every_version_even_after_a_kill() {
     let mut server = Server::start();
     let mut given = HashSet::new();
     for _ in 0..3 {
@@ -37,7 +37,7 @@ fn every_version_gives_an_id_that_nobody_else_gets_not_even_after_a_kill() {
 }
 
 #[test]
-fn a_producer_that_had_an_id_gets_a_new_one() {
+fn a_producer_with_an_id_gets_a_new_one() {
     let server = Server::start();
     let mut client = server.connect();
     let first = client.call(5, &idempotent());

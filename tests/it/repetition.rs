@@ -1,5 +1,5 @@
-//! Requests that name the same thing over and over, or more things than anybody has: each entry is answered as by Kafka,
-//! and what repetitions cost is bounded.
+//! Requests with repeated names or very many names: each entry is answered as by Kafka, and the cost of repetitions is
+//! bounded.
 
 use std::iter::repeat_n;
 use std::time::Instant;
@@ -82,7 +82,7 @@ fn a_resource_that_is_named_many_times_is_described_each_time_within_a_bound() {
     assert!(grown_kib < 16 * 1024, "grew by {grown_kib} KiB");
 }
 
-/// Commits offset 7 of the first two partitions of a topic, with as long a metadata as is allowed.
+/// Commits offset 7 of the first two partitions of a topic, with metadata of the maximum length.
 fn commit_annotated(client: &mut Client, group: &str) {
     let committed = client.call(
         8,
@@ -116,7 +116,7 @@ fn annotated(partition_indexes: &[i32]) -> OffsetFetchRequestTopics {
     }
 }
 
-/// Partition and offset of each answer.
+/// Returns partition and offset of each result.
 fn offsets_of(topics: &[OffsetFetchResponseTopics]) -> Vec<Vec<(i32, i64)>> {
     let offsets = |topic: &OffsetFetchResponseTopics| {
         let partitions = topic.partitions.iter();
@@ -193,13 +193,13 @@ fn each_group_topic_and_partition_of_an_offset_fetch_is_answered_in_order() {
 }
 
 #[test]
-fn what_offset_fetches_repeat_is_bounded() {
+fn repetitions_in_offset_fetches_are_bounded() {
     let server = Server::start();
     let mut client = server.connect();
     create(&mut client, "annotated", 2);
     commit_annotated(&mut client, "g");
     let before_kib = server.resident_kib();
-    // 400 MB, if all of it were told.
+    // 400 MB without a bound.
     let many = annotated(&[0, 5].repeat(50_000));
     let fetched = client.call(
         7,
@@ -248,7 +248,7 @@ fn what_offset_fetches_repeat_is_bounded() {
 }
 
 #[test]
-fn names_without_end_are_deleted_once_and_looked_for_each_time_within_a_bound() {
+fn very_many_repeated_names_are_deleted_once_and_looked_up_within_a_bound() {
     let server = Server::start();
     let mut client = server.connect();
     let names = |count: usize| vec![String::new(); count];
@@ -337,7 +337,7 @@ fn more_topics_than_one_request_may_create_are_refused() {
 }
 
 #[test]
-fn clients_that_vanish_while_they_wait_for_many_partitions_hold_up_nobody() {
+fn clients_that_disconnect_while_waiting_for_many_partitions_delay_no_others() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "watched", 1);
@@ -357,7 +357,7 @@ fn clients_that_vanish_while_they_wait_for_many_partitions_hold_up_nobody() {
         max_wait_ms: 60_000,
         ..fetch_request(&topic, &[(0, 0)])
     };
-    // Fewer than a connection may have in flight, so that it is still read from and its end is noticed.
+    // Fewer than the limit of requests in flight, so that the server reads from the connection and notices its end.
     let crowd: Vec<_> = (0..200)
         .map(|_| {
             let mut each = server.connect();
@@ -377,7 +377,7 @@ fn clients_that_vanish_while_they_wait_for_many_partitions_hold_up_nobody() {
 }
 
 #[test]
-fn topics_of_which_nothing_is_asked_are_not_kept_while_a_fetch_waits() {
+fn requested_topics_without_partitions_are_not_retained_while_a_fetch_waits() {
     let server = Server::start();
     let mut client = server.connect();
     let topic = create(&mut client, "watched", 1);

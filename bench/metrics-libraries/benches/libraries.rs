@@ -1,4 +1,4 @@
-//! What recording and rendering cost with Streamline's own instruments, with `prometheus-client`, and with `metrics` +
+//! Cost of recording and rendering with Streamline's own instruments, with `prometheus-client`, and with `metrics` +
 //! `metrics-exporter-prometheus`. `bench/metrics-libraries/report` runs this several times and compares the medians.
 
 use std::fmt::Write;
@@ -18,8 +18,8 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge as ClientGauge};
 use prometheus_client::metrics::histogram::Histogram as ClientHistogram;
 use prometheus_client::registry::Registry;
 
-/// The exporter keeps every sample of a histogram until it is drained; so much may pile up before that happens,
-/// outside of the time measured.
+/// Samples after which the exporter is drained, outside the measured time: it keeps every sample of a histogram until
+/// then.
 const SAMPLES_UNTIL_DRAINED: u64 = 50_000;
 const LATENCY: Duration = Duration::from_micros(730);
 
@@ -39,21 +39,21 @@ fn exporter() -> ExporterHandle {
         .get_or_init(|| {
             PrometheusBuilder::new()
                 .set_buckets(&seconds_bounds())
-                .expect("there are buckets")
+                .expect("the list of buckets is not empty")
                 .install_recorder()
-                .expect("nothing else is installed")
+                .expect("no other recorder is installed")
         })
         .clone()
 }
 
-/// CPU time of this thread: what other programs take of the machine does not count. Nor does waiting for a lock, which
-/// flatters whoever has one.
+/// Returns the CPU time of this thread, so that other programs do not distort the results. Time spent waiting for a lock
+/// is not included, which favours libraries with locks.
 fn cpu_time() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
-/// CPU time of `iterations` calls one after the other.
+/// Returns the CPU time of `iterations` successive calls.
 fn repeated<T>(iterations: u64, run: impl Fn() -> T) -> Duration {
     let start = cpu_time();
     for _ in 0..iterations {
@@ -62,7 +62,7 @@ fn repeated<T>(iterations: u64, run: impl Fn() -> T) -> Duration {
     cpu_time() - start
 }
 
-/// Time of `iterations` calls on each of `threads` threads at once, in CPU time of one thread; `drain` runs in between.
+/// Returns the CPU time per thread of `iterations` calls on each of `threads` threads at once; `drain` runs in between.
 fn timed(
     iterations: u64,
     threads: usize,
@@ -157,7 +157,7 @@ fn recording(criterion: &mut Criterion) {
         });
         group.finish();
 
-        // What a request costs when its series are looked up by label, as the macros of `metrics` invite to.
+        // A request with lookups of its series by label, as with the macros of `metrics`.
         let mut group = criterion.benchmark_group(format!("request by label, {threads} thread"));
         let all = streamline::Metrics::new(true);
         group.bench_function("streamline", |b| {
@@ -224,7 +224,7 @@ struct PartitionLabels {
     partition: i32,
 }
 
-/// A partition as storage shows it: four series.
+/// A partition with the four series of storage.
 #[derive(Clone, Debug)]
 struct Partition {
     topic: Arc<str>,
@@ -269,7 +269,7 @@ impl streamline::Collector for Ours {
     }
 }
 
-/// The same state through the official client's own scrape-time collector.
+/// The same state, with the official client's collector.
 #[derive(Debug)]
 struct Theirs(Arc<Vec<Partition>>);
 

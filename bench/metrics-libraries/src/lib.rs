@@ -1,10 +1,10 @@
-//! The server's metrics as they are, without the server: that area imports no other, so its files build alone, in
+//! The server's metrics without the rest of the server: that area imports no other, so its files compile separately, in
 //! seconds instead of minutes.
 
 #[path = "../../../src/metrics/mod.rs"]
 pub mod metrics;
 
-/// What the area takes from the server's `src/sync.rs`.
+/// The part of the server's `src/sync.rs` that the area uses.
 mod sync {
     pub(crate) use std::sync::atomic;
     pub(crate) use std::{hint, thread};

@@ -1,4 +1,4 @@
-//! Something else that goes on while a server is measured.
+//! Background load while a server is measured.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-/// How soon the end of the work is noticed.
+/// Interval of checks for the end of the work.
 const NOTICE: Duration = Duration::from_millis(10);
 
-/// Does `other` at even intervals, from a thread of its own, for as long as `work` takes.
+/// Runs `other` at even intervals on a separate thread until `work` is done.
 pub fn beside<T>(
     every: Duration,
     mut other: impl FnMut() -> Result<()> + Send,
@@ -32,7 +32,7 @@ pub fn beside<T>(
         });
         let result = work();
         done.store(true, Ordering::Relaxed);
-        beside.join().expect("what goes on beside does not panic")?;
+        beside.join().expect("the background load does not panic")?;
         result
     })
 }

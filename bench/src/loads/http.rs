@@ -1,4 +1,4 @@
-//! One GET on a connection of its own, as Prometheus does with keep-alive off.
+//! A GET on a new connection, like Prometheus without keep-alive.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A whole answer, and how long it took from the start of the connection to its last byte.
+/// A response, and the time from connecting to its last byte.
 #[derive(Debug)]
 pub struct Got {
     pub text: String,
@@ -16,7 +16,7 @@ pub struct Got {
 }
 
 impl Got {
-    /// Time series about partitions.
+    /// Returns the series of partitions.
     pub fn partition_series(&self) -> usize {
         self.text
             .lines()
@@ -24,7 +24,7 @@ impl Got {
             .count()
     }
 
-    /// The value of a counter without labels.
+    /// Returns the value of a counter without labels.
     pub fn counter(&self, name: &str) -> Result<u64> {
         let value = self
             .text

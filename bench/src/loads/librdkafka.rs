@@ -1,4 +1,4 @@
-//! The client that most programs outside of Java use, with its own defaults.
+//! librdkafka, the client of most programs outside Java, with default settings.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use super::Moved;
 
-/// How long nothing may happen.
+/// Maximum time without progress.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long to look for what was delivered; all of it passes each time.
+/// Duration of a poll for deliveries, which always takes all of it.
 const POLL: Duration = Duration::from_millis(1);
 
-/// Counts what was delivered and what was not.
+/// Counts deliveries and failures.
 #[derive(Debug, Default, Clone)]
 struct Deliveries {
     good: Arc<AtomicU64>,
@@ -45,7 +45,7 @@ impl ProducerContext for Deliveries {
     }
 }
 
-/// Produces so many records to partition 0 with acks=1; the time ends when all are acknowledged.
+/// Produces records to partition 0 with acks=1. The time ends when all are acknowledged.
 pub fn produce(
     address: SocketAddr,
     topic: &str,
@@ -57,7 +57,7 @@ pub fn produce(
         .set("bootstrap.servers", address.to_string())
         .set("acks", "1")
         .create_with_context(deliveries.clone())?;
-    // The connection is not what is measured.
+    // The connection is not measured.
     producer.client().fetch_metadata(Some(topic), PATIENCE)?;
     let value = vec![b'x'; record_bytes];
     let began = Instant::now();
@@ -71,7 +71,7 @@ pub fn produce(
                     producer.poll(POLL);
                     ensure!(began.elapsed() < PATIENCE * 5, "the queue stays full");
                 }
-                Err((error, _)) => return Err(error).context("librdkafka takes a record"),
+                Err((error, _)) => return Err(error).context("librdkafka rejected a record"),
             }
         }
     }
@@ -79,7 +79,7 @@ pub fn produce(
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         (count(&deliveries.good), count(&deliveries.bad))
     };
-    // Its own flush() looks ten times a second, which would be a good part of a turn.
+    // Its flush() polls ten times a second, which would be a large part of a turn.
     while delivered().0 + delivered().1 < records {
         producer.poll(POLL);
         ensure!(began.elapsed() < PATIENCE * 5, "records stay undelivered");
@@ -96,14 +96,14 @@ pub fn produce(
     })
 }
 
-/// Consumes so many records of partition 0 from its start.
+/// Consumes records of partition 0 from its start.
 pub fn consume(address: SocketAddr, topic: &str, records: u64) -> Result<Moved> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", address.to_string())
         .set("group.id", "bench")
         .set("enable.auto.commit", "false")
-        // By default it stops fetching for half a second or longer when the server has filled its queue, which punishes
-        // the faster one. These are the largest values that it takes.
+        // By default it pauses fetching for half a second or longer when its queue is full, which penalises the faster
+        // server. These are the largest allowed values.
         .set("queued.min.messages", "10000000")
         .set("queued.max.messages.kbytes", "2097151")
         .create()?;
@@ -116,7 +116,7 @@ pub fn consume(address: SocketAddr, topic: &str, records: u64) -> Result<Moved> 
     let mut seen = 0;
     while seen < records {
         let Some(message) = consumer.poll(PATIENCE) else {
-            bail!("nothing more after {seen} of {records} records");
+            bail!("no more records after {seen} of {records}");
         };
         bytes += message?.payload_len() as u64;
         seen += 1;

@@ -1,4 +1,4 @@
-//! What is done to a server.
+//! Workloads.
 
 pub mod beside;
 pub mod http;
@@ -7,14 +7,14 @@ pub mod librdkafka;
 
 use std::time::Duration;
 
-/// What was moved in which time.
+/// Amount of work and its duration.
 #[derive(Debug, Clone, Copy)]
 pub struct Moved {
     pub bytes: u64,
     pub elapsed: Duration,
 }
 
-/// What was moved, and the CPU that the side in question spent on it.
+/// Amount of work, and the CPU time of the measured side.
 pub type Turn = (Moved, Duration);
 
 impl Moved {
@@ -22,7 +22,7 @@ impl Moved {
         self.bytes as f64 / self.elapsed.as_secs_f64()
     }
 
-    /// What a server that spent so much CPU on it spent on each 10⁹ bytes, in seconds.
+    /// Returns the CPU seconds per 10⁹ bytes.
     pub fn cpu_per_gb(&self, spent: Duration) -> f64 {
         spent.as_secs_f64() / (self.bytes as f64 / 1e9)
     }

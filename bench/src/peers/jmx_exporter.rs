@@ -1,4 +1,4 @@
-//! The Prometheus JMX exporter as an agent inside of Kafka: how a Kafka broker shows its metrics to Prometheus.
+//! The Prometheus JMX exporter as an agent in Kafka, which exposes the broker's metrics to Prometheus.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ const POM: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 </project>
 "#;
 
-/// What is usually shown: rates as counters, gauges as they are, percentiles of timers, each by topic and partition.
+/// Common rules: counters of rates, gauges, percentiles of timers, each by topic and partition.
 pub const RULES: &str = r#"lowercaseOutputName: true
 lowercaseOutputLabelNames: true
 rules:
@@ -55,7 +55,7 @@ rules:
     labels: { "$4": "$5", quantile: "0.$6" }
 "#;
 
-/// The agent's jar: the newest 1.x, or the one fetched before.
+/// Returns the agent's jar: the newest 1.x, or the one fetched before.
 pub fn fetch(cache: &Path) -> Result<PathBuf> {
     let folder = cache.join("jmx-exporter");
     let classpath = folder.join("classpath");
@@ -71,7 +71,7 @@ pub fn fetch(cache: &Path) -> Result<PathBuf> {
         .context("no agent among the jars")?;
     ensure!(
         Path::new(jar).is_file(),
-        "{jar} is gone; remove {}",
+        "{jar} does not exist; remove {}",
         folder.display()
     );
     Ok(PathBuf::from(jar))

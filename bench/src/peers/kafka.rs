@@ -1,7 +1,7 @@
-//! The newest Apache Kafka 4.x: one broker in KRaft mode, with the settings, heap and collector that its own start script
-//! gives it.
+//! The newest Apache Kafka 4.x: one broker in KRaft mode, with the settings, heap and garbage collector of its start
+//! script.
 //!
-//! Maven fetches it once into the cache. A newer one is fetched when the cache is removed.
+//! Maven fetches it once into the cache. To fetch a newer one, remove the cache.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -17,9 +17,9 @@ use crate::context::Context;
 use crate::process::Process;
 
 const START_LIMIT: Duration = Duration::from_secs(180);
-/// Any 16 bytes in Kafka's way of writing them.
+/// Any 16 bytes in Kafka's encoding.
 const CLUSTER_ID: &str = "c3RyZWFtbGluZS1iZW5jaA";
-/// What `bin/kafka-server-start.sh` and `bin/kafka-run-class.sh` give to Java.
+/// Java options of `bin/kafka-server-start.sh` and `bin/kafka-run-class.sh`.
 const JAVA: &[&str] = &[
     "-Xmx1G",
     "-Xms1G",
@@ -53,7 +53,7 @@ pub struct Kafka {
     pub version: String,
 }
 
-/// Fetches the newest one, or finds the one fetched before.
+/// Fetches the newest version, or returns the one fetched before.
 pub fn fetch(cache: &Path) -> Result<Kafka> {
     let folder = cache.join("kafka");
     let classpath = folder.join("classpath");
@@ -76,13 +76,13 @@ pub fn fetch(cache: &Path) -> Result<Kafka> {
     Ok(Kafka { classpath, version })
 }
 
-/// Starts it in an empty directory with `settings` (lines of server.properties) beyond its defaults.
+/// Starts a broker in an empty directory with `settings` (lines of server.properties) besides its defaults.
 pub fn start(context: &Context, settings: &[&str]) -> Result<Server> {
     let directory = formatted(context, settings)?;
     start_in(context, directory)
 }
 
-/// The same with the JMX exporter inside, which shows the broker's metrics at the server's `http`.
+/// Starts a broker with the JMX exporter, which serves metrics at the server's `http`.
 pub fn start_observed(context: &Context) -> Result<Server> {
     let agent = context.peers.jmx_exporter()?;
     let directory = formatted(context, &[])?;
@@ -95,7 +95,7 @@ pub fn start_observed(context: &Context) -> Result<Server> {
     Ok(server)
 }
 
-/// A new directory that Kafka takes for its own.
+/// Creates a directory formatted for Kafka.
 fn formatted(context: &Context, settings: &[&str]) -> Result<TempDir> {
     let kafka = context.peers.kafka()?;
     let directory = context.directory()?;
@@ -105,7 +105,7 @@ fn formatted(context: &Context, settings: &[&str]) -> Result<TempDir> {
     format
         .args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"])
         .arg(&properties);
-    let output = format.output().context("java cannot be started")?;
+    let output = format.output().context("cannot start java")?;
     ensure!(
         output.status.success(),
         "kafka.tools.StorageTool: {}{}",
@@ -115,7 +115,7 @@ fn formatted(context: &Context, settings: &[&str]) -> Result<TempDir> {
     Ok(directory)
 }
 
-/// Starts it on what an earlier one left, with the settings that it had.
+/// Starts a broker on the directory of an earlier one, with the same settings.
 pub fn start_in(context: &Context, directory: TempDir) -> Result<Server> {
     start_with(context, directory, &[])
 }
@@ -151,7 +151,7 @@ fn java(kafka: &Kafka) -> Command {
     command
 }
 
-/// The command line as the report shows it: without the hundred jars.
+/// Returns the command line for the report, without the hundred jars.
 fn shown(options: &[&str], properties: &Path) -> Command {
     let mut command = Command::new("java");
     command
@@ -183,7 +183,7 @@ fn server_properties(directory: &Path, settings: &[&str]) -> Result<String> {
     Ok(lines.join("\n") + "\n")
 }
 
-/// Where the broker listens, by its properties.
+/// Returns the broker's address from its properties.
 fn listener(properties: &Path) -> Result<SocketAddr> {
     let text = fs::read_to_string(properties)?;
     let line = text
@@ -194,7 +194,7 @@ fn listener(properties: &Path) -> Result<SocketAddr> {
     Ok(address.parse()?)
 }
 
-/// Kafka wants to be told its ports, and its controller's before it has one.
+/// Returns free ports: Kafka does not choose its own, nor its controller's.
 fn free_ports() -> Result<[SocketAddr; 2]> {
     let listeners = [
         TcpListener::bind("127.0.0.1:0")?,

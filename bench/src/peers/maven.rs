@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 
 use crate::process::Process;
 
-/// Writes the jars of a project, one after the other, to the file `classpath`.
+/// Writes the jars of a project to the file `classpath`.
 pub fn classpath(folder: &Path, pom: &str, classpath: &Path) -> Result<()> {
     fs::create_dir_all(folder)?;
     fs::write(folder.join("pom.xml"), pom)?;
@@ -22,7 +22,7 @@ pub fn classpath(folder: &Path, pom: &str, classpath: &Path) -> Result<()> {
         .args(["dependency:build-classpath", "-Dmdep.includeScope=runtime"])
         .arg(output);
     let status = Process::start("mvn", &mut command)?.wait()?;
-    ensure!(status.success(), "mvn ended with {status}");
+    ensure!(status.success(), "mvn exited with {status}");
     fs::rename(unfinished, classpath)?;
     Ok(())
 }

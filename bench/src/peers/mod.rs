@@ -1,4 +1,4 @@
-//! Servers under measurement, each in a process of its own on the loopback interface and in a directory of its own.
+//! Servers under measurement, each in a separate process and directory, on the loopback interface.
 
 pub mod jmx_exporter;
 pub mod kafka;
@@ -20,19 +20,19 @@ use crate::loads::lean::Connection;
 use crate::process::Process;
 use kafka::Kafka;
 
-/// The variable by which tokio is told how many worker threads to start.
+/// Variable that sets the number of tokio's worker threads.
 const WORKERS: &str = "TOKIO_WORKER_THREADS";
 
-/// How long a server may take to end.
+/// Maximum time for a server to exit.
 const STOP_LIMIT: Duration = Duration::from_secs(120);
 
-/// The peers, each fetched when it is first asked for and then kept in the cache.
+/// The peers, each fetched on first use and kept in the cache.
 #[derive(Debug)]
 pub struct Peers {
     cache: PathBuf,
     kafka: OnceCell<Result<Kafka, String>>,
     jmx_exporter: OnceCell<Result<PathBuf, String>>,
-    /// Named by the user, or else sought in the cache.
+    /// Set by the user; otherwise the one in the cache.
     nisshi: Result<PathBuf, String>,
 }
 
@@ -49,31 +49,31 @@ impl Peers {
         }
     }
 
-    /// Apache Kafka, or why there is none. What failed once is not tried again in this run.
+    /// Returns Apache Kafka, or why it is not available. A failure is not retried in this run.
     pub fn kafka(&self) -> Result<&Kafka> {
         self.kafka
             .get_or_init(|| kafka::fetch(&self.cache).map_err(|error| format!("{error:#}")))
             .as_ref()
-            .map_err(|why| anyhow!("Apache Kafka could not be had: {why}"))
+            .map_err(|why| anyhow!("Apache Kafka is not available: {why}"))
     }
 
-    /// The agent that shows Kafka's metrics, or why there is none.
+    /// Returns the agent that exposes Kafka's metrics, or why it is not available.
     pub fn jmx_exporter(&self) -> Result<&Path> {
         self.jmx_exporter
             .get_or_init(|| jmx_exporter::fetch(&self.cache).map_err(|error| format!("{error:#}")))
             .as_deref()
-            .map_err(|why| anyhow!("the JMX exporter could not be had: {why}"))
+            .map_err(|why| anyhow!("the JMX exporter is not available: {why}"))
     }
 
-    /// Nisshi, or why there is none.
+    /// Returns Nisshi, or why it is not available.
     pub fn nisshi(&self) -> Result<&Path> {
         match &self.nisshi {
             Ok(program) => Ok(program),
-            Err(why) => Err(anyhow!("Nisshi could not be had: {why}")),
+            Err(why) => Err(anyhow!("Nisshi is not available: {why}")),
         }
     }
 
-    /// Fetches or builds everything, however long it takes. What fails is named, and the rest goes on.
+    /// Fetches or builds all peers. Reports failures and continues with the others.
     pub fn fetch_all(&self) {
         let outcomes = [
             (
@@ -92,7 +92,7 @@ impl Peers {
         for (name, outcome) in outcomes {
             match outcome {
                 Ok(what) => println!("{name}: {what}"),
-                Err(error) => println!("{name}: not to be had: {error:#}"),
+                Err(error) => println!("{name}: not available: {error:#}"),
             }
         }
     }
@@ -102,23 +102,23 @@ impl Peers {
 #[derive(Debug)]
 pub struct Server {
     pub name: String,
-    /// Where it speaks Kafka's protocol.
+    /// Address of the Kafka protocol.
     pub address: SocketAddr,
-    /// Where it shows its metrics, if it does.
+    /// Address of its metrics, if it has them.
     pub http: Option<SocketAddr>,
     pub process: Process,
     directory: TempDir,
 }
 
 impl Server {
-    /// Ends it in order and gives back its directory.
+    /// Shuts it down cleanly and returns its directory.
     pub fn stop(self) -> Result<TempDir> {
         self.process.stop(STOP_LIMIT)?;
         Ok(self.directory)
     }
 }
 
-/// Whether a broker answers and is a live member of its own cluster.
+/// Returns true if a broker responds and is a live member of its cluster.
 fn serves(address: SocketAddr) -> Option<()> {
     let request = MetadataRequest {
         topics: Some(Vec::new()),

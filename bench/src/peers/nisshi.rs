@@ -1,6 +1,6 @@
-//! Nisshi (formerly Tansu), a Kafka-compatible broker over other stores: in memory, or on SQLite.
+//! Nisshi (formerly Tansu), a Kafka-compatible broker on other storage: memory or SQLite.
 //!
-//! Building it takes a quarter of an hour, so that [`install`] runs only when it is asked for by name.
+//! Building it takes a quarter of an hour, so [`install`] runs only on request.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -17,7 +17,7 @@ use crate::process::Process;
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// Where it keeps records.
+/// Storage of records.
 #[derive(Debug, Clone, Copy)]
 pub enum Engine {
     Memory,
@@ -32,7 +32,7 @@ impl Engine {
         }
     }
 
-    /// As its flag wants it; a file is sought in the directory that the server runs in.
+    /// Returns the value of its flag. A file is relative to the server's working directory.
     fn url(self) -> &'static str {
         match self {
             Engine::Memory => "memory://nisshi/",
@@ -45,17 +45,17 @@ fn folder(cache: &Path) -> PathBuf {
     cache.join("nisshi")
 }
 
-/// The program that was installed before, if it was.
+/// Returns the installed program, if there is one.
 pub fn find(cache: &Path) -> Result<PathBuf> {
     let program = folder(cache).join("bin/nisshi");
     ensure!(
         program.is_file(),
-        "it is not installed; `fetch-peers` builds it in a quarter of an hour, or name one with --nisshi"
+        "not installed; build it with `fetch-peers` in a quarter of an hour, or set --nisshi"
     );
     Ok(program)
 }
 
-/// Builds it with the nightly toolchain, which it wants.
+/// Builds it with the nightly toolchain, which it requires.
 pub fn install(cache: &Path) -> Result<PathBuf> {
     if let Ok(program) = find(cache) {
         return Ok(program);
@@ -67,11 +67,14 @@ pub fn install(cache: &Path) -> Result<PathBuf> {
         .args(["+nightly", "install", "nisshi", "--locked", "--root"])
         .arg(folder(cache));
     let status = Process::start("cargo install nisshi", &mut command)?.wait()?;
-    ensure!(status.success(), "cargo install nisshi ended with {status}");
+    ensure!(
+        status.success(),
+        "cargo install nisshi exited with {status}"
+    );
     find(cache)
 }
 
-/// Starts it with an empty store.
+/// Starts it with empty storage.
 pub fn start(context: &Context, engine: Engine) -> Result<Server> {
     let program = context.peers.nisshi()?;
     let directory = context.directory()?;
@@ -97,7 +100,7 @@ pub fn start(context: &Context, engine: Engine) -> Result<Server> {
     })
 }
 
-/// It wants to be told its port.
+/// Returns a free port, since it does not choose its own.
 fn free_port() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

@@ -1,4 +1,4 @@
-//! The harness's own servers, each in a process of its own: this program, called with the name of what it is to be.
+//! The harness's own servers, each in a separate process: this program, called with the name of the server.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -13,26 +13,26 @@ use crate::{ceilings, sink};
 const ECHO: &str = "serve-echo";
 const SINK: &str = "serve-sink";
 
-/// Starts a bare echo on tokio that answers every frame with so many bytes behind a length prefix.
+/// Starts a bare tokio echo that responds to every frame with a fixed number of bytes after a length prefix.
 pub fn echo(context: &Context, answer_bytes: usize) -> Result<Server> {
     let command = command(ECHO, answer_bytes)?;
     start(context, "tokio echo", command)
 }
 
-/// The same with one worker thread.
+/// Starts one with a single worker thread.
 pub fn echo_single(context: &Context, answer_bytes: usize) -> Result<Server> {
     let mut command = command(ECHO, answer_bytes)?;
     command.env(WORKERS, "1");
     start(context, "tokio echo with one thread", command)
 }
 
-/// Starts a server that acknowledges records without keeping them, and answers Fetch with records of so many bytes.
+/// Starts a server that acknowledges records without storing them, and responds to Fetch with records of `record_bytes`.
 pub fn sink(context: &Context, record_bytes: usize) -> Result<Server> {
     let command = command(SINK, record_bytes)?;
     start(context, "a server that does nothing", command)
 }
 
-/// Serves, if that is what this program was called for.
+/// Serves, if this program was called as a server.
 pub fn serve(arguments: &[String]) -> Option<Result<()>> {
     let [call, bytes] = arguments else {
         return None;
@@ -57,12 +57,15 @@ fn start(context: &Context, name: &str, mut command: Command) -> Result<Server> 
         .child()
         .stdout
         .take()
-        .context("its output is piped")?;
+        .context("standard output is not piped")?;
     let mut line = String::new();
     BufReader::new(output).read_line(&mut line)?;
     Ok(Server {
         name: name.to_owned(),
-        address: line.trim().parse().context("the address it printed")?,
+        address: line
+            .trim()
+            .parse()
+            .context("invalid address on standard output")?,
         http: None,
         process,
         directory: context.directory()?,

@@ -11,21 +11,21 @@ use super::{Server, WORKERS};
 use crate::context::Context;
 use crate::process::Process;
 
-/// How long it may take to start, recovery included.
+/// Maximum time to start, including recovery.
 const START_LIMIT: Duration = Duration::from_secs(120);
 
-/// Starts it in an empty directory, with `settings` as flags beyond those that every run has.
+/// Starts it in an empty directory, with `settings` as flags besides the common ones.
 pub fn start(context: &Context, settings: &[&str]) -> Result<Server> {
     start_in(context, context.directory()?, settings)
 }
 
-/// Starts it on what an earlier one left.
+/// Starts it on the directory of an earlier one.
 pub fn start_in(context: &Context, directory: TempDir, settings: &[&str]) -> Result<Server> {
     start_command(context, Command::new(&context.server), directory, settings)
 }
 
-/// Starts it with one worker thread, by another command: several hand connections to one another as chance has it, which
-/// costs more than what is to be seen.
+/// Starts it with one worker thread and by another command. Several threads would pass connections to each other at
+/// random, which costs more than the effects to measure.
 pub fn start_single(
     context: &Context,
     mut command: Command,
@@ -36,7 +36,7 @@ pub fn start_single(
     start_command(context, command, directory, settings)
 }
 
-/// Starts it by another command, to which its flags are added.
+/// Starts it by another command, which gets the flags appended.
 pub fn start_command(
     context: &Context,
     mut command: Command,

@@ -1,4 +1,4 @@
-//! acks=all with durability against loss of power, against Kafka that flushes every message.
+//! acks=all with durability against power failure, against Kafka with a flush for every message.
 
 use std::time::Duration;
 
@@ -17,15 +17,15 @@ use crate::quantity::Unit;
 pub const ROW: Row = Row {
     name: "acks-all-kafka",
     part: Part::Speed,
-    about: "acks=all with every record on disk before its answer, against Apache Kafka with flush.messages=1, at equal p99",
+    about: "acks=all with every record flushed before its response, against Apache Kafka with flush.messages=1, at equal p99",
     quick: false,
     run,
 };
 
 const TURN: Duration = Duration::from_secs(3);
-/// Producers against Kafka, each with one request under way.
+/// Producers against Kafka, each with one request in flight.
 const THEIR_PRODUCERS: usize = 16;
-/// Against Streamline: as many as keep p99 at or below Kafka's.
+/// Numbers tried against Streamline, of which the largest whose p99 is at or below Kafka's is measured.
 const OUR_PRODUCERS: &[usize] = &[16, 32, 64, 128, 256, 512];
 
 fn run(context: &Context) -> Result<Findings> {
@@ -43,7 +43,7 @@ fn run(context: &Context) -> Result<Findings> {
         many::closed_loop(server.address, request, producers, time, true)
     };
 
-    // Java compiles what it runs first.
+    // Lets Java compile its code first.
     for _ in 0..2 {
         load(&theirs, &their_request, THEIR_PRODUCERS)?;
     }
@@ -88,9 +88,9 @@ fn run(context: &Context) -> Result<Findings> {
         Target::AtMost(1.0),
     ));
     findings.remark(format!(
-        "One record of 1 KiB in a request, one partition, each producer with one request under way: {THEIR_PRODUCERS} \
-         producers against Kafka, and {producers} against Streamline, the most of {OUR_PRODUCERS:?} whose p99 stayed at or below \
-         Kafka's in a trial before."
+        "One record of 1 KiB per request, one partition, one request in flight per producer: {THEIR_PRODUCERS} producers \
+         against Kafka, and {producers} against Streamline, the largest of {OUR_PRODUCERS:?} whose p99 was at or below Kafka's \
+         in a trial."
     ));
     Ok(findings)
 }

@@ -1,4 +1,4 @@
-//! What an idle connection costs.
+//! Cost of an idle connection.
 
 use std::thread;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub const ROW: Row = Row {
 };
 
 const CONNECTIONS: u64 = 10_000;
-/// Descriptors that this program needs besides.
+/// Descriptors that this program needs for other purposes.
 const OTHER_DESCRIPTORS: u64 = 200;
 const SETTLE: Duration = Duration::from_secs(2);
 const IDLE: Duration = Duration::from_secs(5);
@@ -37,12 +37,12 @@ fn run(context: &Context) -> Result<Findings> {
         let mut connections = Vec::new();
         for _ in 0..CONNECTIONS {
             let mut connection = Connection::open(server.address)?;
-            // Each has been used once, as a client's would have been.
+            // Each is used once, like a client's.
             connection.call(0, &ApiVersionsRequest::default())?;
             connections.push(connection);
         }
         let resident = server.process.resident()?.saturating_sub(before);
-        // What opening them has left to do is done first.
+        // Waits for work left over from opening them.
         thread::sleep(context.effort.time(SETTLE));
         let before = server.process.threads()?;
         thread::sleep(context.effort.time(IDLE));
@@ -65,7 +65,7 @@ fn run(context: &Context) -> Result<Findings> {
         Target::AtMost(0.005),
     ));
     findings.remark(
-        "Each connection has had one request answered. The CPU is a share of one processor; 0.5 % counts as none.",
+        "Each connection has served one request. CPU is a share of one processor; up to 0.5 % counts as none.",
     );
     Ok(findings)
 }

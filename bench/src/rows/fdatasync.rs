@@ -1,5 +1,5 @@
-//! acks=all with durability against loss of power: one request at a time, against one append and fdatasync; and how
-//! much more many producers get out of one flush.
+//! acks=all with durability against power failure: one request at a time, against one append and fdatasync; and the
+//! throughput of many producers that share flushes.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub const ROW: Row = Row {
 const BATCH_BYTES: usize = 16 * 1024;
 const SYNCS: u64 = 1_000;
 const TURN: Duration = Duration::from_secs(1);
-/// For the picture.
+/// Numbers of producers in the chart.
 const SCALING: &[usize] = &[1, 4, 16, 64, 256];
 
 fn run(context: &Context) -> Result<Findings> {
@@ -72,7 +72,7 @@ fn run(context: &Context) -> Result<Findings> {
     findings.plot(Plot {
         name: "group-commit".to_owned(),
         title: "acks=all on disk by producers".to_owned(),
-        x_label: "producers with one request under way".to_owned(),
+        x_label: "producers with one request in flight".to_owned(),
         y_label: "requests of 16 KiB a second".to_owned(),
         log_x: true,
         log_y: true,
@@ -82,7 +82,7 @@ fn run(context: &Context) -> Result<Findings> {
         }],
     });
     findings.remark(
-        "The ceiling appends to a file that grows, as the log does, so that each fdatasync also writes the file's new size.",
+        "The ceiling appends to a growing file, like the log, so that each fdatasync also writes the file's new size.",
     );
     Ok(findings)
 }

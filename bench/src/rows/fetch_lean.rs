@@ -1,4 +1,4 @@
-//! Fetch the log as fast as one connection carries it, against sendfile.
+//! Fetch throughput of one connection, against sendfile.
 
 use anyhow::Result;
 
@@ -23,7 +23,7 @@ const TURN_BYTES: u64 = 2 << 30;
 const BATCH_BYTES: usize = 1_000_000;
 /// An answer comes from one segment, so that at the end of one it would be shorter.
 const ONE_SEGMENT: &[(&str, &str)] = &[("segment.bytes", "2147483647")];
-/// Batches in an answer.
+/// Batches in a response.
 const BATCHES: usize = 8;
 
 fn run(context: &Context) -> Result<Findings> {
@@ -74,8 +74,8 @@ fn run(context: &Context) -> Result<Findings> {
         Target::AtMost(0.2),
     ));
     findings.remark(format!(
-        "One connection, two requests under way, {BATCHES} batches of {BATCH_BYTES} bytes in an answer; all of it in the page \
-         cache. The CPU is the sending side's."
+        "One connection, two requests in flight, {BATCHES} batches of {BATCH_BYTES} bytes per response, all in the page cache. \
+         The CPU is the sending side's."
     ));
     Ok(findings)
 }

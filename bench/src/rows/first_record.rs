@@ -1,4 +1,4 @@
-//! From a fresh clone to the first record, with nothing compiled before.
+//! Time from a fresh clone to the first record, without compiled dependencies.
 
 use std::path::Path;
 use std::process::Command;
@@ -64,19 +64,19 @@ fn run(context: &Context) -> Result<Findings> {
         Target::AtMost(200.0),
     ));
     findings
-        .remark("Once, not in pairs. Crates that were downloaded before are not downloaded again.");
+        .remark("Measured once, not in pairs. Crates downloaded before are not downloaded again.");
     Ok(findings)
 }
 
-/// Runs a command to its end; what it printed is shown when it fails.
+/// Runs a command, and shows its output if it fails.
 fn finish(command: &mut Command, logs: &Path) -> Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
     let status = Process::start_logged(&name, command, &logs.join("command.log"))?.wait()?;
-    ensure!(status.success(), "{name} ended with {status}");
+    ensure!(status.success(), "{name} exited with {status}");
     Ok(())
 }
 
-/// Crates that building the server takes on this machine, itself not counted.
+/// Returns the number of crates needed to build the server on this machine, without itself.
 fn crates(clone: &Path) -> Result<usize> {
     let output = Command::new("cargo")
         .args(["tree", "--locked", "--package", "streamline"])
@@ -93,7 +93,7 @@ fn crates(clone: &Path) -> Result<usize> {
         .context("cargo tree")?;
     ensure!(
         output.status.success(),
-        "cargo tree ended with {}",
+        "cargo tree exited with {}",
         output.status
     );
     let text = String::from_utf8(output.stdout)?;

@@ -1,4 +1,4 @@
-//! What the server takes when it does nothing: memory, disk, and the time until it is there.
+//! Footprint of an idle server: memory, binary size and startup time.
 
 use std::process::Command;
 use std::thread;
@@ -20,7 +20,7 @@ pub const ROW: Row = Row {
     run,
 };
 
-/// Until memory is looked at.
+/// Time before memory is measured.
 const SETTLE: Duration = Duration::from_secs(2);
 
 fn run(context: &Context) -> Result<Findings> {
@@ -51,7 +51,7 @@ fn run(context: &Context) -> Result<Findings> {
         .arg(&stripped)
         .arg(&context.server)
         .status()?;
-    ensure!(status.success(), "strip ended with {status}");
+    ensure!(status.success(), "strip exited with {status}");
     findings.compare(Comparison::absolute(
         "release binary, stripped",
         Unit::Bytes,
@@ -59,8 +59,8 @@ fn run(context: &Context) -> Result<Findings> {
         Target::AtMost(20e6),
     ));
     findings.remark(
-        "Started means that run.json is there, which is written when clients can connect; it is looked for every \
-         millisecond. Memory is all that is resident, the program's own pages included.",
+        "The server has started once it writes run.json, which is polled every millisecond: clients can connect by then. \
+         Memory is all resident memory, including the program's own pages.",
     );
     Ok(findings)
 }

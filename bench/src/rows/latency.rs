@@ -1,4 +1,4 @@
-//! Latency at a given rate, counted from when a request was due.
+//! Latency at a given rate, measured from when a request was due.
 
 use std::time::Duration;
 
@@ -26,16 +26,16 @@ pub const PRODUCE: Row = Row {
 pub const END_TO_END: Row = Row {
     name: "end-to-end-kafka",
     part: Part::Speed,
-    about: "from producing 100 B until a waiting consumer has it, at 500 a second, against Apache Kafka",
+    about: "latency from producing 100 B until a waiting consumer receives it, at 500 a second, against Apache Kafka",
     quick: false,
     run: end_to_end,
 };
 
 const TURN: Duration = Duration::from_secs(5);
-/// Requests that Java sees before it is measured, so that it has compiled what it runs.
+/// Warm-up requests, after which Java has compiled the code.
 const WARM_UP: Duration = Duration::from_secs(5);
 const RATES: &[u32] = &[500, 5_000];
-/// About as long as an answer to a Produce of one batch.
+/// About the size of a response to a Produce of one batch.
 const PRODUCE_ANSWER_BYTES: usize = 60;
 /// A name, the quantile, and the target of its ratio.
 pub type Quantile = (&'static str, f64, Target);
@@ -78,7 +78,7 @@ fn produce(context: &Context) -> Result<Findings> {
     let (ours, theirs) = servers(context)?;
     let mut findings = Findings::default();
     let batch = batch(100, 1)?;
-    // Its answers are zeros, which say that all went well.
+    // Its responses are zeros, which mean success.
     let echo = own::echo(context, PRODUCE_ANSWER_BYTES)?;
     for &rate in RATES {
         let turn = |server: &Server| {
@@ -101,7 +101,7 @@ fn produce(context: &Context) -> Result<Findings> {
             PRODUCE_QUANTILES,
         );
         let produce = Produce::new(&context.topic(), 0, 1, &batch)?;
-        let machine = context.turns(&format!("{what}: the machine alone"), || {
+        let machine = context.turns(&format!("{what}: bare echo"), || {
             latency::produce(echo.address, &produce, rate, context.effort.time(TURN))
         })?;
         let beside_echo: Vec<Pair> = pairs
@@ -162,13 +162,13 @@ fn end_to_end(context: &Context) -> Result<Findings> {
     Ok(findings)
 }
 
-const OPEN_LOOP: &str = "Requests are due at even intervals on one connection, whatever became of those before; latency \
-                         counts from when a request was due, so that a server that stalls is charged for every request that \
-                         waited. Both servers have served 16 busy connections before, which lets Java compile.";
+const OPEN_LOOP: &str = "Requests are due at even intervals on one connection, regardless of earlier ones; latency is \
+                         measured from when a request was due, so that a stalling server is charged for every request that \
+                         waited. Before, both servers serve 16 busy connections, so that Java compiles its code.";
 
 type Pair = (Histogram<u64>, Histogram<u64>);
 
-/// Compares two sides, by their names, at each quantile.
+/// Compares two sides at each quantile.
 pub fn compare(
     findings: &mut Findings,
     what: &str,
@@ -193,7 +193,7 @@ pub fn compare(
     }
 }
 
-/// Every turn together, by percentile: the axis is the one in how many requests is slower.
+/// Plots all turns together by percentile; the x axis shows one in how many requests is slower.
 fn picture(name: &str, what: &str, theirs: &str, pairs: &[Pair]) -> Result<Plot> {
     let mut ours_all = new_histogram();
     let mut theirs_all = new_histogram();
@@ -212,7 +212,7 @@ fn picture(name: &str, what: &str, theirs: &str, pairs: &[Pair]) -> Result<Plot>
     Ok(Plot {
         name: name.to_owned(),
         title: format!("Latency: {what}"),
-        x_label: "one request in so many is slower".to_owned(),
+        x_label: "one in this many requests is slower".to_owned(),
         y_label: "milliseconds".to_owned(),
         log_x: true,
         log_y: true,

@@ -15,7 +15,7 @@ use crate::quantity::Unit;
 pub const PRODUCE_KAFKA: Row = Row {
     name: "produce-kafka",
     part: Part::Speed,
-    about: "librdkafka produces 1 KiB and 100 B records, against Apache Kafka; both leave them to the page cache",
+    about: "librdkafka produces 1 KiB and 100 B records to the page cache, against Apache Kafka",
     quick: false,
     run: |context| {
         let mut findings = Findings::default();
@@ -71,7 +71,7 @@ pub const FETCH_NISSHI: Row = Row {
     },
 };
 
-/// Names, sizes, and records of a turn: a second or so each.
+/// Names, sizes, and number of records in a turn of about a second.
 const SIZES: &[(&str, usize, u64)] = &[("1 KiB", 1024, 500_000), ("100 B", 100, 2_000_000)];
 
 fn speed(times: f64) -> MovingTargets {
@@ -84,7 +84,7 @@ fn speed(times: f64) -> MovingTargets {
 /// The other side.
 struct Peer {
     server: Server,
-    /// It is given one record of so many that ours is given, so that its turn does not take minutes.
+    /// It gets one in this many of Streamline's records, so that its turn does not take minutes.
     one_in: u64,
 }
 
@@ -108,7 +108,7 @@ fn against_nisshi(context: &Context, engine: Engine) -> Result<Peer> {
 /// One side's turn.
 struct Measured {
     turn: Turn,
-    /// How many processors the client kept busy meanwhile.
+    /// Processors that the client kept busy.
     client_busy: f64,
 }
 
@@ -124,8 +124,8 @@ fn measured(server: &Server, work: impl FnOnce() -> Result<Moved>) -> Result<Mea
     })
 }
 
-/// Throughput and CPU of the servers, and how much faster the client is with a server that does nothing: one that is
-/// hardly faster is the limit itself.
+/// Compares throughput and CPU of the servers, and with a no-op server: a client that is hardly faster with it is the
+/// bottleneck.
 fn compare(
     findings: &mut Findings,
     what: &str,
@@ -141,7 +141,7 @@ fn compare(
     findings.compare_moving(what, &peer.server.name, &turns, targets);
     let speeds = pairs.iter().map(|(ours, _)| ours.turn.0.bytes_per_second());
     findings.compare(Comparison::ratio(
-        format!("of what the client can do, {what}"),
+        format!("share of the client's limit, {what}"),
         Unit::BytesPerSecond,
         Side::new("Streamline", speeds),
         Side::new(
@@ -151,7 +151,7 @@ fn compare(
         Target::None,
     ));
     findings.compare(Comparison::absolute(
-        format!("processors that the client kept busy, {what}"),
+        format!("processors kept busy by the client, {what}"),
         Unit::Share,
         Side::new("Streamline", pairs.iter().map(|(ours, _)| ours.client_busy)),
         Target::None,
@@ -191,7 +191,7 @@ fn produce(
         compare(findings, &what, peer, &pairs, &nothing, targets);
     }
     findings.remark(format!(
-        "Against {}: librdkafka with its own defaults, acks=1, one partition. A turn ends when every record is acknowledged. \
+        "Against {}: librdkafka with default settings, acks=1, one partition. A turn ends when every record is acknowledged. \
          Bytes are those of the values.",
         peer.server.name
     ));
@@ -230,8 +230,8 @@ fn fetch(
         }
     }
     findings.remark(format!(
-        "Against {}: librdkafka reads one partition from its start, as librdkafka produced it. Its defaults, except \
-         for a queue so long that it never fills, since it would pause for half a second then. Our log is in the page cache.",
+        "Against {}: librdkafka reads one partition, produced by librdkafka, from its start. Default settings, except for a \
+         queue that never fills, since it would then pause for half a second. Streamline's log is in the page cache.",
         peer.server.name
     ));
     Ok(())

@@ -1,4 +1,4 @@
-//! What metrics cost when nobody looks: CPU of a request, memory of a partition, time of one record.
+//! Cost of metrics without scrapes: CPU of a request, memory of a partition, time of one recording.
 
 use std::hint::black_box;
 use std::process::Command;
@@ -38,20 +38,20 @@ pub const PARTITION: Row = Row {
 pub const INSTRUMENT: Row = Row {
     name: "metrics-record",
     part: Part::Seeing,
-    about: "one record of a counter and of a histogram, alone and with every core recording",
+    about: "one recording in a counter and in a histogram, on one core and on all cores",
     quick: true,
     run: instrument,
 };
 
 const ON: &[&str] = &["--durability", "os", "--metrics", "on"];
 const OFF: &[&str] = &["--durability", "os", "--metrics", "off"];
-/// How often instructions are counted: they hardly differ.
+/// Number of instruction counts, which hardly differ.
 const COUNTS: usize = 3;
-/// Requests of one server before it is the other's turn, and how often that happens for one sample.
+/// Requests to one server before the other's turn, and number of such turns in a sample.
 const SLICE_REQUESTS: u64 = 2_000;
 const SLICES: u64 = 40;
 const PARTITIONS: usize = 10_000;
-/// Records of a turn.
+/// Recordings of a turn.
 const RECORDS: u64 = 20_000_000;
 
 fn request(context: &Context) -> Result<Findings> {
@@ -62,8 +62,8 @@ fn request(context: &Context) -> Result<Findings> {
     Ok(findings)
 }
 
-/// Runs something on one core, with all that it starts. Whether a server shares a core with its client, and so whether
-/// waking it means waking a core, changes its CPU time fourfold; where the scheduler puts it is chance.
+/// Runs `work` and all that it starts on one core. Whether a server shares a core with its client changes its CPU time
+/// fourfold, because waking it may mean waking a core, and the scheduler's placement is random.
 fn on_one_core<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
     let all = sched_getaffinity(None)?;
     let first = (0..CpuSet::MAX_CPU).find(|core| all.is_set(*core));
@@ -85,7 +85,7 @@ fn cpu(context: &Context) -> Result<Findings> {
     for (what, frame) in [("produce", small.produce()), ("fetch", small.fetch())] {
         let slices = context.effort.count(SLICES);
         let turn = || -> Result<[f64; 2]> {
-            // New ones for each turn: one server may be cheaper than another of its kind for as long as it runs.
+            // New servers for each turn: one process may be cheaper than another for its whole lifetime.
             let servers = [start(ON)?, start(OFF)?];
             for server in &servers {
                 small.prepare(&mut Connection::open(server.address)?)?;
@@ -112,9 +112,9 @@ fn cpu(context: &Context) -> Result<Findings> {
         ));
     }
     findings.remark(
-        "CPU: user and system time of the server, one request at a time on one connection; both servers are loaded in turn, for \
-         a fraction of a second each, and share one core with the client. Instructions are counted by callgrind, in user space \
-         alone: what the kernel does for a request comes on top of both sides.",
+        "CPU: user and system time of the server, one request at a time on one connection; the servers are loaded alternately, \
+         for a fraction of a second each, and share one core with the client. Instructions are counted by callgrind in user \
+         space; the kernel's instructions for a request are not included.",
     );
     Ok(findings)
 }
@@ -152,7 +152,7 @@ fn partition(context: &Context) -> Result<Findings> {
         admin.create_topic("first", 1, &[])?;
         let before = server.process.resident()?;
         scrape::create(&mut admin, partitions)?;
-        // With metrics off there is nothing to scrape, and /health does as little.
+        // With metrics off there are none to scrape; /health is about as cheap.
         http::get(
             metrics,
             if settings == ON {
@@ -178,8 +178,8 @@ fn partition(context: &Context) -> Result<Findings> {
         Target::None,
     ));
     findings.remark(format!(
-        "Growth of resident memory over {partitions} new partitions and one scrape, divided by their number. The scrape's own \
-         buffers count too."
+        "Growth of resident memory over {partitions} new partitions and one scrape, divided by their number. The scrape's \
+         buffers are included."
     ));
     Ok(findings)
 }
@@ -220,7 +220,7 @@ fn instrument(context: &Context) -> Result<Findings> {
     Ok(findings)
 }
 
-/// Seconds of one record, where every thread makes so many.
+/// Returns the seconds of one recording; every thread makes `records`.
 fn timed(threads: usize, records: u64, record: impl Fn(u64) + Sync) -> f64 {
     let began = Instant::now();
     thread::scope(|scope| {

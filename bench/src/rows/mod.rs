@@ -22,7 +22,7 @@ use anyhow::Result;
 use crate::context::Context;
 use crate::outcome::Findings;
 
-/// Which part of the report a row belongs to.
+/// Part of the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     Speed,
@@ -35,18 +35,18 @@ impl Part {
     pub fn title(self) -> &'static str {
         match self {
             Part::Speed => "Speed",
-            Part::Seeing => "The cost of seeing",
+            Part::Seeing => "Cost of monitoring",
         }
     }
 }
 
-/// One row, or a few that are measured together.
+/// A row, or several that are measured together.
 pub struct Row {
     pub name: &'static str,
     pub part: Part,
-    /// What is measured against what.
+    /// What is compared with what.
     pub about: &'static str,
-    /// Whether it is one of those for every day.
+    /// True for the rows of `quick`.
     pub quick: bool,
     pub run: fn(&Context) -> Result<Findings>,
 }

@@ -1,4 +1,4 @@
-//! What it costs to be watched: a scrape of ours, against one of the JMX exporter agent inside of Kafka.
+//! Cost of a scrape, against one of the JMX exporter agent in Kafka.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,10 +30,10 @@ pub const ROW: Row = Row {
 const TOPICS: usize = 10;
 const PARTITIONS: i32 = 100;
 const GROUPS: usize = 50;
-/// Topics that a group has committed offsets of.
+/// Topics with committed offsets of a group.
 const GROUP_TOPICS: usize = 2;
 const SCRAPES: u64 = 10;
-/// How long a coordinator may take to come about.
+/// Maximum time until a coordinator is available.
 const COORDINATOR_LIMIT: Duration = Duration::from_secs(60);
 
 fn run(context: &Context) -> Result<Findings> {
@@ -87,15 +87,19 @@ fn run(context: &Context) -> Result<Findings> {
             .text
             .lines()
             .filter(|line| !line.is_empty() && !line.starts_with('#'));
-        findings.remark(format!("{} shows {} series.", server.name, series.count()));
+        findings.remark(format!(
+            "{} exposes {} series.",
+            server.name,
+            series.count()
+        ));
     }
     findings.remark(
-        "The agent shows no lag of groups; whoever wants it installs kafka_exporter besides, whose cost is not counted here.",
+        "The agent does not expose the lag of groups; that needs kafka_exporter, whose cost is not included.",
     );
     Ok(findings)
 }
 
-/// Topics with a record in each partition, and groups with committed offsets.
+/// Creates topics with a record in each partition, and groups with committed offsets.
 fn fill(server: &Server) -> Result<()> {
     let mut connection = Connection::open(server.address)?;
     let batch = batch(100, 1)?;
@@ -145,7 +149,7 @@ fn commit<'a>(
     };
     let deadline = Instant::now() + COORDINATOR_LIMIT;
     loop {
-        // Being asked is what makes Kafka create the topic that offsets are kept in.
+        // Kafka creates the topic of offsets on the first request.
         connection.call(2, &coordinator)?;
         let response = connection.call(7, &request)?;
         let refused = response

@@ -1,4 +1,4 @@
-//! One connection that writes to many partitions in turn, against the same to one partition.
+//! One connection that writes to many partitions in turn, against one partition.
 
 use anyhow::Result;
 
@@ -20,7 +20,7 @@ pub const ROW: Row = Row {
 };
 
 const PARTITIONS: i32 = 1_000;
-/// For the picture.
+/// Numbers of partitions in the chart.
 const SCALING: &[i32] = &[1, 10, 100, 1_000, 3_000];
 const BATCH_BYTES: usize = 64 * 1024;
 const TURN_BYTES: u64 = 1 << 30;
@@ -36,7 +36,7 @@ fn run(context: &Context) -> Result<Findings> {
         let produce = (0..partitions)
             .map(|partition| Produce::new(&topic, partition, 1, &batch))
             .collect::<Result<Vec<_>>>()?;
-        // Each partition's files are made when it is first written to; that is not what is measured.
+        // The first write creates a partition's files, which is not measured.
         pipeline::produce(server.address, &produce, produce.len(), WINDOW)?;
         let requests = context.effort.count(TURN_BYTES) as usize / batch.size_bytes();
         let moved = pipeline::produce(server.address, &produce, requests, WINDOW)?;
@@ -70,7 +70,7 @@ fn run(context: &Context) -> Result<Findings> {
         }],
     });
     findings.remark(format!(
-        "Batches of {} KiB of 1 KiB records, {WINDOW} under way on one connection, durability `os`.",
+        "Batches of {} KiB of 1 KiB records, {WINDOW} in flight on one connection, durability `os`.",
         BATCH_BYTES / 1024
     ));
     Ok(findings)

@@ -1,4 +1,4 @@
-//! Produce as fast as one connection carries it, against socket → file.
+//! Produce throughput of one connection, against socket → file.
 
 use anyhow::Result;
 
@@ -19,7 +19,7 @@ pub const ROW: Row = Row {
 };
 
 const TURN_BYTES: u64 = 1 << 30;
-/// Just below what a batch may have by default.
+/// Just below the default limit of a batch.
 const BATCH_BYTES: usize = 1_000_000;
 const WINDOW: usize = 8;
 
@@ -59,7 +59,7 @@ fn run(context: &Context) -> Result<Findings> {
         );
     }
     findings.remark(format!(
-        "One connection, {WINDOW} requests of {BATCH_BYTES} bytes under way, durability `os`, acks=1; the ceiling reads and \
+        "One connection, {WINDOW} requests of {BATCH_BYTES} bytes in flight, durability `os`, acks=1; the ceiling reads and \
          writes 1 MiB at a time. The CPU is the receiving side's."
     ));
     Ok(findings)

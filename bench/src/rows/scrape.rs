@@ -1,4 +1,4 @@
-//! `/metrics` with very many series: how long it takes, and what producers notice of it.
+//! `/metrics` with very many series: its duration, and its effect on producers.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub const NOTICED: Row = Row {
     run: noticed,
 };
 
-/// Series, and how long a scrape of them may take.
+/// Numbers of series, and maximum duration of a scrape.
 const SIZES: &[(usize, Target)] = &[
     (10_000, Target::AtMost(0.010)),
     (100_000, Target::AtMost(0.060)),
@@ -51,7 +51,7 @@ const QUANTILES: &[Quantile] = &[
 ];
 const TURN: Duration = Duration::from_secs(10);
 
-/// A server that shows at least so many series about partitions.
+/// Starts a server with at least `series` series of partitions.
 pub fn with_series(context: &Context, series: usize, settings: &[&str]) -> Result<Server> {
     let server = streamline::start_in(context, context.memory_directory()?, settings)?;
     let metrics = server.http.context("the server shows its metrics")?;
@@ -61,19 +61,19 @@ pub fn with_series(context: &Context, series: usize, settings: &[&str]) -> Resul
     Ok(server)
 }
 
-/// Creates partitions until there are at least so many series about them; says how many it takes.
+/// Creates partitions until they have at least `series` series. Returns the number of partitions.
 pub fn add_series(admin: &mut Connection, metrics: SocketAddr, series: usize) -> Result<usize> {
     admin.create_topic("series-one", 1, &[])?;
     let of_a_partition = http::get(metrics, "/metrics")?.partition_series();
-    ensure!(of_a_partition > 0, "no series about partitions");
+    ensure!(of_a_partition > 0, "no series of partitions");
     let partitions = series.div_ceil(of_a_partition);
     create(admin, partitions)?;
     let seen = http::get(metrics, "/metrics")?.partition_series();
-    ensure!(seen >= series, "{seen} series instead of {series}");
+    ensure!(seen >= series, "{seen} series, expected {series}");
     Ok(partitions)
 }
 
-/// Creates so many partitions, in topics of a thousand.
+/// Creates partitions, in topics of a thousand.
 pub fn create(admin: &mut Connection, partitions: usize) -> Result<()> {
     for (topic, from) in (0..partitions).step_by(TOPIC_PARTITIONS).enumerate() {
         let more = TOPIC_PARTITIONS.min(partitions - from);
@@ -155,8 +155,8 @@ fn noticed(context: &Context) -> Result<Findings> {
         QUANTILES,
     );
     findings.remark(format!(
-        "{RATE} requests a second of 100 B on one connection, counted from when each was due. Whoever scrapes runs on this \
-         machine too and takes its share of the processors."
+        "{RATE} requests a second of 100 B on one connection, measured from when each was due. The scraper runs on the same \
+         machine and uses the same processors."
     ));
     Ok(findings)
 }

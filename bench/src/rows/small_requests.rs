@@ -19,17 +19,17 @@ use crate::quantity::Unit;
 pub const ROW: Row = Row {
     name: "small-requests",
     part: Part::Speed,
-    about: "produce of 100 B on 64 connections, one request under way on each, against a bare tokio echo of the same bytes",
+    about: "produce of 100 B on 64 connections, one request in flight on each, against a bare tokio echo of the same bytes",
     quick: true,
     run,
 };
 
 const TURN: Duration = Duration::from_secs(3);
 const CONNECTIONS: usize = 64;
-/// For the picture.
+/// Numbers of connections in the chart.
 const SCALING: &[usize] = &[1, 4, 16, 64, 256];
 
-/// Both servers of a comparison, and the request that both are sent.
+/// Both servers of a comparison, and the request sent to both.
 struct Sides {
     ours: Server,
     echo: Server,
@@ -140,9 +140,9 @@ fn run(context: &Context) -> Result<Findings> {
     drop(single);
 
     findings.remark(format!(
-        "Requests of {} bytes, answers of {} bytes, length prefixes included. The load of both is one thread, which has to \
-         share the machine's processors with the server: on two of them, a server of two threads has one too many, and those \
-         of ours meet in the one partition as well. What a thread can do by itself is seen with one each.",
+        "Requests of {} bytes, responses of {} bytes, including length prefixes. The client of both is one thread, which \
+         shares the machine's processors with the server: on two processors a server with two threads has one too many, and \
+         Streamline's threads also contend for the one partition. The comparison with one thread each avoids both.",
         sides.produce.frame.len(),
         sides.answer_bytes + 4
     ));

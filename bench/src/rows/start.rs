@@ -1,4 +1,4 @@
-//! Start with 10,000 partitions after a clean end.
+//! Start with 10,000 partitions after a clean shutdown.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::quantity::Unit;
 pub const OWN: Row = Row {
     name: "start",
     part: Part::Speed,
-    about: "start with 10,000 partitions after a clean end",
+    about: "start with 10,000 partitions after a clean shutdown",
     quick: true,
     run: own,
 };
@@ -23,7 +23,7 @@ pub const OWN: Row = Row {
 pub const KAFKA: Row = Row {
     name: "start-kafka",
     part: Part::Speed,
-    about: "start with 10,000 partitions after a clean end, against Apache Kafka",
+    about: "start with 10,000 partitions after a clean shutdown, against Apache Kafka",
     quick: false,
     run: against_kafka,
 };
@@ -31,7 +31,7 @@ pub const KAFKA: Row = Row {
 const TOPICS: u64 = 10;
 const PARTITIONS: i32 = 1_000;
 
-/// Fills a server with topics and ends it.
+/// Fills a server with topics and stops it.
 fn filled(context: &Context, server: Server) -> Result<TempDir> {
     let mut admin = Connection::open(server.address)?;
     for topic in 0..TOPICS {
@@ -48,7 +48,7 @@ fn name(topic: u64) -> String {
     format!("start-{topic}")
 }
 
-/// How long it takes from the start of the process until every partition answers; then it is ended.
+/// Returns the time from the start of the process until every partition responds. Stops the server afterwards.
 fn timed(
     directory: TempDir,
     start: impl FnOnce(TempDir) -> Result<Server>,
@@ -67,9 +67,10 @@ fn timed(
 fn own(context: &Context) -> Result<Findings> {
     let mut directory = Some(filled(context, streamline::start(context, &[])?)?);
     let turns = context.turns("start", || {
-        let (taken, left) = timed(directory.take().context("it ended well")?, |directory| {
-            streamline::start_in(context, directory, &[])
-        })?;
+        let (taken, left) = timed(
+            directory.take().context("the previous turn failed")?,
+            |directory| streamline::start_in(context, directory, &[]),
+        )?;
         directory = Some(left);
         Ok(taken.as_secs_f64())
     })?;
@@ -89,16 +90,18 @@ fn against_kafka(context: &Context) -> Result<Findings> {
     let pairs = context.cold_pairs(
         "start-kafka",
         || {
-            let (taken, left) = timed(ours.take().context("it ended well")?, |directory| {
-                streamline::start_in(context, directory, &[])
-            })?;
+            let (taken, left) = timed(
+                ours.take().context("the previous turn failed")?,
+                |directory| streamline::start_in(context, directory, &[]),
+            )?;
             ours = Some(left);
             Ok(taken.as_secs_f64())
         },
         || {
-            let (taken, left) = timed(theirs.take().context("it ended well")?, |directory| {
-                kafka::start_in(context, directory)
-            })?;
+            let (taken, left) = timed(
+                theirs.take().context("the previous turn failed")?,
+                |directory| kafka::start_in(context, directory),
+            )?;
             theirs = Some(left);
             Ok(taken.as_secs_f64())
         },
@@ -112,7 +115,7 @@ fn against_kafka(context: &Context) -> Result<Findings> {
         Target::AtMost(1.0 / 20.0),
     ));
     findings.remark(format!(
-        "{TOPICS} topics of {PARTITIONS} partitions, empty. From the start of the process until every partition tells its \
+        "{TOPICS} empty topics of {PARTITIONS} partitions. From the start of the process until every partition returns its \
          end offset."
     ));
     Ok(findings)

@@ -1,5 +1,4 @@
-//! What a producer notices of the server's upkeep: segments that retention deletes, indexes that are read from their
-//! files.
+//! Effect of background work on a producer: deletion of segments by retention, and reads of indexes from files.
 
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ pub const ROW: Row = Row {
     name: "upkeep-latency",
     part: Part::Speed,
     about: "latency of produce while retention deletes segments, and while indexes are read from files, against the same \
-            load without",
+            load without either",
     quick: false,
     run,
 };
@@ -35,7 +34,7 @@ const QUANTILES: &[Quantile] = &[
 
 const SEGMENT_BYTES: &str = "1048576";
 const BATCH_BYTES: usize = 250_000;
-/// One batch each: 25 MB/s, which fills a segment every 40 ms.
+/// Interval of batches: 25 MB/s, which fills a segment every 40 ms.
 const APPEND_EVERY: Duration = Duration::from_millis(10);
 const CHECK_EVERY_MS: &str = "100";
 
@@ -44,7 +43,7 @@ const OLD_BATCH_BYTES: usize = 8_000;
 const OLD_BATCHES: usize = 26_000;
 /// At most.
 const BATCHES_A_SEGMENT: usize = 135;
-/// Has no divisor in common with the number of batches it runs through.
+/// Coprime to the number of batches, so that the steps reach all of them.
 const STEP: usize = 9_973;
 const LOOK_UP_EVERY: Duration = Duration::from_millis(2);
 
@@ -62,10 +61,10 @@ fn run(context: &Context) -> Result<Findings> {
     retention(context, &server, &mut findings)?;
     indexes(context, &server, &mut findings)?;
     findings.remark(format!(
-        "{RATE} requests a second of 100 B on one connection, counted from when each was due. Beside them, on both sides of \
-         the comparison, a batch of {} KB every {} ms goes to segments of 1 MiB, of which one side keeps 4 MiB, checked \
-         every {CHECK_EVERY_MS} ms; or one batch is fetched every {} ms, by an offset whose segment is closed on one side \
-         and active on the other. Whoever does that takes its share of the processors.",
+        "{RATE} requests a second of 100 B on one connection, measured from when each was due. Meanwhile, on both sides of \
+         the comparison, a batch of {} KB is written every {} ms to segments of 1 MiB, of which one side retains 4 MiB, checked \
+         every {CHECK_EVERY_MS} ms; or one batch is fetched every {} ms, from a segment that is closed on one side and active \
+         on the other. This load uses the same processors.",
         BATCH_BYTES / 1000,
         APPEND_EVERY.as_millis(),
         LOOK_UP_EVERY.as_millis(),
@@ -75,7 +74,7 @@ fn run(context: &Context) -> Result<Findings> {
 
 type Latency = Histogram<u64>;
 
-/// Latency of small requests to a topic of their own while `other` goes on.
+/// Returns the latency of small requests to a separate topic while `other` runs.
 fn measured(
     context: &Context,
     server: &Server,
@@ -117,9 +116,9 @@ fn retention(context: &Context, server: &Server, findings: &mut Findings) -> Res
     let deleted_before = segments_deleted(server)?;
     let pairs = context.pairs(what, || turn("4194304"), || turn("-1"))?;
     let deleted = segments_deleted(server)? - deleted_before;
-    ensure!(deleted > 0, "retention deleted nothing");
+    ensure!(deleted > 0, "retention deleted no segment");
     findings.remark(format!(
-        "Retention deleted {deleted} segments meanwhile, warming up included."
+        "Retention deleted {deleted} segments, including the warm-up."
     ));
     compare(
         findings,
@@ -163,13 +162,13 @@ fn indexes(context: &Context, server: &Server, findings: &mut Findings) -> Resul
         measured(context, server, LOOK_UP_EVERY, || {
             look_up += 1;
             let batch = match is_old {
-                // In steps that lead from segment to segment, and come to each batch.
+                // Steps from segment to segment that reach every batch.
                 true => look_up * STEP % (OLD_BATCHES - BATCHES_A_SEGMENT),
                 false => OLD_BATCHES - 1,
             };
             connection.send(fetch.at((batch * records) as i64))?;
             let length = connection.receive_length()?;
-            ensure!(length > small.size_bytes(), "a batch was to be found");
+            ensure!(length > small.size_bytes(), "the response has no batch");
             connection.skip(length)
         })
     };

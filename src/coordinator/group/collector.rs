@@ -61,19 +61,16 @@ impl Groups {
         let mut by_state: BTreeMap<GroupState, u64> =
             GroupState::LIVE.iter().map(|state| (*state, 0)).collect();
         let mut members_by_group = Vec::new();
-        for slot in self.slots() {
-            let slot = slot.lock();
-            let Some(count) = by_state.get_mut(&slot.group.state()) else {
+        for group in self.all() {
+            let group = group.lock();
+            let group = group.protocol();
+            let Some(count) = by_state.get_mut(&group.state()) else {
                 continue;
             };
             *count += 1;
-            let members = slot.group.member_count() as u64;
+            let members = group.member_count() as u64;
             active += u64::from(members > 0);
-            members_by_group.push((
-                slot.group.id().to_owned(),
-                members,
-                slot.group.completed_rebalances(),
-            ));
+            members_by_group.push((group.id().to_owned(), members, group.completed_rebalances()));
         }
         out.family(&catalog::CONSUMER_GROUPS_TOTAL)
             .sample(&[], active);

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{CommitOffsets, GroupError, GroupState, Groups, OffsetToCommit, require_group_id};
+use super::protocol::{OffsetRetention, Protocol};
+use super::{CommitOffsets, GroupError, Groups, OffsetToCommit, require_group_id};
 use crate::catalog::{CommittedOffset, GroupOffsets, OffsetCommit, TopicPartition};
 
 /// A committed offset that has expired: its partition and the time of its last commit.
@@ -48,8 +49,8 @@ impl Groups {
         // A consumer that assigns its partitions itself creates its group by committing.
         let create = commit.member.generation < 0 && !accepted.is_empty();
         let stored = self
-            .with_group(&commit.group_id, create, |slot, now, _| {
-                slot.group.begin_commit(&commit.member, now)?;
+            .with_group(&commit.group_id, create, |group, now| {
+                group.protocol_mut().begin_commit(&commit.member, now)?;
                 Ok((!accepted.is_empty())
                     .then(|| self.catalog.commit_offsets(&commit.group_id, accepted)))
             })
@@ -62,7 +63,7 @@ impl Groups {
             let missing = stored.await?;
             // While the commit was being written, the group may have been removed as unused: create it again.
             if self.catalog.offsets(&commit.group_id).is_some() {
-                self.with_group(&commit.group_id, true, |_, _, _| {});
+                self.with_group(&commit.group_id, true, |_, _| {});
             }
             // Topics deleted before the commit was written.
             for (offset, answer) in commit.offsets.iter().zip(&mut answers) {
@@ -103,16 +104,15 @@ impl Groups {
     ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
         require_group_id(group_id)?;
         let (answers, deleted) = self
-            .with_group(group_id, false, |slot, _, _| {
-                if slot.group.member_count() > 0 && !slot.group.is_consumer_group() {
-                    return Err(GroupError::NonEmptyGroup);
-                }
+            .with_group(group_id, false, |group, _| {
+                let group = group.protocol();
+                group.check_offset_deletion()?;
                 let answers: Vec<_> = partitions
                     .iter()
                     .map(|(topic, partition)| {
-                        if !self.logs.has_partition(topic, *partition) {
+                        if !self.topics.has_partition(topic, *partition) {
                             Err(GroupError::UnknownTopicOrPartition)
-                        } else if slot.group.is_subscribed_to(topic) {
+                        } else if group.is_subscribed_to(topic) {
                             Err(GroupError::GroupSubscribedToTopic)
                         } else {
                             Ok(())
@@ -125,7 +125,7 @@ impl Groups {
                     .filter(|(_, answer)| answer.is_ok())
                     .map(|(partition, _)| partition)
                     .collect();
-                Ok((answers, self.catalog.delete_offsets(group_id, allowed)))
+                Ok::<_, GroupError>((answers, self.catalog.delete_offsets(group_id, allowed)))
             })
             .ok_or(GroupError::GroupIdNotFound)??;
         deleted.await?;
@@ -141,16 +141,8 @@ impl Groups {
         let mut group_ids: BTreeSet<_> = self.groups.read().keys().cloned().collect();
         group_ids.extend(self.catalog.groups_with_offsets());
         for group_id in group_ids {
-            let expired = self.with_group(&group_id, true, |slot, now, _| {
-                let empty_since_ms = match (slot.group.protocol_type(), slot.group.state()) {
-                    (Some(_), GroupState::Empty) => Some(slot.group.state_since_ms()),
-                    (Some(_), GroupState::Stable) if slot.group.knows_subscriptions() => None,
-                    (None, _) => None,
-                    _ => return None,
-                };
-                let expired = self.expired(&group_id, empty_since_ms, now.unix_ms, |topic| {
-                    slot.group.is_subscribed_to(topic)
-                });
+            let expired = self.with_group(&group_id, true, |group, now| {
+                let expired = self.expired(group.protocol(), now.unix_ms);
                 (!expired.is_empty()).then(|| self.catalog.expire_offsets(&group_id, expired))
             });
             if let Some(Some(expired)) = expired {
@@ -170,20 +162,19 @@ impl Groups {
         }
     }
 
-    fn expired(
-        &self,
-        group_id: &str,
-        empty_since_ms: Option<i64>,
-        now_ms: i64,
-        subscribed: impl Fn(&str) -> bool,
-    ) -> Vec<Expired> {
-        let Some(offsets) = self.catalog.offsets(group_id) else {
+    fn expired(&self, group: &dyn Protocol, now_ms: i64) -> Vec<Expired> {
+        let since_ms = match group.offset_retention() {
+            OffsetRetention::Suspended => return Vec::new(),
+            OffsetRetention::SinceCommit => i64::MIN,
+            OffsetRetention::SinceEmpty(since_ms) => since_ms,
+        };
+        let Some(offsets) = self.catalog.offsets(group.id()) else {
             return Vec::new();
         };
         let offsets = offsets.read();
         offsets
             .iter()
-            .filter(|(topic, _)| !subscribed(topic))
+            .filter(|(topic, _)| !group.is_subscribed_to(topic))
             .flat_map(|(topic, partitions)| {
                 partitions
                     .iter()
@@ -191,9 +182,9 @@ impl Groups {
             })
             .filter(|(_, committed)| {
                 let ends_ms = committed.expire_ms.unwrap_or_else(|| {
-                    // A tool may have committed an offset after the group became empty.
-                    empty_since_ms
-                        .map_or(committed.commit_ms, |empty| empty.max(committed.commit_ms))
+                    committed
+                        .commit_ms
+                        .max(since_ms)
                         .saturating_add(self.settings.offsets_retention_ms)
                 });
                 now_ms >= ends_ms
@@ -203,7 +194,7 @@ impl Groups {
     }
 
     fn check_commit(&self, offset: &OffsetToCommit) -> Result<(), GroupError> {
-        if !self.logs.has_partition(&offset.topic, offset.partition) {
+        if !self.topics.has_partition(&offset.topic, offset.partition) {
             Err(GroupError::UnknownTopicOrPartition)
         } else if offset.metadata.len() > self.settings.offset_metadata_max_bytes {
             Err(GroupError::OffsetMetadataTooLarge)

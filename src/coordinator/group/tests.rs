@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
+use super::classic::{SyncedGroup, encode_subscription};
 use super::*;
-use crate::catalog::TopicRow;
+use crate::catalog::{Sqlite, TopicRow};
 use crate::clock::ManualClock;
 use crate::fs::Reserve;
 use crate::metrics::{Collector, Samples};
@@ -18,9 +20,11 @@ use crate::storage::{Offsets, ScrapedOffsets};
 #[derive(Default)]
 struct Ends(Mutex<BTreeMap<(String, i32), i64>>);
 
-impl Logs for Ends {
-    fn has_partition(&self, topic: &str, partition: i32) -> bool {
-        self.0.lock().contains_key(&(topic.to_owned(), partition))
+impl TopicView for Ends {
+    fn partition_count(&self, topic: &str) -> Option<i32> {
+        let ends = self.0.lock();
+        let count = ends.keys().filter(|(name, _)| name == topic).count();
+        (count > 0).then_some(count as i32)
     }
 }
 
@@ -50,7 +54,7 @@ impl Collector for Scrape {
 
 struct Server {
     dir: tempfile::TempDir,
-    catalog: Arc<Catalog>,
+    catalog: Arc<dyn Catalog>,
     ends: Arc<Ends>,
     clock: Arc<ManualClock>,
     groups: Arc<Groups>,
@@ -86,10 +90,10 @@ impl Server {
         settings: GroupSettings,
     ) -> Self {
         let path: PathBuf = dir.path().join("catalog.db");
-        let catalog = Catalog::open(path, Reserve::none()).unwrap();
+        let catalog: Arc<dyn Catalog> = Arc::new(Sqlite::open(path, Reserve::none()).unwrap());
         let groups = Groups::open(
             Arc::clone(&catalog),
-            Arc::clone(&ends) as Arc<dyn Logs>,
+            Arc::clone(&ends) as Arc<dyn TopicView>,
             settings,
             Arc::clone(&clock) as Arc<dyn Clock>,
         )
@@ -202,7 +206,7 @@ fn join(group: &str, member_id: &str, topics: &[&str]) -> JoinGroup {
         session_timeout_ms: 10_000,
         rebalance_timeout_ms: 30_000,
         protocol_type: "consumer".into(),
-        protocols: vec![("range".into(), subscription::encode(topics))],
+        protocols: vec![("range".into(), encode_subscription(topics))],
         requires_member_id: false,
         supports_skipping_assignment: true,
         reason: None,
@@ -417,6 +421,7 @@ async fn a_consumer_outside_the_group_may_commit_while_the_group_is_empty() {
         server.groups.list(),
         [GroupListing {
             group_id: "g".into(),
+            group_type: GroupType::Classic,
             protocol_type: String::new(),
             state: GroupState::Empty
         }]
@@ -690,10 +695,8 @@ async fn close_fails_waiting_requests() {
 
 #[tokio::test]
 async fn sessions_expire_without_requests_to_the_group() {
-    let dir = tempfile::tempdir().unwrap();
-    let catalog = Catalog::open(dir.path().join("catalog.db"), Reserve::none()).unwrap();
     let groups = Groups::open(
-        catalog,
+        Arc::new(Sqlite::in_memory().unwrap()),
         Arc::new(Ends::default()),
         settings(),
         crate::clock::SystemClock::new(),

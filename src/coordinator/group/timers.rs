@@ -90,7 +90,7 @@ impl Groups {
     pub fn tick(&self) -> Option<Duration> {
         for group_id in self.timers.take_due(self.now().monotonic_ms) {
             // An empty event is enough: every event handles the group's due deadlines.
-            self.with_group(&group_id, false, |_, _, _| {});
+            self.with_group(&group_id, false, |_, _| {});
             self.forget_if_unused(&group_id);
         }
         let next_ms = self.timers.next_ms()?;

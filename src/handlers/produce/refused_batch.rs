@@ -71,6 +71,19 @@ impl RefusedBatch {
         RefusedBatch::from_refusal(ProduceRefusal::Transactional, Refusal::transactional())
     }
 
+    /// Creates the refusal of a batch whose topic or partition was not found, or may not be written.
+    pub(super) fn not_found(code: ErrorCode) -> Box<Self> {
+        match code {
+            ErrorCode::TOPIC_AUTHORIZATION_FAILED => {
+                RefusedBatch::from_refusal(ProduceRefusal::Unauthorized, Refusal::denied(code))
+            }
+            code => {
+                let message = "this server has no such topic or partition";
+                RefusedBatch::new(ProduceRefusal::UnknownTopic, code, message)
+            }
+        }
+    }
+
     fn from_refusal(reason: ProduceRefusal, refusal: Refusal) -> Box<Self> {
         Box::new(RefusedBatch {
             reason,

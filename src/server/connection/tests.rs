@@ -86,8 +86,16 @@ async fn receive(client: &mut TcpStream) -> i32 {
     i32::from_be_bytes(response[4..].try_into().unwrap())
 }
 
-fn dispatch(script: Arc<Mutex<Script>>) -> Dispatch {
-    Box::new(move |_, header, _| {
+/// A scripted handler of requests.
+trait Handler: Fn(RequestHeader, Bytes) -> BoxFuture<'static, Reply> + Send + Sync + 'static {}
+
+impl<F: Fn(RequestHeader, Bytes) -> BoxFuture<'static, Reply> + Send + Sync + 'static> Handler
+    for F
+{
+}
+
+fn dispatch(script: Arc<Mutex<Script>>) -> impl Handler {
+    move |header: RequestHeader, _| {
         let script = Arc::clone(&script);
         async move {
             let id = header.correlation_id;
@@ -103,7 +111,7 @@ fn dispatch(script: Arc<Mutex<Script>>) -> Dispatch {
             answer(id)
         }
         .boxed()
-    })
+    }
 }
 
 async fn start_with(config: Config) -> Fixture {
@@ -116,11 +124,21 @@ async fn start_dispatching(
     config: Config,
     clock: Arc<dyn Clock>,
     script: Arc<Mutex<Script>>,
-    dispatch: Dispatch,
+    dispatch: impl Handler,
 ) -> Fixture {
     let metrics = Metrics::new(true);
     let connections = ConnectionRegistry::new(&config);
-    let shared = Shared::new(&config, dispatch, Arc::clone(&metrics), Arc::clone(&clock));
+    let dispatch = Arc::new(dispatch);
+    let start_session: StartSession = Box::new(move |_, _| {
+        let dispatch = Arc::clone(&dispatch);
+        Box::new(move |header, body| dispatch(header, body))
+    });
+    let shared = Shared::new(
+        &config,
+        start_session,
+        Arc::clone(&metrics),
+        Arc::clone(&clock),
+    );
     let (client, ended) = connect(&connections, &shared).await;
     let sweeper = Arc::clone(&connections);
     tokio::spawn(async move {
@@ -249,13 +267,13 @@ async fn other_tasks_run_between_requests_that_take_long() {
     let clock = ManualClock::at_ms(0);
     let turns_of_others = Arc::new(Mutex::new(0));
     let seen = Arc::new(Mutex::new(Vec::new()));
-    let dispatch: Dispatch = {
+    let dispatch = {
         let (clock, turns, seen) = (clock.clone(), turns_of_others.clone(), seen.clone());
-        Box::new(move |_, header, _| {
+        move |header: RequestHeader, _: Bytes| {
             clock.advance(SLICE);
             seen.lock().push(*turns.lock());
             std::future::ready(answer(header.correlation_id)).boxed()
-        })
+        }
     };
     let mut fixture = start_dispatching(Config::default(), clock, Arc::default(), dispatch).await;
     tokio::spawn(async move {
@@ -572,9 +590,9 @@ async fn responses_behind_a_slow_request_count_as_waiting() {
     let (release, held) = oneshot::channel();
     script.lock().held.insert(1, held);
     let answers = dispatch(Arc::clone(&script));
-    let dispatch: Dispatch = Box::new(move |context, header, body| {
+    let dispatch = move |header: RequestHeader, body: Bytes| {
         let id = header.correlation_id;
-        let answer = answers(context, header, body);
+        let answer = answers(header, body);
         async move {
             // Every other one takes a moment.
             if id % 2 == 0 {
@@ -584,7 +602,7 @@ async fn responses_behind_a_slow_request_count_as_waiting() {
             large_answer(id, SIZE)
         }
         .boxed()
-    });
+    };
     let config = Config::default();
     let mut fixture = start_dispatching(config, SystemClock::new(), script, dispatch).await;
     let requests: Vec<u8> = (1..=40).flat_map(|id| frame(METADATA, id, 0)).collect();

@@ -36,12 +36,12 @@ const FILE_NAME_MAX: usize = 255;
 /// Finds the topics in `data_dir` by their directories, including those written by another server.
 pub(super) fn scan(fs: &Fs, data_dir: &Path) -> Result<Vec<FoundTopic>, Error> {
     let mut found: BTreeMap<String, FoundTopic> = BTreeMap::new();
-    for (name, path) in directories(data_dir)? {
+    for (name, path) in directories(fs, data_dir)? {
         let Some((topic, number)) = parse_dir_name(&name) else {
             continue;
         };
         let id = checkpoint::read_partition_metadata(fs, &path.join(PARTITION_METADATA))?;
-        if id.is_none() && !holds_log(&path)? {
+        if id.is_none() && !holds_log(fs, &path)? {
             continue;
         }
         let entry = found
@@ -90,7 +90,7 @@ impl LastRun {
     /// Reads the state and removes the clean shutdown marker, so that only the next clean shutdown restores it.
     pub fn read(fs: &Fs, reserve: &Reserve, data_dir: &Path) -> Result<Self, Error> {
         let marker = data_dir.join(CLEAN_SHUTDOWN);
-        let clean = marker.exists();
+        let clean = fs.exists(&marker).during("look for", &marker)?;
         if clean {
             fs.remove_file(&marker).during("remove", &marker)?;
             fs.sync_dir(data_dir).during("sync", data_dir)?;
@@ -120,7 +120,7 @@ impl LastRun {
 /// Makes the name of the directory durable, and those of its parents. Stops at a parent without read permission, which
 /// another user created and is responsible for.
 fn sync_parents(fs: &Fs, data_dir: &Path) -> Result<(), Error> {
-    let data_dir = data_dir.canonicalize().during("resolve", data_dir)?;
+    let data_dir = fs.canonicalize(data_dir).during("resolve", data_dir)?;
     for parent in data_dir.ancestors().skip(1) {
         match fs.sync_dir(parent) {
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => break,
@@ -147,29 +147,25 @@ fn parse_dir_name(name: &str) -> Option<(&str, i32)> {
     (!topic.is_empty() && number < i32::MAX).then_some((topic, number))
 }
 
-pub(super) fn directories(data_dir: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
-    let mut found = Vec::new();
-    let entries = match std::fs::read_dir(data_dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
+pub(super) fn directories(fs: &Fs, data_dir: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
+    let entries = match fs.read_dir(data_dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.during("list", data_dir)?,
     };
-    for entry in entries {
-        let entry = entry.during("list", data_dir)?;
-        if entry.file_type().during("list", data_dir)?.is_dir()
-            && let Ok(name) = entry.file_name().into_string()
-        {
-            found.push((name, entry.path()));
-        }
-    }
-    Ok(found)
+    let directories = entries.into_iter().filter(|entry| entry.is_dir);
+    let names = directories.filter_map(|entry| entry.name.into_string().ok());
+    Ok(names
+        .map(|name| {
+            let path = data_dir.join(&name);
+            (name, path)
+        })
+        .collect())
 }
 
-fn holds_log(dir: &Path) -> Result<bool, Error> {
-    for entry in std::fs::read_dir(dir).during("list", dir)? {
-        let name = entry.during("list", dir)?.file_name();
-        if Path::new(&name).extension().is_some_and(|ext| ext == "log") {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+fn holds_log(fs: &Fs, dir: &Path) -> Result<bool, Error> {
+    let entries = fs.read_dir(dir).during("list", dir)?;
+    let mut extensions = entries
+        .iter()
+        .map(|entry| Path::new(&entry.name).extension());
+    Ok(extensions.any(|extension| extension.is_some_and(|it| it == "log")))
 }

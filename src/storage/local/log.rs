@@ -297,14 +297,14 @@ impl Log {
         dropped.to_vec()
     }
 
-    /// Replaces a segment that was rewritten.
-    pub fn replace(&self, old: &Arc<Segment>, new: Arc<Segment>) {
-        let list: Vec<_> = self
-            .segments()
-            .iter()
-            .map(|segment| match Arc::ptr_eq(segment, old) {
-                true => Arc::clone(&new),
-                false => Arc::clone(segment),
+    /// Replaces adjacent segments by the one they were rewritten to.
+    pub fn replace(&self, old: &[Arc<Segment>], new: &Arc<Segment>) {
+        let place_in_old = |segment| old.iter().position(|it| Arc::ptr_eq(it, segment));
+        let list: Vec<_> = (self.segments().iter())
+            .filter_map(|segment| match place_in_old(segment) {
+                None => Some(Arc::clone(segment)),
+                Some(0) => Some(Arc::clone(new)),
+                Some(_) => None,
             })
             .collect();
         *self.segments.write() = list.into();

@@ -8,6 +8,8 @@
 //!
 //! * The high watermark does not pass a batch that awaits its flush (`acks=all`), nor anything behind that batch, so
 //!   consumers always read a prefix. Other batches can be read at once.
+//! * The last stable offset is where the first undecided transaction begins, at most the high watermark. There are no
+//!   transactions yet, so the two move together.
 //! * One flush runs at a time. It covers what was written when it started; later waiters are served by the next one.
 //! * A failed flush ends the partition: nothing is acknowledged, written or made readable afterwards. The kernel marks
 //!   pages clean that it could not write, so a retry would report success for data that is lost.

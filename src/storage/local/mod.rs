@@ -8,7 +8,7 @@
 //! * `log` is the list of segments and the append position; `segment` is one segment file, `segment/lookup` finds batches
 //!   in it; `index` holds its two sparse indexes; `scan` reads its batches.
 //! * `recovery` opens logs and recovers those that were not closed cleanly, `repair` finds and removes corrupt ranges,
-//!   `retention` selects expired segments, `log_state` tracks what is written, durable and visible, `checkpoint` reads and
+//!   `rewrite` replaces segments atomically, `offset_gap` decides which gaps between offsets are legal, `retention` selects expired segments, `log_state` tracks what is written, durable and visible, `checkpoint` reads and
 //!   writes Kafka's small text files, `space` refuses records while the disk is full, `health` probes the disk, `stats`
 //!   provides the metrics.
 //!
@@ -23,11 +23,13 @@ mod health;
 mod index;
 mod log;
 mod log_state;
+mod offset_gap;
 mod parallel;
 mod partition;
 mod recovery;
 mod repair;
 mod retention;
+mod rewrite;
 mod scan;
 mod segment;
 mod space;

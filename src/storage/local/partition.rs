@@ -1,19 +1,21 @@
 //! One partition: its log, the state of its producers, the offsets readers may see, and the waiting fetches.
 //!
-//! Two locks, taken in this order and never across an await:
+//! Three locks, taken in this order and never across an await:
 //!
-//! * the **writer** (append lock): its holder may write, roll, delete and rewrite segments;
+//! * **maintenance**: its holder may remove and rewrite closed segments, and nobody else does. It is held during all of
+//!   the file operations of that, which neither appends nor reads wait for;
+//! * the **writer** (append lock): its holder may write, roll and change the list of segments;
 //! * the **log state**: the offsets, held only to copy a few numbers. Readers and scrapes take only this lock.
 //!
 //! Flushes run under neither, on the blocking pool, one at a time per partition.
 
 mod partition_log;
 mod reading;
+mod repairing;
 mod syncing;
 mod trimming;
 mod unsynced;
 
-use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -22,6 +24,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use tracing::error;
 
+use self::trimming::Maintenance;
 use super::checkpoint::LeaderEpochs;
 use super::environment::Environment;
 use super::error::{Error, IoContext};
@@ -30,7 +33,7 @@ use super::log::{Log, Writer, Written};
 use super::log_state::{LogPosition, LogState};
 use super::producer_state::{ProducerState, SequenceCheck};
 use super::recovery::{Opened, Producers};
-use super::segment::{Segment, file_path};
+use super::segment::file_path;
 use super::topic::TopicInfo;
 use super::validation;
 use crate::config::{Durability, TopicConfig};
@@ -47,6 +50,7 @@ pub struct Partition {
     unsynced: Arc<Unsynced>,
     log: Log,
     epochs: OnceLock<LeaderEpochs>,
+    maintenance: Mutex<Maintenance>,
     writer: Mutex<PartitionWriter>,
     log_state: Mutex<LogState>,
     /// Log end offset when the log was opened; this process wrote everything from there on.
@@ -63,8 +67,6 @@ pub struct Partition {
 struct PartitionWriter {
     log: Writer,
     producers: Producers,
-    /// Segments removed from the front of the log whose files are not deleted yet, oldest first.
-    pending_deletion: VecDeque<Arc<Segment>>,
 }
 
 /// An append whose batches may not be durable yet.
@@ -106,8 +108,8 @@ impl Partition {
             writer: Mutex::new(PartitionWriter {
                 log: log.writer(opened.end.offset),
                 producers: opened.producers,
-                pending_deletion: VecDeque::new(),
             }),
+            maintenance: Mutex::default(),
             environment,
             unsynced,
             log,
@@ -178,54 +180,17 @@ impl Partition {
                 flush_is_due: false,
             });
         }
-        let written = match self.write(&mut writer, batches, &config) {
-            Ok(written) => written,
-            Err(failure) => {
-                if self.log.is_broken(&writer.log) {
-                    self.poison(&failure);
-                }
-                let now = self.environment.clock.monotonic();
-                return Err(self.environment.space.refuse(failure, wire_bytes, now));
-            }
-        };
-        let mut base_offset = written.base_offset;
-        if let Producers::Loaded(producers) = &mut writer.producers {
-            for batch in batches {
-                producers.record(base_offset, batch.header(), now_ms);
-                base_offset += i64::from(batch.header().last_offset_delta) + 1;
-            }
-        }
+        let written = self
+            .write(&mut writer, batches, &config)
+            .map_err(|failure| self.refuse_append(&writer, failure, wire_bytes))?;
+        record_producers(&mut writer, batches, written.base_offset, now_ms);
         let next_offset = writer.log.next_offset;
-        let records: i64 = batches
-            .iter()
-            .map(|batch| i64::from(batch.header().record_count))
-            .sum();
         let needs_flush = options.acks == Acks::All && self.syncs_acks();
-        let mark = |offset, position| LogPosition {
-            offset,
-            segment: written.segment.base_offset,
-            position,
-        };
-        let (was_clean, flush_is_due) = {
-            let mut log_state = self.log_state.lock();
-            let was_clean = log_state.appended(
-                mark(written.base_offset, written.start),
-                mark(next_offset, written.end),
-                needs_flush,
-                self.environment.clock.monotonic(),
-            );
-            let flush_is_due = log_state.unsynced_records() >= config.flush_messages;
-            if flush_is_due {
-                log_state.require_flush();
-            }
-            (was_clean, flush_is_due)
-        };
+        let (was_clean, flush_is_due) =
+            self.note_written(&written, next_offset, needs_flush, config.flush_messages);
         drop(writer);
 
-        self.records_total
-            .fetch_add(records as u64, Ordering::Relaxed);
-        self.topic.counters.add_bytes_in(wire_bytes as u64);
-        self.environment.space.note_written(wire_bytes);
+        self.count_written(batches, wire_bytes);
         if was_clean {
             self.unsynced.note(self);
         }
@@ -243,6 +208,55 @@ impl Partition {
             appended,
             flush_is_due,
         })
+    }
+
+    /// Returns the error of a failed append, and ends the partition if the log can no longer be written.
+    #[cold]
+    fn refuse_append(&self, writer: &PartitionWriter, failure: Error, wire_bytes: usize) -> Error {
+        if self.log.is_broken(&writer.log) {
+            self.poison(&failure);
+        }
+        let now = self.environment.clock.monotonic();
+        self.environment.space.refuse(failure, wire_bytes, now)
+    }
+
+    /// Moves the log end past the batches written. Returns whether everything was durable or being flushed before, and
+    /// whether `flush.messages` unflushed records have accumulated.
+    fn note_written(
+        &self,
+        written: &Written,
+        next_offset: i64,
+        needs_flush: bool,
+        flush_messages: i64,
+    ) -> (bool, bool) {
+        let position = |offset, position| LogPosition {
+            offset,
+            segment: written.segment.base_offset,
+            position,
+        };
+        let mut log_state = self.log_state.lock();
+        let was_clean = log_state.appended(
+            position(written.base_offset, written.start),
+            position(next_offset, written.end),
+            needs_flush,
+            self.environment.clock.monotonic(),
+        );
+        let flush_is_due = log_state.unsynced_records() >= flush_messages;
+        if flush_is_due {
+            log_state.require_flush();
+        }
+        (was_clean, flush_is_due)
+    }
+
+    fn count_written(&self, batches: &[RecordBatch], wire_bytes: usize) {
+        let records: i64 = batches
+            .iter()
+            .map(|batch| i64::from(batch.header().record_count))
+            .sum();
+        self.records_total
+            .fetch_add(records as u64, Ordering::Relaxed);
+        self.topic.counters.add_bytes_in(wire_bytes as u64);
+        self.environment.space.note_written(wire_bytes);
     }
 
     fn write(
@@ -337,15 +351,18 @@ impl Partition {
         self.log_state.lock().fail(Error::Deleted);
         self.watchers.notify();
         self.environment.health.forget_poisoned(&self.to_string());
-        // Waits for a running append to finish.
-        let writer = self.writer.lock();
-        for segment in self.log.segments().iter().chain(&writer.pending_deletion) {
+        // Waits for a running append or deletion to finish.
+        let maintenance = self.maintenance.lock();
+        let _writer = self.writer.lock();
+        let segments = self.log.segments();
+        for segment in segments.iter().chain(&maintenance.pending_deletion) {
             segment.note_removal();
         }
     }
 
     /// Flushes the log and leaves its files in the state of a clean shutdown. Returns the log end offset.
     pub(super) fn close(self: &Arc<Self>) -> Result<i64, Error> {
+        let _maintenance = self.maintenance.lock();
         let mut writer = self.writer.lock();
         if self.log_state.lock().failure().is_none() {
             self.flush()?;
@@ -399,6 +416,21 @@ impl std::fmt::Display for Partition {
 impl std::fmt::Debug for Partition {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Partition({self})")
+    }
+}
+
+/// Updates the producer state, if it is loaded, by batches appended from `base_offset` on.
+fn record_producers(
+    writer: &mut PartitionWriter,
+    batches: &[RecordBatch],
+    mut base_offset: i64,
+    now_ms: i64,
+) {
+    if let Producers::Loaded(producers) = &mut writer.producers {
+        for batch in batches {
+            producers.record(base_offset, batch.header(), now_ms);
+            base_offset += i64::from(batch.header().last_offset_delta) + 1;
+        }
     }
 }
 

@@ -18,15 +18,17 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::checkpoint::LeaderEpochs;
 use super::error::{Error, IoContext};
 use super::index::{OffsetEntry, SparseIndex};
 use super::log::OFFSET_MAX;
 use super::log_state::LogPosition;
+use super::offset_gap;
 use super::producer_state::ProducerState;
 use super::repair::{Damage, inspect, remove_corrupt_ranges, repair_leader_epochs};
+use super::rewrite::SwapFile;
 use super::segment::{Located, REBUILT_INTERVAL_BYTES, Segment, file_path};
 use crate::fs::Fs;
 
@@ -90,15 +92,18 @@ struct Listing {
     /// Segments that had corrupt ranges removed.
     repaired: BTreeSet<i64>,
     epochs: bool,
+    /// Rewritten segments that have not taken the names of the old ones yet.
+    swaps: Vec<SwapFile>,
     leftovers: Vec<PathBuf>,
 }
 
 impl Listing {
-    fn read(dir: &Path) -> Result<Self, Error> {
+    fn read(fs: &Fs, dir: &Path) -> Result<Self, Error> {
         let mut listing = Self::default();
-        for entry in std::fs::read_dir(dir).during("list", dir)? {
-            let name = entry.during("list", dir)?.file_name();
-            let Some(name) = name.to_str() else { continue };
+        for entry in fs.read_dir(dir).during("list", dir)? {
+            let Some(name) = entry.name.to_str() else {
+                continue;
+            };
             if name == "leader-epoch-checkpoint" {
                 listing.epochs = true;
             }
@@ -120,7 +125,10 @@ impl Listing {
                 "index" => listing.indexes.insert(base),
                 "snapshot" => listing.snapshots.insert(base),
                 aside if aside.ends_with(".damaged") => listing.repaired.insert(base),
-                _ => continue,
+                other => {
+                    listing.swaps.extend(SwapFile::parse(base, other));
+                    continue;
+                }
             };
         }
         Ok(listing)
@@ -140,7 +148,7 @@ pub(super) fn open(
         dir,
         before,
         now_ms,
-        listing: Listing::read(dir)?,
+        listing: Listing::read(fs, dir)?,
         report,
     };
     recovery.run()
@@ -156,9 +164,12 @@ struct Recovery<'a> {
 }
 
 impl Recovery<'_> {
-    fn run(self) -> Result<Opened, Error> {
+    fn run(mut self) -> Result<Opened, Error> {
         for path in &self.listing.leftovers {
             self.fs.remove_file(path).during("remove", path)?;
+        }
+        for swap in std::mem::take(&mut self.listing.swaps) {
+            self.complete_swap(swap)?;
         }
         for base in self.listing.indexes.difference(&self.listing.logs) {
             for extension in ["index", "timeindex", "txnindex"] {
@@ -169,9 +180,7 @@ impl Recovery<'_> {
         let mut segments = Vec::with_capacity(self.listing.logs.len().max(1));
         for base in self.listing.logs.clone() {
             let path = file_path(self.dir, base, "log");
-            let size = std::fs::metadata(&path)
-                .during("read the size of", &path)?
-                .len();
+            let size = self.fs.size(&path).during("read the size of", &path)?;
             segments.push(Arc::new(Segment::found(self.fs, self.dir, base, size)));
         }
         if self.before.clean
@@ -180,6 +189,27 @@ impl Recovery<'_> {
             return Ok(opened);
         }
         self.recover(segments)
+    }
+
+    /// Replaces the segments of an interrupted rewrite.
+    fn complete_swap(&mut self, swap: SwapFile) -> Result<(), Error> {
+        let SwapFile {
+            base_offset,
+            last_base_offset,
+        } = swap;
+        let logs = &mut self.listing.logs;
+        if !logs.contains(&base_offset) {
+            // A rewrite removes this file last of all: it failed, and the segment was deleted afterwards.
+            return swap.remove(self.fs, self.dir);
+        }
+        info!(dir = %self.dir.display(), base_offset, last_base_offset, "completing interrupted rewrite of segments");
+        let is_replaced = |base: &i64| *base > base_offset && *base <= last_base_offset;
+        for base in logs.extract_if(.., |base| is_replaced(base)) {
+            Segment::found(self.fs, self.dir, base, 0).remove_files()?;
+        }
+        self.listing.snapshots.retain(|base| !is_replaced(base));
+        self.listing.indexes.remove(&base_offset);
+        swap.complete(self.fs, self.dir)
     }
 
     /// Opens a cleanly closed log without reading it; `None` if it is not in the state that a clean shutdown leaves.
@@ -260,7 +290,7 @@ impl Recovery<'_> {
         };
         let (mut end, mut gap) = (first.header.base_offset, false);
         segment.walk(first, size, |located| {
-            gap |= located.header.base_offset != end;
+            gap |= offset_gap::find(end, located.header.base_offset).is_some();
             end = located.header.next_offset();
             true
         })?;
@@ -278,56 +308,14 @@ impl Recovery<'_> {
     /// Recovers the log: reads and repairs the segments that reach past the recovery point.
     fn recover(mut self, found: Vec<Arc<Segment>>) -> Result<Opened, Error> {
         let point = self.before.recovery_point.unwrap_or(0);
-        let epochs = LeaderEpochs::read(self.fs, &self.dir.join("leader-epoch-checkpoint"))?;
-        let first_read = match found.partition_point(|segment| segment.base_offset <= point) {
-            0 => 0,
-            after => after - 1,
-        };
-        // Nothing is truncated below the recovery point, so the batches of a snapshot from there are all present.
-        let first = found.get(first_read).map_or(0, |first| first.base_offset);
-        let mut producers = Replay::start(
-            self.fs,
-            self.dir,
-            &self.listing,
-            first.max(point),
-            first,
-            self.now_ms,
-        )?;
-        self.build_missing_indexes(&found[..first_read])?;
-        self.replay_unread(&found[..first_read], &mut producers)?;
-        let mut segments: Vec<_> = found[..first_read].to_vec();
-        let mut end = found
-            .get(first_read)
-            .map_or(self.before.log_start.unwrap_or(0), |segment| {
-                segment.base_offset
-            });
-        let mut truncated = false;
-        for (place, segment) in found.iter().enumerate().skip(first_read) {
-            if truncated {
-                self.discard(segment)?;
-                continue;
-            }
-            let closed_at = self.before.recovery_point.filter(|_| self.before.clean);
-            let following = match found.get(place + 1) {
-                Some(next) => Some(next.base_offset),
-                None => closed_at.filter(|end| *end >= segment.base_offset),
-            };
-            let is_last = place + 1 == found.len();
-            let kept = self.recover_segment(
-                segment,
-                following,
-                epochs.as_ref(),
-                &mut producers,
-                &mut truncated,
-                is_last,
-            )?;
-            end = kept.1;
-            segments.push(Arc::new(kept.0));
-        }
-        if truncated {
-            // As with the truncation itself: segments that reappeared would continue from records they never followed.
-            self.fs.sync_dir(self.dir).during("sync", self.dir)?;
-        }
+        let first_read = found
+            .partition_point(|segment| segment.base_offset <= point)
+            .saturating_sub(1);
+        let (unread, read) = found.split_at(first_read);
+        self.build_missing_indexes(unread)?;
+        let mut producers = self.replay_before(unread, read.first(), point)?;
+        let (recovered, mut end) = self.recover_segments(read, &mut producers)?;
+        let segments = [unread, &recovered].concat();
         let segments = self.ensure_active(segments, &mut end, point)?;
         self.remove_stale_snapshots(&segments, end)?;
         let last = segments.last().expect("ensure_active leaves one");
@@ -336,19 +324,81 @@ impl Recovery<'_> {
         for segment in &unsynced {
             segment.close_index()?;
         }
-        let mark = LogPosition {
+        let position = LogPosition {
             offset: end,
             segment: last.base_offset,
             position: last.size(),
         };
         Ok(Opened {
             log_start: self.log_start(&segments, end),
-            end: mark,
+            end: position,
             durable: point.min(end),
             unsynced,
             producers: Producers::Loaded(producers.state),
             segments,
         })
+    }
+
+    /// Loads the producer state as of the first segment that is read completely.
+    fn replay_before(
+        &self,
+        unread: &[Arc<Segment>],
+        first_read: Option<&Arc<Segment>>,
+        point: i64,
+    ) -> Result<Replay, Error> {
+        // Nothing is truncated below the recovery point, so the batches of a snapshot from there are all present.
+        let first = first_read.map_or(0, |first| first.base_offset);
+        let mut producers = Replay::start(
+            self.fs,
+            self.dir,
+            &self.listing,
+            first.max(point),
+            first,
+            self.now_ms,
+        )?;
+        self.replay_unread(unread, &mut producers)?;
+        Ok(producers)
+    }
+
+    /// Reads and repairs the last segments of the log. Returns those that are left, and the offset after them.
+    fn recover_segments(
+        &mut self,
+        found: &[Arc<Segment>],
+        producers: &mut Replay,
+    ) -> Result<(Vec<Arc<Segment>>, i64), Error> {
+        let epochs = LeaderEpochs::read(self.fs, &self.dir.join("leader-epoch-checkpoint"))?;
+        let closed_at = self.before.recovery_point.filter(|_| self.before.clean);
+        let mut segments = Vec::with_capacity(found.len());
+        let mut end = match found.first() {
+            Some(first) => first.base_offset,
+            None => self.before.log_start.unwrap_or(0),
+        };
+        let mut truncated = false;
+        for (place, segment) in found.iter().enumerate() {
+            if truncated {
+                self.discard(segment)?;
+                continue;
+            }
+            let following = match found.get(place + 1) {
+                Some(next) => Some(next.base_offset),
+                None => closed_at.filter(|end| *end >= segment.base_offset),
+            };
+            let (kept, kept_end) = self.recover_segment(
+                segment,
+                following,
+                epochs.as_ref(),
+                producers,
+                &mut truncated,
+                place + 1 == found.len(),
+            )?;
+            segments.push(Arc::new(kept));
+            end = kept_end;
+        }
+        if truncated {
+            // As with the truncation itself: segments that reappeared would continue from records they never followed.
+            self.fs.sync_dir(self.dir).during("sync", self.dir)?;
+        }
+        Ok((segments, end))
     }
 
     /// Reads a whole segment and repairs it. Returns the resulting segment and the offset after it; sets `truncated` if
@@ -375,12 +425,11 @@ impl Recovery<'_> {
         self.report.segments_read += 1;
         self.report.bytes_read += size;
         repair_leader_epochs(segment, &inspected)?;
-        // The next segment also begins later where corrupt ranges were removed, and where the log continues after
-        // deleted records.
         let log_start = self.before.log_start.unwrap_or(0);
-        let ends_early = following
-            .is_some_and(|next| inspected.next_offset < next && log_start < next)
-            && !self.listing.repaired.contains(&segment.base_offset);
+        let was_repaired = self.listing.repaired.contains(&segment.base_offset);
+        let ends_early = following.is_some_and(|next| {
+            !offset_gap::is_explained(inspected.next_offset, next, log_start, was_repaired)
+        });
         if ends_early && inspected.tail.is_none() && inspected.next_offset >= open_from {
             warn!(path = %segment.log_path().display(), offset = inspected.next_offset,
                 "unsynced segment tail lost in power failure, truncating the log here");
@@ -402,21 +451,21 @@ impl Recovery<'_> {
                 return Ok((sound, inspected.next_offset));
             }
             self.report.ranges_damaged += damages.len() as u64;
-            let rewritten = remove_corrupt_ranges(self.fs, self.dir, segment, size, &damages)?;
-            return self.index_repaired(rewritten, following);
+            let rewritten = self.without(segment, size, &damages)?;
+            return self.index_repaired(&rewritten, following);
         };
         *truncated = true;
         let shorter = self.truncate(segment, &torn_tail, &inspected.damages)?;
-        self.index_repaired(shorter, following)
+        self.index_repaired(&shorter, following)
     }
 
     /// Truncates a segment at its torn tail and removes corrupt ranges before it.
     fn truncate(
         &mut self,
-        segment: &Segment,
+        segment: &Arc<Segment>,
         torn_tail: &Damage,
         damages: &[Damage],
-    ) -> Result<Segment, Error> {
+    ) -> Result<Arc<Segment>, Error> {
         let path = segment.log_path();
         let lost = segment.size() - torn_tail.range.start;
         warn!(
@@ -436,22 +485,35 @@ impl Recovery<'_> {
             .during("truncate", path)?;
         if damages.is_empty() {
             let size = torn_tail.range.start;
-            return Ok(Segment::found(self.fs, self.dir, segment.base_offset, size));
+            let shorter = Segment::found(self.fs, self.dir, segment.base_offset, size);
+            return Ok(Arc::new(shorter));
         }
         self.report.ranges_damaged += damages.len() as u64;
-        remove_corrupt_ranges(self.fs, self.dir, segment, torn_tail.range.start, damages)
+        self.without(segment, torn_tail.range.start, damages)
+    }
+
+    /// Rewrites a segment without its corrupt ranges.
+    fn without(
+        &self,
+        segment: &Arc<Segment>,
+        size: u64,
+        damages: &[Damage],
+    ) -> Result<Arc<Segment>, Error> {
+        let swap = remove_corrupt_ranges(self.fs, self.dir, segment, size, damages)?;
+        swap.complete(self.fs, self.dir)?;
+        Ok(swap.segment)
     }
 
     /// Builds the index of a segment that was just repaired.
     fn index_repaired(
         &self,
-        segment: Segment,
+        segment: &Segment,
         following: Option<i64>,
     ) -> Result<(Segment, i64), Error> {
         let size = segment.size();
         // The segment's end is known to be valid now, so a gap before the last batch is a real gap.
         let end = following.or(Some(i64::MAX));
-        let inspected = inspect(&segment, size, end, i64::MAX, None, |_| {})?;
+        let inspected = inspect(segment, size, end, i64::MAX, None, |_| {})?;
         let sound = Segment::sound(
             self.fs,
             self.dir,

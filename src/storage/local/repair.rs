@@ -9,12 +9,11 @@ use tracing::{error, warn};
 use super::checkpoint::LeaderEpochs;
 use super::error::{Error, IoContext};
 use super::index::SparseIndex;
-use super::scan::{Found, Scanner, read_bytes};
+use super::offset_gap;
+use super::rewrite::{Kept, Swap, copy};
+use super::scan::{Found, Scanner};
 use super::segment::{Located, REBUILT_INTERVAL_BYTES, Segment, file_path};
-use crate::fs::{File, Fs};
-
-/// Size of the pieces in which valid ranges are copied when a segment is rewritten.
-const COPY_BYTES: usize = 1 << 20;
+use crate::fs::Fs;
 
 /// A range of a segment that holds no valid batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,55 +57,38 @@ pub(super) fn inspect(
         wrong_epochs: Vec::new(),
     };
     let mut position = 0;
-    let offset_limit = offset_end.unwrap_or(i64::MAX);
     loop {
-        let reason = match scanner.batch(position, found.next_offset)? {
+        let reason = match batch_at(&mut scanner, position, &found, offset_end)? {
             Found::End => break,
             Found::Damage(reason) => reason,
             Found::Batch(header) => {
                 let located = Located { position, header };
-                // A gap after a corrupt range is what the corrupt batches left.
-                let after_damage =
-                    (found.damages.last()).is_some_and(|damage| damage.range.end == position);
-                let expected = match after_damage {
-                    true => header.base_offset,
-                    false => found.next_offset,
-                };
-                match misplaced(&mut scanner, &located, expected, offset_end)? {
-                    Some(reason) => reason,
-                    None => {
-                        if let Some(epoch) = epochs.map(|epochs| epochs.at(header.base_offset))
-                            && epoch != header.partition_leader_epoch
-                        {
-                            found.wrong_epochs.push((position, epoch));
-                        }
-                        found
-                            .index
-                            .note(segment.indexed(&located), REBUILT_INTERVAL_BYTES);
-                        each(&located);
-                        found.next_offset = header.next_offset();
-                        position = located.end();
-                        continue;
-                    }
-                }
+                found.note(segment, &located, epochs);
+                each(&located);
+                position = located.end();
+                continue;
             }
         };
-        let damage = |end| Damage {
-            range: position..end,
-            offset: found.next_offset,
-            reason: reason.clone(),
-        };
-        let next = match found.next_offset >= open_from {
+        let offset = found.next_offset;
+        let next = match offset >= open_from {
             true => None,
-            false => next_valid(&mut scanner, position, found.next_offset, offset_limit)?,
+            false => {
+                let offset_limit = offset_end.unwrap_or(i64::MAX);
+                next_valid(&mut scanner, position, offset, offset_limit)?
+            }
+        };
+        let damage = Damage {
+            range: position..next.unwrap_or(size),
+            offset,
+            reason,
         };
         match next {
             Some(next) => {
-                found.damages.push(damage(next));
+                found.damages.push(damage);
                 position = next;
             }
             None => {
-                found.tail = Some(damage(size));
+                found.tail = Some(damage);
                 break;
             }
         }
@@ -114,27 +96,45 @@ pub(super) fn inspect(
     Ok(found)
 }
 
-/// Returns why a batch with a valid CRC cannot belong at its position. The CRC does not cover the base offset.
-fn misplaced(
+impl Inspected {
+    /// Notes a valid batch.
+    fn note(&mut self, segment: &Segment, located: &Located, epochs: Option<&LeaderEpochs>) {
+        let header = &located.header;
+        if let Some(epoch) = epochs.map(|epochs| epochs.at(header.base_offset))
+            && epoch != header.partition_leader_epoch
+        {
+            self.wrong_epochs.push((located.position, epoch));
+        }
+        self.index
+            .note(segment.indexed(located), REBUILT_INTERVAL_BYTES);
+        self.next_offset = header.next_offset();
+    }
+}
+
+/// Reads the batch at `position` and checks that it belongs there.
+fn batch_at(
     scanner: &mut Scanner<'_>,
-    located: &Located,
-    expected: i64,
+    position: u64,
+    found: &Inspected,
     offset_end: Option<i64>,
-) -> Result<Option<String>, Error> {
-    let header = &located.header;
-    if offset_end.is_some_and(|end| header.next_offset() > end) {
-        return Ok(Some(format!("offset {} is too large", header.base_offset)));
-    }
-    if header.base_offset == expected {
-        return Ok(None);
-    }
-    // There may be a gap, after compaction or where corruption was removed. It is one if the next batch fits it, too.
-    let fits = match scanner.header(located.end(), expected)? {
-        Found::Batch(next) => next.base_offset >= header.next_offset(),
-        Found::End => offset_end.is_some(),
-        Found::Damage(_) => true,
+) -> Result<Found, Error> {
+    let batch = scanner.batch(position, found.next_offset)?;
+    let Found::Batch(header) = batch else {
+        return Ok(batch);
     };
-    Ok((!fits).then(|| format!("offset {} follows {}", header.base_offset, expected - 1)))
+    // A gap after a corrupt range is what the corrupt batches left.
+    let after_damage = (found.damages.last()).is_some_and(|damage| damage.range.end == position);
+    let expected = match after_damage {
+        true => header.base_offset,
+        false => found.next_offset,
+    };
+    let located = Located { position, header };
+    Ok(
+        match offset_gap::misplaced(scanner, &located, expected, offset_end)? {
+            Some(reason) => Found::Damage(reason),
+            None => batch,
+        },
+    )
 }
 
 /// Finds the next valid batch after an invalid one, first at the position that the invalid one's length gives.
@@ -168,68 +168,33 @@ pub(super) fn repair_leader_epochs(segment: &Segment, inspected: &Inspected) -> 
     Ok(())
 }
 
-/// Rewrites a segment without its corrupt ranges, which are copied to separate files. The old file stays readable for
-/// readers that hold it open.
+/// Rewrites a segment without its corrupt ranges, which are copied to separate files. The swap is left to complete.
 pub(super) fn remove_corrupt_ranges(
     fs: &Fs,
     dir: &Arc<Path>,
-    segment: &Segment,
+    segment: &Arc<Segment>,
     size: u64,
     damages: &[Damage],
-) -> Result<Segment, Error> {
-    let path = segment.log_path();
-    let file = segment.file()?;
-    let staging = file_path(dir, segment.base_offset, "log.tmp");
-    let rewritten = fs.create(&staging).during("create", &staging)?;
-    let mut valid_from = 0;
-    let mut written = 0;
+) -> Result<Swap, Error> {
     for damage in damages {
         error!(
-            path = %path.display(),
+            path = %segment.log_path().display(),
             position = damage.range.start,
             bytes = damage.range.end - damage.range.start,
             offset = damage.offset,
             reason = damage.reason,
             "corrupt records moved to a separate file, no longer served"
         );
-        let aside = file_path(
-            dir,
-            segment.base_offset,
-            &format!("log.{}.damaged", damage.range.start),
-        );
-        let kept = fs.create(&aside).during("create", &aside)?;
-        copy(&file, path, damage.range.clone(), &kept, &aside, 0)?;
-        let valid = valid_from..damage.range.start;
-        written += copy(&file, path, valid, &rewritten, &staging, written)?;
-        valid_from = damage.range.end;
+        let extension = format!("log.{}.damaged", damage.range.start);
+        let aside = file_path(dir, segment.base_offset, &extension);
+        let file = fs.create(&aside).during("create", &aside)?;
+        copy(segment, damage.range.clone(), &file, &aside, 0)?;
     }
-    written += copy(&file, path, valid_from..size, &rewritten, &staging, written)?;
-    rewritten.sync_data().during("sync", &staging)?;
-    fs.rename(&staging, path).during("replace", path)?;
-    fs.sync_dir(dir).during("sync", dir)?;
-    for extension in ["index", "timeindex"] {
-        let index = segment.path(extension);
-        fs.remove_file(&index).during("remove", &index)?;
-    }
-    Ok(Segment::found(fs, dir, segment.base_offset, written))
-}
-
-fn copy(
-    from: &File,
-    from_path: &Path,
-    range: Range<u64>,
-    to: &File,
-    to_path: &Path,
-    mut to_position: u64,
-) -> Result<u64, Error> {
-    let mut position = range.start;
-    while position < range.end {
-        let len = (range.end - position).min(COPY_BYTES as u64) as usize;
-        let piece = read_bytes(from, from_path, position, len)?;
-        to.write_all_at(&piece, to_position)
-            .during("write", to_path)?;
-        position += len as u64;
-        to_position += len as u64;
-    }
-    Ok(range.end.saturating_sub(range.start))
+    let starts = [0].into_iter().chain(damages.iter().map(|it| it.range.end));
+    let ends = (damages.iter().map(|it| it.range.start)).chain([size]);
+    let kept = starts.zip(ends).map(|(start, end)| Kept {
+        segment,
+        range: start..end,
+    });
+    Swap::commit(fs, dir, std::slice::from_ref(segment), kept)
 }

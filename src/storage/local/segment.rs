@@ -88,6 +88,13 @@ impl Segment {
         Self::build(fs, dir, base_offset, size, None, size)
     }
 
+    /// Creates a segment that was written completely, and not checked, to a file that does not have its final name yet.
+    pub fn staged(fs: &Fs, dir: &Arc<Path>, base_offset: i64, size: u64, log: File) -> Self {
+        let segment = Self::found(fs, dir, base_offset, size);
+        *segment.log.write() = Some(log);
+        segment
+    }
+
     fn build(
         fs: &Fs,
         dir: &Arc<Path>,
@@ -134,8 +141,8 @@ impl Segment {
         let file = self.fs.open(path).during("open", path)?;
         let mut log = self.log.write();
         match self.removed.load(Ordering::Acquire) {
-            // Opened just before its removal; keeping it open would keep its space in use.
-            true => Ok(file),
+            // Keeping it open would keep its space in use, and the name may be that of the segment that replaced this one.
+            true => Err(std::io::ErrorKind::NotFound.into()).during("open", path),
             false => Ok(log.get_or_insert(file).clone()),
         }
     }
@@ -207,6 +214,12 @@ impl Segment {
         let mut log = self.log.write();
         self.removed.store(true, Ordering::Release);
         *log = None;
+    }
+
+    /// Prepares for another segment to take over the names of the files: from here on they are neither opened nor written.
+    pub fn retire(&self) {
+        self.note_removal();
+        drop(self.index_repair.lock());
     }
 
     /// Removes the segment's files. Readers that hold the open file can go on reading.

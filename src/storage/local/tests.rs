@@ -4,6 +4,7 @@
 mod damage;
 mod faults;
 mod full_disk;
+mod rewriting;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;

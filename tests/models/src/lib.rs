@@ -22,7 +22,7 @@ pub fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
         model();
     });
     println!(
-        "figures: {}: {} orders of events",
+        "figures: {}: {} interleavings",
         std::thread::current()
             .name()
             .unwrap_or("a model")

@@ -1,4 +1,4 @@
-//! One blocking connection, and the few administrative requests that a measurement needs.
+//! A blocking connection, with the administrative requests that measurements need.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -18,10 +18,10 @@ use streamline::protocol::messages::list_offsets::{
 
 use super::frames::encode;
 
-/// How long a server may leave a request unanswered.
+/// Maximum time for a response.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Bytes read at a time of what is forgotten.
+/// Bytes per read of a skipped response.
 const SKIP_BYTES: usize = 1 << 20;
 
 pub struct Connection {
@@ -42,7 +42,7 @@ impl Connection {
         })
     }
 
-    /// The same socket for another thread.
+    /// Returns a handle to the same socket for another thread.
     pub fn split(&self) -> Result<Connection> {
         Ok(Connection {
             stream: self.stream.try_clone()?,
@@ -54,7 +54,7 @@ impl Connection {
         self.stream.write_all(frame).context("send a request")
     }
 
-    /// The next answer without its length prefix, valid until the next one is read.
+    /// Reads the next response, without its length prefix. Valid until the next one is read.
     pub fn receive(&mut self) -> Result<&[u8]> {
         let length = self.receive_length()?;
         if self.answer.len() < length {
@@ -62,20 +62,20 @@ impl Connection {
         }
         self.stream
             .read_exact(&mut self.answer[..length])
-            .context("read an answer")?;
+            .context("read a response")?;
         Ok(&self.answer[..length])
     }
 
-    /// The length of the next answer, whose bytes are still to be read.
+    /// Reads the length of the next response; its bytes follow.
     pub fn receive_length(&mut self) -> Result<usize> {
         let mut length = [0; 4];
         self.stream
             .read_exact(&mut length)
-            .context("await an answer")?;
+            .context("await a response")?;
         Ok(usize::try_from(i32::from_be_bytes(length))?)
     }
 
-    /// Reads so many bytes and forgets them.
+    /// Skips `bytes` bytes.
     pub fn skip(&mut self, bytes: usize) -> Result<()> {
         self.answer.resize(SKIP_BYTES, 0);
         let mut left = bytes;
@@ -84,14 +84,14 @@ impl Connection {
             let read = self.stream.read(&mut self.answer[..next])?;
             ensure!(
                 read > 0,
-                "the server closed the connection within an answer"
+                "the server closed the connection during a response"
             );
             left -= read;
         }
         Ok(())
     }
 
-    /// Sends a request and decodes its answer.
+    /// Sends a request and decodes the response.
     pub fn call<R: Request>(&mut self, version: i16, request: &R) -> Result<R::Response> {
         self.send(&encode(version, request)?)?;
         let answer = Bytes::copy_from_slice(self.receive()?);
@@ -99,8 +99,8 @@ impl Connection {
         Ok(response)
     }
 
-    /// Creates a topic and waits until it can be written to. `file.delete.delay.ms` is 0, so that a deleted topic
-    /// makes room at once.
+    /// Creates a topic and waits until it is writable. `file.delete.delay.ms` is 0, so that deleting a topic frees its space
+    /// at once.
     pub fn create_topic(
         &mut self,
         name: &str,
@@ -130,13 +130,13 @@ impl Connection {
         self.wait_for_topic(name, partitions)
     }
 
-    /// Waits until every partition has a leader that answers.
+    /// Waits until every partition has a leader that responds.
     pub fn wait_for_topic(&mut self, topic: &str, partitions: i32) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         while !self.every_partition_answers(topic, partitions)? {
             ensure!(
                 Instant::now() < deadline,
-                "the {partitions} partitions of {topic} are not there after {PATIENCE:?}"
+                "the {partitions} partitions of {topic} are not available after {PATIENCE:?}"
             );
             thread::sleep(Duration::from_millis(1));
         }
@@ -154,7 +154,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Asks every partition for the end of its log.
+    /// Requests the end offset of every partition.
     fn every_partition_answers(&mut self, topic: &str, partitions: i32) -> Result<bool> {
         let request = ListOffsetsRequest {
             replica_id: -1,

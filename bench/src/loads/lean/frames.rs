@@ -1,4 +1,4 @@
-//! Requests built beforehand, and where to look in their answers.
+//! Pre-built requests, and the positions of fields in their responses.
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
@@ -11,20 +11,20 @@ use streamline::record::{BatchBuilder, Compression, RecordBatch};
 
 use crate::clock::now_ms;
 
-/// Versions that every peer serves and that name topics by name.
+/// Versions that every peer supports and that identify topics by name.
 pub const PRODUCE_VERSION: i16 = 9;
 pub const FETCH_VERSION: i16 = 12;
 const CLIENT_ID: &str = "bench";
-/// Stands where an offset is patched in later.
+/// Placeholder for an offset that is patched in later.
 const OFFSET_MARK: i64 = 0x0BAD_CAFE_F00D_5EED;
 
 pub fn encode<R: Request>(version: i16, request: &R) -> Result<Bytes> {
     Ok(kafka::encode_request(1, version, Some(CLIENT_ID), request)?)
 }
 
-/// A batch of records of that size each, no larger than `batch_bytes` (but of one record at least).
+/// Builds a batch of records of the same size, at most `batch_bytes` large, with at least one record.
 pub fn batch(record_bytes: usize, batch_bytes: usize) -> Result<RecordBatch> {
-    // Letters that differ from record to record, so that nothing in between can make them smaller.
+    // Letters that differ between records, so that nothing on the way can compress them.
     let now_ms = now_ms();
     let mut builder = BatchBuilder::new(Compression::None);
     let mut value = vec![0; record_bytes];
@@ -34,7 +34,7 @@ pub fn batch(record_bytes: usize, batch_bytes: usize) -> Result<RecordBatch> {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             *byte = b'a' + (state >> 24) as u8 % 26;
         }
-        // What a record takes besides its value: lengths, deltas, an absent key.
+        // Size of a record without its value: lengths, deltas, a null key.
         const RECORD_OVERHEAD_MAX: usize = 24;
         let next = builder.size_bytes() + record_bytes + RECORD_OVERHEAD_MAX;
         if !builder.is_empty() && next > batch_bytes {
@@ -44,14 +44,14 @@ pub fn batch(record_bytes: usize, batch_bytes: usize) -> Result<RecordBatch> {
     }
 }
 
-/// A Produce request and how its answer looks.
+/// A Produce request and the layout of its response.
 #[derive(Debug, Clone)]
 pub struct Produce {
     pub frame: Bytes,
-    /// Bytes of the batch in it, which is what counts as throughput.
+    /// Size of its batch, which counts as throughput.
     pub batch_bytes: usize,
     pub records: usize,
-    /// Where the answer's error code stands, behind the length prefix.
+    /// Position of the response's error code after the length prefix.
     error_at: usize,
 }
 
@@ -71,7 +71,10 @@ impl Produce {
             ..Default::default()
         };
         // Correlation id, tags, one topic, its name, one partition, its index.
-        ensure!(topic.len() < 127, "a longer name has a longer length");
+        ensure!(
+            topic.len() < 127,
+            "the length of a longer name takes two bytes"
+        );
         let error_at = 4 + 1 + 1 + (1 + topic.len()) + 1 + 4;
         Ok(Produce {
             frame: encode(PRODUCE_VERSION, &request)?,
@@ -81,29 +84,29 @@ impl Produce {
         })
     }
 
-    /// Checks an answer without decoding it, and returns the offset that the batch got.
+    /// Checks a response without decoding it, and returns the offset of the batch.
     pub fn check(&self, answer: &[u8]) -> Result<i64> {
         let (code, rest) = answer
             .get(self.error_at..)
             .and_then(<[u8]>::split_first_chunk::<2>)
-            .context("the answer is too short")?;
+            .context("the response is too short")?;
         let code = i16::from_be_bytes(*code);
-        ensure!(code == 0, "the server answered Produce with error {code}");
+        ensure!(code == 0, "Produce failed with error {code}");
         let (offset, _) = rest
             .split_first_chunk::<8>()
-            .context("the answer is too short")?;
+            .context("the response is too short")?;
         Ok(i64::from_be_bytes(*offset))
     }
 }
 
-/// A Fetch request into which the offset is patched.
+/// A Fetch request with a placeholder for the offset.
 #[derive(Debug, Clone)]
 pub struct Fetch {
     frame: Vec<u8>,
     offset_at: usize,
 }
 
-/// How a Fetch waits and how much it takes.
+/// Waiting time and size limits of a Fetch.
 #[derive(Debug, Clone, Copy)]
 pub struct FetchLimits {
     pub max_wait_ms: i32,
@@ -134,7 +137,7 @@ impl Fetch {
         let offset_at = frame
             .windows(8)
             .position(|window| window == OFFSET_MARK.to_be_bytes())
-            .context("the offset stands in the frame")?;
+            .context("the frame has no placeholder")?;
         Ok(Fetch { frame, offset_at })
     }
 

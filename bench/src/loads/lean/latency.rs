@@ -1,5 +1,5 @@
-//! Latency at a given rate, without coordinated omission: a request is due at its time whatever became of those before,
-//! and its latency counts from when it was due.
+//! Latency at a given rate without coordinated omission: requests are due at fixed times regardless of earlier ones, and
+//! latency is measured from when a request was due.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,10 +17,10 @@ use super::connection::Connection;
 use super::frames::{FETCH_VERSION, Fetch, FetchLimits, Produce};
 use crate::clock;
 
-/// The longest latency that is told apart; longer ones count as this.
+/// Longest latency recorded; longer ones count as this.
 const LONGEST: Duration = Duration::from_secs(100);
 
-/// Nanoseconds, to three digits.
+/// Creates a histogram of nanoseconds with three digits.
 pub fn new_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LONGEST.as_nanos() as u64, 3)
         .expect("these bounds make a histogram")
@@ -30,12 +30,12 @@ pub fn record(histogram: &mut Histogram<u64>, latency: Duration) {
     histogram.saturating_record(latency.as_nanos() as u64);
 }
 
-/// A quantile in seconds.
+/// Returns a quantile in seconds.
 pub fn seconds_at(histogram: &Histogram<u64>, quantile: f64) -> f64 {
     histogram.value_at_quantile(quantile) as f64 / 1e9
 }
 
-/// When requests are due.
+/// Times at which requests are due.
 #[derive(Debug, Clone, Copy)]
 struct Schedule {
     first: Instant,
@@ -46,7 +46,7 @@ struct Schedule {
 impl Schedule {
     fn new(rate: u32, time: Duration) -> Schedule {
         Schedule {
-            // Late enough that every thread is ready.
+            // Leaves time for all threads to start.
             first: Instant::now() + Duration::from_millis(20),
             every: Duration::from_secs(1) / rate,
             requests: (time.as_secs_f64() * f64::from(rate)) as u32,
@@ -67,7 +67,7 @@ impl Schedule {
     }
 }
 
-/// Latency of Produce: from when the request was due to its answer.
+/// Measures the latency of Produce, from when a request was due to its response.
 pub fn produce(
     address: SocketAddr,
     produce: &Produce,
@@ -89,8 +89,8 @@ pub fn produce(
     })
 }
 
-/// End-to-end latency: from when a record's Produce was due to when a consumer that waits for it has it. The topic must
-/// be empty and `produce` hold one record.
+/// Measures the end-to-end latency, from when a record's Produce was due until a waiting consumer receives it. The topic
+/// must be empty and `produce` have one record.
 pub fn end_to_end(
     address: SocketAddr,
     topic: &str,
@@ -146,7 +146,7 @@ pub fn end_to_end(
     })
 }
 
-/// The offset behind the last batch of an answer, if there is a batch in it.
+/// Returns the offset after the last batch of a response, if it has one.
 fn end_of_fetched(answer: Bytes) -> Result<Option<u32>> {
     let (_, response) = decode_response::<FetchRequest>(answer, FETCH_VERSION)?;
     let partition = response
@@ -154,10 +154,10 @@ fn end_of_fetched(answer: Bytes) -> Result<Option<u32>> {
         .iter()
         .flat_map(|topic| &topic.partitions)
         .next()
-        .context("no partition in the answer")?;
+        .context("the response has no partition")?;
     ensure!(
         !partition.error_code.is_error(),
-        "the server answered Fetch with {:?}",
+        "Fetch failed with {:?}",
         partition.error_code
     );
     let Some(records) = &partition.records else {

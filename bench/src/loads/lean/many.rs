@@ -1,6 +1,6 @@
-//! Many connections, each with one request under way: the next is sent when the last is answered.
+//! Many connections, each with one request in flight: the next is sent after the response to the last.
 //!
-//! All of them are driven by one thread, which leaves the other processors to the server.
+//! One thread drives all of them, which leaves the other processors to the server.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -13,12 +13,12 @@ use tokio::net::TcpStream;
 use super::frames::Produce;
 use super::latency::{new_histogram, record};
 
-/// What came of it.
+/// Result of a run.
 #[derive(Debug, Clone)]
 pub struct Answered {
     pub requests: u64,
     pub elapsed: Duration,
-    /// Of each request, in nanoseconds.
+    /// Latency of each request, in nanoseconds.
     pub latency: Histogram<u64>,
 }
 
@@ -28,7 +28,7 @@ impl Answered {
     }
 }
 
-/// Sends `produce` on so many connections for so long. With `checked`, answers are checked for errors; an echo's are not.
+/// Sends `produce` on many connections for some time. `checked` is false for an echo, whose responses have no error code.
 pub fn closed_loop(
     address: SocketAddr,
     produce: &Produce,
@@ -88,7 +88,7 @@ async fn one(
     Ok(latency)
 }
 
-/// Reads one answer with its length prefix, and returns how long it is. There is never more than one under way.
+/// Reads a response with its length prefix, and returns its length. At most one is in flight.
 async fn read_answer(stream: &mut TcpStream, answer: &mut Vec<u8>) -> Result<usize> {
     let mut held = 0;
     loop {

@@ -1,5 +1,4 @@
-//! A client of the harness's own that costs as little as possible: requests are built once and sent as they are,
-//! responses are read and checked for an error in one place, nothing else.
+//! The lean client: it sends pre-built requests and checks only the error codes of responses.
 
 pub mod connection;
 pub mod frames;

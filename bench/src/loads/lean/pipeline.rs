@@ -1,4 +1,4 @@
-//! One connection kept full: the next requests are on their way before the last is answered.
+//! Pipelined requests on one connection: the next ones are sent before the response to the last.
 
 use std::net::SocketAddr;
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use super::connection::Connection;
 use super::frames::{Fetch, FetchLimits, Produce};
 use crate::loads::Moved;
 
-/// Requests that may be under way: sent and not yet answered.
+/// Limit of the requests in flight.
 struct Window {
     free: Mutex<usize>,
     freed: Condvar,
@@ -40,7 +40,7 @@ impl Window {
     }
 }
 
-/// Sends `requests` Produce requests, taking `produce` in turn, at most `window` of them unanswered at a time.
+/// Sends `requests` Produce requests, those of `produce` in turn, with at most `window` in flight.
 pub fn produce(
     address: SocketAddr,
     produce: &[Produce],
@@ -67,7 +67,7 @@ pub fn produce(
                 .and_then(|answer| turn(i).check(answer))
                 .map(|_| ());
             if received.is_err() {
-                // The sender must not wait for answers that nobody reads.
+                // The sender must not wait for responses that are no longer read.
                 window.give_back(requests);
                 break;
             }
@@ -84,8 +84,8 @@ pub fn produce(
     })
 }
 
-/// Reads a partition from its start, `requests` answers of `batches` whole batches each, with two requests under way:
-/// that every batch looks like `produced` says where the next answer begins before the last is there.
+/// Reads a partition from its start in `requests` responses of `batches` whole batches each, with two requests in flight.
+/// Since every batch is like `produced`, the offset of the next request is known before the last response arrives.
 pub fn fetch(
     address: SocketAddr,
     topic: &str,
@@ -97,7 +97,7 @@ pub fn fetch(
     let bytes = batches * produced.batch_bytes;
     let limits = FetchLimits {
         max_wait_ms: 1_000,
-        // Whole batches are sent, so that a little more changes nothing.
+        // The server sends whole batches, so a slightly larger limit changes nothing.
         max_bytes: i32::try_from(bytes + produced.batch_bytes / 2)?,
     };
     let mut fetch = Fetch::new(topic, 0, limits)?;
@@ -109,10 +109,10 @@ pub fn fetch(
     }
     for request in 0..requests {
         let length = connection.receive_length()?;
-        // Around the batches there are less than 200 bytes; another number of batches, or an error, shows at once.
+        // A response has less than 200 bytes besides the batches, so another number of batches or an error is detected.
         ensure!(
             (bytes..bytes + 200).contains(&length),
-            "an answer of {length} bytes, expected {batches} batches of {} bytes",
+            "response of {length} bytes, expected {batches} batches of {} bytes",
             produced.batch_bytes
         );
         if request + UNDER_WAY < requests {

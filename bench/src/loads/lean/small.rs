@@ -1,4 +1,4 @@
-//! The smallest requests that do something: one record of 100 bytes there, or back.
+//! Small requests: produce or fetch of one record of 100 bytes.
 
 use anyhow::Result;
 
@@ -28,17 +28,17 @@ impl SmallRequests {
         })
     }
 
-    /// With acks=1.
+    /// Returns a Produce with acks=1.
     pub fn produce(&self) -> &[u8] {
         &self.produce.frame
     }
 
-    /// Answered with the one batch of [`SmallRequests::prepare`].
+    /// Returns a Fetch of the batch of [`SmallRequests::prepare`].
     pub fn fetch(&self) -> &[u8] {
         &self.fetch
     }
 
-    /// Makes a server ready for both.
+    /// Prepares a server for both.
     pub fn prepare(&self, connection: &mut Connection) -> Result<()> {
         connection.create_topic(&self.topic, 1, &[])?;
         connection.send(&self.produce.frame)?;
@@ -47,7 +47,7 @@ impl SmallRequests {
     }
 }
 
-/// Sends one of them so many times, each after the answer to the last.
+/// Sends a request repeatedly, each after the response to the last.
 pub fn repeat(connection: &mut Connection, frame: &[u8], times: u64) -> Result<()> {
     for _ in 0..times {
         connection.send(frame)?;

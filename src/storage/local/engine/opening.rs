@@ -236,7 +236,7 @@ impl LocalEngine {
             .sync_data()
             .during("sync", &metadata)?;
         let epochs = dir.join("leader-epoch-checkpoint");
-        if !epochs.exists() {
+        if !fs.exists(&epochs).during("look for", &epochs)? {
             // Not flushed: a log without this file has the one epoch that it names.
             write_small(fs, &epochs, &LeaderEpochs::new().to_text())?;
         }
@@ -245,7 +245,7 @@ impl LocalEngine {
 
     /// Resumes deletions that the last run did not finish.
     fn finish_deletions(&self) -> Result<(), Error> {
-        let pending_deletion = directories(&self.environment.data_dir)?
+        let pending_deletion = directories(&self.environment.fs, &self.environment.data_dir)?
             .into_iter()
             .filter(|(name, _)| name.ends_with("-delete"))
             .map(|(_, path)| path)

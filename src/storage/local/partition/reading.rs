@@ -54,7 +54,7 @@ impl Partition {
         if let Some((_, first, _)) = &found
             && first.header.base_offset > offset
         {
-            // The next batch is the answer where corruption was removed, but not where records were deleted just now.
+            // The next batch is the answer if the offset lies in a gap, but not where records were deleted just now.
             let log_start = self.log_state.lock().log_start;
             if offset < log_start {
                 return Err(Error::OffsetOutOfRange {

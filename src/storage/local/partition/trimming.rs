@@ -1,24 +1,32 @@
-//! Removing data from a partition: deleted records, expired segments, corrupt ranges.
+//! Removing data from the front of a partition: deleted records and expired segments.
 
-use std::path::Path;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tracing::warn;
 
 use super::super::error::Error;
 use super::super::recovery::Producers;
+use super::super::retention;
+use super::super::rewrite::Swap;
 use super::super::segment::Segment;
-use super::super::{repair, retention};
-use super::{Partition, PartitionWriter};
+use super::Partition;
 
-/// Repairs attempted by one read before it gives up.
-const REPAIRS_MAX: usize = 8;
+/// Work on closed segments that an earlier call could not finish.
+#[derive(Default)]
+pub(super) struct Maintenance {
+    /// Segments removed from the front of the log whose files are not deleted yet, oldest first.
+    pub pending_deletion: VecDeque<Arc<Segment>>,
+    /// A rewritten segment that is in the list, while the files of the old ones still have their names.
+    pub pending_swap: Option<Swap>,
+}
 
 impl Partition {
     /// Moves the log start offset to `before` and removes segments that hold no record from there on; if no record is
     /// left, the active segment is rolled and removed, too. Returns the log start offset. Blocks.
     pub fn delete_records(self: &Arc<Self>, before: i64) -> Result<i64, Error> {
-        let mut writer = self.writer.lock();
+        let mut maintenance = self.maintenance.lock();
+        self.complete_swap(&mut maintenance)?;
         let log_start = {
             let log_state = self.log_state.lock();
             log_state.check()?;
@@ -35,20 +43,17 @@ impl Partition {
             Err(full) if full.is_disk_full() && self.segments_below(log_start) > 0 => {
                 // Whole segments can be removed before the new log start is written, which makes room for it.
                 let count = self.segments_below(log_start);
-                self.remove_front(&mut writer, count)?;
+                self.remove_front(&mut maintenance, count)?;
                 self.write_log_start(log_start)?;
             }
             other => other?,
         }
         self.log_state.lock().log_start = log_start;
-        if log_start == writer.log.next_offset && self.log.active().size() > 0 {
-            // Otherwise the space of the last segment would not be freed until it is full.
-            let rolled = self.environment.spending(|| self.roll(&mut writer));
-            if let Err(error) = rolled {
-                warn!(partition = %self, %error, "last segment of deleted records not rolled, its space stays in use for now");
-            }
+        // Otherwise the space of the last segment would not be freed until it is full.
+        if let Err(error) = self.roll_if_it_ends_at(log_start) {
+            warn!(partition = %self, %error, "last segment of deleted records not rolled, its space stays in use for now");
         }
-        self.remove_front(&mut writer, self.segments_below(log_start))?;
+        self.remove_front(&mut maintenance, self.segments_below(log_start))?;
         Ok(log_start)
     }
 
@@ -72,112 +77,77 @@ impl Partition {
             .count()
     }
 
-    /// Removes segments from the front of the log, then their files and those that an earlier call could not remove.
-    /// The log start is moved first: readers would otherwise take the next segment's records for those they asked for.
-    /// Files are removed oldest first, so that a crash leaves no gap between the remaining ones.
-    fn remove_front(&self, writer: &mut PartitionWriter, count: usize) -> Result<u64, Error> {
-        let mut bytes = 0;
-        if count > 0 {
-            let first_kept = self.log.segments()[count].base_offset;
-            {
-                let mut log_state = self.log_state.lock();
-                log_state.log_start = log_state.log_start.max(first_kept);
-                log_state.removed_before(first_kept);
-            }
-            for segment in self.log.drop_front(count) {
-                bytes += segment.size();
-                writer.pending_deletion.push_back(segment);
-            }
+    /// Rolls the log, so that all segments with records can be removed, if it still ends at `log_end`. Returns false if
+    /// it does not.
+    fn roll_if_it_ends_at(&self, log_end: i64) -> Result<bool, Error> {
+        let mut writer = self.writer.lock();
+        if writer.log.next_offset != log_end {
+            return Ok(false);
         }
-        while let Some(segment) = writer.pending_deletion.front() {
+        if self.log.active().size() > 0 {
+            self.environment.spending(|| self.roll(&mut writer))?;
+        }
+        Ok(true)
+    }
+
+    /// Removes segments from the front of the log, then their files and those that an earlier call could not remove.
+    /// Files are removed oldest first, so that a crash leaves no gap between the remaining ones.
+    fn remove_front(&self, maintenance: &mut Maintenance, count: usize) -> Result<u64, Error> {
+        let removed = match count {
+            0 => Vec::new(),
+            count => self.drop_front(count),
+        };
+        let bytes = removed.iter().map(|segment| segment.size()).sum();
+        let pending_deletion = &mut maintenance.pending_deletion;
+        pending_deletion.extend(removed);
+        while let Some(segment) = pending_deletion.front() {
             segment.remove_files()?;
-            writer.pending_deletion.pop_front();
+            pending_deletion.pop_front();
         }
         Ok(bytes)
+    }
+
+    /// Removes segments from the list. The log start is moved first: readers would otherwise take the next segment's
+    /// records for those they asked for.
+    fn drop_front(&self, count: usize) -> Vec<Arc<Segment>> {
+        // Appends change the list, too.
+        let _writer = self.writer.lock();
+        let first_kept = self.log.segments()[count].base_offset;
+        {
+            let mut log_state = self.log_state.lock();
+            log_state.log_start = log_state.log_start.max(first_kept);
+            log_state.removed_before(first_kept);
+        }
+        self.log.drop_front(count)
     }
 
     /// Deletes segments by the topic's retention, oldest first. Returns their number and their bytes. Blocks.
     pub(in crate::storage) fn retain(self: &Arc<Self>, now_ms: i64) -> Result<(u64, u64), Error> {
         let config = self.topic.config();
-        let mut writer = self.writer.lock();
-        if self.log_state.lock().failure().is_some() {
-            return Ok((0, 0));
-        }
-        if let Producers::Loaded(state) = &mut writer.producers {
-            state.expire(now_ms.saturating_sub(self.environment.producer_id_expiration_ms));
-        }
-        let (_, high_watermark) = self.readable_now();
+        let mut maintenance = self.maintenance.lock();
+        let (high_watermark, log_end) = {
+            let log_state = self.log_state.lock();
+            if log_state.failure().is_some() {
+                return Ok((0, 0));
+            }
+            (log_state.high_watermark.offset, log_state.end.offset)
+        };
+        self.complete_swap(&mut maintenance)?;
+        self.expire_producers(now_ms);
         let segments = self.log.segments();
-        let log_end = writer.log.next_offset;
-        let count = retention::expired(&segments, high_watermark.offset, log_end, &config, now_ms)?;
-        if count == segments.len() {
-            self.environment.spending(|| self.roll(&mut writer))?;
+        let mut count = retention::expired(&segments, high_watermark, log_end, &config, now_ms)?;
+        // Records appended since then are not expired, and may be in the active segment.
+        if count == segments.len() && !self.roll_if_it_ends_at(log_end)? {
+            count -= 1;
         }
-        let bytes = self.remove_front(&mut writer, count)?;
+        let bytes = self.remove_front(&mut maintenance, count)?;
         Ok((count as u64, bytes))
     }
 
-    /// Runs a read; if it finds corruption, repairs the segment and runs the read again.
-    pub(super) fn repairing<T>(
-        &self,
-        mut read: impl FnMut() -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        for _ in 0..REPAIRS_MAX {
-            match read() {
-                Err(Error::Corrupt {
-                    path,
-                    position,
-                    reason,
-                }) => {
-                    warn!(path = %path.display(), position, reason, "corrupt batch found, checking the segment");
-                    self.repair(&path)?;
-                }
-                // The segment was deleted after it was found and before it was opened.
-                Err(error) if error.is_absent() => {}
-                other => return other,
-            }
+    /// Drops the state of producers that were idle for too long.
+    fn expire_producers(&self, now_ms: i64) {
+        if let Producers::Loaded(state) = &mut self.writer.lock().producers {
+            state.expire(now_ms.saturating_sub(self.environment.producer_id_expiration_ms));
         }
-        read()
-    }
-
-    /// Reads a whole segment and removes its corrupt ranges. Blocks.
-    fn repair(&self, path: &Path) -> Result<(), Error> {
-        let mut writer = self.writer.lock();
-        let is_sought = |segment: &&Arc<Segment>| segment.log_path() == path;
-        if is_sought(&&self.log.active()) && self.log.active().size() > 0 {
-            // Others hold positions in the active segment; only a closed one can be replaced.
-            self.flush()?;
-            self.roll(&mut writer)?;
-        }
-        let segments = self.log.segments();
-        let Some(number) = segments.iter().position(|segment| is_sought(&segment)) else {
-            return Ok(());
-        };
-        let segment = &segments[number];
-        let following = segments.get(number + 1).map(|next| next.base_offset);
-        let size = segment.size();
-        let inspected = repair::inspect(
-            segment,
-            size,
-            following,
-            i64::MAX,
-            Some(self.epochs()?),
-            |_| {},
-        )?;
-        repair::repair_leader_epochs(segment, &inspected)?;
-        let mut damages = inspected.damages;
-        damages.extend(inspected.tail);
-        if damages.is_empty() {
-            segment.mark_checked();
-            segment.rebuild_index()?;
-            return Ok(());
-        }
-        self.environment.note_damage(damages.len() as u64);
-        let fs = &self.environment.fs;
-        let rewritten = repair::remove_corrupt_ranges(fs, &self.log.dir, segment, size, &damages)?;
-        rewritten.mark_checked();
-        rewritten.rebuild_index()?;
-        self.log.replace(segment, Arc::new(rewritten));
-        Ok(())
     }
 }

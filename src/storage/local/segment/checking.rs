@@ -6,6 +6,7 @@
 
 use super::Segment;
 use crate::storage::local::error::Error;
+use crate::storage::local::offset_gap;
 use crate::storage::local::scan::{Found, Scanner};
 
 /// Limit of separate checked ranges remembered per segment.
@@ -86,11 +87,11 @@ impl Segment {
         let (mut position, mut offset_min) = (start, self.base_offset);
         while position < end {
             match scanner.batch(position, offset_min)? {
-                Found::Batch(header) if position > start && header.base_offset != offset_min => {
-                    return Err(self.corrupt(
-                        position,
-                        format!("offset {} follows {}", header.base_offset, offset_min - 1),
-                    ));
+                Found::Batch(header)
+                    if position > start
+                        && let Some(gap) = offset_gap::find(offset_min, header.base_offset) =>
+                {
+                    return Err(self.corrupt(position, gap));
                 }
                 Found::Batch(header)
                     if header.partition_leader_epoch != epoch_at(header.base_offset) =>
@@ -120,11 +121,8 @@ impl Segment {
         } else {
             offset_after
         };
-        if offset_next != offset_min {
-            return Err(self.corrupt(
-                position,
-                format!("offset {offset_next} follows {}", offset_min - 1),
-            ));
+        if let Some(gap) = offset_gap::find(offset_min, offset_next) {
+            return Err(self.corrupt(position, gap));
         }
         self.checked.lock().add(start, end);
         Ok(())

@@ -68,6 +68,13 @@ impl Segment {
     /// Rebuilds the index files from the batch headers, up to the first invalid one.
     pub fn rebuild_index(&self) -> Result<(), Error> {
         info!(path = %self.log_path().display(), "rebuilding index");
+        self.build_index()?;
+        self.close_index()?;
+        self.sync_index()
+    }
+
+    /// Builds the index in memory from the batch headers, up to the first invalid one.
+    pub fn build_index(&self) -> Result<(), Error> {
         let size = self.size();
         let mut index = SparseIndex::new();
         let path = self.log_path();
@@ -81,8 +88,7 @@ impl Segment {
             position = located.end();
         }
         self.set_index(index);
-        self.close_index()?;
-        self.sync_index()
+        Ok(())
     }
 
     /// Returns the batch up to which an index read from its files is complete; `None` if the index is unusable.

@@ -6,6 +6,7 @@ use super::{Located, Run, Segment};
 use crate::record::BatchHeader;
 use crate::storage::local::error::Error;
 use crate::storage::local::index::{OffsetEntry, TimeEntry};
+use crate::storage::local::offset_gap;
 use crate::storage::local::scan::{Found, Scanner};
 
 /// A walk over more than this from a segment's beginning means that its index is missing or unusable.
@@ -91,11 +92,11 @@ impl Segment {
             if position == start && start > 0 && header.base_offset > offset {
                 return Ok(None);
             }
-            if strict && position > start && header.base_offset != offset_min {
-                return Err(self.corrupt(
-                    position,
-                    format!("offset {} follows {}", header.base_offset, offset_min - 1),
-                ));
+            if strict
+                && position > start
+                && let Some(gap) = offset_gap::find(offset_min, header.base_offset)
+            {
+                return Err(self.corrupt(position, gap));
             }
             if header.last_offset() >= offset {
                 return Ok(Some(Some(Located { position, header })));

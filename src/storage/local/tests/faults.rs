@@ -330,6 +330,63 @@ fn a_reader_gets_offset_out_of_range_during_a_deletion() {
     assert!(matches!(read, Err(Error::OffsetOutOfRange { .. })));
 }
 
+#[test]
+fn appends_do_not_wait_for_the_files_of_a_deletion() {
+    let retain: fn(&Fixture) = |fixture| fixture.topics.retain(NOW_MS + 8_000);
+    let delete_records: fn(&Fixture) = |fixture| {
+        fixture.partition().delete_records(8).unwrap();
+    };
+    for (op, path_part, delete) in [
+        (Op::Open, ".index", retain),
+        (Op::Remove, ".log", retain),
+        (Op::Create, "log-start", delete_records),
+        (Op::Remove, ".log", delete_records),
+    ] {
+        let fixture = with_a_record_a_second();
+        let calls_before = fixture.faults.calls(op, path_part);
+        fixture.faults.plan(op, path_part, Fault::Hang, 1);
+        std::thread::scope(|scope| {
+            scope.spawn(|| delete(&fixture));
+            let deadline = Instant::now() + Duration::from_secs(20);
+            let wait_until = |is_reached: &dyn Fn() -> bool| {
+                while !is_reached() && Instant::now() < deadline {
+                    std::thread::yield_now();
+                }
+                is_reached()
+            };
+            let hangs = wait_until(&|| fixture.faults.calls(op, path_part) > calls_before);
+            let append = scope.spawn(|| fixture.append(&["more"]).base_offset);
+            let is_free = wait_until(&|| append.is_finished());
+            fixture.faults.heal();
+            assert!(hangs && is_free, "{op:?} of {path_part}");
+            assert_eq!(append.join().unwrap(), 10);
+        });
+        assert!(fixture.partition().offsets().log_start > 0);
+        assert_eq!(fixture.values().last().unwrap().0, 10);
+    }
+}
+
+#[test]
+fn a_record_appended_while_the_whole_log_expires_is_kept() {
+    let fixture = with_a_record_a_second();
+    let partition = fixture.partition();
+    fixture.faults.plan(Op::Open, ".index", Fault::Hang, 1);
+    std::thread::scope(|scope| {
+        let calls_before = fixture.faults.calls(Op::Open, ".index");
+        scope.spawn(|| fixture.topics.retain(NOW_MS + 60_000));
+        while fixture.faults.calls(Op::Open, ".index") == calls_before {
+            std::thread::yield_now();
+        }
+        fixture.append(&["more"]);
+        fixture.faults.heal();
+    });
+    assert_eq!(fixture.values().last().unwrap(), &(10, "more".to_string()));
+    // The rest expires with the next check.
+    fixture.topics.retain(NOW_MS + 60_000);
+    assert_eq!(partition.offsets().log_start, 11);
+    assert_eq!(partition.snapshot().segments, 1);
+}
+
 /// A topic whose first records were deleted, so that a checkpoint holds its log start offset.
 fn with_a_log_start() -> Fixture {
     let fixture = Fixture::new(SMALL_SEGMENTS);
@@ -430,4 +487,57 @@ fn a_roll_that_left_a_stray_file_is_not_retried() {
         .append_unflushed(vec![batch(&["b"])], ACKS_LEADER);
     assert!(matches!(appended, Err(Error::Corrupt { .. })));
     fixture.topics.health().unwrap_err();
+}
+
+#[test]
+fn a_start_that_cannot_list_or_look_up_files_fails_and_changes_nothing() {
+    let mut fixture = Fixture::new(SMALL_SEGMENTS);
+    let values = ["0123456789"; 12];
+    for value in values {
+        fixture.append(&[value]);
+    }
+    let failing = Fault::Error(ErrorKind::Other);
+    for (op, path_part) in [
+        (Op::List, ""),
+        (Op::List, "t-0"),
+        (Op::Stat, ".log"),
+        (Op::Stat, "cleanshutdown"),
+    ] {
+        let before = files(&fixture.log_dir(), "");
+        fixture.faults.plan(op, path_part, failing, 1);
+        let opened = open(
+            &fixture.dir,
+            &fixture.clock,
+            &fixture.metrics,
+            &fixture.faults,
+            fixture.durability,
+            0,
+            vec![fixture.spec.clone()],
+        );
+        let error = opened.map(|_| ()).unwrap_err();
+        assert!(matches!(error, Error::Io { .. }), "{op:?}: {error}");
+        assert_eq!(files(&fixture.log_dir(), ""), before, "{op:?}");
+    }
+    fixture.crash();
+    assert_eq!(fixture.values(), expected(&values));
+}
+
+#[test]
+fn adoption_and_interrupted_deletion_report_a_failing_disk_and_can_be_repeated() {
+    let fixture = Fixture::new(&[]);
+    fixture.append(&["a"]);
+    std::fs::remove_file(fixture.log_dir().join("partition.metadata")).unwrap();
+    let fs = Fs::with_faults(Arc::clone(&fixture.faults));
+    let dir = fixture.dir.path();
+    let failing = Fault::Error(ErrorKind::Other);
+    fixture.faults.plan(Op::List, "", failing, 1);
+    fixture.faults.plan(Op::List, "t-0", failing, 1);
+    data_dir::scan(&fs, dir).unwrap_err();
+    data_dir::scan(&fs, dir).unwrap_err();
+    let found = data_dir::scan(&fs, dir).unwrap();
+    assert_eq!((found.len(), found[0].name.as_str()), (1, "t"));
+    fixture.faults.plan(Op::Remove, "t-0", failing, 1);
+    data_dir::remove_directories(&fs, dir, &found[0]).unwrap_err();
+    data_dir::remove_directories(&fs, dir, &found[0]).unwrap();
+    assert_eq!(data_dir::scan(&fs, dir).unwrap(), []);
 }

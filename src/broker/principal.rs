@@ -1,0 +1,19 @@
+//! Principals: the identities of clients.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// Identity of a client in Kafka's notation, `type:name`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal(Cow<'static, str>);
+
+impl Principal {
+    /// Principal of a client that is not authenticated.
+    pub const ANONYMOUS: Principal = Principal(Cow::Borrowed("User:ANONYMOUS"));
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

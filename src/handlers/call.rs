@@ -1,0 +1,220 @@
+//! The vocabulary of handlers: a request with its surroundings, its answer, and the encoded reply.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Session;
+use crate::broker::{CONSUMER_OFFSETS, shortened};
+use crate::metrics::TopicCounters;
+use crate::protocol::kafka::{
+    ApiKey, DecodeError, Request, ResponseFrame, Wire, decode_request, encode_response,
+};
+
+/// Isolation level of a client that excludes records of open and aborted transactions.
+pub(super) const READ_COMMITTED: i8 = 1;
+
+/// Input of a handler besides the request itself.
+pub(super) struct Call {
+    pub(super) session: Arc<Session>,
+    pub(super) api: ApiKey,
+    pub(super) version: i16,
+    pub(super) correlation_id: i32,
+    pub(super) client_id: Option<String>,
+}
+
+/// A call has the properties of its session.
+impl Deref for Call {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.session
+    }
+}
+
+impl Call {
+    /// Logs that a transactional producer was refused, once a minute for each address.
+    pub(super) fn log_refused_transaction(&self, transactional_id: &str) {
+        let (throttle, peer) = (&self.broker.refused_transactions, self.peer);
+        if let Some(silenced) = throttle.allow(peer.ip(), self.broker.clock.monotonic()) {
+            tracing::info!(
+                %peer,
+                client_id = self.client_id.as_deref().map(shortened),
+                transactional_id = shortened(transactional_id),
+                silenced,
+                "transactional producer refused: transactions are not supported"
+            );
+        }
+    }
+
+    /// Logs that an internal topic of Kafka was requested, and what to use instead, once a minute for each address and
+    /// topic.
+    pub(super) fn log_missing_internal_topic(&self, topic: &str) {
+        let (throttle, peer) = (&self.broker.missing_internal_topics, self.peer);
+        let now = self.broker.clock.monotonic();
+        let Some(silenced) = throttle.allow((peer.ip(), topic.to_owned()), now) else {
+            return;
+        };
+        let instead = match topic {
+            CONSUMER_OFFSETS => {
+                "OffsetFetch (scrapeMode adminApi of kminion), or streamline_consumer_lag and \
+                 streamline_consumer_group_committed_offset of /metrics"
+            }
+            _ => "none",
+        };
+        tracing::warn!(
+            topic,
+            instead,
+            %peer,
+            client_id = self.client_id.as_deref(),
+            silenced,
+            "internal Kafka topic requested, not available on this server"
+        );
+    }
+}
+
+/// Result of a handler; a bare response converts into it.
+pub(super) struct Answer<T> {
+    /// `None` if no response is sent.
+    pub(super) response: Option<T>,
+    pub(super) bytes_out: Vec<(Arc<TopicCounters>, u64)>,
+    pub(super) close: Option<CloseReason>,
+}
+
+impl<T> From<T> for Answer<T> {
+    fn from(response: T) -> Self {
+        Answer {
+            response: Some(response),
+            bytes_out: Vec::new(),
+            close: None,
+        }
+    }
+}
+
+/// The outcome of a request.
+pub struct Reply {
+    /// `None` if no response is sent: a produce with acks=0, or a request that closes the connection.
+    pub frame: Option<ResponseFrame>,
+    /// True if the request could not be decoded or its response carries any error code.
+    pub error: bool,
+    /// Record-batch bytes in the frame by topic, counted once the frame has been handed to the socket.
+    pub bytes_out: Vec<(Arc<TopicCounters>, u64)>,
+    /// Reason to close the connection, after sending the frame if there is one.
+    pub close: Option<CloseReason>,
+}
+
+/// Reason for which a request closes its connection.
+#[derive(Debug, Clone)]
+pub enum CloseReason {
+    /// No API has this key.
+    UnknownApi { api_key: i16 },
+    /// The API is supported, but not this version of it.
+    UnsupportedVersion { api: ApiKey, version: i16 },
+    Malformed {
+        api: ApiKey,
+        version: i16,
+        error: DecodeError,
+    },
+    /// A produce with acks=0 failed, which only closing can signal. Its handler has logged the reason.
+    UnacknowledgedProduceFailed,
+    /// The response cannot be encoded: a bug, or a size beyond the range of a length field.
+    Unencodable {
+        api: ApiKey,
+        version: i16,
+        reason: String,
+    },
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CloseReason::UnknownApi { api_key } => write!(f, "unknown API key {api_key}"),
+            CloseReason::UnsupportedVersion { api, version } => {
+                write!(f, "unsupported {} version {version}", api.name())
+            }
+            CloseReason::Malformed {
+                api,
+                version,
+                error,
+            } => write!(
+                f,
+                "malformed {} request, version {version}: {error}",
+                api.name()
+            ),
+            CloseReason::UnacknowledgedProduceFailed => f.write_str("a produce with acks=0 failed"),
+            CloseReason::Unencodable {
+                api,
+                version,
+                reason,
+            } => write!(
+                f,
+                "{} version {version}: response cannot be encoded: {reason}",
+                api.name()
+            ),
+        }
+    }
+}
+
+impl Reply {
+    pub(super) fn closing(reason: CloseReason) -> Reply {
+        Reply {
+            frame: None,
+            error: true,
+            bytes_out: Vec::new(),
+            close: Some(reason),
+        }
+    }
+}
+
+/// Decodes a request, runs its handler and encodes the response.
+pub(super) async fn serve<R, F, Fut, A>(call: Call, body: Bytes, handle: F) -> Reply
+where
+    R: Request,
+    F: FnOnce(Call, R) -> Fut,
+    Fut: Future<Output = A>,
+    A: Into<Answer<R::Response>>,
+{
+    let (version, correlation_id) = (call.version, call.correlation_id);
+    let request = match decode_request::<R>(body, version) {
+        Ok(request) => request,
+        Err(error) => {
+            return Reply::closing(CloseReason::Malformed {
+                api: R::KEY,
+                version,
+                error,
+            });
+        }
+    };
+    let answer = handle(call, request).await.into();
+    encode::<R>(answer, correlation_id, version)
+}
+
+pub(super) fn encode<R: Request>(
+    answer: Answer<R::Response>,
+    correlation_id: i32,
+    version: i16,
+) -> Reply {
+    let Some(response) = answer.response else {
+        return Reply {
+            frame: None,
+            error: answer.close.is_some(),
+            bytes_out: answer.bytes_out,
+            close: answer.close,
+        };
+    };
+    match encode_response::<R>(correlation_id, version, &response) {
+        Ok(frame) => Reply {
+            frame: Some(frame),
+            error: response.has_error(),
+            bytes_out: answer.bytes_out,
+            close: answer.close,
+        },
+        Err(error) => Reply::closing(CloseReason::Unencodable {
+            api: R::KEY,
+            version,
+            reason: error.to_string(),
+        }),
+    }
+}
