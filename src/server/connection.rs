@@ -31,7 +31,6 @@ use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use ended::Ended;
@@ -46,6 +45,7 @@ use super::registry::{
     ARRIVAL_STEP, Activity, ConnectionSlot, DisconnectReason, OVERDRAFT_STEPS_MAX,
 };
 use super::request::{Counting, RequestGuard, ResponseGuard};
+use super::transport::Transport;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::handlers::{self, CloseReason, Reply};
@@ -131,7 +131,7 @@ struct Arriving {
 
 /// One connection, as a future that resolves when it has ended.
 pub struct Connection {
-    stream: TcpStream,
+    transport: Transport,
     peer: SocketAddr,
     dispatch: Dispatch,
     shared: Arc<Shared>,
@@ -165,7 +165,7 @@ pub struct Connection {
 
 impl Connection {
     pub fn new(
-        stream: TcpStream,
+        transport: Transport,
         peer: SocketAddr,
         local: SocketAddr,
         slot: ConnectionSlot,
@@ -177,7 +177,7 @@ impl Connection {
         });
         let now = counting.clock.monotonic();
         Connection {
-            stream,
+            transport,
             peer,
             dispatch: (shared.start_session)(peer, local),
             slot,
@@ -326,7 +326,7 @@ impl Connection {
     fn write(&mut self, cx: &mut Context<'_>) -> bool {
         let mut any = false;
         while !self.outgoing.is_empty() {
-            match self.outgoing.poll_write(&self.stream, cx) {
+            match self.outgoing.poll_write(&self.transport, cx) {
                 Poll::Ready(Ok(written)) => {
                     self.read_clock();
                     while let Some(response) = self.outgoing.pop_sent() {
@@ -429,7 +429,7 @@ impl Connection {
     /// Reads once from the socket, as far as there is memory.
     fn read(&mut self, cx: &mut Context<'_>) -> bool {
         let memory = &self.shared.memory;
-        match self.incoming.poll_read(&mut self.stream, memory, cx) {
+        match self.incoming.poll_read(&mut self.transport, memory, cx) {
             Poll::Pending => return false,
             Poll::Ready(Ok(0)) => self.stop_reading(Ended::ByClient),
             Poll::Ready(Ok(bytes)) => {

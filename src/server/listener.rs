@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::connection::{Connection, Shared};
 use super::registry::ConnectionRegistry;
+use super::transport::Transport;
 use crate::config::ListenAddr;
 use crate::metrics::ConnectionRejection;
 
@@ -186,7 +187,13 @@ fn admit(
         }
     };
     tracing::debug!(%peer, "connection accepted");
-    let connection = Connection::new(stream, peer, local, slot, Arc::clone(shared));
+    let connection = Connection::new(
+        Transport::Plain(stream),
+        peer,
+        local,
+        slot,
+        Arc::clone(shared),
+    );
     let metrics = Arc::clone(shared.metrics());
     tokio::spawn(async move {
         // A panic ends this connection alone.

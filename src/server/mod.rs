@@ -20,6 +20,7 @@ mod registry;
 mod request;
 mod run_file;
 mod shutdown;
+mod transport;
 
 use std::convert::Infallible;
 use std::io;

@@ -169,7 +169,13 @@ async fn connect(
     let now = shared.clock().monotonic();
     let slot = connections.enter(peer.ip(), now, shared.metrics());
     let local: SocketAddr = stream.local_addr().unwrap();
-    let connection = Connection::new(stream, peer, local, slot.ok().unwrap(), Arc::clone(shared));
+    let connection = Connection::new(
+        Transport::Plain(stream),
+        peer,
+        local,
+        slot.ok().unwrap(),
+        Arc::clone(shared),
+    );
     (client.unwrap(), tokio::spawn(connection))
 }
 
