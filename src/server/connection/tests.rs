@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::turn::SLICE;
 use super::*;
 use crate::clock::{ManualClock, SystemClock};
 use crate::protocol::kafka::ResponseFrame;
