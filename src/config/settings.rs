@@ -129,12 +129,12 @@ static SERVER: &[Declared] = &[
         name: "listen_addr",
         kafka_name: Some("listeners"),
         group: Group::Server,
-        kind: Kind::Listen,
+        kind: Kind::Listeners,
         default: ":9092",
-        help: "Address on which to listen for Kafka clients.",
+        help: "Address on which to listen for Kafka clients, or several named ones.",
         set: |config, value| {
-            if let Value::Listen(addr) = value {
-                config.listen_addr = addr.clone();
+            if let Value::Listeners(listeners) = value {
+                config.listeners = listeners.clone();
             }
         },
     },
@@ -142,12 +142,12 @@ static SERVER: &[Declared] = &[
         name: "advertised_addr",
         kafka_name: Some("advertised.listeners"),
         group: Group::Server,
-        kind: Kind::Endpoint,
+        kind: Kind::Endpoints,
         default: "",
-        help: "Address returned to clients in metadata. If unset, each client gets the address it connected to.",
+        help: "Address returned to clients in metadata; with several listeners, one for each name. Clients of a listener without one get the address they connected to.",
         set: |config, value| {
-            if let Value::Endpoint(endpoint) = value {
-                config.advertised_addr = Some(endpoint.clone());
+            if let Value::Endpoints(advertised) = value {
+                config.advertised = advertised.clone();
             }
         },
     },

@@ -5,6 +5,9 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::listeners::ByListener;
 
 /// Type and range of a value.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -22,8 +25,10 @@ pub enum Kind {
     List(&'static [&'static str], &'static str),
     /// Address to listen on: `host:port`, `[v6]:port`, or `:port` for every address.
     Listen,
-    /// Address for clients to connect to: `host:port` with a port other than 0.
-    Endpoint,
+    /// One such address, or a list of them by listener: `NAME://host:port`.
+    Listeners,
+    /// Addresses for clients to connect to, in the same syntax: `host:port` with a port other than 0.
+    Endpoints,
     /// File system path.
     Path,
     /// Level (`info`), or a comma-separated list of `target=level` with at most one bare level.
@@ -37,7 +42,8 @@ pub enum Value {
     Int(i64),
     Text(String),
     Listen(ListenAddr),
-    Endpoint(Endpoint),
+    Listeners(ByListener<ListenAddr>),
+    Endpoints(ByListener<Endpoint>),
 }
 
 impl Value {
@@ -87,6 +93,33 @@ pub struct Endpoint {
     pub port: u16,
 }
 
+impl FromStr for ListenAddr {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (host, port) = split_host_port(text).ok_or(())?;
+        let host = match host {
+            "" | "*" => None,
+            host => Some(host.to_string()),
+        };
+        Ok(ListenAddr { host, port })
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match split_host_port(text) {
+            Some((host, port)) if !host.is_empty() && port != 0 => Ok(Endpoint {
+                host: host.to_string(),
+                port,
+            }),
+            _ => Err(()),
+        }
+    }
+}
+
 impl fmt::Display for ListenAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_host_port(f, self.host.as_deref().unwrap_or(""), self.port)
@@ -106,6 +139,11 @@ fn write_host_port(f: &mut fmt::Formatter<'_>, host: &str, port: u16) -> fmt::Re
         write!(f, "{host}:{port}")
     }
 }
+
+const LISTEN_ADDR: &str =
+    "host:port, [ipv6]:port, or :port for all addresses; port 0 lets the system choose";
+const NAMED: &str = "addresses, each with a listener name of its own, such as \
+                     INTERNAL://10.0.0.1:9092,EXTERNAL://example.com:9093; SSL and SASL are not supported yet";
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
@@ -132,23 +170,9 @@ impl Kind {
                 is_same_value(value, text).then(|| Value::Text((*value).to_string()))
             }
             Kind::List(words, _) => list(words, text).map(Value::Text),
-            Kind::Listen => {
-                let (host, port) = split_host_port(text)?;
-                let host = match host {
-                    "" | "*" => None,
-                    host => Some(host.to_string()),
-                };
-                Some(Value::Listen(ListenAddr { host, port }))
-            }
-            Kind::Endpoint => {
-                let (host, port) = split_host_port(text)?;
-                (!host.is_empty() && port != 0).then(|| {
-                    Value::Endpoint(Endpoint {
-                        host: host.to_string(),
-                        port,
-                    })
-                })
-            }
+            Kind::Listen => text.parse().ok().map(Value::Listen),
+            Kind::Listeners => text.parse().ok().map(Value::Listeners),
+            Kind::Endpoints => text.parse().ok().map(Value::Endpoints),
             Kind::Path => {
                 (!text.is_empty() && !text.contains('\0')).then(|| Value::Text(text.to_string()))
             }
@@ -175,11 +199,11 @@ impl Kind {
                     words.join(", ")
                 )
             }
-            Kind::Listen => {
-                "host:port, [ipv6]:port, or :port for all addresses; port 0 lets the system choose"
-                    .to_string()
-            }
-            Kind::Endpoint => "host:port or [ipv6]:port, with a port from 1 to 65535".to_string(),
+            Kind::Listen => LISTEN_ADDR.to_string(),
+            Kind::Listeners => format!("{LISTEN_ADDR}; or a list of such {NAMED}"),
+            Kind::Endpoints => format!(
+                "host:port or [ipv6]:port, with a port from 1 to 65535; or a list of such {NAMED}"
+            ),
             Kind::Path => "a path".to_string(),
             Kind::LogFilter => format!(
                 "{}, or a list such as info,streamline::storage=debug",
@@ -302,9 +326,9 @@ mod tests {
         ] {
             assert_eq!(listen(text), None, "{text:?}");
         }
-        assert_eq!(Kind::Endpoint.parse(":9092"), None);
-        assert_eq!(Kind::Endpoint.parse("broker:0"), None);
-        assert!(Kind::Endpoint.parse("broker.example:9092").is_some());
+        assert_eq!(Kind::Endpoints.parse(":9092"), None);
+        assert_eq!(Kind::Endpoints.parse("broker:0"), None);
+        assert!(Kind::Endpoints.parse("broker.example:9092").is_some());
     }
 
     #[test]

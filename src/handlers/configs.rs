@@ -319,7 +319,8 @@ fn kind_number(kind: Kind) -> i8 {
         Kind::Choice(_)
         | Kind::Only(..)
         | Kind::Listen
-        | Kind::Endpoint
+        | Kind::Listeners
+        | Kind::Endpoints
         | Kind::Path
         | Kind::LogFilter => ConfigType::String,
     })

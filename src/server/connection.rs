@@ -61,8 +61,17 @@ const WRITTEN_BYTES_MAX: usize = 64 * 1024;
 
 /// Creates the handler's future for a request of one connection.
 pub type Dispatch = Box<dyn Fn(RequestHeader, Bytes) -> BoxFuture<'static, Reply> + Send>;
-/// Starts the session of a connection, with the addresses of the client and of the server.
-pub type StartSession = Box<dyn Fn(SocketAddr, SocketAddr) -> Dispatch + Send + Sync>;
+/// Starts the session of a connection.
+pub type StartSession = Box<dyn Fn(Origin) -> Dispatch + Send + Sync>;
+
+/// The way by which a client came in.
+pub struct Origin {
+    /// Name of the listener.
+    pub listener: Arc<str>,
+    pub peer: SocketAddr,
+    /// Server address to which the client connected.
+    pub local: SocketAddr,
+}
 
 /// State shared by all connections.
 pub struct Shared {
@@ -130,8 +139,7 @@ pub struct Connection {
 impl Connection {
     pub fn new(
         transport: Transport,
-        peer: SocketAddr,
-        local: SocketAddr,
+        origin: Origin,
         slot: ConnectionSlot,
         shared: Arc<Shared>,
     ) -> Self {
@@ -140,10 +148,11 @@ impl Connection {
             clock: Arc::clone(&shared.counting.clock),
         });
         let now = counting.clock.monotonic();
+        let peer = origin.peer;
         Connection {
             transport,
             peer,
-            dispatch: (shared.start_session)(peer, local),
+            dispatch: (shared.start_session)(origin),
             report: Report::new(slot),
             incoming: Incoming::new(peer.ip(), shared.frame_bytes_max),
             in_flight: Pipeline::default(),

@@ -42,14 +42,13 @@ use crate::metrics::{PrometheusHandle, init_metrics_with};
 use crate::storage::{self, Opening};
 
 use background::Background;
-use connection::{Shared, StartSession};
+use connection::{Origin, Shared, StartSession};
 pub use data_dir::DataDir;
 use data_dir::DataDirError;
 use http::health::Phase;
 use http::info::{Addresses, Counts};
 use http::{Facts, Health, HttpServer, HttpState};
-use listener::ListenerState;
-use listeners::Listeners;
+use listeners::{BoundListeners, Listeners};
 use registry::ConnectionRegistry;
 pub use run_file::RunFile;
 use shutdown::Signals;
@@ -88,7 +87,8 @@ pub struct Server;
 
 /// A server that accepts Kafka clients.
 pub struct Running {
-    pub kafka_addr: SocketAddr,
+    /// Names and addresses of the listeners, at least one.
+    pub kafka_addrs: Vec<(Arc<str>, SocketAddr)>,
     pub http_addr: SocketAddr,
     config: Config,
     data_dir: DataDir,
@@ -119,9 +119,9 @@ impl Server {
         // HTTP shows the progress of recovery. Both ports are bound before it, so that a port in use fails the start at once.
         let facts: Arc<Mutex<KnownFacts>> = Arc::default();
         let http = start_http(&loaded.config, &metrics, &health, &facts)?;
-        let port = listeners::bind(&loaded.config)?;
-        let (kafka_addr, http_addr) = (port.local_addr, http.local_addr());
-        facts.lock().bound(kafka_addr, http_addr, &loaded.config);
+        let bound = BoundListeners::bind(&loaded.config)?;
+        let (kafka_addrs, http_addr) = (bound.addrs(), http.local_addr());
+        facts.lock().bound(&kafka_addrs, http_addr, &loaded.config);
         // Recovers the logs.
         let broker = open_broker(loaded, &metrics, &clock, &health, &mut signals);
         let broker = broker.await.map_err(|source| StartError::Open {
@@ -134,9 +134,7 @@ impl Server {
         facts.lock().opened(&broker, &connections);
         let shared = share(&config, &broker, &connections, &metrics);
         // From here on clients can connect.
-        let state = Arc::new(ListenerState::default());
-        let listeners = Listeners::start(port, &connections, &shared, &state)?;
-        health.watch_listener(move || state.check());
+        let listeners = bound.start(&connections, &shared, &health)?;
         let background = Background::start(
             Arc::clone(&connections),
             shared.request_memory().clone(),
@@ -144,7 +142,7 @@ impl Server {
             Arc::clone(&clock),
         );
         let running = Running {
-            kafka_addr,
+            kafka_addrs,
             http_addr,
             config,
             data_dir,
@@ -172,7 +170,7 @@ impl Running {
         descriptors: Option<u64>,
     ) -> Result<(), StartError> {
         let run_file = RunFile {
-            listen_addr: self.kafka_addr,
+            listen_addr: self.kafka_addrs[0].1,
             http_addr: self.http_addr,
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_string(),
@@ -198,11 +196,15 @@ impl Running {
             descriptors,
             "server started"
         );
-        tracing::info!(
-            listen_addr = %run_file.listen_addr,
-            advertised_addr = self.config.advertised_addr.as_ref().map(tracing::field::display),
-            "listening for Kafka clients"
-        );
+        for (name, addr) in &self.kafka_addrs {
+            let advertised = self.config.advertised.get(name);
+            tracing::info!(
+                listener = (self.kafka_addrs.len() > 1).then_some(&**name),
+                listen_addr = %addr,
+                advertised_addr = advertised.map(tracing::field::display),
+                "listening for Kafka clients"
+            );
+        }
         tracing::info!(
             http_addr = %run_file.http_addr,
             startup_ms = startup.as_millis() as u64,
@@ -342,8 +344,13 @@ async fn open_broker(
 
 /// Returns how the connections of a broker start their sessions.
 fn start_session(broker: Arc<Broker>) -> StartSession {
-    Box::new(move |peer, local| {
-        let session = Session::new(Arc::clone(&broker), peer, local);
+    Box::new(move |origin| {
+        let Origin {
+            listener,
+            peer,
+            local,
+        } = origin;
+        let session = Session::new(Arc::clone(&broker), listener, peer, local);
         Box::new(move |header, body| handlers::dispatch(&session, header, body))
     })
 }
@@ -369,10 +376,13 @@ struct KnownFacts {
 }
 
 impl KnownFacts {
-    fn bound(&mut self, kafka: SocketAddr, http: SocketAddr, config: &Config) {
+    /// Sets the addresses, of which `/info` shows the first listener's.
+    fn bound(&mut self, kafka: &[(Arc<str>, SocketAddr)], http: SocketAddr, config: &Config) {
+        let first = kafka.first();
+        let advertised = first.and_then(|(name, _)| config.advertised.get(name));
         self.addresses = Addresses {
-            kafka: Some(kafka),
-            advertised: config.advertised_addr.as_ref().map(ToString::to_string),
+            kafka: first.map(|(_, addr)| *addr),
+            advertised: advertised.map(ToString::to_string),
             http: Some(http),
         };
     }

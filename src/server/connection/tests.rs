@@ -130,7 +130,7 @@ async fn start_dispatching(
     let metrics = Metrics::new(true);
     let connections = ConnectionRegistry::new(&config);
     let dispatch = Arc::new(dispatch);
-    let start_session: StartSession = Box::new(move |_, _| {
+    let start_session: StartSession = Box::new(move |_| {
         let dispatch = Arc::clone(&dispatch);
         Box::new(move |header, body| dispatch(header, body))
     });
@@ -170,10 +170,14 @@ async fn connect(
     let now = shared.clock().monotonic();
     let slot = connections.enter(peer.ip(), now, shared.metrics());
     let local: SocketAddr = stream.local_addr().unwrap();
-    let connection = Connection::new(
-        Transport::Plain(stream),
+    let origin = Origin {
+        listener: "PLAINTEXT".into(),
         peer,
         local,
+    };
+    let connection = Connection::new(
+        Transport::Plain(stream),
+        origin,
         slot.ok().unwrap(),
         Arc::clone(shared),
     );
