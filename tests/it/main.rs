@@ -16,6 +16,7 @@ mod health;
 mod hostile;
 mod lag;
 mod list_offsets;
+mod listeners;
 mod metadata;
 mod produce;
 mod produce_refusals;

@@ -320,7 +320,7 @@ fn appends_and_other_reads_do_not_wait_for_a_repair() {
             let others = scope.spawn(|| {
                 fixture.append(&["g"]);
                 // From the segment that is rewritten, after the corrupt batch.
-                let fetched = fixture.partition().read(1, 1, true).unwrap();
+                let fetched = fixture.partition().read_now(ReadOptions::at(1, 1)).unwrap();
                 assert!(fetched.records.is_some());
             });
             while !others.is_finished() && std::time::Instant::now() < deadline {
