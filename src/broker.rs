@@ -152,9 +152,9 @@ impl Broker {
         .await
     }
 
-    /// Returns the host and port that Metadata returns to a client connected to the address `local`.
-    pub fn advertised(&self, local: SocketAddr) -> (String, u16) {
-        match &self.config.advertised_addr {
+    /// Returns the host and port that Metadata returns to a client connected to the address `local` of a listener.
+    pub fn advertised(&self, listener: &str, local: SocketAddr) -> (String, u16) {
+        match self.config.advertised.get(listener) {
             Some(endpoint) => (endpoint.host.clone(), endpoint.port),
             None => (local.ip().to_canonical().to_string(), local.port()),
         }

@@ -308,7 +308,7 @@ async fn config_edits_apply_at_once_and_only_if_all_are_valid() {
 async fn the_advertised_address_is_the_one_the_client_connected_to_unless_one_is_set() {
     let home = Home::new();
     let broker = home.open().await;
-    let advertised = |local: &str| broker.advertised(local.parse().unwrap());
+    let advertised = |local: &str| broker.advertised("PLAINTEXT", local.parse().unwrap());
     assert_eq!(advertised("10.1.2.3:9092"), ("10.1.2.3".to_owned(), 9092));
     assert_eq!(advertised("[fd00::1]:9092"), ("fd00::1".to_owned(), 9092));
     // An IPv4 client of a dual-stack socket.
@@ -318,7 +318,7 @@ async fn the_advertised_address_is_the_one_the_client_connected_to_unless_one_is
     );
     drop(broker);
     let broker = home.open_with(&[("advertised_addr", "kafka:19092")]).await;
-    let advertised = broker.advertised("10.1.2.3:9092".parse().unwrap());
+    let advertised = broker.advertised("PLAINTEXT", "10.1.2.3:9092".parse().unwrap());
     assert_eq!(advertised, ("kafka".to_owned(), 19092));
 }
 

@@ -126,6 +126,7 @@ fn apply_dependencies(
     effective: &mut [Effective],
     errors: &mut Vec<ConfigError>,
 ) {
+    check_advertised(config, effective, errors);
     if config.durability == Durability::Os
         && let Some(flush) = effective.iter_mut().find(|each| {
             each.setting.name == "log_flush_interval_ms" && each.origin == Origin::Default
@@ -146,6 +147,25 @@ fn apply_dependencies(
             format!(
                 "at most {}, the value of group_max_session_timeout_ms",
                 config.group_max_session_timeout_ms
+            ),
+        ));
+    }
+}
+
+/// Rejects advertised addresses of listeners that do not exist.
+fn check_advertised(config: &Config, effective: &[Effective], errors: &mut Vec<ConfigError>) {
+    let is_missing = |name: &str| config.listeners.get(name).is_none();
+    let setting = |each: &&Effective| each.setting.name == "advertised_addr";
+    if config.advertised.iter().any(|(name, _)| is_missing(name))
+        && let Some(advertised) = effective.iter().find(setting)
+    {
+        errors.push(ConfigError::not_allowed(
+            advertised.origin.clone(),
+            advertised.setting.name,
+            &advertised.value,
+            format!(
+                "addresses of the listeners in listen_addr: {}",
+                config.listeners.names()
             ),
         ));
     }
@@ -266,11 +286,11 @@ mod tests {
     #[test]
     fn defaults_match_the_documentation() {
         let config = Config::default();
-        assert_eq!(config.listen_addr.to_string(), ":9092");
+        assert_eq!(config.listeners.to_string(), ":9092");
         assert_eq!(config.http_addr.to_string(), ":9094");
         assert_eq!(config.data_dir, PathBuf::from("./data"));
         assert_eq!(config.durability, Durability::Acks);
-        assert_eq!(config.advertised_addr, None);
+        assert_eq!(config.advertised.iter().len(), 0);
         assert!(config.auto_create_topics && config.metrics);
         assert_eq!(config.topic_defaults.retention_ms, 604_800_000);
     }

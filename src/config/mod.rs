@@ -5,6 +5,7 @@
 //! configuration can be fixed at once. A [`Config`] is plain data: components are passed beside it, never inside it.
 
 mod error;
+mod listeners;
 mod load;
 mod settings;
 mod topic;
@@ -13,6 +14,7 @@ mod value;
 use std::path::PathBuf;
 
 pub use error::{ConfigError, Origin};
+pub use listeners::ByListener;
 pub use load::{Effective, Layers, Loaded, load};
 pub use settings::{Group, Setting, settings};
 pub use topic::{
@@ -24,9 +26,10 @@ pub use value::{ConfigType, Endpoint, Kind, ListenAddr};
 /// Effective settings of the server. [`settings()`] documents each of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    pub listen_addr: ListenAddr,
-    /// `None`: each client gets the address it connected to.
-    pub advertised_addr: Option<Endpoint>,
+    /// At least one.
+    pub listeners: ByListener<ListenAddr>,
+    /// Clients of a listener without one get the address they connected to.
+    pub advertised: ByListener<Endpoint>,
     pub http_addr: ListenAddr,
     pub storage: StorageKind,
     pub data_dir: PathBuf,
@@ -124,14 +127,13 @@ impl Default for Config {
 impl Config {
     /// Placeholder values, which [`load()`] replaces from the declarations.
     fn blank() -> Self {
-        let nowhere = ListenAddr {
-            host: None,
-            port: 0,
-        };
         Config {
-            listen_addr: nowhere.clone(),
-            advertised_addr: None,
-            http_addr: nowhere,
+            listeners: ByListener::default(),
+            advertised: ByListener::default(),
+            http_addr: ListenAddr {
+                host: None,
+                port: 0,
+            },
             storage: StorageKind::Local,
             data_dir: PathBuf::new(),
             disk_reserve_bytes: 0,

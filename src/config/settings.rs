@@ -118,22 +118,19 @@ static SERVER: &[Setting] = &[
         name: "listen_addr",
         kafka_name: Some("listeners"),
         group: Group::Server,
-        kind: Kind::Listen,
+        kind: Kind::Listeners,
         default: ":9092",
-        help: "Address on which to listen for Kafka clients.",
-        target: Target::Server(|config, text| store(&mut config.listen_addr, text)),
+        help: "Address on which to listen for Kafka clients, or several named ones.",
+        target: Target::Server(|config, text| store(&mut config.listeners, text)),
     },
     Setting {
         name: "advertised_addr",
         kafka_name: Some("advertised.listeners"),
         group: Group::Server,
-        kind: Kind::Endpoint,
+        kind: Kind::Endpoints,
         default: "",
-        help: "Address returned to clients in metadata. If unset, each client gets the address it connected to.",
-        target: Target::Server(|config, text| {
-            config.advertised_addr = text.parse().ok();
-            config.advertised_addr.is_some()
-        }),
+        help: "Address returned to clients in metadata; with several listeners, one for each name. Clients of a listener without one get the address they connected to.",
+        target: Target::Server(|config, text| store(&mut config.advertised, text)),
     },
     Setting {
         name: "http_addr",

@@ -7,6 +7,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::listeners::ByListener;
+
 /// Type and range of a value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Kind {
@@ -23,8 +25,10 @@ pub enum Kind {
     List(&'static [&'static str], &'static str),
     /// Address to listen on: `host:port`, `[v6]:port`, or `:port` for every address.
     Listen,
-    /// Address for clients to connect to: `host:port` with a port other than 0.
-    Endpoint,
+    /// One such address, or a list of them by listener: `NAME://host:port`.
+    Listeners,
+    /// Addresses for clients to connect to, in the same syntax: `host:port` with a port other than 0.
+    Endpoints,
     /// File system path.
     Path,
     /// Level (`info`), or a comma-separated list of `target=level` with at most one bare level.
@@ -146,6 +150,11 @@ fn write_host_port(f: &mut fmt::Formatter<'_>, host: &str, port: u16) -> fmt::Re
     }
 }
 
+const LISTEN_ADDR: &str =
+    "host:port, [ipv6]:port, or :port for all addresses; port 0 lets the system choose";
+const NAMED: &str = "addresses, each with a listener name of its own, such as \
+                     INTERNAL://10.0.0.1:9092,EXTERNAL://example.com:9093; SSL and SASL are not supported yet";
+
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 impl Kind {
@@ -171,7 +180,8 @@ impl Kind {
             Kind::Only(_, value, _) => is_same_value(value, text).then(|| (*value).to_string()),
             Kind::List(words, _) => list(words, text),
             Kind::Listen => Some(text.parse::<ListenAddr>().ok()?.to_string()),
-            Kind::Endpoint => Some(text.parse::<Endpoint>().ok()?.to_string()),
+            Kind::Listeners => Some(text.parse::<ByListener<ListenAddr>>().ok()?.to_string()),
+            Kind::Endpoints => Some(text.parse::<ByListener<Endpoint>>().ok()?.to_string()),
             Kind::Path => (!text.is_empty() && !text.contains('\0')).then(|| text.to_string()),
             Kind::LogFilter => is_log_filter(text).then(|| text.to_string()),
         }
@@ -185,9 +195,12 @@ impl Kind {
             Kind::Int { .. } => ConfigType::Long,
             Kind::Only(config_type, ..) => *config_type,
             Kind::List(..) => ConfigType::List,
-            Kind::Choice(_) | Kind::Listen | Kind::Endpoint | Kind::Path | Kind::LogFilter => {
-                ConfigType::String
-            }
+            Kind::Choice(_)
+            | Kind::Listen
+            | Kind::Listeners
+            | Kind::Endpoints
+            | Kind::Path
+            | Kind::LogFilter => ConfigType::String,
         }
     }
 
@@ -210,11 +223,11 @@ impl Kind {
                     words.join(", ")
                 )
             }
-            Kind::Listen => {
-                "host:port, [ipv6]:port, or :port for all addresses; port 0 lets the system choose"
-                    .to_string()
-            }
-            Kind::Endpoint => "host:port or [ipv6]:port, with a port from 1 to 65535".to_string(),
+            Kind::Listen => LISTEN_ADDR.to_string(),
+            Kind::Listeners => format!("{LISTEN_ADDR}; or a list of such {NAMED}"),
+            Kind::Endpoints => format!(
+                "host:port or [ipv6]:port, with a port from 1 to 65535; or a list of such {NAMED}"
+            ),
             Kind::Path => "a path".to_string(),
             Kind::LogFilter => format!(
                 "{}, or a list such as info,streamline::storage=debug",
@@ -335,9 +348,9 @@ mod tests {
         ] {
             assert_eq!(listen(text), None, "{text:?}");
         }
-        assert_eq!(Kind::Endpoint.normalize(":9092"), None);
-        assert_eq!(Kind::Endpoint.normalize("broker:0"), None);
-        assert!(Kind::Endpoint.normalize("broker.example:9092").is_some());
+        assert_eq!(Kind::Endpoints.normalize(":9092"), None);
+        assert_eq!(Kind::Endpoints.normalize("broker:0"), None);
+        assert!(Kind::Endpoints.normalize("broker.example:9092").is_some());
     }
 
     #[test]

@@ -58,6 +58,7 @@ impl Session {
     fn deny(&self, operation: Operation, resource: Resource<'_>) -> ErrorCode {
         tracing::debug!(
             principal = %self.principal,
+            listener = &*self.listener,
             peer = %self.peer,
             software = self.software().map(tracing::field::display),
             ?operation,

@@ -46,7 +46,7 @@ pub(super) async fn open(dir: &tempfile::TempDir) -> Arc<Broker> {
 /// Starts the session of a client.
 pub(super) fn connect(broker: &Arc<Broker>) -> Arc<Session> {
     let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
-    Session::new(Arc::clone(broker), nowhere, nowhere)
+    Session::new(Arc::clone(broker), "PLAINTEXT".into(), nowhere, nowhere)
 }
 
 /// Sends a request and returns its response, and whether it counts as an error.

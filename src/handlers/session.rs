@@ -12,6 +12,8 @@ use crate::broker::{Broker, Principal};
 /// One connection's session, shared by its requests.
 pub struct Session {
     pub(super) broker: Arc<Broker>,
+    /// Name of the listener to which the client connected.
+    pub(super) listener: Arc<str>,
     pub(super) peer: SocketAddr,
     /// Server address to which the client connected.
     pub(super) local: SocketAddr,
@@ -34,9 +36,15 @@ impl fmt::Display for ClientSoftware {
 
 impl Session {
     /// Starts the session of a client that is not authenticated.
-    pub fn new(broker: Arc<Broker>, peer: SocketAddr, local: SocketAddr) -> Arc<Session> {
+    pub fn new(
+        broker: Arc<Broker>,
+        listener: Arc<str>,
+        peer: SocketAddr,
+        local: SocketAddr,
+    ) -> Arc<Session> {
         Arc::new(Session {
             broker,
+            listener,
             peer,
             local,
             principal: Principal::ANONYMOUS,
@@ -46,7 +54,7 @@ impl Session {
 
     /// Returns the host and port by which this client reaches the server.
     pub(super) fn advertised(&self) -> (String, u16) {
-        self.broker.advertised(self.local)
+        self.broker.advertised(&self.listener, self.local)
     }
 
     /// Returns the client's software, if the client has named it.

@@ -16,6 +16,8 @@
 
 mod ended;
 mod in_flight;
+mod report;
+mod turn;
 
 use std::fmt;
 use std::future::Future;
@@ -23,29 +25,25 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::Stream;
 use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesOrdered;
-use tokio::net::TcpStream;
-use tokio::time::Sleep;
 
-use ended::Ended;
-use in_flight::{BufferedBytes, Finished, InFlight, Outcome, Work};
+use ended::{Ended, Ending};
+use in_flight::{BufferedBytes, Finished, InFlight, Outcome, Pipeline, Work};
+use report::{PROGRESS_BYTES_MIN, Report};
+use turn::Turn;
 
 use super::frame::FrameError;
 use super::incoming::Incoming;
 use super::memory::{MemoryPermit, RequestMemory};
 use super::outgoing::Outgoing;
 use super::refusals::Refusals;
-use super::registry::{
-    ARRIVAL_STEP, Activity, ConnectionSlot, DisconnectReason, OVERDRAFT_STEPS_MAX,
-};
+use super::registry::{Activity, ConnectionSlot, DisconnectReason};
 use super::request::{Counting, RequestGuard, ResponseGuard};
+use super::transport::Transport;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::handlers::{self, CloseReason, Reply};
@@ -56,23 +54,24 @@ use crate::protocol::kafka::{LENGTH_BYTES, RequestHeader, decode_request_header}
 const IN_FLIGHT_BYTES_MAX: usize = 32 << 20;
 /// Bytes of one connection's responses buffered in memory at which reading requests pauses.
 const WAITING_BYTES_MAX: usize = 4 << 20;
-/// Smallest change of the buffered bytes that is reported to the rest of the server.
-const WAITING_BYTES_STEP: usize = 4 * 1024;
-/// Time for the requests of a disconnected client to finish.
-const LINGER: Duration = Duration::from_secs(3);
-/// Bytes of progress that restart a time-out; less is a trickle that must not keep a connection open.
-const PROGRESS_BYTES_MIN: usize = 4 * 1024;
 /// Rounds of reading, working and writing before the task yields to other connections.
 const ROUNDS_MAX: usize = 32;
-/// The same limit as a time, for requests that take long: a batch of a few KiB may decompress to more than 100 MiB.
-const SLICE: Duration = Duration::from_millis(5);
 /// Bytes written in one call after which a response yields to reading and handlers.
 const WRITTEN_BYTES_MAX: usize = 64 * 1024;
 
 /// Creates the handler's future for a request of one connection.
 pub type Dispatch = Box<dyn Fn(RequestHeader, Bytes) -> BoxFuture<'static, Reply> + Send>;
-/// Starts the session of a connection, with the addresses of the client and of the server.
-pub type StartSession = Box<dyn Fn(SocketAddr, SocketAddr) -> Dispatch + Send + Sync>;
+/// Starts the session of a connection.
+pub type StartSession = Box<dyn Fn(Origin) -> Dispatch + Send + Sync>;
+
+/// The way by which a client came in.
+pub struct Origin {
+    /// Name of the listener.
+    pub listener: Arc<str>,
+    pub peer: SocketAddr,
+    /// Server address to which the client connected.
+    pub local: SocketAddr,
+}
 
 /// State shared by all connections.
 pub struct Shared {
@@ -118,56 +117,29 @@ impl Shared {
     }
 }
 
-/// Progress of a request that has arrived in part.
-#[derive(Debug, Clone, Copy)]
-struct Arriving {
-    /// Start of the current step of its arrival.
-    since: Duration,
-    /// Bytes of this step that have arrived.
-    bytes: usize,
-    /// Time at which the server stopped reading the rest; the pause does not count against the client.
-    held_up_since: Option<Duration>,
-}
-
 /// One connection, as a future that resolves when it has ended.
 pub struct Connection {
-    stream: TcpStream,
+    transport: Transport,
     peer: SocketAddr,
     dispatch: Dispatch,
     shared: Arc<Shared>,
     /// A handle of this connection's own, so that connections do not contend for one reference count.
     counting: Arc<Counting>,
-    slot: ConnectionSlot,
+    report: Report,
     incoming: Incoming,
-    in_flight: FuturesOrdered<InFlight>,
-    in_flight_bytes: usize,
+    in_flight: Pipeline,
     outgoing: Outgoing<ResponseGuard>,
-    /// Bytes of responses in memory that wait for earlier responses.
-    buffered_bytes: Arc<AtomicUsize>,
-    /// Bytes of buffered responses as last reported to the registry.
-    held_bytes: usize,
-    /// A request that has arrived in part, if there is one.
-    arriving: Option<Arriving>,
+    turn: Turn,
     /// Time of the last read.
     received_at: Duration,
-    /// First reading of the clock in this turn.
-    turn_began: Option<Duration>,
-    /// The clock as last read: after a read, a write, and before a further request. Reading it more often would cost
-    /// more than the precision is worth.
-    now: Duration,
-    activity: Activity,
-    /// Bytes read or written since `activity` was noted; a finished request counts as [`PROGRESS_BYTES_MIN`].
-    progress_bytes: usize,
-    /// Set once no further request is read: what remains is to finish those in flight and return this.
-    ended: Option<Ended>,
-    linger: Option<Pin<Box<Sleep>>>,
+    /// Set once no further request is read: what remains is to finish those in flight.
+    ending: Ending,
 }
 
 impl Connection {
     pub fn new(
-        stream: TcpStream,
-        peer: SocketAddr,
-        local: SocketAddr,
+        transport: Transport,
+        origin: Origin,
         slot: ConnectionSlot,
         shared: Arc<Shared>,
     ) -> Self {
@@ -176,25 +148,18 @@ impl Connection {
             clock: Arc::clone(&shared.counting.clock),
         });
         let now = counting.clock.monotonic();
+        let peer = origin.peer;
         Connection {
-            stream,
+            transport,
             peer,
-            dispatch: (shared.start_session)(peer, local),
-            slot,
+            dispatch: (shared.start_session)(origin),
+            report: Report::new(slot),
             incoming: Incoming::new(peer.ip(), shared.frame_bytes_max),
-            in_flight: FuturesOrdered::new(),
-            in_flight_bytes: 0,
+            in_flight: Pipeline::default(),
             outgoing: Outgoing::default(),
-            buffered_bytes: Arc::default(),
-            held_bytes: 0,
-            arriving: None,
+            turn: Turn::new(now),
             received_at: now,
-            turn_began: None,
-            now,
-            activity: Activity::Idle,
-            progress_bytes: 0,
-            ended: None,
-            linger: None,
+            ending: Ending::default(),
             counting,
             shared,
         }
@@ -202,12 +167,12 @@ impl Connection {
 
     /// Applies the server's request to end this connection, if there is one. `Some` ends it at once.
     fn check_ending(&mut self) -> Option<Ended> {
-        let ending = self.slot.entry.ending()?;
+        let ending = self.report.slot.entry.ending()?;
         match ending {
             // The requests in flight are finished first.
             DisconnectReason::Drain => self.stop_reading(Ended::ByServer(DisconnectReason::Drain)),
             // A request arrived between the sweep and this poll.
-            DisconnectReason::Idle if self.is_busy() => self.slot.entry.cancel_idle(),
+            DisconnectReason::Idle if self.is_busy() => self.report.slot.entry.cancel_idle(),
             DisconnectReason::ReadTimeout => {
                 let what = "an incomplete request stalled for request_read_timeout_ms";
                 self.refuse(RequestRejection::Timeout, &what);
@@ -251,16 +216,14 @@ impl Connection {
 
     /// Stops reading requests; the first reason given is kept.
     fn stop_reading(&mut self, ended: Ended) {
-        self.ended.get_or_insert(ended);
+        self.ending.set(ended);
         self.incoming.discard();
     }
 
     /// Moves the responses of finished requests, in order, to the outgoing queue.
     fn collect(&mut self, cx: &mut Context<'_>) -> bool {
         let mut any = false;
-        while !self.in_flight.is_empty()
-            && let Poll::Ready(Some(finished)) = Pin::new(&mut self.in_flight).poll_next(cx)
-        {
+        while let Some(finished) = self.in_flight.next(cx) {
             self.finish(finished);
             any = true;
         }
@@ -271,13 +234,12 @@ impl Connection {
         let Finished {
             outcome,
             mut request,
-            bytes,
             buffered,
+            ..
         } = finished;
         // From here on the response counts as outgoing.
         drop(buffered);
-        self.in_flight_bytes -= bytes;
-        self.progress_bytes += PROGRESS_BYTES_MIN;
+        self.report.add_progress(PROGRESS_BYTES_MIN);
         let reply = match outcome {
             Outcome::Reply(reply) => reply,
             Outcome::Undecodable(error) => {
@@ -294,7 +256,7 @@ impl Connection {
                 response_bytes: frame.len.saturating_sub(LENGTH_BYTES) as u64,
                 bytes_out: reply.bytes_out,
             };
-            if !matches!(self.ended, Some(Ended::Failed(_))) {
+            if !self.ending.has_failed() {
                 self.outgoing.push(frame.chunks, response);
             }
         }
@@ -326,13 +288,13 @@ impl Connection {
     fn write(&mut self, cx: &mut Context<'_>) -> bool {
         let mut any = false;
         while !self.outgoing.is_empty() {
-            match self.outgoing.poll_write(&self.stream, cx) {
+            match self.outgoing.poll_write(&self.transport, cx) {
                 Poll::Ready(Ok(written)) => {
-                    self.read_clock();
+                    self.turn.read(&*self.counting.clock);
                     while let Some(response) = self.outgoing.pop_sent() {
-                        response.sent(self.now);
+                        response.sent(self.turn.now());
                     }
-                    self.progress_bytes += written;
+                    self.report.add_progress(written);
                     any = true;
                     if written >= WRITTEN_BYTES_MAX {
                         // A large response alternates with reading and handlers.
@@ -353,28 +315,28 @@ impl Connection {
     fn fail(&mut self, error: io::Error) {
         self.outgoing = Outgoing::default();
         self.incoming.discard();
-        self.ended = Some(Ended::Failed(error));
+        self.ending.fail(error);
     }
 
     fn may_take_more(&self) -> bool {
-        self.ended.is_none()
+        !self.ending.is_set()
             && self.in_flight.len() + self.outgoing.len() < self.shared.in_flight_max
-            && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX
+            && self.in_flight.bytes() < IN_FLIGHT_BYTES_MAX
             && match self.waiting_bytes() {
                 0 => true,
-                waiting => waiting < WAITING_BYTES_MAX && !self.slot.is_memory_short(),
+                waiting => waiting < WAITING_BYTES_MAX && !self.report.slot.is_memory_short(),
             }
     }
 
     /// Returns whether the requests in flight keep further ones from being read.
     fn has_enough_in_flight(&self) -> bool {
         self.in_flight.len() >= self.shared.in_flight_max
-            || self.in_flight_bytes >= IN_FLIGHT_BYTES_MAX
+            || self.in_flight.bytes() >= IN_FLIGHT_BYTES_MAX
     }
 
     /// Returns the bytes of responses buffered in memory.
     fn waiting_bytes(&self) -> usize {
-        self.outgoing.memory_bytes() + self.buffered_bytes.load(Ordering::Relaxed)
+        self.outgoing.memory_bytes() + self.in_flight.buffered_bytes()
     }
 
     /// Starts the requests that have arrived and reads further ones.
@@ -383,10 +345,12 @@ impl Connection {
         while self.may_take_more() {
             match self.incoming.has_request() {
                 Ok(true) => {
-                    if any || self.turn_began.is_none() {
-                        self.read_clock();
+                    if any {
+                        self.turn.read(&*self.counting.clock);
+                    } else {
+                        self.turn.read_once(&*self.counting.clock);
                     }
-                    if self.is_turn_over() {
+                    if self.turn.is_over() {
                         // The rest of the requests waits for the next turn; `true` keeps the task scheduled.
                         return true;
                     }
@@ -416,29 +380,16 @@ impl Connection {
         any
     }
 
-    fn is_turn_over(&self) -> bool {
-        let began = self.turn_began.unwrap_or(self.now);
-        self.now.saturating_sub(began) >= SLICE
-    }
-
-    fn read_clock(&mut self) {
-        self.now = self.counting.clock.monotonic();
-        self.turn_began.get_or_insert(self.now);
-    }
-
     /// Reads once from the socket, as far as there is memory.
     fn read(&mut self, cx: &mut Context<'_>) -> bool {
         let memory = &self.shared.memory;
-        match self.incoming.poll_read(&mut self.stream, memory, cx) {
+        match self.incoming.poll_read(&mut self.transport, memory, cx) {
             Poll::Pending => return false,
             Poll::Ready(Ok(0)) => self.stop_reading(Ended::ByClient),
             Poll::Ready(Ok(bytes)) => {
-                self.read_clock();
-                self.received_at = self.now;
-                self.progress_bytes += bytes;
-                if let Some(arriving) = &mut self.arriving {
-                    arriving.bytes += bytes;
-                }
+                self.turn.read(&*self.counting.clock);
+                self.received_at = self.turn.now();
+                self.report.add_read(bytes);
             }
             Poll::Ready(Err(error)) => self.fail(error),
         }
@@ -448,9 +399,7 @@ impl Connection {
     /// Creates the handler of a request and polls it once.
     fn start(&mut self, frame: Bytes, permit: MemoryPermit, cx: &mut Context<'_>) {
         let request = RequestGuard::new(&self.counting, &frame, self.received_at);
-        let bytes = permit.bytes();
-        self.end_arriving();
-        self.in_flight_bytes += bytes;
+        self.report.end_arriving(self.turn.now());
         let mut body = frame;
         let mut needs_bytes = true;
         let work = match decode_request_header(&mut body) {
@@ -463,64 +412,39 @@ impl Connection {
         let mut in_flight = InFlight {
             work,
             request: Some(request),
-            bytes,
+            bytes: permit.bytes(),
             permit,
             buffered: BufferedBytes::default(),
         };
         match Pin::new(&mut in_flight).poll(cx) {
             Poll::Ready(finished) if self.in_flight.is_empty() => self.finish(finished),
             Poll::Ready(finished) => {
-                let closes = match &finished.outcome {
-                    Outcome::Reply(reply) => reply.close.is_some(),
-                    Outcome::Undecodable(_) => true,
-                };
-                if closes {
+                if finished.outcome.closes() {
                     // Later requests are not served, although the refusal is logged only when its turn comes.
                     self.stop_reading(Ended::Refused);
                 }
-                let mut buffered = BufferedBytes::within(&self.buffered_bytes);
-                buffered.add(&finished.outcome);
-                self.in_flight.push_back(InFlight {
-                    work: Work::Done(Some(finished.outcome)),
-                    request: Some(finished.request),
-                    bytes: finished.bytes,
-                    permit: MemoryPermit::default(),
-                    buffered,
-                });
+                self.in_flight.push_finished(finished);
             }
             Poll::Pending => {
                 if !needs_bytes {
                     in_flight.permit = MemoryPermit::default();
                 }
-                in_flight.buffered = BufferedBytes::within(&self.buffered_bytes);
-                self.in_flight.push_back(in_flight);
+                self.in_flight.push(in_flight);
             }
         }
     }
 
     /// Returns whether the connection can be closed: it has ended, and nothing is left in flight or the time for it is up.
     fn has_finished(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(ended) = &self.ended else {
-            return false;
-        };
-        if self.in_flight.is_empty() && self.outgoing.is_empty() {
-            return true;
-        }
-        if matches!(ended, Ended::ByServer(DisconnectReason::Drain)) {
-            // The registry aborts the connection when the shutdown time-out is over.
-            return false;
-        }
-        let linger = self
-            .linger
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
-        linger.as_mut().poll(cx).is_ready()
+        self.ending.is_set()
+            && (self.in_flight.is_empty() && self.outgoing.is_empty()
+                || self.ending.has_lingered(cx))
     }
 
     /// Reports the memory that a request which has arrived in part holds, and since when its next step is awaited.
     fn note_arriving(&mut self) {
         if self.incoming.is_empty() {
-            self.end_arriving();
-            return;
+            return self.report.end_arriving(self.turn.now());
         }
         if !self.may_take_more() {
             // A grant would not be used before there is room for further requests.
@@ -529,50 +453,19 @@ impl Connection {
         self.incoming.settle(&self.shared.memory);
         let holds = self.incoming.permit().bytes();
         if holds == 0 {
-            self.end_arriving();
-            return;
+            return self.report.end_arriving(self.turn.now());
         }
-        if self.turn_began.is_none() {
-            self.read_clock();
-        }
-        let now = self.now;
+        self.turn.read_once(&*self.counting.clock);
+        let overdraft = self.incoming.permit().overdraft_claimed();
         let is_held_up = self.incoming.awaits_memory() || self.has_enough_in_flight();
-        // The rest of a request that exceeds the budget has to arrive faster, the larger it is.
-        let claimed = self.incoming.permit().overdraft_claimed();
-        let step = ARRIVAL_STEP.max(claimed / OVERDRAFT_STEPS_MAX);
-        let arriving = self.arriving.get_or_insert(Arriving {
-            since: now,
-            bytes: 0,
-            held_up_since: None,
-        });
-        if let Some(held_up_since) = arriving.held_up_since.take() {
-            arriving.since += now.saturating_sub(held_up_since);
-        }
-        if arriving.bytes >= step {
-            arriving.since = now;
-            arriving.bytes = 0;
-        }
-        arriving.held_up_since = is_held_up.then_some(now);
-        let blamed = if is_held_up { 0 } else { holds };
-        self.slot.entry.set_arriving(blamed, arriving.since);
-    }
-
-    /// Reports that no request has arrived in part.
-    fn end_arriving(&mut self) {
-        if self.arriving.take().is_some() {
-            self.slot.entry.set_arriving(0, self.now);
-        }
+        let now = self.turn.now();
+        self.report.set_arriving(holds, overdraft, is_held_up, now);
     }
 
     /// Reports the connection's activity, by which the registry applies time-outs.
     fn note_activity(&mut self) {
         self.note_arriving();
-        let waiting = self.waiting_bytes();
-        let all_taken = waiting == 0 && self.held_bytes > 0;
-        if all_taken || waiting.abs_diff(self.held_bytes) >= WAITING_BYTES_STEP {
-            self.held_bytes = waiting;
-            self.slot.hold(waiting);
-        }
+        self.report.set_waiting(self.waiting_bytes());
         let activity = if !self.outgoing.is_empty() {
             Activity::Writing
         } else if !self.in_flight.is_empty() || self.incoming.awaits_memory() {
@@ -582,13 +475,9 @@ impl Connection {
         } else {
             Activity::Idle
         };
-        if activity != self.activity || self.progress_bytes >= PROGRESS_BYTES_MIN {
-            self.activity = activity;
-            self.progress_bytes = 0;
-            if self.turn_began.is_none() {
-                self.read_clock();
-            }
-            self.slot.entry.set_activity(activity, self.now);
+        if self.report.is_due(activity) {
+            self.turn.read_once(&*self.counting.clock);
+            self.report.set_activity(activity, self.turn.now());
         }
     }
 }
@@ -598,8 +487,8 @@ impl Future for Connection {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
         let this = self.get_mut();
-        this.slot.entry.register(cx.waker());
-        this.turn_began = None;
+        this.report.slot.entry.register(cx.waker());
+        this.turn.begin();
         if let Some(ended) = this.check_ending() {
             return Poll::Ready(ended);
         }
@@ -608,13 +497,13 @@ impl Future for Connection {
             let taken = this.take_in(cx);
             let written = this.write(cx);
             if this.has_finished(cx) {
-                return Poll::Ready(this.ended.take().unwrap_or(Ended::ByClient));
+                return Poll::Ready(this.ending.take());
             }
             if !(collected || taken || written) {
                 this.note_activity();
                 return Poll::Pending;
             }
-            if this.is_turn_over() {
+            if this.turn.is_over() {
                 break;
             }
         }

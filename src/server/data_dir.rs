@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::config::{Config, StorageKind};
 use crate::fs::{File, Fs, is_full};
 
 /// Name of the lock file, the same as Kafka's.
@@ -33,16 +32,8 @@ pub enum DataDirError {
 }
 
 impl DataDir {
-    /// Takes the directory of the settings; `None` if the server keeps everything in memory.
-    pub fn of(fs: &Fs, config: &Config) -> Result<Option<DataDir>, DataDirError> {
-        match config.storage {
-            StorageKind::Local => DataDir::take(fs, &config.data_dir).map(Some),
-            StorageKind::Memory => Ok(None),
-        }
-    }
-
     /// Creates the directory if it does not exist, and locks it.
-    fn take(fs: &Fs, path: &Path) -> Result<DataDir, DataDirError> {
+    pub fn take(fs: &Fs, path: &Path) -> Result<DataDir, DataDirError> {
         let failed = |doing| {
             move |source| DataDirError::Io {
                 path: path.to_path_buf(),

@@ -11,18 +11,17 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use rustix::net::{RecvFlags, recv};
-use tokio::io::{AsyncRead, AsyncReadExt, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::ReadBuf;
 
 use super::frame::{FrameError, FrameReader, PREFIX};
 use super::memory::{
     Acquire, Class, GRANT_BYTES, MemoryPermit, RequestMemory, SMALL_REQUEST_BYTES,
 };
+use super::transport::Transport;
 
 /// Bytes read at a time, into memory that the connections of a thread share.
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -136,26 +135,28 @@ impl Incoming {
     /// Reads once from the socket, as far as there is memory. `Ok(0)` is the end of the stream.
     pub fn poll_read(
         &mut self,
-        stream: &mut TcpStream,
+        transport: &mut Transport,
         memory: &RequestMemory,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         self.poll_awaited(cx);
         let limit = match self.granted() {
-            0 if self.reader.is_large() => ready!(self.poll_grant_for_large(stream, memory, cx))?,
+            0 if self.reader.is_large() => {
+                ready!(self.poll_grant_for_large(transport, memory, cx))?
+            }
             0 if self.awaits_memory() || memory.is_short() => {
-                ready!(self.poll_grant_while_short(stream, memory, cx))?
+                ready!(self.poll_grant_while_short(transport, memory, cx))?
             }
             0 => SCRATCH_BYTES,
             granted => granted,
         };
         let read = match self.granted() {
             // After a peek, tokio considers the socket not ready although it has the granted bytes.
-            1.. if !self.reader.is_large() => match self.read_at_once(limit, stream) {
-                Err(error) if is_temporary(&error) => self.poll_read_up_to(limit, stream, cx),
+            1.. if !self.reader.is_large() => match self.read_at_once(limit, transport) {
+                Err(error) if is_temporary(&error) => self.poll_read_up_to(limit, transport, cx),
                 read => Poll::Ready(read),
             },
-            _ => self.poll_read_up_to(limit, stream, cx),
+            _ => self.poll_read_up_to(limit, transport, cx),
         };
         // Returns what was granted for bytes that have not arrived, for others to use.
         if self.granted() > 0 {
@@ -169,10 +170,10 @@ impl Incoming {
         self.permit.bytes().saturating_sub(self.reader.buffered())
     }
 
-    fn read_at_once(&mut self, limit: usize, stream: &TcpStream) -> io::Result<usize> {
+    fn read_at_once(&mut self, limit: usize, transport: &Transport) -> io::Result<usize> {
         SCRATCH.with_borrow_mut(|scratch| {
             let buffer = &mut scratch[..limit.min(SCRATCH_BYTES)];
-            let (_, count) = recv(stream, &mut *buffer, RecvFlags::empty())?;
+            let count = transport.read_now(buffer)?;
             self.reader.push(&buffer[..count]);
             Ok(count)
         })
@@ -181,16 +182,16 @@ impl Incoming {
     fn poll_read_up_to(
         &mut self,
         limit: usize,
-        stream: &mut TcpStream,
+        transport: &mut Transport,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         if let Some(rest) = self.reader.rest_of_frame() {
             let mut rest = bytes::BufMut::limit(rest, limit);
-            return pin!(stream.read_buf(&mut rest)).poll(cx);
+            return transport.poll_read_buf(&mut rest, cx);
         }
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(&mut scratch[..limit.min(SCRATCH_BYTES)]);
-            ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
+            ready!(transport.poll_read(&mut buffer, cx))?;
             self.reader.push(buffer.filled());
             Poll::Ready(Ok(buffer.filled().len()))
         })
@@ -199,7 +200,7 @@ impl Incoming {
     /// Acquires memory for more of a large request: for all that is missing, or for one step if the pool has less.
     fn poll_grant_for_large(
         &mut self,
-        stream: &TcpStream,
+        transport: &Transport,
         memory: &RequestMemory,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
@@ -207,7 +208,7 @@ impl Incoming {
             return Poll::Pending;
         }
         // No turn is taken for bytes that have not arrived.
-        ready!(stream.poll_read_ready(cx))?;
+        ready!(transport.poll_read_ready(cx))?;
         self.settle(memory);
         if let Some(growth) = self.reader.growth() {
             let room = memory.take_room(&mut self.permit, growth.most - growth.least);
@@ -226,7 +227,7 @@ impl Incoming {
     /// Acquires memory for the next bytes of a small request, or for the first bytes of any, while memory is short.
     fn poll_grant_while_short(
         &mut self,
-        stream: &TcpStream,
+        transport: &Transport,
         memory: &RequestMemory,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
@@ -235,7 +236,7 @@ impl Incoming {
             return Poll::Pending;
         }
         self.settle(memory);
-        match ready!(self.poll_look_ahead(stream, cx))? {
+        match ready!(self.poll_look_ahead(transport, cx))? {
             Ahead::SmallRequest(bytes) => {
                 self.awaited = None;
                 self.poll_extend(bytes, bytes, Class::Small, memory, cx)
@@ -254,19 +255,23 @@ impl Incoming {
 
     /// Peeks at the bytes in the socket. After part of a small request, further bytes wake the connection: it waits for
     /// the rest and for memory at the same time, since the socket's own buffer may be too small for the rest.
-    fn poll_look_ahead(&self, stream: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<Ahead>> {
+    fn poll_look_ahead(
+        &self,
+        transport: &Transport,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Ahead>> {
         let mut seen = None;
         loop {
             if seen.is_none() {
-                ready!(stream.poll_read_ready(cx))?;
+                ready!(transport.poll_read_ready(cx))?;
             }
             let mut part_of_small = None;
-            let looked = stream.try_io(Interest::READABLE, || {
-                let (count, ahead) = self.look_ahead(stream)?;
+            let looked = transport.try_read(|| {
+                let (count, ahead) = self.look_ahead(transport)?;
                 match ahead {
                     Ahead::PartOfSmall(_) => {
                         part_of_small = Some((count, ahead));
-                        // Makes `try_io` clear the readiness until more arrives.
+                        // Makes `try_read` clear the readiness until more arrives.
                         Err(io::ErrorKind::WouldBlock.into())
                     }
                     ahead => Ok(ahead),
@@ -274,7 +279,7 @@ impl Incoming {
             });
             match (looked, part_of_small) {
                 (Err(_), Some((count, ahead))) => {
-                    let has_more = stream.poll_read_ready(cx)?.is_ready();
+                    let has_more = transport.poll_read_ready(cx)?.is_ready();
                     // A socket closed by the client stays ready although nothing more arrives.
                     if !has_more || seen == Some(count) {
                         return Poll::Ready(Ok(ahead));
@@ -288,10 +293,10 @@ impl Incoming {
     }
 
     /// Returns the number of bytes in the socket, at most a small request's, and their kind.
-    fn look_ahead(&self, stream: &TcpStream) -> io::Result<(usize, Ahead)> {
+    fn look_ahead(&self, transport: &Transport) -> io::Result<(usize, Ahead)> {
         SCRATCH.with_borrow_mut(|scratch| {
             let most = PREFIX + SMALL_REQUEST_BYTES;
-            let (_, count) = recv(stream, &mut scratch[..most], RecvFlags::PEEK)?;
+            let count = transport.peek_now(&mut scratch[..most])?;
             let ahead = match self.reader.frame_size(&scratch[..count]) {
                 Ok(Some(size)) if count > 0 => {
                     let missing = size.saturating_sub(self.reader.buffered());

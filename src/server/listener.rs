@@ -12,8 +12,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::connection::{Connection, Shared};
+use super::connection::{Connection, Origin, Shared};
 use super::registry::ConnectionRegistry;
+use super::transport::Transport;
 use crate::config::ListenAddr;
 use crate::metrics::ConnectionRejection;
 
@@ -114,6 +115,7 @@ impl ListenerState {
 
 /// Accepts connections until `stop` is true, then closes the port.
 pub async fn accept_until(
+    name: Arc<str>,
     listener: TcpListener,
     connections: Arc<ConnectionRegistry>,
     shared: Arc<Shared>,
@@ -135,7 +137,7 @@ pub async fn accept_until(
                     failures = 0;
                     state.set(None);
                 }
-                admit(stream, peer, &connections, &shared);
+                admit(stream, peer, &name, &connections, &shared);
             }
             // The client disconnected while it waited in the backlog; the next one may be fine.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -157,6 +159,7 @@ pub async fn accept_until(
 fn admit(
     stream: TcpStream,
     peer: SocketAddr,
+    listener: &Arc<str>,
     connections: &Arc<ConnectionRegistry>,
     shared: &Arc<Shared>,
 ) {
@@ -186,7 +189,12 @@ fn admit(
         }
     };
     tracing::debug!(%peer, "connection accepted");
-    let connection = Connection::new(stream, peer, local, slot, Arc::clone(shared));
+    let origin = Origin {
+        listener: Arc::clone(listener),
+        peer,
+        local,
+    };
+    let connection = Connection::new(Transport::Plain(stream), origin, slot, Arc::clone(shared));
     let metrics = Arc::clone(shared.metrics());
     tokio::spawn(async move {
         // A panic ends this connection alone.

@@ -12,6 +12,7 @@ pub mod frame;
 mod http;
 mod incoming;
 mod listener;
+mod listeners;
 pub(crate) mod logging;
 mod memory;
 mod outgoing;
@@ -20,34 +21,35 @@ mod registry;
 mod request;
 mod run_file;
 mod shutdown;
+mod transport;
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 
 use crate::broker::{Broker, NODE_ID, OpenError};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, Loaded};
+use crate::config::{Config, Loaded, StorageKind};
 use crate::fs::{self, Fs};
 use crate::handlers::{self, Session};
 use crate::metrics::{PrometheusHandle, init_metrics_with};
 use crate::storage::{self, Opening};
 
 use background::Background;
-use connection::{Shared, StartSession};
+use connection::{Origin, Shared, StartSession};
 pub use data_dir::DataDir;
 use data_dir::DataDirError;
 use http::health::Phase;
 use http::info::{Addresses, Counts};
 use http::{Facts, Health, HttpServer, HttpState};
-use listener::{BoundPort, ListenerState};
+use listeners::{BoundListeners, Listeners};
 use registry::ConnectionRegistry;
 pub use run_file::RunFile;
 use shutdown::Signals;
@@ -86,17 +88,18 @@ pub struct Server;
 
 /// A server that accepts Kafka clients.
 pub struct Running {
-    pub kafka_addr: SocketAddr,
+    /// Names and addresses of the listeners, at least one.
+    pub kafka_addrs: Vec<(Arc<str>, SocketAddr)>,
     pub http_addr: SocketAddr,
     config: Config,
+    /// `None` if everything is in memory.
     data_dir: Option<DataDir>,
     clock: Arc<dyn Clock>,
     health: Arc<Health>,
     http: HttpServer,
     connections: Arc<ConnectionRegistry>,
     broker: Arc<Broker>,
-    accepting: JoinHandle<()>,
-    stop_accepting: watch::Sender<bool>,
+    listeners: Listeners,
     background: Background,
     /// Runs until the process exits: closing the logs may take longer than the silence that liveness tolerates.
     _heartbeat: JoinSet<()>,
@@ -107,121 +110,45 @@ impl Server {
     /// Starts a server. It accepts Kafka clients when this returns.
     pub async fn start(loaded: Loaded) -> Result<Running, StartError> {
         let clock: Arc<dyn Clock> = SystemClock::new();
-        let started = clock.monotonic();
-        let started_at_ms = clock.now_ms();
-        let mut signals = Signals::listen().map_err(|source| StartError::Io {
-            doing: "cannot install signal handlers",
-            source,
-        })?;
-        let config = &loaded.config;
+        let (started, started_at_ms) = (clock.monotonic(), clock.now_ms());
+        let mut signals = listen_for_signals()?;
         let fs = Fs::new();
-        let data_dir = DataDir::of(&fs, config)?;
-        if let Some(data_dir) = &data_dir {
-            RunFile::remove(data_dir.path()).map_err(|source| StartError::Io {
-                doing: "cannot remove a stale run.json",
-                source,
-            })?;
-        }
+        let data_dir = take_data_dir(&fs, &loaded.config)?;
         // Every log and connection needs descriptors, so before anything is opened.
         let descriptors = raise_descriptor_limit();
-        let metrics = init_metrics_with(config.metrics);
-        let health = Health::new(Arc::clone(&clock));
-        health.register(&metrics.metrics());
+        let metrics = init_metrics_with(loaded.config.metrics);
         // Before recovery, which may take minutes and must not look like a stuck runtime.
-        let mut heartbeat = JoinSet::new();
-        heartbeat.spawn(Arc::clone(&health).beat_forever());
+        let (health, heartbeat) = start_health(&clock, &metrics);
         // HTTP shows the progress of recovery. Both ports are bound before it, so that a port in use fails the start at once.
         let facts: Arc<Mutex<KnownFacts>> = Arc::default();
-        let http = start_http(config, &metrics, &health, &facts)?;
-        let http_addr = http.local_addr();
-        let port = bind_kafka(config)?;
-        let kafka_addr = port.local_addr;
-        facts.lock().addresses = Addresses {
-            kafka: Some(kafka_addr),
-            advertised: config.advertised_addr.as_ref().map(ToString::to_string),
-            http: Some(http_addr),
-        };
+        let http = start_http(&loaded.config, &metrics, &health, &facts)?;
+        let bound = BoundListeners::bind(&loaded.config)?;
+        let (kafka_addrs, http_addr) = (bound.addrs(), http.local_addr());
+        facts.lock().bound(&kafka_addrs, http_addr, &loaded.config);
         // Recovers the logs.
-        let broker = open_broker(loaded, fs, &metrics, &clock, &health, &mut signals)
-            .await
-            .map_err(|source| StartError::Open {
-                dir: data_dir
-                    .as_ref()
-                    .map_or("in memory".to_owned(), |data_dir| {
-                        data_dir.path().display().to_string()
-                    }),
-                source,
-            })?;
-        watch_broker(&broker, &metrics, &health);
-        let mut config = broker.config.clone();
-        if let Some(descriptors) = descriptors {
-            fit_connections(&mut config, descriptors);
-        }
-        let connections = ConnectionRegistry::new(&config);
-        metrics.metrics().register(Arc::clone(&connections) as _);
-        {
-            let mut facts = facts.lock();
-            facts.broker = Some(Arc::clone(&broker));
-            facts.connections = Some(Arc::clone(&connections));
-        }
-
-        // From here on clients can connect.
-        let listener_state = Arc::new(ListenerState::default());
-        let listener = port.listen().map_err(|source| StartError::Listen {
-            setting: "listen_addr",
-            addr: kafka_addr.to_string(),
+        let broker = open_broker(loaded, fs, &metrics, &clock, &health, &mut signals);
+        let broker = broker.await.map_err(|source| StartError::Open {
+            dir: data_dir.as_ref().map_or_else(
+                || "in memory".to_owned(),
+                |data_dir| data_dir.path().display().to_string(),
+            ),
             source,
         })?;
-        let start_session = start_session(Arc::clone(&broker));
-        let shared = Shared::new(
-            &config,
-            start_session,
-            metrics.metrics(),
-            Arc::clone(&clock),
-        );
-        let requests = shared.request_memory().clone();
-        metrics.metrics().register(Arc::new(requests.clone()));
-        let (stop_accepting, stopping) = watch::channel(false);
-        let accepting = tokio::spawn(listener::accept_until(
-            listener,
-            Arc::clone(&connections),
-            shared,
-            Arc::clone(&listener_state),
-            stopping,
-        ));
-        health.watch_listener(move || listener_state.check());
+        watch_broker(&broker, &metrics, &health);
+        let config = fit_connections(broker.config.clone(), descriptors);
+        let connections = ConnectionRegistry::new(&config);
+        facts.lock().opened(&broker, &connections);
+        let shared = share(&config, &broker, &connections, &metrics);
+        // From here on clients can connect.
+        let listeners = bound.start(&connections, &shared, &health)?;
         let background = Background::start(
             Arc::clone(&connections),
-            requests,
+            shared.request_memory().clone(),
             Arc::clone(&broker),
             Arc::clone(&clock),
         );
-
-        health.set_phase(Phase::Serving);
-        // Tools wait for run.json, so it is written last, when clients can connect.
-        if let Some(data_dir) = &data_dir {
-            let run_file = RunFile {
-                listen_addr: kafka_addr,
-                http_addr,
-                pid: std::process::id(),
-                version: env!("CARGO_PKG_VERSION").to_string(),
-                cluster_id: broker.catalog.cluster_id().to_string(),
-                started_at_ms,
-                data_dir: data_dir.path().to_path_buf(),
-            };
-            broker
-                .reserve
-                .spend(fs::is_full, || run_file.write(data_dir.path()))
-                .map_err(|source| StartError::Io {
-                    doing: "cannot write run.json",
-                    source,
-                })?;
-        }
-        let addresses = (kafka_addr, http_addr);
-        let startup = clock.monotonic() - started;
-        announce(&broker, addresses, data_dir.as_ref(), descriptors, startup);
-        Ok(Running {
-            kafka_addr,
+        let running = Running {
+            kafka_addrs,
             http_addr,
             config,
             data_dir,
@@ -230,16 +157,76 @@ impl Server {
             http,
             connections,
             broker,
-            accepting,
-            stop_accepting,
+            listeners,
             background,
             _heartbeat: heartbeat,
             signals,
-        })
+        };
+        running.announce(started, started_at_ms, descriptors)?;
+        Ok(running)
     }
 }
 
 impl Running {
+    /// Reports the start: in the health check, in `run.json` and in the log.
+    fn announce(
+        &self,
+        started: Duration,
+        started_at_ms: i64,
+        descriptors: Option<u64>,
+    ) -> Result<(), StartError> {
+        self.health.set_phase(Phase::Serving);
+        let data_dir = self.data_dir.as_ref().map(DataDir::path);
+        // Tools wait for run.json, so it is written last, when clients can connect.
+        if let Some(data_dir) = data_dir {
+            self.write_run_file(data_dir, started_at_ms)?;
+        }
+        let startup = self.clock.monotonic() - started;
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            cluster_id = self.broker.catalog.cluster_id(),
+            storage = data_dir.is_none().then_some("memory"),
+            data_dir = data_dir.map(|data_dir| display(data_dir.display())),
+            durability = data_dir.map(|_| display(self.config.durability)),
+            descriptors,
+            "server started"
+        );
+        for (name, addr) in &self.kafka_addrs {
+            let advertised = self.config.advertised.get(name);
+            tracing::info!(
+                listener = (self.kafka_addrs.len() > 1).then_some(&**name),
+                listen_addr = %addr,
+                advertised_addr = advertised.map(tracing::field::display),
+                "listening for Kafka clients"
+            );
+        }
+        tracing::info!(
+            http_addr = %self.http_addr,
+            startup_ms = startup.as_millis() as u64,
+            "serving metrics, health and info over HTTP"
+        );
+        Ok(())
+    }
+
+    fn write_run_file(&self, data_dir: &Path, started_at_ms: i64) -> Result<(), StartError> {
+        let run_file = RunFile {
+            listen_addr: self.kafka_addrs[0].1,
+            http_addr: self.http_addr,
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            cluster_id: self.broker.catalog.cluster_id().to_string(),
+            started_at_ms,
+            data_dir: data_dir.to_path_buf(),
+        };
+        self.broker
+            .reserve
+            .spend(fs::is_full, || run_file.write(data_dir))
+            .map_err(|source| StartError::Io {
+                doing: "cannot write run.json",
+                source,
+            })
+    }
+
     /// Serves until SIGINT or SIGTERM, then shuts down in order; a second signal exits the process immediately.
     pub async fn until_stopped(mut self) -> Result<(), StartError> {
         let first = self.signals.next().await;
@@ -247,10 +234,7 @@ impl Running {
             signal = first.name(),
             "shutting down; a second signal exits immediately"
         );
-        let mut signals = Signals::listen().map_err(|source| StartError::Io {
-            doing: "cannot install signal handlers",
-            source,
-        })?;
+        let mut signals = listen_for_signals()?;
         tokio::select! {
             stopped = self.stop() => stopped,
             second = signals.next() => {
@@ -266,10 +250,7 @@ impl Running {
         // Load balancers see the failing readiness during the grace period and stop sending clients.
         self.health.set_phase(Phase::Draining);
         tokio::time::sleep(Duration::from_millis(self.config.shutdown_grace_ms)).await;
-        self.stop_accepting.send_replace(true);
-        if self.accepting.await.is_err() {
-            tracing::error!("Kafka listener panicked");
-        }
+        self.listeners.stop().await;
         // Answers waiting fetches and group members, which would otherwise delay the drain.
         self.broker.stop_waiting();
         let timeout = Duration::from_millis(self.config.shutdown_timeout_ms);
@@ -290,11 +271,9 @@ impl Running {
             closed
         });
         let closed = closing.await.map_err(|_| StartError::Panicked)?;
-        let run_file_removed = match &self.data_dir {
-            Some(data_dir) => RunFile::remove(data_dir.path()),
-            None => Ok(()),
-        };
-        if let Err(error) = run_file_removed {
+        if let Some(data_dir) = &self.data_dir
+            && let Err(error) = RunFile::remove(data_dir.path())
+        {
             tracing::warn!(%error, "cannot remove run.json");
         }
         self.http.stop(HTTP_GRACE).await;
@@ -302,6 +281,51 @@ impl Running {
         tracing::info!(took_ms, "server stopped");
         closed.map_err(StartError::Close)
     }
+}
+
+fn listen_for_signals() -> Result<Signals, StartError> {
+    Signals::listen().map_err(|source| StartError::Io {
+        doing: "cannot install signal handlers",
+        source,
+    })
+}
+
+/// Locks the data directory, and removes what a crashed server has left for its tools. Returns `None` if everything is in
+/// memory.
+fn take_data_dir(fs: &Fs, config: &Config) -> Result<Option<DataDir>, StartError> {
+    if config.storage == StorageKind::Memory {
+        return Ok(None);
+    }
+    let data_dir = DataDir::take(fs, &config.data_dir)?;
+    RunFile::remove(data_dir.path()).map_err(|source| StartError::Io {
+        doing: "cannot remove a stale run.json",
+        source,
+    })?;
+    Ok(Some(data_dir))
+}
+
+fn start_health(clock: &Arc<dyn Clock>, metrics: &PrometheusHandle) -> (Arc<Health>, JoinSet<()>) {
+    let health = Health::new(Arc::clone(clock));
+    health.register(&metrics.metrics());
+    let mut heartbeat = JoinSet::new();
+    heartbeat.spawn(Arc::clone(&health).beat_forever());
+    (health, heartbeat)
+}
+
+/// Creates the state that connections share, and registers its metrics.
+fn share(
+    config: &Config,
+    broker: &Arc<Broker>,
+    connections: &Arc<ConnectionRegistry>,
+    metrics: &PrometheusHandle,
+) -> Arc<Shared> {
+    let start_session = start_session(Arc::clone(broker));
+    let clock = Arc::clone(&broker.clock);
+    let metrics = metrics.metrics();
+    let shared = Shared::new(config, start_session, Arc::clone(&metrics), clock);
+    metrics.register(Arc::clone(connections) as _);
+    metrics.register(Arc::new(shared.request_memory().clone()));
+    shared
 }
 
 /// Reports the progress of recovery in `/health/ready`, for as long as it is polled.
@@ -342,8 +366,13 @@ async fn open_broker(
 
 /// Returns how the connections of a broker start their sessions.
 fn start_session(broker: Arc<Broker>) -> StartSession {
-    Box::new(move |peer, local| {
-        let session = Session::new(Arc::clone(&broker), peer, local);
+    Box::new(move |origin| {
+        let Origin {
+            listener,
+            peer,
+            local,
+        } = origin;
+        let session = Session::new(Arc::clone(&broker), listener, peer, local);
         Box::new(move |header, body| handlers::dispatch(&session, header, body))
     })
 }
@@ -360,36 +389,6 @@ fn watch_broker(broker: &Arc<Broker>, metrics: &PrometheusHandle, health: &Healt
     });
 }
 
-/// Logs the start of the server and the addresses it serves.
-fn announce(
-    broker: &Broker,
-    (kafka_addr, http_addr): (SocketAddr, SocketAddr),
-    data_dir: Option<&DataDir>,
-    descriptors: Option<u64>,
-    startup: Duration,
-) {
-    let config = &broker.config;
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        cluster_id = broker.catalog.cluster_id(),
-        storage = data_dir.is_none().then_some("memory"),
-        data_dir = data_dir.map(|data_dir| display(data_dir.path().display())),
-        durability = data_dir.map(|_| display(config.durability)),
-        descriptors,
-        "server started"
-    );
-    tracing::info!(
-        listen_addr = %kafka_addr,
-        advertised_addr = config.advertised_addr.as_ref().map(display),
-        "listening for Kafka clients"
-    );
-    tracing::info!(
-        %http_addr,
-        startup_ms = startup.as_millis() as u64,
-        "serving metrics, health and info over HTTP"
-    );
-}
-
 /// Sources of `/info` that exist so far; filled in during the start.
 #[derive(Default)]
 struct KnownFacts {
@@ -399,6 +398,22 @@ struct KnownFacts {
 }
 
 impl KnownFacts {
+    /// Sets the addresses, of which `/info` shows the first listener's.
+    fn bound(&mut self, kafka: &[(Arc<str>, SocketAddr)], http: SocketAddr, config: &Config) {
+        let first = kafka.first();
+        let advertised = first.and_then(|(name, _)| config.advertised.get(name));
+        self.addresses = Addresses {
+            kafka: first.map(|(_, addr)| *addr),
+            advertised: advertised.map(ToString::to_string),
+            http: Some(http),
+        };
+    }
+
+    fn opened(&mut self, broker: &Arc<Broker>, connections: &Arc<ConnectionRegistry>) {
+        self.broker = Some(Arc::clone(broker));
+        self.connections = Some(Arc::clone(connections));
+    }
+
     fn facts(&self) -> Facts {
         let counts =
             self.broker
@@ -458,19 +473,12 @@ fn start_http(
         })
 }
 
-fn bind_kafka(config: &Config) -> Result<BoundPort, StartError> {
-    listener::candidates(&config.listen_addr)
-        .and_then(|candidates| listener::first_that_binds(&candidates, BoundPort::bind))
-        .map_err(|source| StartError::Listen {
-            setting: "listen_addr",
-            addr: config.listen_addr.to_string(),
-            source,
-        })
-}
-
 /// Lowers `max_connections` to what the file descriptors allow. A quarter of them is kept for segments and HTTP: a crowd of
 /// clients must not keep the log from opening its files, nor a health check from being answered.
-fn fit_connections(config: &mut Config, descriptors: u64) {
+fn fit_connections(mut config: Config, descriptors: Option<u64>) -> Config {
+    let Some(descriptors) = descriptors else {
+        return config;
+    };
     let for_clients = usize::try_from(descriptors / 4 * 3).unwrap_or(usize::MAX);
     let max_connections = for_clients.max(1);
     if max_connections < config.max_connections {
@@ -482,6 +490,7 @@ fn fit_connections(config: &mut Config, descriptors: u64) {
         );
         config.max_connections = max_connections;
     }
+    config
 }
 
 /// Raises the limit of file descriptors to the hard limit: every connection and segment needs some. Returns the limit in

@@ -1,8 +1,8 @@
 //! Outgoing responses of one socket.
 //!
-//! In-memory chunks of several responses are sent with one call; regions of files are sent from the page cache with
-//! `sendfile`. A cold region is first read into the page cache on a blocking thread, a piece at a time, so that the disk's
-//! latency does not block the runtime, and a large region does not fill the page cache at the cost of other readers.
+//! In-memory chunks of several responses are sent with one call; regions of files are sent from the page cache. A cold
+//! region is first read into the page cache on a blocking thread, a piece at a time, so that the disk's latency does not
+//! block the runtime, and a large region does not fill the page cache at the cost of other readers.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -12,11 +12,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
-use tokio::io::Interest;
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
+use super::transport::Transport;
 use crate::record::{FileRegion, Records};
 
 /// Largest number of chunks sent by one call.
@@ -82,16 +80,16 @@ impl<T> Outgoing<T> {
     /// Sends as much as the socket accepts in one call. `Ok(0)` means that there was nothing to send.
     pub fn poll_write(
         &mut self,
-        stream: &TcpStream,
+        transport: &Transport,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         let mut chunks = self.responses.iter().flat_map(|each| each.chunks.iter());
         match chunks.next() {
             None => Poll::Ready(Ok(0)),
-            Some(Records::Bytes(_)) => self.poll_write_bytes(stream, cx),
+            Some(Records::Bytes(_)) => self.poll_write_bytes(transport, cx),
             Some(Records::File(region)) => {
                 let region = region.clone();
-                self.poll_write_file(stream, &region, cx)
+                self.poll_write_file(transport, &region, cx)
             }
         }
     }
@@ -104,7 +102,7 @@ impl<T> Outgoing<T> {
 
     fn poll_write_bytes(
         &mut self,
-        stream: &TcpStream,
+        transport: &Transport,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         let mut slices: [IoSlice<'_>; SLICES_MAX] = [IoSlice::new(&[]); SLICES_MAX];
@@ -124,24 +122,15 @@ impl<T> Outgoing<T> {
                 }
             }
         }
-        // MORE makes the kernel hold back a partial packet for the file's bytes that follow at once.
-        let flags = if followed_by_file {
-            SendFlags::NOSIGNAL | SendFlags::MORE
-        } else {
-            SendFlags::NOSIGNAL
-        };
-        let written = ready!(poll_send(stream, cx, || Ok(match &slices[..count] {
-            // The common case, a small response: `send` costs the kernel less than `sendmsg`.
-            [only] => send(stream, only, flags)?,
-            several => sendmsg(stream, several, &mut SendAncillaryBuffer::default(), flags)?,
-        })))?;
+        let slices = &slices[..count];
+        let written = ready!(transport.poll_send(slices, followed_by_file, cx))?;
         self.advance(written);
         Poll::Ready(Ok(written))
     }
 
     fn poll_write_file(
         &mut self,
-        stream: &TcpStream,
+        transport: &Transport,
         region: &FileRegion,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
@@ -151,12 +140,7 @@ impl<T> Outgoing<T> {
         } else {
             region.len.min(FILE_PIECE)
         };
-        let written = ready!(poll_send(stream, cx, || {
-            let mut position = region.position;
-            let sent =
-                rustix::fs::sendfile(stream, &*region.file, Some(&mut position), ready_bytes)?;
-            Ok(sent)
-        }))?;
+        let written = ready!(transport.poll_send_file(region, ready_bytes, cx))?;
         if written == 0 {
             return Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
@@ -216,22 +200,6 @@ impl<T> Outgoing<T> {
     }
 }
 
-/// Runs `send` when the socket is writable, and retries while it would block or is interrupted.
-fn poll_send(
-    stream: &TcpStream,
-    cx: &mut Context<'_>,
-    mut send: impl FnMut() -> io::Result<usize>,
-) -> Poll<io::Result<usize>> {
-    loop {
-        ready!(stream.poll_write_ready(cx))?;
-        match stream.try_io(Interest::WRITABLE, &mut send) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return Poll::Ready(result),
-        }
-    }
-}
-
 /// Reads the first `bytes` of a region to bring them into the page cache. Blocks.
 fn warm(region: &FileRegion, bytes: usize) -> io::Result<()> {
     let mut scratch = vec![0; bytes.min(WARM_STEP)];
@@ -251,13 +219,13 @@ mod tests {
     use std::io::Write;
     use std::sync::Arc;
     use tokio::io::AsyncReadExt;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
-    async fn pair() -> (TcpStream, TcpStream) {
+    async fn pair() -> (Transport, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let connect = TcpStream::connect(listener.local_addr().unwrap());
         let (client, accepted) = tokio::join!(connect, listener.accept());
-        (accepted.unwrap().0, client.unwrap())
+        (Transport::Plain(accepted.unwrap().0), client.unwrap())
     }
 
     fn region(bytes: &[u8], position: usize, len: usize, cold: bool) -> Records {
@@ -271,10 +239,13 @@ mod tests {
         })
     }
 
-    async fn write_all(outgoing: &mut Outgoing<u32>, stream: &TcpStream) -> io::Result<Vec<u32>> {
+    async fn write_all(
+        outgoing: &mut Outgoing<u32>,
+        transport: &Transport,
+    ) -> io::Result<Vec<u32>> {
         let mut done = Vec::new();
         while !outgoing.is_empty() {
-            std::future::poll_fn(|cx| outgoing.poll_write(stream, cx)).await?;
+            std::future::poll_fn(|cx| outgoing.poll_write(transport, cx)).await?;
             done.extend(std::iter::from_fn(|| outgoing.pop_sent()));
         }
         Ok(done)

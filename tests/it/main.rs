@@ -16,6 +16,7 @@ mod health;
 mod hostile;
 mod lag;
 mod list_offsets;
+mod listeners;
 mod memory;
 mod metadata;
 mod produce;

@@ -1,4 +1,4 @@
-//! A request in flight, from the first poll of its handler until its response moves to the outgoing queue.
+//! Requests in flight, from the first poll of their handlers until their responses move to the outgoing queue.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
+use futures_util::Stream;
 use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesOrdered;
 
 use super::super::memory::MemoryPermit;
 use super::super::request::RequestGuard;
@@ -18,6 +20,79 @@ use crate::record::Records;
 pub(super) enum Outcome {
     Reply(Reply),
     Undecodable(DecodeError),
+}
+
+impl Outcome {
+    /// Returns whether the request closes its connection.
+    pub(super) fn closes(&self) -> bool {
+        match self {
+            Outcome::Reply(reply) => reply.close.is_some(),
+            Outcome::Undecodable(_) => true,
+        }
+    }
+}
+
+/// The requests in flight of one connection, in their order.
+#[derive(Default)]
+pub(super) struct Pipeline {
+    requests: FuturesOrdered<InFlight>,
+    /// Size of the requests.
+    bytes: usize,
+    /// Bytes of responses in memory that wait for earlier responses.
+    buffered_bytes: Arc<AtomicUsize>,
+}
+
+impl Pipeline {
+    pub(super) fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.requests.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn buffered_bytes(&self) -> usize {
+        self.buffered_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Appends a request whose handler waits.
+    pub(super) fn push(&mut self, mut request: InFlight) {
+        request.buffered = BufferedBytes::within(&self.buffered_bytes);
+        self.bytes += request.bytes;
+        self.requests.push_back(request);
+    }
+
+    /// Appends a finished request, whose response waits for earlier ones.
+    pub(super) fn push_finished(&mut self, finished: Finished) {
+        let mut buffered = BufferedBytes::within(&self.buffered_bytes);
+        buffered.add(&finished.outcome);
+        self.bytes += finished.bytes;
+        self.requests.push_back(InFlight {
+            work: Work::Done(Some(finished.outcome)),
+            request: Some(finished.request),
+            bytes: finished.bytes,
+            permit: MemoryPermit::default(),
+            buffered,
+        });
+    }
+
+    /// Removes the first request if it is finished.
+    pub(super) fn next(&mut self, cx: &mut Context<'_>) -> Option<Finished> {
+        if self.requests.is_empty() {
+            return None;
+        }
+        match Pin::new(&mut self.requests).poll_next(cx) {
+            Poll::Ready(Some(finished)) => {
+                self.bytes -= finished.bytes;
+                Some(finished)
+            }
+            Poll::Ready(None) | Poll::Pending => None,
+        }
+    }
 }
 
 /// A request in flight.

@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::turn::SLICE;
 use super::*;
 use crate::clock::{ManualClock, SystemClock};
 use crate::protocol::kafka::ResponseFrame;
@@ -129,7 +130,7 @@ async fn start_dispatching(
     let metrics = Metrics::new(true);
     let connections = ConnectionRegistry::new(&config);
     let dispatch = Arc::new(dispatch);
-    let start_session: StartSession = Box::new(move |_, _| {
+    let start_session: StartSession = Box::new(move |_| {
         let dispatch = Arc::clone(&dispatch);
         Box::new(move |header, body| dispatch(header, body))
     });
@@ -169,7 +170,17 @@ async fn connect(
     let now = shared.clock().monotonic();
     let slot = connections.enter(peer.ip(), now, shared.metrics());
     let local: SocketAddr = stream.local_addr().unwrap();
-    let connection = Connection::new(stream, peer, local, slot.ok().unwrap(), Arc::clone(shared));
+    let origin = Origin {
+        listener: "PLAINTEXT".into(),
+        peer,
+        local,
+    };
+    let connection = Connection::new(
+        Transport::Plain(stream),
+        origin,
+        slot.ok().unwrap(),
+        Arc::clone(shared),
+    );
     (client.unwrap(), tokio::spawn(connection))
 }
 

@@ -1,0 +1,89 @@
+//! Several listeners: each has a port, and an advertised address for the clients that come in on it.
+
+use std::net::SocketAddr;
+
+use streamline::protocol::messages::describe_cluster::DescribeClusterRequest;
+use streamline::protocol::messages::find_coordinator::FindCoordinatorRequest;
+use streamline::protocol::messages::metadata::MetadataRequest;
+
+use crate::support::server::binary;
+use crate::support::{Client, Server};
+
+const TWO: &str = "INTERNAL://127.0.0.1:0,EXTERNAL://127.0.0.1:0";
+
+/// Returns the address of a listener, from the server's log.
+fn addr_of(server: &Server, listener: &str) -> SocketAddr {
+    let log = server.log();
+    let line = log
+        .lines()
+        .find(|line| line.contains(&format!("listener={listener:?}")))
+        .unwrap_or_else(|| panic!("no listener {listener}\n{log}"));
+    let addr = line.split("listen_addr=").nth(1).unwrap();
+    addr.split(' ').next().unwrap().parse().unwrap()
+}
+
+/// Returns the address of the server in the responses that have one.
+fn advertised(client: &mut Client) -> (String, i32) {
+    let broker = client
+        .call(12, &MetadataRequest::default())
+        .brokers
+        .remove(0);
+    let cluster = client.call(2, &DescribeClusterRequest::default());
+    let find = FindCoordinatorRequest {
+        coordinator_keys: vec!["billing".to_owned()],
+        ..FindCoordinatorRequest::default()
+    };
+    let coordinator = client.call(6, &find).coordinators.remove(0);
+    let node = &cluster.brokers[0];
+    assert_eq!((&node.host, node.port), (&broker.host, broker.port));
+    assert_eq!(coordinator.host, broker.host);
+    assert_eq!(coordinator.port, broker.port);
+    (broker.host, broker.port)
+}
+
+#[test]
+fn clients_get_the_advertised_address_of_the_listener_they_came_in_on() {
+    let server = Server::with(&[
+        "--listen-addr",
+        TWO,
+        "--advertised-addr",
+        "EXTERNAL://kafka.example:19092",
+    ]);
+    let internal = addr_of(&server, "INTERNAL");
+    let external = addr_of(&server, "EXTERNAL");
+    assert_eq!(server.kafka_addr(), internal, "run.json has the first one");
+    let expected = ("127.0.0.1".to_owned(), i32::from(internal.port()));
+    assert_eq!(advertised(&mut Client::connect(internal)), expected);
+    let expected = ("kafka.example".to_owned(), 19092);
+    assert_eq!(advertised(&mut Client::connect(external)), expected);
+}
+
+#[test]
+fn all_listeners_close_at_shutdown() {
+    let mut server = Server::with(&["--listen-addr", TWO]);
+    let external = addr_of(&server, "EXTERNAL");
+    assert!(std::net::TcpStream::connect(external).is_ok());
+    assert!(server.terminate().success());
+    assert!(std::net::TcpStream::connect(external).is_err());
+}
+
+#[test]
+fn wrong_listeners_fail_the_start() {
+    for (listen, advertised, reason) in [
+        ("A://:0,a://:0", "a:1", "a listener name of its own"),
+        ("SSL://:0", "a:1", "SSL and SASL are not supported yet"),
+        (":0,:0", "a:1", "a listener name of its own"),
+        (
+            TWO,
+            "OTHER://a:1",
+            "listeners in listen_addr: INTERNAL, EXTERNAL",
+        ),
+        (TWO, "a:1", "listeners in listen_addr: INTERNAL, EXTERNAL"),
+    ] {
+        let flags = ["--listen-addr", listen, "--advertised-addr", advertised];
+        let output = binary().args(flags).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{listen} {advertised}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.contains(reason), "{stderr}");
+    }
+}
