@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::ListenAddr;
+
 /// Name of the only listener where none is named, and of Kafka's security protocol without encryption.
 const PLAINTEXT: &str = "PLAINTEXT";
 /// Kafka's other security protocols. A listener with such a name would have to speak it.
@@ -32,6 +34,25 @@ impl<T> ByListener<T> {
     pub(super) fn names(&self) -> String {
         let names: Vec<&str> = self.iter().map(|(name, _)| name).collect();
         names.join(", ")
+    }
+}
+
+impl ByListener<ListenAddr> {
+    /// Returns whether two listeners share a port of a host. The system would accept both until clients may connect.
+    pub(super) fn overlap(&self) -> bool {
+        let overlaps = |one: &ListenAddr, other: &ListenAddr| {
+            let is_same_host = one.host.is_none() || other.host.is_none() || one.host == other.host;
+            one.port != 0 && one.port == other.port && is_same_host
+        };
+        let addrs: Vec<&ListenAddr> = self.iter().map(|(_, addr)| addr).collect();
+        let mut rest = addrs.as_slice();
+        while let Some((first, others)) = rest.split_first() {
+            if others.iter().any(|other| overlaps(first, other)) {
+                return true;
+            }
+            rest = others;
+        }
+        false
     }
 }
 
@@ -75,7 +96,7 @@ fn is_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Endpoint, ListenAddr};
+    use super::super::Endpoint;
     use super::*;
 
     #[test]
@@ -96,6 +117,17 @@ mod tests {
         let advertised: ByListener<Endpoint> = "A://a:1,B://b:2".parse().unwrap();
         assert_eq!(advertised.get("B").unwrap().to_string(), "b:2");
         assert_eq!(advertised.get("C"), None);
+    }
+
+    #[test]
+    fn listeners_overlap_if_they_share_a_port_and_a_host() {
+        let overlap = |text: &str| text.parse::<ByListener<ListenAddr>>().unwrap().overlap();
+        for text in ["A://:1,B://:1", "A://:1,B://h:1", "A://h:1,B://:2,C://h:1"] {
+            assert!(overlap(text), "{text}");
+        }
+        for text in ["A://:0,B://:0", "A://:1,B://:2", "A://g:1,B://h:1", ":1"] {
+            assert!(!overlap(text), "{text}");
+        }
     }
 
     #[test]

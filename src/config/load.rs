@@ -126,7 +126,7 @@ fn apply_dependencies(
     effective: &mut [Effective],
     errors: &mut Vec<ConfigError>,
 ) {
-    check_advertised(config, effective, errors);
+    check_listeners(config, effective, errors);
     if config.durability == Durability::Os
         && let Some(flush) = effective.iter_mut().find(|each| {
             each.setting.name == "log_flush_interval_ms" && each.origin == Origin::Default
@@ -135,39 +135,32 @@ fn apply_dependencies(
         flush.value = NEVER_MS.to_string();
         config.topic_defaults.flush_ms = i64::MAX;
     }
-    if config.group_min_session_timeout_ms > config.group_max_session_timeout_ms
-        && let Some(shortest) = effective
-            .iter()
-            .find(|each| each.setting.name == "group_min_session_timeout_ms")
-    {
-        errors.push(ConfigError::not_allowed(
-            shortest.origin.clone(),
-            shortest.setting.name,
-            &shortest.value,
-            format!(
-                "at most {}, the value of group_max_session_timeout_ms",
-                config.group_max_session_timeout_ms
-            ),
-        ));
+    if config.group_min_session_timeout_ms > config.group_max_session_timeout_ms {
+        let longest = config.group_max_session_timeout_ms;
+        let allowed = format!("at most {longest}, the value of group_max_session_timeout_ms");
+        reject("group_min_session_timeout_ms", allowed, effective, errors);
     }
 }
 
-/// Rejects advertised addresses of listeners that do not exist.
-fn check_advertised(config: &Config, effective: &[Effective], errors: &mut Vec<ConfigError>) {
+/// Rejects listeners with the same port, and advertised addresses of listeners that do not exist.
+fn check_listeners(config: &Config, effective: &[Effective], errors: &mut Vec<ConfigError>) {
+    if config.listeners.overlap() {
+        let allowed = "addresses that do not overlap".to_string();
+        reject("listen_addr", allowed, effective, errors);
+    }
     let is_missing = |name: &str| config.listeners.get(name).is_none();
-    let setting = |each: &&Effective| each.setting.name == "advertised_addr";
-    if config.advertised.iter().any(|(name, _)| is_missing(name))
-        && let Some(advertised) = effective.iter().find(setting)
-    {
-        errors.push(ConfigError::not_allowed(
-            advertised.origin.clone(),
-            advertised.setting.name,
-            &advertised.value,
-            format!(
-                "addresses of the listeners in listen_addr: {}",
-                config.listeners.names()
-            ),
-        ));
+    if config.advertised.iter().any(|(name, _)| is_missing(name)) {
+        let names = config.listeners.names();
+        let allowed = format!("addresses of the listeners in listen_addr: {names}");
+        reject("advertised_addr", allowed, effective, errors);
+    }
+}
+
+/// Adds the error of a setting whose value is not allowed beside those of others.
+fn reject(name: &str, allowed: String, effective: &[Effective], errors: &mut Vec<ConfigError>) {
+    if let Some(each) = effective.iter().find(|each| each.setting.name == name) {
+        let origin = each.origin.clone();
+        errors.push(ConfigError::not_allowed(origin, name, &each.value, allowed));
     }
 }
 

@@ -107,6 +107,7 @@ fn is_valid(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::handlers::harness::{connect, exchange, open};
 
     #[test]
     fn produce_is_advertised_from_version_0_and_supported_from_3() {
@@ -128,6 +129,27 @@ mod tests {
         }
         for name in ["", "-a", "a-", ".1", "a b", "a_b", "ä"] {
             assert!(!is_valid(name), "{name:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_session_keeps_the_software_that_a_client_names_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let session = connect(&open(&dir).await);
+        let named = |name: &str| ApiVersionsRequest {
+            client_software_name: name.to_owned(),
+            client_software_version: "4.1.0".to_owned(),
+        };
+        // Before version 3 a client names none.
+        for (version, name, known) in [
+            (2, "apache-kafka-java", None),
+            (3, "not valid", None),
+            (3, "apache-kafka-java", Some("apache-kafka-java 4.1.0")),
+            (4, "other", Some("apache-kafka-java 4.1.0")),
+        ] {
+            exchange(&session, version, &named(name)).await;
+            let software = session.software().map(ToString::to_string);
+            assert_eq!(software.as_deref(), known);
         }
     }
 }

@@ -3,10 +3,9 @@
 //! Each handler asks for the operations that Kafka requires of its API, before it does anything and before it discloses that
 //! a resource exists; `authorize/tests.rs` has the table of them.
 
+use super::Session;
 use crate::broker::{Operation, Resource};
 use crate::protocol::kafka::ErrorCode;
-
-use super::Session;
 
 impl Session {
     /// Returns the code with which to refuse an operation that the client may not perform.
@@ -22,8 +21,8 @@ impl Session {
         Err(self.deny(operation, resource))
     }
 
-    /// Returns whether the client may perform an operation. For a list that is filtered without an error; all else asks
-    /// [`Self::authorize`].
+    /// Returns whether the client may perform an operation. For lists that omit what is denied, and where another permission
+    /// would do; all else asks [`Self::authorize`].
     #[inline]
     pub(super) fn allows(&self, operation: Operation, resource: Resource<'_>) -> bool {
         match &self.broker.authorizer {

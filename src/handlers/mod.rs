@@ -2,9 +2,9 @@
 //!
 //! [`APIS`] is the only list of APIs and versions; ApiVersions, [`dispatch`] and `docs/COMPATIBILITY.md` derive from it.
 //! A handler is an async function from a request to a response. It makes its decisions by calls to the components of the
-//! [`Broker`](crate::broker::Broker), and knows nothing of frames, sockets or request metrics. Everything a handler does
-//! before it first waits happens in the order in which a connection's requests arrived, since the connection polls each
-//! handler once before it reads the next request.
+//! `Broker`, and knows nothing of frames, sockets or request metrics. Everything a handler does before it first waits
+//! happens in the order in which a connection's requests arrived, since the connection polls each handler once before it
+//! reads the next request.
 
 mod api_versions;
 mod apis;

@@ -62,10 +62,10 @@ const WRITTEN_BYTES_MAX: usize = 64 * 1024;
 /// Creates the handler's future for a request of one connection.
 pub type Dispatch = Box<dyn Fn(RequestHeader, Bytes) -> BoxFuture<'static, Reply> + Send>;
 /// Starts the session of a connection.
-pub type StartSession = Box<dyn Fn(Origin) -> Dispatch + Send + Sync>;
+pub type StartSession = Box<dyn Fn(Accepted) -> Dispatch + Send + Sync>;
 
-/// The way by which a client came in.
-pub struct Origin {
+/// Listener and addresses of an accepted connection.
+pub struct Accepted {
     /// Name of the listener.
     pub listener: Arc<str>,
     pub peer: SocketAddr,
@@ -139,7 +139,7 @@ pub struct Connection {
 impl Connection {
     pub fn new(
         transport: Transport,
-        origin: Origin,
+        accepted: Accepted,
         slot: ConnectionSlot,
         shared: Arc<Shared>,
     ) -> Self {
@@ -148,11 +148,11 @@ impl Connection {
             clock: Arc::clone(&shared.counting.clock),
         });
         let now = counting.clock.monotonic();
-        let peer = origin.peer;
+        let peer = accepted.peer;
         Connection {
             transport,
             peer,
-            dispatch: (shared.start_session)(origin),
+            dispatch: (shared.start_session)(accepted),
             report: Report::new(slot),
             incoming: Incoming::new(peer.ip(), shared.frame_bytes_max),
             in_flight: Pipeline::default(),

@@ -12,7 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::connection::{Connection, Origin, Shared};
+use super::connection::{Accepted, Connection, Shared};
 use super::registry::ConnectionRegistry;
 use super::transport::Transport;
 use crate::config::ListenAddr;
@@ -189,12 +189,12 @@ fn admit(
         }
     };
     tracing::debug!(%peer, "connection accepted");
-    let origin = Origin {
+    let accepted = Accepted {
         listener: Arc::clone(listener),
         peer,
         local,
     };
-    let connection = Connection::new(Transport::Plain(stream), origin, slot, Arc::clone(shared));
+    let connection = Connection::new(Transport::Plain(stream), accepted, slot, Arc::clone(shared));
     let metrics = Arc::clone(shared.metrics());
     tokio::spawn(async move {
         // A panic ends this connection alone.

@@ -43,7 +43,7 @@ use crate::metrics::{PrometheusHandle, init_metrics_with};
 use crate::storage::{self, Opening};
 
 use background::Background;
-use connection::{Origin, Shared, StartSession};
+use connection::{Accepted, Shared, StartSession};
 pub use data_dir::DataDir;
 use data_dir::DataDirError;
 use http::health::Phase;
@@ -119,7 +119,7 @@ impl Server {
         let metrics = init_metrics_with(loaded.config.metrics);
         // Before recovery, which may take minutes and must not look like a stuck runtime.
         let (health, heartbeat) = start_health(&clock, &metrics);
-        // HTTP shows the progress of recovery. Both ports are bound before it, so that a port in use fails the start at once.
+        // HTTP shows the progress of recovery. All ports are bound before it, so that a port in use fails the start at once.
         let facts: Arc<Mutex<KnownFacts>> = Arc::default();
         let http = start_http(&loaded.config, &metrics, &health, &facts)?;
         let bound = BoundListeners::bind(&loaded.config)?;
@@ -366,12 +366,12 @@ async fn open_broker(
 
 /// Returns how the connections of a broker start their sessions.
 fn start_session(broker: Arc<Broker>) -> StartSession {
-    Box::new(move |origin| {
-        let Origin {
+    Box::new(move |accepted| {
+        let Accepted {
             listener,
             peer,
             local,
-        } = origin;
+        } = accepted;
         let session = Session::new(Arc::clone(&broker), listener, peer, local);
         Box::new(move |header, body| handlers::dispatch(&session, header, body))
     })

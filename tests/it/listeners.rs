@@ -74,6 +74,11 @@ fn wrong_listeners_fail_the_start() {
         ("SSL://:0", "a:1", "SSL and SASL are not supported yet"),
         (":0,:0", "a:1", "a listener name of its own"),
         (
+            "A://:19092,B://h:19092",
+            "A://a:1",
+            "addresses that do not overlap",
+        ),
+        (
             TWO,
             "OTHER://a:1",
             "listeners in listen_addr: INTERNAL, EXTERNAL",

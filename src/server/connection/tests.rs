@@ -170,14 +170,14 @@ async fn connect(
     let now = shared.clock().monotonic();
     let slot = connections.enter(peer.ip(), now, shared.metrics());
     let local: SocketAddr = stream.local_addr().unwrap();
-    let origin = Origin {
+    let accepted = Accepted {
         listener: "PLAINTEXT".into(),
         peer,
         local,
     };
     let connection = Connection::new(
         Transport::Plain(stream),
-        origin,
+        accepted,
         slot.ok().unwrap(),
         Arc::clone(shared),
     );
