@@ -107,10 +107,7 @@ impl LabelValue for std::sync::Arc<str> {
 
 impl LabelValue for i32 {
     fn write_to(&self, out: &mut String) {
-        if *self < 0 {
-            out.push('-');
-        }
-        write_u64(u64::from(self.unsigned_abs()), out);
+        write_integer(*self, out);
     }
 }
 
@@ -170,13 +167,8 @@ impl From<f64> for Value {
 impl Value {
     fn write_to(self, out: &mut String) {
         match self {
-            Value::Unsigned(value) => write_u64(value, out),
-            Value::Signed(value) => {
-                if value < 0 {
-                    out.push('-');
-                }
-                write_u64(value.unsigned_abs(), out);
-            }
+            Value::Unsigned(value) => write_integer(value, out),
+            Value::Signed(value) => write_integer(value, out),
             Value::Float(value) => write_f64(value, out),
         }
     }
@@ -370,18 +362,8 @@ fn escape_help(help: &str, format: Format, out: &mut String) {
     }
 }
 
-fn write_u64(mut value: u64, out: &mut String) {
-    let mut digits = [0; 20];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
-    out.extend(digits[start..].iter().map(|digit| char::from(*digit)));
+fn write_integer(value: impl itoa::Integer, out: &mut String) {
+    out.push_str(itoa::Buffer::new().format(value));
 }
 
 fn write_f64(value: f64, out: &mut String) {
