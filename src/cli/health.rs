@@ -147,7 +147,7 @@ impl Health {
             .iter()
             .any(|each| each.setting.name == "http_addr" && each.origin == Origin::Default);
         if is_default || http_addr.port == 0 {
-            match RunFile::read(&loaded.config.data_dir) {
+            match RunFile::read(&Fs::new(), &loaded.config.data_dir) {
                 Ok(run_file) => return Ok(reachable(run_file.http_addr).to_string().into()),
                 Err(error) if http_addr.port == 0 => {
                     return Err(CliError::Usage(error.to_string()));

@@ -92,6 +92,7 @@ pub struct Running {
     pub http_addr: SocketAddr,
     config: Config,
     data_dir: DataDir,
+    fs: Fs,
     clock: Arc<dyn Clock>,
     health: Arc<Health>,
     http: HttpServer,
@@ -124,7 +125,7 @@ impl Server {
         let (kafka_addrs, http_addr) = (bound.addrs(), http.local_addr());
         facts.lock().bound(&kafka_addrs, http_addr, &loaded.config);
         // Recovers the logs.
-        let broker = open_broker(loaded, fs, &metrics, &clock, &health, &mut signals);
+        let broker = open_broker(loaded, fs.clone(), &metrics, &clock, &health, &mut signals);
         let broker = broker.await.map_err(|source| StartError::Open {
             dir: data_dir.path().display().to_string(),
             source,
@@ -147,6 +148,7 @@ impl Server {
             http_addr,
             config,
             data_dir,
+            fs,
             clock,
             health,
             http,
@@ -183,7 +185,9 @@ impl Running {
         // Tools wait for run.json, so it is written last, when clients can connect.
         self.broker
             .reserve
-            .spend(fs::is_full, || run_file.write(self.data_dir.path()))
+            .spend(fs::is_full, || {
+                run_file.write(&self.fs, self.data_dir.path())
+            })
             .map_err(|source| StartError::Io {
                 doing: "cannot write run.json",
                 source,
@@ -258,7 +262,7 @@ impl Running {
             closed
         });
         let closed = closing.await.map_err(|_| StartError::Panicked)?;
-        if let Err(error) = RunFile::remove(self.data_dir.path()) {
+        if let Err(error) = RunFile::remove(&self.fs, self.data_dir.path()) {
             tracing::warn!(%error, "cannot remove run.json");
         }
         self.http.stop(HTTP_GRACE).await;
@@ -278,7 +282,7 @@ fn listen_for_signals() -> Result<Signals, StartError> {
 /// Locks the data directory, and removes what a crashed server has left for its tools.
 fn take_data_dir(fs: &Fs, config: &Config) -> Result<DataDir, StartError> {
     let data_dir = DataDir::take(fs, &config.data_dir)?;
-    RunFile::remove(data_dir.path()).map_err(|source| StartError::Io {
+    RunFile::remove(fs, data_dir.path()).map_err(|source| StartError::Io {
         doing: "cannot remove a stale run.json",
         source,
     })?;
