@@ -1,6 +1,7 @@
 //! Corrupt files.
 
 use super::*;
+use crate::storage::Isolation;
 
 #[test]
 fn a_torn_tail_is_truncated_after_a_crash() {
@@ -160,6 +161,27 @@ fn corruption_of_the_active_segment_before_the_first_append_does_not_prevent_it(
         let newest = fixture.partition().find_max_timestamp().unwrap().unwrap();
         assert_eq!(newest.timestamp_ms, NOW_MS, "{what}");
     });
+}
+
+/// A read that has copied the limit continues after appends to, and a repair of, the segment that was active then.
+#[test]
+fn a_limit_from_before_a_repair_does_not_apply_to_the_rewritten_segment() {
+    let mut fixture = Fixture::new(&[]);
+    for value in ["a", "b", "c"] {
+        fixture.append(&[value]);
+    }
+    fixture.restart();
+    let partition = fixture.partition();
+    let (_, limit) = partition.readable_now();
+    let log = files(&fixture.log_dir(), ".log").remove(0);
+    let mut content = std::fs::read(&log).unwrap();
+    content[65] ^= 1;
+    std::fs::write(&log, &content).unwrap();
+    fixture.append(&["four"]);
+    assert_eq!(fixture.values().len(), 3);
+    let (segments, limit) = partition.segments_to(limit, Isolation::ReadUncommitted);
+    assert_eq!(limit, partition.readable_now().1);
+    assert_ne!(limit.segment, segments[0].base_offset);
 }
 
 /// Small files have no CRC of ours. Whatever their content, no record is invented or changed, and no record's offset is
