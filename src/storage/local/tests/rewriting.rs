@@ -236,11 +236,37 @@ fn an_interrupted_repair_leaves_the_corrupt_bytes_in_the_segment_or_in_the_copy(
 
 #[test]
 fn a_recovery_that_is_interrupted_completes_the_rewrite_later() {
+    interrupt_recovery_of(&AFTER, |fs, dir| {
+        rewrite(fs, dir).unwrap();
+    });
+}
+
+#[test]
+fn a_recovery_that_is_interrupted_completes_a_replacement_of_kafka_later() {
+    interrupt_recovery_of(&BEFORE, |fs, dir| {
+        let old = &segments(fs, dir)[..REWRITTEN];
+        let swap = fs.create(&old[0].path("log.swap")).unwrap();
+        let mut size = 0;
+        for segment in old {
+            let content = segment.read(0, segment.size() as usize).unwrap();
+            swap.write_all_at(&content, size).unwrap();
+            size += segment.size();
+        }
+        swap.sync_data().unwrap();
+        let first = old[0].log_path();
+        fs.rename(first, &first.with_extension("log.deleted"))
+            .unwrap();
+        fs.sync_dir(dir).unwrap();
+    });
+}
+
+/// Power fails at each change that recovery makes to a log left in this state.
+fn interrupt_recovery_of(records: &[i64], leave: impl Fn(&Fs, &Arc<Path>)) {
     for changes in 0.. {
         let machine = Machine::new();
         let fs = Fs::on_disk(Arc::clone(&machine.disk), Faults::new());
         let root = machine.dir.path().canonicalize().unwrap();
-        rewrite(&fs, &root.join("data/t-0").as_path().into()).unwrap();
+        leave(&fs, &root.join("data/t-0").as_path().into());
         machine.disk.fail_power_after(changes);
         let options = StorageOptions {
             fs,
@@ -254,7 +280,7 @@ fn a_recovery_that_is_interrupted_completes_the_rewrite_later() {
             let root = after.path().canonicalize().unwrap();
             let mut choose = |count: u64| luck.min(count - 1);
             let disk = machine.disk.after_power_loss(&root, &mut choose).unwrap();
-            assert_eq!(machine.records(&disk, &root), AFTER, "{changes} changes");
+            assert_eq!(machine.records(&disk, &root), records, "{changes} changes");
         }
         if opened.is_ok() {
             break;
