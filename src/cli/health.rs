@@ -67,21 +67,10 @@ pub async fn run(args: Health, format: OutputFormat) -> Result<ExitCode, CliErro
         (_, true) => "/health/ready",
         _ => "/health",
     };
-    let Target {
-        authority,
-        owner_of,
-    } = args.target()?;
-    let url = format!("http://{authority}{path}");
+    let target = args.target()?;
+    let url = format!("http://{}{path}", target.authority);
     let limit = Duration::from_millis(args.timeout_ms);
-    let owned = match &owner_of {
-        Some(dir) => check_owner(&authority, dir, limit).await,
-        None => Ok(()),
-    };
-    let answer = match owned {
-        Ok(()) => get(&authority, path, limit).await,
-        Err(error) => Err(error),
-    };
-    let (status, body) = match answer {
+    let (status, body) = match target.check(path, limit).await {
         Ok((status, body)) => (Some(status), body),
         Err(error) => (None, error.to_string()),
     };
@@ -119,6 +108,20 @@ impl From<String> for Target {
     }
 }
 
+impl Target {
+    /// Sends a GET request, if the server owns its directory, and returns status and body, all within `limit`.
+    async fn check(&self, path: &str, limit: Duration) -> io::Result<(u16, String)> {
+        let check = async {
+            if let Some(dir) = &self.owner_of {
+                check_owner(&self.authority, dir).await?;
+            }
+            get(&self.authority, path).await
+        };
+        let timed_out = |_| Err(io::ErrorKind::TimedOut.into());
+        timeout(limit, check).await.unwrap_or_else(timed_out)
+    }
+}
+
 impl Health {
     fn target(&self) -> Result<Target, CliError> {
         if let Some(url) = &self.url {
@@ -147,7 +150,7 @@ impl Health {
             .iter()
             .any(|each| each.setting.name == "http_addr" && each.origin == Origin::Default);
         if is_default || http_addr.port == 0 {
-            match RunFile::read(&loaded.config.data_dir) {
+            match RunFile::read(&Fs::new(), &loaded.config.data_dir) {
                 Ok(run_file) => return Ok(reachable(run_file.http_addr).to_string().into()),
                 Err(error) if http_addr.port == 0 => {
                     return Err(CliError::Usage(error.to_string()));
@@ -167,8 +170,8 @@ impl Health {
 
 /// Fails unless the server at `authority` owns this data directory. Compares with the pid in the lock file, since a server
 /// that is still recovering has locked the directory but not written run.json yet.
-async fn check_owner(authority: &str, data_dir: &Path, limit: Duration) -> io::Result<()> {
-    let (_, info) = get(authority, "/info", limit).await?;
+async fn check_owner(authority: &str, data_dir: &Path) -> io::Result<()> {
+    let (_, info) = get(authority, "/info").await?;
     let info: Value = serde_json::from_str(&info).unwrap_or_default();
     let holder = DataDir::last_holder(&Fs::new(), data_dir);
     if holder.is_none() || info["pid"].as_u64() != holder.map(u64::from) {
@@ -189,18 +192,9 @@ fn reachable(addr: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Sends a GET request and returns status and body, all within `limit`.
-async fn get(authority: &str, path: &str, limit: Duration) -> io::Result<(u16, String)> {
-    let answer = timeout(limit, async {
-        let stream = TcpStream::connect(authority).await?;
-        get_over(stream, authority, path).await
-    });
-    answer
-        .await
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-}
-
-async fn get_over(stream: TcpStream, authority: &str, path: &str) -> io::Result<(u16, String)> {
+/// Sends a GET request and returns status and body.
+async fn get(authority: &str, path: &str) -> io::Result<(u16, String)> {
+    let stream = TcpStream::connect(authority).await?;
     let request = Request::get(path)
         .header(HOST, authority)
         .header(USER_AGENT, "streamline-health")
@@ -265,9 +259,7 @@ mod tests {
     #[tokio::test]
     async fn status_and_body_are_parsed() {
         let authority = answering(b"HTTP/1.1 503 Service Unavailable\r\nx: y\r\n\r\n{\"a\":1}");
-        let (status, body) = get(&authority, "/health", Duration::from_secs(5))
-            .await
-            .unwrap();
+        let (status, body) = get(&authority, "/health").await.unwrap();
         assert_eq!((status, body.as_str()), (503, "{\"a\":1}"));
     }
 
@@ -275,7 +267,7 @@ mod tests {
     async fn non_http_server_is_reported() {
         for response in ["", "\0\0\0\x04nope"] {
             let authority = answering(response);
-            let answer = get(&authority, "/health", Duration::from_secs(5)).await;
+            let answer = get(&authority, "/health").await;
             let error = answer.unwrap_err().to_string();
             assert!(error.contains("does not speak HTTP"), "{error}");
         }
@@ -285,7 +277,7 @@ mod tests {
     async fn overlong_response_is_rejected() {
         let head = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
         let authority = answering([head, vec![b' '; RESPONSE_BYTES_MAX + 1]].concat());
-        let answer = get(&authority, "/health", Duration::from_secs(5)).await;
+        let answer = get(&authority, "/health").await;
         let error = answer.unwrap_err().to_string();
         assert!(error.contains("too long"), "{error}");
     }
@@ -295,21 +287,50 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let authority = listener.local_addr().unwrap().to_string();
         drop(listener);
-        let answer = get(&authority, "/health", Duration::from_secs(5)).await;
+        let answer = get(&authority, "/health").await;
         let error = answer.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         assert_eq!(error.to_string(), "Connection refused (os error 111)");
+    }
+
+    /// Answers each request with this body, after a delay.
+    fn answering_slowly(body: String, delay: Duration) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let authority = listener.local_addr().unwrap().to_string();
+        std::thread::spawn(move || {
+            while let Ok((mut stream, _)) = listener.accept() {
+                std::thread::sleep(delay);
+                let _ = stream.read(&mut [0; 1024]);
+                let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\n\r\n{body}").as_bytes());
+            }
+        });
+        authority
+    }
+
+    async fn assert_times_out(target: Target, limit: Duration) {
+        let started = Instant::now();
+        let error = target.check("/health", limit).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(started.elapsed() < Duration::from_secs(3));
     }
 
     #[tokio::test]
     async fn unresponsive_server_times_out() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let authority = listener.local_addr().unwrap().to_string();
-        let started = Instant::now();
-        let error = get(&authority, "/health", Duration::from_millis(200))
-            .await
-            .unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert!(started.elapsed() < Duration::from_secs(3));
+        assert_times_out(authority.into(), Duration::from_millis(200)).await;
+    }
+
+    #[tokio::test]
+    async fn requests_of_one_check_share_its_timeout() {
+        let dir = tempfile::tempdir().unwrap();
+        let _taken = DataDir::take(&Fs::new(), dir.path()).unwrap();
+        let info = format!("{{\"pid\":{}}}", std::process::id());
+        let delay = Duration::from_millis(600);
+        let target = Target {
+            authority: answering_slowly(info, delay),
+            owner_of: Some(dir.path().to_path_buf()),
+        };
+        assert_times_out(target, delay * 3 / 2).await;
     }
 }

@@ -109,7 +109,8 @@ pub(super) async fn handle(call: Call, request: ProduceRequest) -> Answer<Produc
         let deadline = Instant::now() + timeout.max(FLUSH_MIN);
         let outcomes = topics.iter_mut().flat_map(|(_, outcomes)| outcomes);
         let pending = outcomes.filter(|outcome| outcome.is_pending());
-        join_all(pending.map(|outcome| await_append(outcome, deadline))).await;
+        let by_id = call.version >= TOPIC_IDS_FROM;
+        join_all(pending.map(|outcome| await_append(outcome, by_id, deadline))).await;
     }
     let is_refused = refused_of(&topics).next().is_some();
     if is_refused {
@@ -197,7 +198,9 @@ fn append(
         Ok(batches) => match partition.append(batches, AppendOptions { acks }) {
             Ticket::Ready(Ok(appended)) => return Ok(Written::Done(appended)),
             Ticket::Pending(waiting) => return Ok(Written::Pending(partition, waiting)),
-            Ticket::Ready(Err(failure)) => RefusedBatch::by_storage(failure, errors),
+            Ticket::Ready(Err(failure)) => {
+                RefusedBatch::by_storage(failure, version >= TOPIC_IDS_FROM, errors)
+            }
         },
         Err(invalid) => invalid,
     };
@@ -244,7 +247,7 @@ fn parse(records: Option<Bytes>, version: i16) -> Result<Vec<RecordBatch>, Box<R
 }
 
 /// Waits until the append may be acknowledged, and turns the outcome into a refusal on failure or at the deadline.
-async fn await_append(outcome: &mut Outcome, deadline: Instant) {
+async fn await_append(outcome: &mut Outcome, by_id: bool, deadline: Instant) {
     let Ok(Written::Pending(partition, waiting)) = &mut outcome.result else {
         return;
     };
@@ -253,7 +256,7 @@ async fn await_append(outcome: &mut Outcome, deadline: Instant) {
             outcome.result = Ok(Written::Done(appended));
             return;
         }
-        Ok(Err(failure)) => failure.into(),
+        Ok(Err(failure)) => RefusedBatch::of_storage(&failure, by_id),
         Err(_) => RefusedBatch::new(
             ProduceRefusal::FlushTimeout,
             ErrorCode::REQUEST_TIMED_OUT,

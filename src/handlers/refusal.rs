@@ -4,7 +4,6 @@ use super::error;
 use crate::broker::TopicError;
 use crate::protocol::kafka::ErrorCode;
 use crate::record;
-use crate::storage;
 
 /// Largest size of a message in bytes. Messages repeat names and values of the client, which may be as long as the longest
 /// string of the protocol; with the text around them the message would not fit.
@@ -58,12 +57,6 @@ pub(super) fn error_fields(refused: Option<Refusal>) -> (ErrorCode, Option<Strin
 impl From<TopicError> for Refusal {
     fn from(error: TopicError) -> Self {
         Refusal::new(error::of_topic_change(&error), error.to_string())
-    }
-}
-
-impl From<storage::Error> for Refusal {
-    fn from(error: storage::Error) -> Self {
-        Refusal::new(error::of_storage(&error), error.to_string())
     }
 }
 

@@ -94,6 +94,7 @@ pub struct Running {
     config: Config,
     /// `None` if everything is in memory.
     data_dir: Option<DataDir>,
+    fs: Fs,
     clock: Arc<dyn Clock>,
     health: Arc<Health>,
     http: HttpServer,
@@ -126,7 +127,7 @@ impl Server {
         let (kafka_addrs, http_addr) = (bound.addrs(), http.local_addr());
         facts.lock().bound(&kafka_addrs, http_addr, &loaded.config);
         // Recovers the logs.
-        let broker = open_broker(loaded, fs, &metrics, &clock, &health, &mut signals);
+        let broker = open_broker(loaded, fs.clone(), &metrics, &clock, &health, &mut signals);
         let broker = broker.await.map_err(|source| StartError::Open {
             dir: data_dir.as_ref().map_or_else(
                 || "in memory".to_owned(),
@@ -152,6 +153,7 @@ impl Server {
             http_addr,
             config,
             data_dir,
+            fs,
             clock,
             health,
             http,
@@ -220,7 +222,7 @@ impl Running {
         };
         self.broker
             .reserve
-            .spend(fs::is_full, || run_file.write(data_dir))
+            .spend(fs::is_full, || run_file.write(&self.fs, data_dir))
             .map_err(|source| StartError::Io {
                 doing: "cannot write run.json",
                 source,
@@ -272,7 +274,7 @@ impl Running {
         });
         let closed = closing.await.map_err(|_| StartError::Panicked)?;
         if let Some(data_dir) = &self.data_dir
-            && let Err(error) = RunFile::remove(data_dir.path())
+            && let Err(error) = RunFile::remove(&self.fs, data_dir.path())
         {
             tracing::warn!(%error, "cannot remove run.json");
         }
@@ -297,7 +299,7 @@ fn take_data_dir(fs: &Fs, config: &Config) -> Result<Option<DataDir>, StartError
         return Ok(None);
     }
     let data_dir = DataDir::take(fs, &config.data_dir)?;
-    RunFile::remove(data_dir.path()).map_err(|source| StartError::Io {
+    RunFile::remove(fs, data_dir.path()).map_err(|source| StartError::Io {
         doing: "cannot remove a stale run.json",
         source,
     })?;

@@ -7,17 +7,16 @@ use streamline::protocol::messages::find_coordinator::FindCoordinatorRequest;
 use streamline::protocol::messages::metadata::MetadataRequest;
 
 use crate::support::server::binary;
-use crate::support::{Client, Server};
+use crate::support::{Client, Server, until};
 
 const TWO: &str = "INTERNAL://127.0.0.1:0,EXTERNAL://127.0.0.1:0";
 
-/// Returns the address of a listener, from the server's log.
+/// Returns the address of a listener, from the server's log. The line follows run.json, with which the server has started.
 fn addr_of(server: &Server, listener: &str) -> SocketAddr {
+    let name = format!("listener={listener:?}");
+    until(&name, || server.log().contains(&name));
     let log = server.log();
-    let line = log
-        .lines()
-        .find(|line| line.contains(&format!("listener={listener:?}")))
-        .unwrap_or_else(|| panic!("no listener {listener}\n{log}"));
+    let line = log.lines().find(|line| line.contains(&name)).unwrap();
     let addr = line.split("listen_addr=").nth(1).unwrap();
     addr.split(' ').next().unwrap().parse().unwrap()
 }

@@ -8,6 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
+use streamline::fs::Fs;
 use streamline::server::RunFile;
 use tempfile::TempDir;
 
@@ -111,7 +112,7 @@ impl Server {
         let pid = child.id();
         let ended = child.try_wait().unwrap();
         // The file of an earlier run exists until the new server removes it.
-        self.run_file = RunFile::read(&self.data_dir())
+        self.run_file = RunFile::read(&Fs::new(), &self.data_dir())
             .ok()
             .filter(|run_file| run_file.pid == pid)
             .or_else(|| self.announced(pid));

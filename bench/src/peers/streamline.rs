@@ -4,6 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
+use streamline::fs::Fs;
 use streamline::server::RunFile;
 use tempfile::TempDir;
 
@@ -52,7 +53,9 @@ pub fn start_command(
     context.note_command("Streamline", &command);
     let log = directory.path().join("server.log");
     let mut process = Process::start_logged("Streamline", &mut command, &log)?;
-    let run = process.wait_for("run.json", START_LIMIT, || RunFile::read(&data).ok())?;
+    let run = process.wait_for("run.json", START_LIMIT, || {
+        RunFile::read(&Fs::new(), &data).ok()
+    })?;
     Ok(Server {
         name: "Streamline".to_owned(),
         address: run.listen_addr,

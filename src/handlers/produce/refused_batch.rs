@@ -1,5 +1,6 @@
 //! A batch refused by Produce, with the details for its producer, the log line and the metrics.
 
+use crate::handlers::error;
 use crate::handlers::refusal::Refusal;
 use crate::metrics::ProduceRefusal;
 use crate::protocol::kafka::ErrorCode;
@@ -94,7 +95,11 @@ impl RefusedBatch {
     }
 
     /// Converts a failed append, with the invalid records that it names.
-    pub(super) fn by_storage(failure: storage::Error, errors: &mut RecordErrors) -> Box<Self> {
+    pub(super) fn by_storage(
+        failure: storage::Error,
+        by_id: bool,
+        errors: &mut RecordErrors,
+    ) -> Box<Self> {
         let record_errors = match &failure {
             storage::Error::TimestampsOutOfRange(found) => {
                 let listed = found.listed.iter();
@@ -110,15 +115,18 @@ impl RefusedBatch {
             },
             _ => Vec::new(),
         };
-        let mut refused = Box::<RefusedBatch>::from(failure);
+        let mut refused = Self::of_storage(&failure, by_id);
         refused.record_errors = record_errors;
         refused
     }
-}
 
-impl From<storage::Error> for Box<RefusedBatch> {
-    fn from(failure: storage::Error) -> Self {
-        RefusedBatch::from_refusal(reason_of_storage(&failure), Refusal::from(failure))
+    /// Converts an error of the storage. `by_id` is true if the request names its topics by id.
+    pub(super) fn of_storage(failure: &storage::Error, by_id: bool) -> Box<Self> {
+        let code = match by_id {
+            true => error::of_storage_by_id(failure),
+            false => error::of_storage(failure),
+        };
+        RefusedBatch::new(reason_of_storage(failure), code, failure.to_string())
     }
 }
 
@@ -218,8 +226,21 @@ mod tests {
                 ProduceRefusal::Closing,
             ),
         ] {
-            let refused = Box::<RefusedBatch>::from(failure);
+            let refused = RefusedBatch::of_storage(&failure, false);
             assert_eq!((refused.refusal.code, refused.reason), (code, reason));
+        }
+    }
+
+    #[test]
+    fn a_deleted_topic_is_unknown_by_what_the_request_names() {
+        let mut errors = RecordErrors::of_request(13, true);
+        for (by_id, code) in [
+            (true, ErrorCode::UNKNOWN_TOPIC_ID),
+            (false, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+        ] {
+            let refused = RefusedBatch::by_storage(storage::Error::Deleted, by_id, &mut errors);
+            assert_eq!(refused.refusal.code, code);
+            assert_eq!(refused.reason, ProduceRefusal::UnknownTopic);
         }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use smallvec::SmallVec;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::error::Error;
 use super::index::{Entry, IndexedBatch, SparseIndex, TimeEntry};
@@ -44,8 +44,10 @@ pub(super) struct Writer {
     pub next_offset: i64,
     /// End of the active segment.
     position: u64,
-    /// Whether the active segment's index is in memory.
+    /// Whether the active segment was looked at: its index is in memory, or it is corrupt.
     ready: bool,
+    /// Set when the active segment is found to be corrupt; only closed segments can be repaired.
+    corrupt: bool,
     /// Timestamp of the active segment's first batch, from which its age counts.
     first_timestamp_ms: Option<i64>,
     /// Part of `segment.jitter.ms`, in 1/256, by which `segment.ms` is reduced for this segment.
@@ -88,13 +90,14 @@ impl Log {
             next_offset,
             position: active.size(),
             ready: false,
+            corrupt: false,
             first_timestamp_ms: None,
             jitter: jitter_of(&self.dir, active.base_offset),
             broken: false,
         }
     }
 
-    /// Returns true if the active segment is full, too old, or cannot hold the batches.
+    /// Returns true if the active segment is full, too old or corrupt, or cannot hold the batches.
     pub fn is_roll_due(
         &self,
         writer: &mut Writer,
@@ -120,7 +123,8 @@ impl Log {
         });
         let end = writer.position + bytes as u64;
         let last_relative = writer.next_offset + count - 1 - active.base_offset;
-        Ok(is_old
+        Ok(writer.corrupt
+            || is_old
             || end > config.segment_bytes as u64
             || end > SEGMENT_BYTES_LIMIT
             || last_relative > RELATIVE_OFFSET_MAX
@@ -155,6 +159,7 @@ impl Log {
         list.push(Arc::clone(&opened));
         *self.segments.write() = list.into();
         writer.position = 0;
+        writer.corrupt = false;
         writer.first_timestamp_ms = None;
         writer.jitter = jitter_of(&self.dir, opened.base_offset);
         Ok(closed)
@@ -240,19 +245,36 @@ impl Log {
         writer.broken
     }
 
-    /// Loads the active segment's index, which is deferred until the first append.
+    /// Loads the active segment's index, which is deferred until the first append. A corrupt segment remains without one,
+    /// as it was closed: an index up to the first corrupt batch would hide the ones after it from lookups by timestamp.
     pub fn make_ready(&self, writer: &mut Writer) -> Result<(), Error> {
         if writer.ready {
             return Ok(());
         }
-        let active = self.active();
-        if !active.has_index() {
-            active.set_index(self.load_index(&active)?);
+        match self.look_at_active(writer) {
+            Err(Error::Corrupt {
+                path,
+                position,
+                reason,
+            }) => {
+                warn!(path = %path.display(), position, reason, "active segment is corrupt, rolling it");
+                writer.corrupt = true;
+            }
+            other => other?,
         }
+        writer.ready = true;
+        Ok(())
+    }
+
+    /// Loads the active segment's index and the timestamp of its first batch.
+    fn look_at_active(&self, writer: &mut Writer) -> Result<(), Error> {
+        let active = self.active();
         if writer.position > 0 {
             writer.first_timestamp_ms = active.first_header()?.map(|header| header.max_timestamp);
         }
-        writer.ready = true;
+        if !active.has_index() {
+            active.set_index(self.load_index(&active)?);
+        }
         Ok(())
     }
 

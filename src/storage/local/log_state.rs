@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 
 use super::error::Error;
 use super::segment::Segment;
+use crate::storage::Isolation;
 
 /// A position between two batches of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +115,14 @@ impl LogState {
     /// Adds segments that an earlier run closed to the next flush.
     pub fn add_unsynced(&mut self, segments: Vec<Arc<Segment>>) {
         self.unsynced.extend(segments);
+    }
+
+    /// Returns the position up to which consumers may read.
+    pub fn readable_to(&self, isolation: Isolation) -> LogPosition {
+        match isolation {
+            Isolation::ReadUncommitted => self.high_watermark,
+            Isolation::ReadCommitted => self.last_stable,
+        }
     }
 
     /// Returns the failure that ended the log, if one did.

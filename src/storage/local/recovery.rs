@@ -23,6 +23,7 @@ use tracing::{error, info, warn};
 use super::checkpoint::LeaderEpochs;
 use super::error::{Error, IoContext};
 use super::index::{OffsetEntry, SparseIndex};
+use super::kafka_swaps::KafkaSwaps;
 use super::log::OFFSET_MAX;
 use super::log_state::LogPosition;
 use super::offset_gap;
@@ -94,6 +95,7 @@ struct Listing {
     epochs: bool,
     /// Rewritten segments that have not taken the names of the old ones yet.
     swaps: Vec<SwapFile>,
+    kafka_swaps: KafkaSwaps,
     leftovers: Vec<PathBuf>,
 }
 
@@ -127,6 +129,7 @@ impl Listing {
                 aside if aside.ends_with(".damaged") => listing.repaired.insert(base),
                 other => {
                     listing.swaps.extend(SwapFile::parse(base, other));
+                    listing.kafka_swaps.note(base, other);
                     continue;
                 }
             };
@@ -143,12 +146,17 @@ pub(super) fn open(
     now_ms: i64,
     report: &mut Report,
 ) -> Result<Opened, Error> {
+    let mut listing = Listing::read(fs, dir)?;
+    if !listing.kafka_swaps.is_empty() {
+        listing.kafka_swaps.complete(fs, dir, &listing.logs)?;
+        listing = Listing::read(fs, dir)?;
+    }
     let recovery = Recovery {
         fs,
         dir,
         before,
         now_ms,
-        listing: Listing::read(fs, dir)?,
+        listing,
         report,
     };
     recovery.run()

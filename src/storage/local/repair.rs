@@ -168,7 +168,8 @@ pub(super) fn repair_leader_epochs(segment: &Segment, inspected: &Inspected) -> 
     Ok(())
 }
 
-/// Rewrites a segment without its corrupt ranges, which are copied to separate files. The swap is left to complete.
+/// Rewrites a segment without its corrupt ranges, which are copied to separate files; these are durable before the segment
+/// is replaced. The swap is left to complete.
 pub(super) fn remove_corrupt_ranges(
     fs: &Fs,
     dir: &Arc<Path>,
@@ -189,7 +190,9 @@ pub(super) fn remove_corrupt_ranges(
         let aside = file_path(dir, segment.base_offset, &extension);
         let file = fs.create(&aside).during("create", &aside)?;
         copy(segment, damage.range.clone(), &file, &aside, 0)?;
+        file.sync_data().during("sync", &aside)?;
     }
+    fs.sync_dir(dir).during("sync", dir)?;
     let starts = [0].into_iter().chain(damages.iter().map(|it| it.range.end));
     let ends = (damages.iter().map(|it| it.range.start)).chain([size]);
     let kept = starts.zip(ends).map(|(start, end)| Kept {

@@ -4,6 +4,7 @@
 mod damage;
 mod faults;
 mod full_disk;
+mod kafka_swaps;
 mod rewriting;
 
 use std::collections::BTreeMap;

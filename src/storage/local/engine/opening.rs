@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tracing::{error, info};
@@ -47,9 +48,10 @@ impl LocalEngine {
             adopted,
         } = options;
         fs.create_dir_all(&data_dir).during("create", &data_dir)?;
-        let last_run = LastRun::read(&fs, &reserve, &data_dir)?;
+        let mut last_run = LastRun::read(&fs, &reserve, &data_dir)?;
+        let log_starts = std::mem::take(&mut last_run.log_starts);
         let environment = Arc::new(Environment {
-            log_starts: LogStarts::new(data_dir.join(LOG_STARTS), last_run.log_starts),
+            log_starts: LogStarts::new(data_dir.join(LOG_STARTS), log_starts),
             health: Health::new(&fs, &data_dir),
             space: Space::new(&fs, &data_dir, reserve),
             counters: StorageCounters::new(metrics.enabled()),
@@ -73,88 +75,102 @@ impl LocalEngine {
             environment,
         });
         engine.finish_deletions()?;
-        engine.open_all(
-            &specs,
-            last_run.clean,
-            last_run.same_boot,
-            &last_run.recovery_points,
-            &opening,
-            &adopted,
-        )?;
+        engine.open_all(&specs, &last_run, &opening, &adopted)?;
         engine.settle_adopted(&adopted)?;
         Ok(engine)
     }
 
+    /// Opens the logs of all topics in parallel.
     fn open_all(
         &self,
         specs: &[TopicSpec],
-        clean: bool,
-        same_boot: bool,
-        recovery_points: &Offsets,
+        last_run: &LastRun,
         opening: &Opening,
         adopted: &HashSet<String>,
     ) -> Result<(), Error> {
         let clock = &self.environment.clock;
         let started = clock.monotonic();
         let metrics = &self.environment.metrics;
-        let infos: Vec<_> = specs
-            .iter()
+        let infos: Vec<_> = (specs.iter())
             .map(|spec| TopicInfo::new(spec, metrics))
             .collect();
-        let work: Vec<(usize, i32)> = specs
-            .iter()
-            .enumerate()
-            .flat_map(|(topic, spec)| (0..spec.partitions).map(move |number| (topic, number)))
+        let logs: Vec<_> = (specs.iter().zip(&infos))
+            .flat_map(|(spec, info)| (0..spec.partitions).map(move |number| (info, number)))
             .collect();
-        if !clean && !work.is_empty() {
+        if !last_run.clean && !logs.is_empty() {
             info!(
-                partitions = work.len(),
+                partitions = logs.len(),
                 "unclean shutdown detected, recovering logs"
             );
         }
-        let progress = Progress::new(work.len(), opening, clock);
-        let opened = in_parallel(work.len(), |place| {
-            let (topic, number) = work[place];
-            let info = &infos[topic];
-            let recovery_point = recovery_points
-                .get(&(info.name.to_string(), number))
-                .copied();
+        let progress = Progress::new(logs.len(), opening, clock);
+        let opened = in_parallel(logs.len(), |place| {
+            let (info, number) = logs[place];
             let is_adopted = adopted.contains(&*info.name);
-            let before = Before {
-                // The clean shutdown marker covers the logs that the recovery points name.
-                clean: clean && (!is_adopted || recovery_point.is_some()),
-                // A log written by another server may have gaps, such as from compaction, that no power failure caused.
-                same_boot: same_boot || is_adopted,
-                recovery_point,
-                log_start: self.environment.log_starts.get(&info.name, number),
-            };
+            let before = self.before(last_run, info, number, is_adopted);
             let mut report = Report::default();
-            let mut open = || self.open_partition(info, number, before, &mut report);
-            let opened = match self.environment.spending(&mut open) {
-                Err(full) if full.is_disk_full() => {
-                    // Unfinished deletions of the last run may make room.
-                    self.changes.lock().join_removals();
-                    self.environment.spending(&mut open)?
-                }
-                other => other?,
-            };
+            let partition = self.open_found(info, number, before, &mut report)?;
             progress.note(report);
-            Ok(opened)
+            Ok(partition)
         })?;
+        let count = opened.len();
         let mut opened = opened.into_iter();
         for (spec, info) in specs.iter().zip(infos) {
             let partitions: Vec<_> = opened.by_ref().take(spec.partitions as usize).collect();
             self.registry.insert(info, partitions);
         }
-        self.forget_unknown(specs, recovery_points);
-        let report = progress.report();
+        self.forget_unknown(specs, &last_run.recovery_points);
         let took = clock.monotonic() - started;
+        self.note_opened(count, last_run.clean, progress.report(), took);
+        Ok(())
+    }
+
+    /// Returns what is known about a log before its directory is read.
+    fn before(
+        &self,
+        last_run: &LastRun,
+        info: &TopicInfo,
+        number: i32,
+        is_adopted: bool,
+    ) -> Before {
+        let key = (info.name.to_string(), number);
+        let recovery_point = last_run.recovery_points.get(&key).copied();
+        Before {
+            // The clean shutdown marker covers the logs that the recovery points name.
+            clean: last_run.clean && (!is_adopted || recovery_point.is_some()),
+            // A log written by another server may have gaps, such as from compaction, that no power failure caused.
+            same_boot: last_run.same_boot || is_adopted,
+            recovery_point,
+            log_start: self.environment.log_starts.get(&info.name, number),
+        }
+    }
+
+    /// Opens a log of the last run. If the disk is too full for that, waits for unfinished deletions to make room.
+    fn open_found(
+        &self,
+        info: &Arc<TopicInfo>,
+        number: i32,
+        before: Before,
+        report: &mut Report,
+    ) -> Result<Arc<Partition>, Error> {
+        let mut open = || self.open_partition(info, number, before, report);
+        match self.environment.spending(&mut open) {
+            Err(full) if full.is_disk_full() => {
+                self.changes.lock().join_removals();
+                self.environment.spending(&mut open)
+            }
+            other => other,
+        }
+    }
+
+    /// Reports the opening of all logs, in the log and the metrics.
+    fn note_opened(&self, partitions: usize, clean: bool, report: Report, took: Duration) {
         let counters = &self.environment.counters;
-        let _ = counters.recovery.set((took, work.len() as u64));
+        let _ = counters.recovery.set((took, partitions as u64));
         counters.truncated_bytes.add(report.bytes_truncated);
         counters.damaged_ranges.add(report.ranges_damaged);
         info!(
-            partitions = work.len(),
+            partitions,
             clean,
             segments_read = report.segments_read,
             bytes_read = report.bytes_read,
@@ -163,7 +179,6 @@ impl LocalEngine {
             took_ms = took.as_millis() as u64,
             "logs opened"
         );
-        Ok(())
     }
 
     /// Flushes logs written by another server and writes recovery points for them, so that no later start takes their

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::super::checkpoint::LeaderEpochs;
 use super::super::error::Error;
+use super::super::log::Segments;
 use super::super::log_state::LogPosition;
 use super::super::search::first_record;
 use super::super::segment::{Located, Segment};
@@ -36,10 +37,7 @@ impl Partition {
             if let Some(Error::Deleted) = log_state.failure() {
                 return Err(Error::Deleted);
             }
-            let limit = match options.isolation {
-                Isolation::ReadUncommitted => log_state.high_watermark,
-                Isolation::ReadCommitted => log_state.last_stable,
-            };
+            let limit = log_state.readable_to(options.isolation);
             (offsets_of(&log_state), limit)
         };
         let offset = options.offset;
@@ -50,7 +48,7 @@ impl Partition {
                 log_end: offsets.log_end,
             });
         }
-        let found = self.find(offset, limit)?;
+        let found = self.find(offset, limit, options.isolation)?;
         if let Some((_, first, _)) = &found
             && first.header.base_offset > offset
         {
@@ -84,11 +82,12 @@ impl Partition {
         &self,
         offset: i64,
         limit: LogPosition,
+        isolation: Isolation,
     ) -> Result<Option<(Arc<Segment>, Located, Readable)>, Error> {
         if offset >= limit.offset {
             return Ok(None);
         }
-        let segments = self.log.segments();
+        let (segments, limit) = self.segments_to(limit, isolation);
         let first = segments.partition_point(|segment| segment.base_offset <= offset);
         for number in first.saturating_sub(1)..segments.len() {
             let segment = &segments[number];
@@ -100,6 +99,28 @@ impl Partition {
             }
         }
         Ok(None)
+    }
+
+    /// Returns the segments and a limit whose position refers to one of them, `limit` itself if possible.
+    ///
+    /// A segment is rewritten after it was closed and the limit has left it. So a position in the active segment is valid,
+    /// and one in a closed segment is if the limit was still there after the list was taken.
+    pub(in crate::storage::local) fn segments_to(
+        &self,
+        mut limit: LogPosition,
+        isolation: Isolation,
+    ) -> (Segments, LogPosition) {
+        loop {
+            let segments = self.log.segments();
+            if segments[segments.len() - 1].base_offset == limit.segment {
+                return (segments, limit);
+            }
+            let now = self.log_state.lock().readable_to(isolation);
+            if now.segment == limit.segment {
+                return (segments, limit);
+            }
+            limit = now;
+        }
     }
 
     fn region(
@@ -145,7 +166,8 @@ impl Partition {
 
     fn find_timestamp_once(&self, timestamp_ms: i64) -> Result<Option<TimestampedOffset>, Error> {
         let (log_start, high_watermark) = self.readable_now();
-        let segments = self.log.segments();
+        let (segments, high_watermark) =
+            self.segments_to(high_watermark, Isolation::ReadUncommitted);
         for (number, segment) in segments.iter().enumerate() {
             let Some(readable) = readable(&segments, number, high_watermark) else {
                 break;
@@ -177,7 +199,8 @@ impl Partition {
     pub fn find_max_timestamp(&self) -> Result<Option<TimestampedOffset>, Error> {
         self.repairing(|| {
             let (log_start, high_watermark) = self.readable_now();
-            let segments = self.log.segments();
+            let (segments, high_watermark) =
+                self.segments_to(high_watermark, Isolation::ReadUncommitted);
             let mut newest: Option<(Arc<Segment>, Located)> = None;
             for (number, segment) in segments.iter().enumerate() {
                 let Some(readable) = readable(&segments, number, high_watermark) else {
@@ -206,7 +229,7 @@ impl Partition {
         })
     }
 
-    pub(super) fn readable_now(&self) -> (i64, LogPosition) {
+    pub(in crate::storage::local) fn readable_now(&self) -> (i64, LogPosition) {
         let log_state = self.log_state.lock();
         (log_state.log_start, log_state.high_watermark)
     }

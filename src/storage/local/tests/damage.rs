@@ -1,6 +1,7 @@
 //! Corrupt files.
 
 use super::*;
+use crate::storage::Isolation;
 
 #[test]
 fn a_torn_tail_is_truncated_after_a_crash() {
@@ -116,6 +117,71 @@ fn a_flipped_byte_is_never_served_and_costs_one_batch() {
         "figures: {flipped} flipped bytes of logs and indexes: {reported} batches taken out and reported, every other \
          one served as it was written"
     );
+}
+
+/// Restarts a log of three records in one segment, and then flips a byte of each position of its first two batches.
+fn each_flip_after_a_restart(check: impl Fn(&Fixture, &str)) {
+    let mut fixture = Fixture::new(&[]);
+    for value in ["a", "b", "c"] {
+        fixture.append(&[value]);
+    }
+    fixture.topics.close().unwrap();
+    let sound = everything_in(fixture.dir.path());
+    let log = files(&fixture.log_dir(), ".log").remove(0);
+    let content = std::fs::read(&log).unwrap();
+    for place in 0..content.len() / 3 * 2 {
+        restore(fixture.dir.path(), &sound);
+        fixture.crash();
+        let mut damaged = content.clone();
+        damaged[place] ^= 1 << (place % 8);
+        std::fs::write(&log, damaged).unwrap();
+        check(&fixture, &format!("byte {place}"));
+    }
+}
+
+#[test]
+fn corruption_of_the_active_segment_before_the_first_append_is_repaired_by_a_read() {
+    each_flip_after_a_restart(|fixture, what| {
+        let found = fixture.values();
+        let lost = 3 - found.len() as u64;
+        assert!(lost <= 1, "{what}: {found:?}");
+        assert_eq!(lost, fixture.damaged_ranges(), "{what}");
+        assert_eq!(fixture.append(&["d"]).base_offset, 3, "{what}");
+        assert_eq!(fixture.values().len(), found.len() + 1, "{what}");
+    });
+}
+
+#[test]
+fn corruption_of_the_active_segment_before_the_first_append_does_not_prevent_it() {
+    each_flip_after_a_restart(|fixture, what| {
+        assert_eq!(fixture.append(&["d"]).base_offset, 3, "{what}");
+        let found = fixture.values();
+        assert!(found.len() >= 3, "{what}: {found:?}");
+        assert_eq!(4 - found.len() as u64, fixture.damaged_ranges(), "{what}");
+        let newest = fixture.partition().find_max_timestamp().unwrap().unwrap();
+        assert_eq!(newest.timestamp_ms, NOW_MS, "{what}");
+    });
+}
+
+/// A read that has copied the limit continues after appends to, and a repair of, the segment that was active then.
+#[test]
+fn a_limit_from_before_a_repair_does_not_apply_to_the_rewritten_segment() {
+    let mut fixture = Fixture::new(&[]);
+    for value in ["a", "b", "c"] {
+        fixture.append(&[value]);
+    }
+    fixture.restart();
+    let partition = fixture.partition();
+    let (_, limit) = partition.readable_now();
+    let log = files(&fixture.log_dir(), ".log").remove(0);
+    let mut content = std::fs::read(&log).unwrap();
+    content[65] ^= 1;
+    std::fs::write(&log, &content).unwrap();
+    fixture.append(&["four"]);
+    assert_eq!(fixture.values().len(), 3);
+    let (segments, limit) = partition.segments_to(limit, Isolation::ReadUncommitted);
+    assert_eq!(limit, partition.readable_now().1);
+    assert_ne!(limit.segment, segments[0].base_offset);
 }
 
 /// Small files have no CRC of ours. Whatever their content, no record is invented or changed, and no record's offset is

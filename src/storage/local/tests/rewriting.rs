@@ -3,6 +3,7 @@
 use super::*;
 use crate::fs::Disk;
 use crate::storage::local::log::Log;
+use crate::storage::local::repair::{Damage, remove_corrupt_ranges};
 use crate::storage::local::rewrite::{Kept, Swap};
 use crate::storage::local::segment::Segment;
 
@@ -182,13 +183,90 @@ fn an_interrupted_rewrite_leaves_the_old_segments_or_the_new_one() {
     assert!(old > 0 && new > 0);
 }
 
+/// Power fails at each change that a repair makes to the disk.
+#[test]
+fn an_interrupted_repair_leaves_the_corrupt_bytes_in_the_segment_or_in_the_copy() {
+    for changes in 0.. {
+        let mut completed = false;
+        for luck in 0..6 {
+            let machine = Machine::new();
+            let fs = Fs::on_disk(Arc::clone(&machine.disk), Faults::new());
+            let dir = machine.dir.path().canonicalize().unwrap().join("data/t-0");
+            let segment = segments(&fs, &dir.as_path().into()).remove(0);
+            let size = segment.size();
+            let damage = Damage {
+                range: 0..size / 2,
+                offset: 0,
+                reason: "test".to_string(),
+            };
+            let corrupt = segment.read(0, size as usize / 2).unwrap();
+            machine.disk.fail_power_after(changes);
+            completed = remove_corrupt_ranges(
+                &fs,
+                &dir.as_path().into(),
+                &segment,
+                size,
+                std::slice::from_ref(&damage),
+            )
+            .and_then(|swap| swap.complete(&fs, &dir))
+            .is_ok();
+            let after = scratch();
+            let root = after.path().canonicalize().unwrap();
+            let mut step = luck;
+            let mut choose = |count: u64| {
+                step += 1;
+                match luck {
+                    0 | 1 => luck.min(count - 1),
+                    _ => step.wrapping_mul(0x9e37_79b9) % count,
+                }
+            };
+            let disk = (machine.disk.after_power_loss(&root, &mut choose)).unwrap();
+            if machine.records(&disk, &root) == BEFORE {
+                continue;
+            }
+            let copies = files(&root.join("data/t-0"), ".damaged");
+            assert_eq!(copies.len(), 1, "{changes} changes, luck {luck}");
+            assert_eq!(std::fs::read(&copies[0]).unwrap(), corrupt);
+        }
+        if completed {
+            break;
+        }
+    }
+}
+
 #[test]
 fn a_recovery_that_is_interrupted_completes_the_rewrite_later() {
+    interrupt_recovery_of(&AFTER, |fs, dir| {
+        rewrite(fs, dir).unwrap();
+    });
+}
+
+#[test]
+fn a_recovery_that_is_interrupted_completes_a_replacement_of_kafka_later() {
+    interrupt_recovery_of(&BEFORE, |fs, dir| {
+        let old = &segments(fs, dir)[..REWRITTEN];
+        let swap = fs.create(&old[0].path("log.swap")).unwrap();
+        let mut size = 0;
+        for segment in old {
+            let content = segment.read(0, segment.size() as usize).unwrap();
+            swap.write_all_at(&content, size).unwrap();
+            size += segment.size();
+        }
+        swap.sync_data().unwrap();
+        let first = old[0].log_path();
+        fs.rename(first, &first.with_extension("log.deleted"))
+            .unwrap();
+        fs.sync_dir(dir).unwrap();
+    });
+}
+
+/// Power fails at each change that recovery makes to a log left in this state.
+fn interrupt_recovery_of(records: &[i64], leave: impl Fn(&Fs, &Arc<Path>)) {
     for changes in 0.. {
         let machine = Machine::new();
         let fs = Fs::on_disk(Arc::clone(&machine.disk), Faults::new());
         let root = machine.dir.path().canonicalize().unwrap();
-        rewrite(&fs, &root.join("data/t-0").as_path().into()).unwrap();
+        leave(&fs, &root.join("data/t-0").as_path().into());
         machine.disk.fail_power_after(changes);
         let options = StorageOptions {
             fs,
@@ -202,7 +280,7 @@ fn a_recovery_that_is_interrupted_completes_the_rewrite_later() {
             let root = after.path().canonicalize().unwrap();
             let mut choose = |count: u64| luck.min(count - 1);
             let disk = machine.disk.after_power_loss(&root, &mut choose).unwrap();
-            assert_eq!(machine.records(&disk, &root), AFTER, "{changes} changes");
+            assert_eq!(machine.records(&disk, &root), records, "{changes} changes");
         }
         if opened.is_ok() {
             break;
