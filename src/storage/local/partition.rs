@@ -22,7 +22,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use tracing::error;
+use tracing::{error, warn};
 
 use self::trimming::Maintenance;
 use super::checkpoint::LeaderEpochs;
@@ -352,7 +352,9 @@ impl Partition {
         self.watchers.notify();
         self.environment.health.forget_poisoned(&self.to_string());
         // Waits for a running append or deletion to finish.
-        let maintenance = self.maintenance.lock();
+        let mut maintenance = self.maintenance.lock();
+        // The names of its files may soon be those of a new topic.
+        maintenance.pending_swap = None;
         let _writer = self.writer.lock();
         let segments = self.log.segments();
         for segment in segments.iter().chain(&maintenance.pending_deletion) {
@@ -362,12 +364,16 @@ impl Partition {
 
     /// Flushes the log and leaves its files in the state of a clean shutdown. Returns the log end offset.
     pub(super) fn close(self: &Arc<Self>) -> Result<i64, Error> {
-        let _maintenance = self.maintenance.lock();
+        let mut maintenance = self.maintenance.lock();
         let mut writer = self.writer.lock();
         if self.log_state.lock().failure().is_none() {
             self.flush()?;
         }
         self.log_state.lock().check()?;
+        // The next start would complete it, too, but Kafka would ignore the file.
+        if let Err(error) = self.complete_swap(&mut maintenance) {
+            warn!(partition = %self, %error, "files of rewritten segments not replaced, left to the next start");
+        }
         let offset = writer.log.next_offset;
         let untouched = matches!(&writer.producers, Producers::Snapshot(path)
             if path.as_ref().is_none_or(|path| *path == file_path(&self.log.dir, offset, "snapshot")));

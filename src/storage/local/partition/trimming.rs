@@ -26,6 +26,7 @@ impl Partition {
     /// left, the active segment is rolled and removed, too. Returns the log start offset. Blocks.
     pub fn delete_records(self: &Arc<Self>, before: i64) -> Result<i64, Error> {
         let mut maintenance = self.maintenance.lock();
+        self.log_state.lock().check()?;
         self.complete_swap(&mut maintenance)?;
         let log_start = {
             let log_state = self.log_state.lock();
