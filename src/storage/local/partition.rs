@@ -72,9 +72,8 @@ struct PartitionWriter {
 /// An append whose batches may not be durable yet.
 struct Unflushed {
     appended: Appended,
-    /// Set if `flush.messages` unflushed records have accumulated: the append is not acknowledged before their flush,
-    /// whatever its `acks`.
-    flush_is_due: bool,
+    /// Set if the append is not acknowledged before a flush.
+    awaits_flush: bool,
 }
 
 impl Partition {
@@ -175,9 +174,12 @@ impl Partition {
                 log_start_offset,
                 duplicate: true,
             };
+            let log_state = self.log_state.lock();
+            let awaits_flush = options.acks == Acks::All
+                && log_state.is_awaited(duplicate.last_offset + 1, !self.syncs_acks());
             return Ok(Unflushed {
                 appended,
-                flush_is_due: false,
+                awaits_flush,
             });
         }
         let written = self
@@ -186,8 +188,8 @@ impl Partition {
         record_producers(&mut writer, batches, written.base_offset, now_ms);
         let next_offset = writer.log.next_offset;
         let needs_flush = options.acks == Acks::All && self.syncs_acks();
-        let (was_clean, flush_is_due) =
-            self.note_written(&written, next_offset, needs_flush, config.flush_messages);
+        let (was_clean, awaits_flush) =
+            self.note_written(&written, next_offset, options.acks, config.flush_messages);
         drop(writer);
 
         self.count_written(batches, wire_bytes);
@@ -206,7 +208,7 @@ impl Partition {
         };
         Ok(Unflushed {
             appended,
-            flush_is_due,
+            awaits_flush,
         })
     }
 
@@ -221,12 +223,13 @@ impl Partition {
     }
 
     /// Moves the log end past the batches written. Returns whether everything was durable or being flushed before, and
-    /// whether `flush.messages` unflushed records have accumulated.
+    /// whether the append is acknowledged only after a flush: if its `acks` ask for that, or if `flush.messages`
+    /// unflushed records have accumulated.
     fn note_written(
         &self,
         written: &Written,
         next_offset: i64,
-        needs_flush: bool,
+        acks: Acks,
         flush_messages: i64,
     ) -> (bool, bool) {
         let position = |offset, position| LogPosition {
@@ -238,14 +241,19 @@ impl Partition {
         let was_clean = log_state.appended(
             position(written.base_offset, written.start),
             position(next_offset, written.end),
-            needs_flush,
+            acks == Acks::All && self.syncs_acks(),
             self.environment.clock.monotonic(),
         );
         let flush_is_due = log_state.unsynced_records() >= flush_messages;
         if flush_is_due {
             log_state.require_flush();
         }
-        (was_clean, flush_is_due)
+        let awaits_flush = match acks {
+            Acks::None => false,
+            Acks::Leader => flush_is_due,
+            Acks::All => log_state.is_awaited(next_offset, !self.syncs_acks()),
+        };
+        (was_clean, awaits_flush)
     }
 
     fn count_written(&self, batches: &[RecordBatch], wire_bytes: usize) {

@@ -9,8 +9,8 @@ use super::super::topic::TopicInfo;
 use super::{Partition, Unflushed, offsets_of};
 use crate::record::RecordBatch;
 use crate::storage::{
-    Acks, AppendOptions, Appended, Offsets, PartitionLog, PartitionSnapshot, ReadOptions,
-    ReadTicket, Ticket, TimestampedOffset,
+    AppendOptions, Appended, Offsets, PartitionLog, PartitionSnapshot, ReadOptions, ReadTicket,
+    Ticket, TimestampedOffset,
 };
 use crate::sync::Notify;
 
@@ -27,8 +27,8 @@ impl PartitionLog for Partition {
         match self.append_now(batches, options) {
             Ok(Unflushed {
                 appended,
-                flush_is_due,
-            }) if options.acks == Acks::All || (flush_is_due && options.acks != Acks::None) => {
+                awaits_flush: true,
+            }) => {
                 let partition = self.me();
                 // The wait begins when it is polled: one flush then covers all appends made until then.
                 Ticket::Pending(Box::pin(async move {
