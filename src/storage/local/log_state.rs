@@ -184,13 +184,22 @@ impl LogState {
         }
     }
 
+    /// Returns true if [`wait`](Self::wait) would have to wait for a flush.
+    pub fn is_awaited(&self, offset: i64, acknowledged_only: bool) -> bool {
+        self.durable < self.awaited_offset(offset, acknowledged_only)
+    }
+
+    fn awaited_offset(&self, offset: i64, acknowledged_only: bool) -> i64 {
+        match acknowledged_only {
+            true => offset.min(self.flush_end),
+            false => offset,
+        }
+    }
+
     /// Waits until everything below `offset` is durable, or, with `acknowledged_only`, until every batch below it is that
     /// awaits a flush.
     pub fn wait(&mut self, offset: i64, acknowledged_only: bool) -> Wait {
-        let offset = match acknowledged_only {
-            true => offset.min(self.flush_end),
-            false => offset,
-        };
+        let offset = self.awaited_offset(offset, acknowledged_only);
         if self.durable >= offset {
             return Wait::Done(Ok(()));
         }

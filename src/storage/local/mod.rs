@@ -11,7 +11,7 @@
 //!   `rewrite` replaces segments atomically, `kafka_swaps` completes replacements that Kafka began, `offset_gap` decides
 //!   which gaps between offsets are legal, `retention` selects expired segments, `log_state` tracks what is written,
 //!   durable and visible, `checkpoint` reads and writes Kafka's small text files, `space` refuses records while the disk
-//!   is full, `health` probes the disk, `stats` provides the metrics.
+//!   is full, `health` probes the disk, `stats` counts recoveries, corruption and deletions by retention.
 //!
 //! Invariants: readers see a prefix of the log in whole batches; corrupt data is never served; a failed append leaves
 //! no trace; durable data is never given up for data that is not durable.

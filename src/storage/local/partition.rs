@@ -7,7 +7,9 @@
 //! * the **writer** (append lock): its holder may write, roll and change the list of segments;
 //! * the **log state**: the offsets, held only to copy a few numbers. Readers and scrapes take only this lock.
 //!
-//! Flushes run under neither, on the blocking pool, one at a time per partition.
+//! Flushes run one at a time per partition, on threads that may block, and hold none of them while the disk works. Two
+//! callers wait for a flush with locks held: the close of a log with the first two, and a repair of batches that await a
+//! flush with the first.
 
 mod partition_log;
 mod reading;
@@ -22,7 +24,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use tracing::error;
+use tracing::{error, warn};
 
 use self::trimming::Maintenance;
 use super::checkpoint::LeaderEpochs;
@@ -72,9 +74,8 @@ struct PartitionWriter {
 /// An append whose batches may not be durable yet.
 struct Unflushed {
     appended: Appended,
-    /// Set if `flush.messages` unflushed records have accumulated: the append is not acknowledged before their flush,
-    /// whatever its `acks`.
-    flush_is_due: bool,
+    /// Set if the append is not acknowledged before a flush.
+    awaits_flush: bool,
 }
 
 impl Partition {
@@ -175,9 +176,12 @@ impl Partition {
                 log_start_offset,
                 duplicate: true,
             };
+            let log_state = self.log_state.lock();
+            let awaits_flush = options.acks == Acks::All
+                && log_state.is_awaited(duplicate.last_offset + 1, !self.syncs_acks());
             return Ok(Unflushed {
                 appended,
-                flush_is_due: false,
+                awaits_flush,
             });
         }
         let written = self
@@ -186,8 +190,8 @@ impl Partition {
         record_producers(&mut writer, batches, written.base_offset, now_ms);
         let next_offset = writer.log.next_offset;
         let needs_flush = options.acks == Acks::All && self.syncs_acks();
-        let (was_clean, flush_is_due) =
-            self.note_written(&written, next_offset, needs_flush, config.flush_messages);
+        let (was_clean, awaits_flush) =
+            self.note_written(&written, next_offset, options.acks, config.flush_messages);
         drop(writer);
 
         self.count_written(batches, wire_bytes);
@@ -206,7 +210,7 @@ impl Partition {
         };
         Ok(Unflushed {
             appended,
-            flush_is_due,
+            awaits_flush,
         })
     }
 
@@ -221,12 +225,13 @@ impl Partition {
     }
 
     /// Moves the log end past the batches written. Returns whether everything was durable or being flushed before, and
-    /// whether `flush.messages` unflushed records have accumulated.
+    /// whether the append is acknowledged only after a flush: if its `acks` ask for that, or if `flush.messages`
+    /// unflushed records have accumulated.
     fn note_written(
         &self,
         written: &Written,
         next_offset: i64,
-        needs_flush: bool,
+        acks: Acks,
         flush_messages: i64,
     ) -> (bool, bool) {
         let position = |offset, position| LogPosition {
@@ -238,14 +243,19 @@ impl Partition {
         let was_clean = log_state.appended(
             position(written.base_offset, written.start),
             position(next_offset, written.end),
-            needs_flush,
+            acks == Acks::All && self.syncs_acks(),
             self.environment.clock.monotonic(),
         );
         let flush_is_due = log_state.unsynced_records() >= flush_messages;
         if flush_is_due {
             log_state.require_flush();
         }
-        (was_clean, flush_is_due)
+        let awaits_flush = match acks {
+            Acks::None => false,
+            Acks::Leader => flush_is_due,
+            Acks::All => log_state.is_awaited(next_offset, !self.syncs_acks()),
+        };
+        (was_clean, awaits_flush)
     }
 
     fn count_written(&self, batches: &[RecordBatch], wire_bytes: usize) {
@@ -352,7 +362,9 @@ impl Partition {
         self.watchers.notify();
         self.environment.health.forget_poisoned(&self.to_string());
         // Waits for a running append or deletion to finish.
-        let maintenance = self.maintenance.lock();
+        let mut maintenance = self.maintenance.lock();
+        // The names of its files may soon be those of a new topic.
+        maintenance.pending_swap = None;
         let _writer = self.writer.lock();
         let segments = self.log.segments();
         for segment in segments.iter().chain(&maintenance.pending_deletion) {
@@ -362,12 +374,16 @@ impl Partition {
 
     /// Flushes the log and leaves its files in the state of a clean shutdown. Returns the log end offset.
     pub(super) fn close(self: &Arc<Self>) -> Result<i64, Error> {
-        let _maintenance = self.maintenance.lock();
+        let mut maintenance = self.maintenance.lock();
         let mut writer = self.writer.lock();
         if self.log_state.lock().failure().is_none() {
             self.flush()?;
         }
         self.log_state.lock().check()?;
+        // The next start would complete it, too, but Kafka would ignore the file.
+        if let Err(error) = self.complete_swap(&mut maintenance) {
+            warn!(partition = %self, %error, "files of rewritten segments not replaced, left to the next start");
+        }
         let offset = writer.log.next_offset;
         let untouched = matches!(&writer.producers, Producers::Snapshot(path)
             if path.as_ref().is_none_or(|path| *path == file_path(&self.log.dir, offset, "snapshot")));

@@ -23,7 +23,8 @@ use crate::fs::{Fault, Faults, Fs, Op, Reserve};
 use crate::metrics::{Collector, Format, Metrics, PrometheusHandle, Samples};
 use crate::record::{BatchBuilder, Compression, DecompressLimit, RecordBatch, Records};
 use crate::storage::{
-    Acks, AppendOptions, Appended, Engine, Error, FoundTopic, PartitionLog, ReadOptions, TopicSpec,
+    Acks, AppendOptions, Appended, Engine, Error, FoundTopic, PartitionLog, ReadOptions,
+    ReadTicket, Ticket, TopicSpec,
 };
 
 const NOW_MS: i64 = 1_700_000_000_000;
@@ -313,7 +314,30 @@ fn with_durability_os_nothing_waits_for_a_flush() {
         .unwrap();
     assert_eq!(partition.offsets().high_watermark, 1);
     block_on(partition.wait_durable(appended.last_offset + 1)).unwrap();
+    let ticket = partition.append(vec![batch(&["b"])], ACKS_ALL);
+    assert!(matches!(ticket, Ticket::Ready(Ok(_))));
     assert_eq!(fixture.faults.calls(Op::SyncData, ".log"), 0);
+}
+
+#[test]
+fn with_durability_os_appends_wait_only_while_a_flush_is_due() {
+    let fixture = Fixture::with_durability(Durability::Os, &[("flush.messages", "2")]);
+    let partition = fixture.partition();
+    let is_pending = |sequence, acks| {
+        let batch = idempotent(7, sequence, "value");
+        matches!(partition.append(vec![batch], acks), Ticket::Pending(_))
+    };
+    assert!(!is_pending(0, ACKS_ALL));
+    assert!(is_pending(1, ACKS_LEADER));
+    assert!(is_pending(2, ACKS_ALL));
+    assert!(
+        is_pending(2, ACKS_ALL),
+        "a duplicate is as durable as its batch"
+    );
+    assert!(!is_pending(2, ACKS_LEADER));
+    partition.flush().unwrap();
+    assert!(!is_pending(2, ACKS_ALL));
+    assert!(!is_pending(3, ACKS_ALL));
 }
 
 #[test]

@@ -9,8 +9,8 @@ use super::super::topic::TopicInfo;
 use super::{Partition, Unflushed, offsets_of};
 use crate::record::RecordBatch;
 use crate::storage::{
-    Acks, AppendOptions, Appended, Offsets, PartitionLog, PartitionSnapshot, ReadOptions,
-    ReadTicket, Ticket, TimestampedOffset,
+    AppendOptions, Appended, Offsets, PartitionLog, PartitionSnapshot, ReadOptions, ReadTicket,
+    Ticket, TimestampedOffset,
 };
 use crate::sync::Notify;
 
@@ -27,8 +27,8 @@ impl PartitionLog for Partition {
         match self.append_now(batches, options) {
             Ok(Unflushed {
                 appended,
-                flush_is_due,
-            }) if options.acks == Acks::All || (flush_is_due && options.acks != Acks::None) => {
+                awaits_flush: true,
+            }) => {
                 let partition = self.me();
                 // The wait begins when it is polled: one flush then covers all appends made until then.
                 Ticket::Pending(Box::pin(async move {
@@ -41,9 +41,17 @@ impl PartitionLog for Partition {
     }
 
     fn read(&self, options: ReadOptions) -> ReadTicket {
-        match !options.may_block && self.read_may_block(options.offset) {
-            true => ReadTicket::WouldBlock,
-            false => ReadTicket::Ready(self.read_now(options)),
+        if options.may_block {
+            return ReadTicket::Ready(self.read_now(options));
+        }
+        if self.read_may_block(options.offset) {
+            return ReadTicket::WouldBlock;
+        }
+        match self.read_once(options) {
+            // A repair blocks.
+            Err(Error::Corrupt { .. }) => ReadTicket::WouldBlock,
+            Err(error) if error.is_absent() => ReadTicket::WouldBlock,
+            result => ReadTicket::Ready(result),
         }
     }
 

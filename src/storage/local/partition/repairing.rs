@@ -51,6 +51,10 @@ impl Partition {
     /// Reads a whole segment and removes its corrupt ranges. Blocks.
     fn repair(&self, path: &Path) -> Result<(), Error> {
         let mut maintenance = self.maintenance.lock();
+        // The names of a deleted log's files may be those of a new topic. Any other failure leaves the log readable.
+        if let Some(Error::Deleted) = self.log_state.lock().failure() {
+            return Err(Error::Deleted);
+        }
         self.complete_swap(&mut maintenance)?;
         self.close_segment(path)?;
         let segments = self.log.segments();

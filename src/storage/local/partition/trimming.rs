@@ -26,6 +26,7 @@ impl Partition {
     /// left, the active segment is rolled and removed, too. Returns the log start offset. Blocks.
     pub fn delete_records(self: &Arc<Self>, before: i64) -> Result<i64, Error> {
         let mut maintenance = self.maintenance.lock();
+        self.log_state.lock().check()?;
         self.complete_swap(&mut maintenance)?;
         let log_start = {
             let log_state = self.log_state.lock();
@@ -90,6 +91,17 @@ impl Partition {
         Ok(true)
     }
 
+    /// Rolls the log if `expired` is still its active segment. Returns false if records were appended since the log ended at
+    /// `log_end`: they may be in that segment and not have expired, which the next check decides. A log that is always
+    /// busy would otherwise never be rolled here.
+    fn roll_expired(&self, expired: &Arc<Segment>, log_end: i64) -> Result<bool, Error> {
+        let mut writer = self.writer.lock();
+        if Arc::ptr_eq(&self.log.active(), expired) {
+            self.environment.spending(|| self.roll(&mut writer))?;
+        }
+        Ok(writer.log.next_offset == log_end)
+    }
+
     /// Removes segments from the front of the log, then their files and those that an earlier call could not remove.
     /// Files are removed oldest first, so that a crash leaves no gap between the remaining ones.
     fn remove_front(&self, maintenance: &mut Maintenance, count: usize) -> Result<u64, Error> {
@@ -136,8 +148,7 @@ impl Partition {
         self.expire_producers(now_ms);
         let segments = self.log.segments();
         let mut count = retention::expired(&segments, high_watermark, log_end, &config, now_ms)?;
-        // Records appended since then are not expired, and may be in the active segment.
-        if count == segments.len() && !self.roll_if_it_ends_at(log_end)? {
+        if count == segments.len() && !self.roll_expired(&segments[count - 1], log_end)? {
             count -= 1;
         }
         let bytes = self.remove_front(&mut maintenance, count)?;

@@ -116,7 +116,8 @@ fn several_segments_become_one_that_keeps_the_given_batches() {
     let data = machine.dir.path().join("data");
     assert_eq!(files(&data.join("t-0"), ".log").len(), 5 - REWRITTEN + 1);
     assert_eq!(machine.records(&machine.disk, machine.dir.path()), AFTER);
-    std::fs::remove_file(data.join(".kafka_cleanshutdown")).ok();
+    // The first start was not followed by a clean shutdown.
+    assert!(!data.join(".kafka_cleanshutdown").exists());
     assert_eq!(machine.records(&machine.disk, machine.dir.path()), AFTER);
 }
 
@@ -368,6 +369,41 @@ fn a_repair_whose_files_cannot_be_replaced_serves_its_result_and_is_completed_la
             assert_eq!(fixture.values(), found);
         }
     }
+}
+
+#[test]
+fn a_clean_shutdown_completes_a_repair() {
+    let fixture = with_damage();
+    let failing = Fault::Error(ErrorKind::Other);
+    fixture.faults.plan(Op::Rename, ".swap", failing, 1);
+    assert_eq!(fixture.values().len(), 5);
+    assert_eq!(files(&fixture.log_dir(), ".swap").len(), 1);
+    fixture.topics.close().unwrap();
+    assert_eq!(files(&fixture.log_dir(), ".swap").len(), 0);
+}
+
+#[test]
+fn an_unfinished_repair_of_a_deleted_topic_leaves_a_new_one_of_its_name_alone() {
+    let fixture = with_damage();
+    let failing = Fault::Error(ErrorKind::Other);
+    fixture.faults.plan(Op::Rename, ".swap", failing, 1);
+    assert_eq!(fixture.values().len(), 5);
+    let deleted = fixture.partition();
+    fixture.topics.delete("t").unwrap();
+    let renewed = TopicSpec {
+        id: Uuid::new_v4(),
+        ..fixture.spec.clone()
+    };
+    fixture.topics.create(renewed).unwrap();
+    for value in ["a", "b", "c", "d", "e", "f"] {
+        fixture.append(&[value]);
+    }
+    fixture.partition().flush().unwrap();
+    let sound = files(&fixture.log_dir(), "");
+    assert_eq!(files(&fixture.log_dir(), ".index").len(), 1);
+    let refused = deleted.delete_records(0).unwrap_err();
+    assert!(matches!(refused, Error::Deleted), "{refused}");
+    assert_eq!(files(&fixture.log_dir(), ""), sound);
 }
 
 #[test]
