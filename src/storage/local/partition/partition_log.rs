@@ -41,9 +41,17 @@ impl PartitionLog for Partition {
     }
 
     fn read(&self, options: ReadOptions) -> ReadTicket {
-        match !options.may_block && self.read_may_block(options.offset) {
-            true => ReadTicket::WouldBlock,
-            false => ReadTicket::Ready(self.read_now(options)),
+        if options.may_block {
+            return ReadTicket::Ready(self.read_now(options));
+        }
+        if self.read_may_block(options.offset) {
+            return ReadTicket::WouldBlock;
+        }
+        match self.read_once(options) {
+            // A repair blocks.
+            Err(Error::Corrupt { .. }) => ReadTicket::WouldBlock,
+            Err(error) if error.is_absent() => ReadTicket::WouldBlock,
+            result => ReadTicket::Ready(result),
         }
     }
 

@@ -29,7 +29,8 @@ impl Partition {
         self.repairing(|| self.read_once(options))
     }
 
-    fn read_once(&self, options: ReadOptions) -> Result<Fetched, Error> {
+    /// Reads like [`read_now`](Self::read_now), without repairing corruption.
+    pub(super) fn read_once(&self, options: ReadOptions) -> Result<Fetched, Error> {
         let (offsets, limit) = {
             let log_state = self.log_state.lock();
             // A failed log can still be read; a deleted one cannot.

@@ -211,6 +211,52 @@ fn a_checkpoint_with_an_impossible_offset_is_ignored() {
     }
 }
 
+/// Makes the header of the log's first batch invalid, which reads see even if this process wrote the batch.
+fn damage_first_header(fixture: &Fixture) {
+    let log = files(&fixture.log_dir(), ".log").remove(0);
+    let mut content = std::fs::read(&log).unwrap();
+    content[16] ^= 1;
+    std::fs::write(&log, content).unwrap();
+}
+
+#[test]
+fn a_read_that_must_not_block_leaves_the_repair_to_one_that_may() {
+    let fixture = Fixture::new(&[]);
+    fixture.append(&["a"]);
+    fixture.append(&["b"]);
+    damage_first_header(&fixture);
+    let options = ReadOptions {
+        may_block: false,
+        ..ReadOptions::at(0, 1_000)
+    };
+    let read = fixture.partition().read(options);
+    assert!(matches!(read, ReadTicket::WouldBlock));
+    assert_eq!(fixture.damaged_ranges(), 0);
+    assert_eq!(fixture.values(), [(1, "b".to_string())]);
+    assert_eq!(fixture.damaged_ranges(), 1);
+}
+
+#[test]
+fn a_repair_before_batches_that_await_a_flush_serves_the_rest() {
+    let fixture = Fixture::new(&[]);
+    fixture.append(&["a"]);
+    fixture.append(&["b"]);
+    let partition = fixture.partition();
+    let waiting = partition.append(vec![batch(&["c"])], ACKS_ALL);
+    assert_eq!(partition.offsets().high_watermark, 2);
+    damage_first_header(&fixture);
+    let rest = [(1, "b".to_string()), (2, "c".to_string())];
+    assert_eq!(fixture.values(), rest);
+    assert_eq!(
+        partition.durable_offset(),
+        3,
+        "no record is read before its flush"
+    );
+    assert_eq!(block_on(waiting).unwrap().base_offset, 2);
+    fixture.append(&["d"]);
+    assert_eq!(fixture.values().last().unwrap().0, 3);
+}
+
 fn everything_in(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {
