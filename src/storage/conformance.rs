@@ -492,6 +492,31 @@ fn records_are_found_by_their_timestamp() {
 }
 
 #[test]
+fn the_newest_record_is_not_before_the_log_start() {
+    with_each(&[], |fixture| {
+        for times in [&[40, 10, 30][..], &[20, 30]] {
+            let mut builder = BatchBuilder::new(Compression::None);
+            for after_ms in times {
+                builder.push(NOW_MS + after_ms, None, Some(b"value"), &[]);
+            }
+            fixture.append(builder.build().unwrap()).unwrap();
+        }
+        let partition = fixture.partition();
+        for (log_start, expected) in [
+            (0, Some((0, 40))),
+            (1, Some((2, 30))),
+            (3, Some((4, 30))),
+            (5, None),
+        ] {
+            block_on(partition.delete_before(log_start)).unwrap();
+            let found = block_on(partition.max_timestamp()).unwrap();
+            let found = found.map(|found| (found.offset, found.timestamp_ms - NOW_MS));
+            assert_eq!(found, expected, "{}: {log_start}", fixture.name);
+        }
+    });
+}
+
+#[test]
 fn a_new_log_has_one_leader_epoch() {
     with_each(&[], |fixture| {
         fixture.append(batch(&["a", "b"])).unwrap();

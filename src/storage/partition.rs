@@ -46,7 +46,8 @@ pub trait PartitionLog: Send + Sync {
     /// Finds the first record below the high watermark whose timestamp is `timestamp_ms` or later.
     fn offset_for_timestamp(&self, timestamp_ms: i64) -> Ticket<Option<TimestampedOffset>>;
 
-    /// Finds the record with the largest timestamp below the high watermark, the first if there are several.
+    /// Finds the record with the largest timestamp between the log start and the high watermark, the first if there are
+    /// several.
     fn max_timestamp(&self) -> Ticket<Option<TimestampedOffset>>;
 
     /// Returns the leader epoch given to new records.

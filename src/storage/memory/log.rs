@@ -77,6 +77,18 @@ impl Log {
         self.batches.iter()
     }
 
+    /// Returns the batches that may hold the newest record: the first, of which records may be deleted, so that its
+    /// largest timestamp is unknown, and the newest of the others.
+    pub fn newest_batches(&self) -> impl Iterator<Item = &Stored> {
+        let newest = self.batches.iter().skip(1).reduce(|newest, batch| {
+            match batch.max_timestamp_ms > newest.max_timestamp_ms {
+                true => batch,
+                false => newest,
+            }
+        });
+        self.batches.front().into_iter().chain(newest)
+    }
+
     /// Moves the log start to `offset` and removes the batches that end before it.
     pub fn delete_before(&mut self, offset: i64) {
         self.log_start = self.log_start.max(offset);

@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::record::RecordBatch;
 use crate::storage::common::fetch_waiters::{FetchWaiter, FetchWaiters};
 use crate::storage::common::producer_state::{ProducerState, SequenceCheck};
-use crate::storage::common::search::first_record;
+use crate::storage::common::search::{first_record, newest_record};
 use crate::storage::common::topic::TopicInfo;
 use crate::storage::common::validation::{self, Validated};
 use crate::storage::{
@@ -74,33 +74,6 @@ impl Partition {
             offsets,
             ends_early: false,
         })
-    }
-
-    /// Finds the first record whose timestamp is `timestamp_ms` or later, on a blocking thread: batches may have to be
-    /// decompressed.
-    fn search(&self, timestamp_ms: i64) -> Ticket<Option<TimestampedOffset>> {
-        let (log_start, batches) = {
-            let state = self.state.lock();
-            let batches = state.log.batches();
-            let candidates = batches.filter(|batch| batch.max_timestamp_ms >= timestamp_ms);
-            let candidates: Vec<Bytes> = candidates.map(|batch| batch.bytes.clone()).collect();
-            (state.log.log_start, candidates)
-        };
-        Ticket::Pending(Box::pin(async move {
-            let searching = tokio::task::spawn_blocking(move || {
-                for bytes in batches {
-                    let batch = RecordBatch::parse_stored(bytes)?;
-                    let found = first_record(&batch, |record| {
-                        record.timestamp_ms >= timestamp_ms && record.offset >= log_start
-                    })?;
-                    if found.is_some() {
-                        return Ok(found);
-                    }
-                }
-                Ok(None)
-            });
-            searching.await.unwrap_or(Err(Error::Interrupted))
-        }))
     }
 
     /// Deletes expired batches and forgets producers not seen since `producers_before_ms`. Returns the deleted bytes.
@@ -219,19 +192,46 @@ impl PartitionLog for Partition {
     }
 
     fn offset_for_timestamp(&self, timestamp_ms: i64) -> Ticket<Option<TimestampedOffset>> {
-        self.search(timestamp_ms)
+        let (log_start, candidates) = {
+            let state = self.state.lock();
+            let batches = state.log.batches();
+            let candidates = batches.filter(|batch| batch.max_timestamp_ms >= timestamp_ms);
+            let candidates: Vec<Bytes> = candidates.map(|batch| batch.bytes.clone()).collect();
+            (state.log.log_start, candidates)
+        };
+        search(move || {
+            for bytes in candidates {
+                let batch = RecordBatch::parse_stored(bytes)?;
+                let found = first_record(&batch, |record| {
+                    record.timestamp_ms >= timestamp_ms && record.offset >= log_start
+                })?;
+                if found.is_some() {
+                    return Ok(found);
+                }
+            }
+            Ok(None)
+        })
     }
 
     fn max_timestamp(&self) -> Ticket<Option<TimestampedOffset>> {
-        let newest_ms = {
+        let (log_start, candidates) = {
             let state = self.state.lock();
-            let batches = state.log.batches();
-            batches.map(|batch| batch.max_timestamp_ms).max()
+            let candidates = state.log.newest_batches().map(|batch| batch.bytes.clone());
+            (state.log.log_start, candidates.collect::<Vec<Bytes>>())
         };
-        match newest_ms.filter(|newest_ms| *newest_ms >= 0) {
-            Some(newest_ms) => self.search(newest_ms),
-            None => Ticket::Ready(Ok(None)),
-        }
+        search(move || {
+            let mut newest: Option<TimestampedOffset> = None;
+            for bytes in candidates {
+                let found = newest_record(&RecordBatch::parse_stored(bytes)?, log_start)?;
+                newest = match (newest, found) {
+                    (Some(newest), Some(found)) if found.timestamp_ms > newest.timestamp_ms => {
+                        Some(found)
+                    }
+                    (newest, found) => newest.or(found),
+                };
+            }
+            Ok(newest.filter(|newest| newest.timestamp_ms >= 0))
+        })
     }
 
     fn leader_epoch(&self) -> Result<i32, Error> {
@@ -266,4 +266,14 @@ impl PartitionLog for Partition {
     fn largest_producer_id(&self) -> Result<Option<i64>, Error> {
         Ok(self.state.lock().producers.largest_id())
     }
+}
+
+/// Searches on a blocking thread: batches may have to be decompressed.
+fn search(
+    work: impl FnOnce() -> Result<Option<TimestampedOffset>, Error> + Send + 'static,
+) -> Ticket<Option<TimestampedOffset>> {
+    Ticket::Pending(Box::pin(async move {
+        let searching = tokio::task::spawn_blocking(work);
+        searching.await.unwrap_or(Err(Error::Interrupted))
+    }))
 }

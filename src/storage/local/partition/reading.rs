@@ -7,10 +7,10 @@ use bytes::Bytes;
 use super::super::checkpoint::LeaderEpochs;
 use super::super::error::Error;
 use super::super::log_state::LogPosition;
-use super::super::search::first_record;
+use super::super::search::{first_record, newest_record};
 use super::super::segment::{Located, Segment};
 use super::{Partition, offsets_of};
-use crate::record::{FileRegion, Record, RecordBatch, Records};
+use crate::record::{FileRegion, RecordBatch, Records};
 use crate::storage::{Fetched, Isolation, ReadOptions, TimestampedOffset};
 
 /// Regions up to this size are copied; larger ones are sent from the file.
@@ -160,7 +160,7 @@ impl Partition {
             }
             let mut next = segment.locate_time(timestamp_ms, log_start, readable.end)?;
             while let Some(located) = next {
-                let record = self.first_record(segment, &located, |record| {
+                let record = first_record(&batch_at(segment, &located)?, |record| {
                     record.timestamp_ms >= timestamp_ms && record.offset >= log_start
                 })?;
                 if record.is_some() {
@@ -173,55 +173,50 @@ impl Partition {
         Ok(None)
     }
 
-    /// Returns the record with the largest timestamp below the high watermark, the first if there are several. May
-    /// block.
+    /// Returns the record with the largest timestamp between the log start and the high watermark, the first if there are
+    /// several. May block.
     pub fn find_max_timestamp(&self) -> Result<Option<TimestampedOffset>, Error> {
-        self.repairing(|| {
-            let (log_start, high_watermark) = self.readable_now();
-            let segments = self.log.segments();
-            let mut newest: Option<(Arc<Segment>, Located)> = None;
-            for (number, segment) in segments.iter().enumerate() {
-                let Some(readable) = readable(&segments, number, high_watermark) else {
-                    break;
-                };
-                if readable.offset_after <= log_start {
-                    continue;
-                }
-                if let Some(located) = segment.max_time(readable.end)?
-                    && newest.as_ref().is_none_or(|(_, newest)| {
-                        located.header.max_timestamp > newest.header.max_timestamp
-                    })
-                {
-                    newest = Some((Arc::clone(segment), located));
-                }
+        self.repairing(|| self.find_max_timestamp_once())
+    }
+
+    fn find_max_timestamp_once(&self) -> Result<Option<TimestampedOffset>, Error> {
+        let (log_start, high_watermark) = self.readable_now();
+        let segments = self.log.segments();
+        let mut at_start = None;
+        let mut newest: Option<(&Segment, Located)> = None;
+        for (number, segment) in segments.iter().enumerate() {
+            let Some(readable) = readable(&segments, number, high_watermark) else {
+                break;
+            };
+            if readable.offset_after <= log_start {
+                continue;
             }
-            match newest {
-                Some((segment, located)) if located.header.max_timestamp >= 0 => {
-                    let timestamp_ms = located.header.max_timestamp;
-                    self.first_record(&segment, &located, |record| {
-                        record.timestamp_ms == timestamp_ms
-                    })
-                }
-                _ => Ok(None),
+            let mut found = segment.max_time(readable.end)?;
+            if found.is_some_and(|found| found.header.base_offset < log_start) {
+                (at_start, found) = newest_kept(segment, log_start, readable.end)?;
             }
-        })
+            if let Some(found) = found
+                && newest.is_none_or(|(_, newest)| {
+                    found.header.max_timestamp > newest.header.max_timestamp
+                })
+            {
+                newest = Some((segment, found));
+            }
+        }
+        let newest = match newest {
+            Some((segment, located)) => newest_record(&batch_at(segment, &located)?, log_start)?,
+            None => None,
+        };
+        let found = match (at_start, newest) {
+            (Some(start), Some(newest)) if newest.timestamp_ms > start.timestamp_ms => Some(newest),
+            (start, newest) => start.or(newest),
+        };
+        Ok(found.filter(|found| found.timestamp_ms >= 0))
     }
 
     pub(super) fn readable_now(&self) -> (i64, LogPosition) {
         let log_state = self.log_state.lock();
         (log_state.log_start, log_state.high_watermark)
-    }
-
-    fn first_record(
-        &self,
-        segment: &Segment,
-        located: &Located,
-        wanted: impl Fn(&Record) -> bool,
-    ) -> Result<Option<TimestampedOffset>, Error> {
-        let bytes = segment.read(located.position, located.header.size_bytes())?;
-        let batch = RecordBatch::parse_stored(Bytes::from(bytes))
-            .map_err(|error| segment.corrupt(located.position, error.to_string()))?;
-        first_record(&batch, wanted)
     }
 
     pub(super) fn epochs(&self) -> Result<&LeaderEpochs, Error> {
@@ -234,6 +229,30 @@ impl Partition {
             .epochs
             .get_or_init(|| read.unwrap_or_else(LeaderEpochs::new)))
     }
+}
+
+/// Searches the segment that holds the log start, whose newest batch begins before it. Returns the newest record left of
+/// the batch that holds the log start, whose header counts deleted records, and the newest of the batches after it.
+fn newest_kept(
+    segment: &Segment,
+    log_start: i64,
+    limit: u64,
+) -> Result<(Option<TimestampedOffset>, Option<Located>), Error> {
+    let Some(first) = segment.locate(log_start, limit)? else {
+        return Ok((None, None));
+    };
+    let at_start = newest_record(&batch_at(segment, &first)?, log_start)?;
+    let newest = match segment.locate(first.header.next_offset(), limit)? {
+        Some(second) => Some(segment.newest_from(second, limit)?),
+        None => None,
+    };
+    Ok((at_start, newest))
+}
+
+fn batch_at(segment: &Segment, located: &Located) -> Result<RecordBatch, Error> {
+    let bytes = segment.read(located.position, located.header.size_bytes())?;
+    RecordBatch::parse_stored(Bytes::from(bytes))
+        .map_err(|error| segment.corrupt(located.position, error.to_string()))
 }
 
 /// The readable part of a segment.

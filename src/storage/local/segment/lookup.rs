@@ -239,13 +239,7 @@ impl Segment {
         let Some(first) = first else {
             return Ok(None);
         };
-        let mut newest = first;
-        self.walk(first, limit, |located| {
-            if located.header.max_timestamp > newest.header.max_timestamp {
-                newest = located;
-            }
-            true
-        })?;
+        let newest = self.newest_from(first, limit)?;
         let mut known = self.max_time.lock();
         // Batches past the limit, or appended meanwhile, may have larger timestamps.
         if is_closed && limit >= self.size() {
@@ -256,6 +250,18 @@ impl Segment {
             });
         }
         Ok(Some(newest))
+    }
+
+    /// Returns the batch with the largest timestamp from `first` on, among those that begin before `limit`.
+    pub fn newest_from(&self, first: Located, limit: u64) -> Result<Located, Error> {
+        let mut newest = first;
+        self.walk(first, limit, |located| {
+            if located.header.max_timestamp > newest.header.max_timestamp {
+                newest = located;
+            }
+            true
+        })?;
+        Ok(newest)
     }
 
     /// Returns the batch that a time entry refers to, if it has the entry's timestamp.
