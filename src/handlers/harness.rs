@@ -21,6 +21,11 @@ pub(super) const TOPIC: &str = "orders";
 
 /// Opens a broker in an empty directory.
 pub(super) async fn open(dir: &tempfile::TempDir) -> Arc<Broker> {
+    open_on(crate::fs::Fs::new(), dir).await
+}
+
+/// Opens a broker in an empty directory of a file system.
+pub(super) async fn open_on(fs: crate::fs::Fs, dir: &tempfile::TempDir) -> Arc<Broker> {
     let data_dir = dir.path().display().to_string();
     let settings = load(Layers {
         flags: vec![("data_dir".to_owned(), data_dir)],
@@ -28,7 +33,7 @@ pub(super) async fn open(dir: &tempfile::TempDir) -> Arc<Broker> {
     });
     let broker = Broker::open(
         settings.unwrap(),
-        crate::fs::Fs::new(),
+        fs,
         Metrics::new(true),
         SystemClock::new(),
         Arc::default(),

@@ -1,6 +1,9 @@
 //! ListOffsets: finds the offset for a timestamp, or one of the special offsets that negative timestamps request.
 
 use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures_util::{StreamExt, stream};
 
 use super::{Call, READ_COMMITTED, error, lookup};
 use crate::broker::Operation;
@@ -11,6 +14,9 @@ use crate::protocol::messages::list_offsets::{
     ListOffsetsTopic, ListOffsetsTopicResponse, MAX_TIMESTAMP,
 };
 use crate::storage::PartitionLog;
+
+/// Look-ups of one request that run at the same time. Each may occupy a blocking thread.
+const LOOKUPS_MAX: usize = 16;
 
 /// Returns the first version that supports a timestamp, `None` for an unknown special one.
 fn known_from(timestamp: i64) -> Option<i16> {
@@ -26,21 +32,25 @@ fn known_from(timestamp: i64) -> Option<i16> {
 pub(super) async fn handle(call: Call, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let repeated = repeated_partitions(&request.topics);
     let read_committed = request.isolation_level == READ_COMMITTED;
-    let mut topics = Vec::with_capacity(request.topics.len());
-    for asked in request.topics {
+    let mut lookups = Vec::new();
+    for asked in &request.topics {
         let topic = lookup::topic_by_name(&call, Operation::Describe, &asked.name);
-        let mut partitions = Vec::with_capacity(asked.partitions.len());
         for partition in &asked.partitions {
             let index = partition.partition_index;
-            let found = if repeated.contains(&(asked.name.clone(), index)) {
-                Err(ErrorCode::INVALID_REQUEST)
-            } else {
-                match lookup::partition(&topic, index) {
-                    Ok(log) => find(&*log, partition, call.version, read_committed).await,
-                    Err(code) => Err(code),
-                }
+            let log = match repeated.contains(&(asked.name.clone(), index)) {
+                true => Err(ErrorCode::INVALID_REQUEST),
+                false => lookup::partition(&topic, index),
             };
-            partitions.push(response(index, found));
+            lookups.push(find(log, partition.clone(), call.version, read_committed));
+        }
+    }
+    let mut lookups = stream::iter(lookups).buffered(LOOKUPS_MAX);
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for asked in request.topics {
+        let mut partitions = Vec::with_capacity(asked.partitions.len());
+        for partition in asked.partitions {
+            let found = lookups.next().await.expect("a look-up of each partition");
+            partitions.push(response(partition.partition_index, found));
         }
         topics.push(ListOffsetsTopicResponse {
             partitions,
@@ -75,15 +85,16 @@ struct FoundOffset {
 }
 
 async fn find(
-    log: &dyn PartitionLog,
-    asked: &ListOffsetsPartition,
+    log: Result<Arc<dyn PartitionLog>, ErrorCode>,
+    asked: ListOffsetsPartition,
     version: i16,
     read_committed: bool,
 ) -> Result<FoundOffset, ErrorCode> {
+    let log = log?;
     if known_from(asked.timestamp).is_none_or(|from| version < from) {
         return Err(ErrorCode::UNSUPPORTED_VERSION);
     }
-    lookup::check_leader_epoch(log, asked.current_leader_epoch)?;
+    lookup::check_leader_epoch(&*log, asked.current_leader_epoch)?;
     let offsets = log.offsets();
     let end = if read_committed {
         offsets.last_stable
@@ -143,5 +154,59 @@ fn response(index: i32, found: Result<FoundOffset, ErrorCode>) -> ListOffsetsPar
             error_code,
             ..response
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::fs::{Fault, Faults, Fs, Op};
+    use crate::handlers::harness::{TOPIC, connect, exchange, open_on};
+    use crate::record::{BatchBuilder, Compression};
+    use crate::storage::{Acks, AppendOptions};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_look_up_of_one_partition_does_not_wait_for_that_of_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let faults = Faults::new();
+        let broker = open_on(Fs::with_faults(Arc::clone(&faults)), &dir).await;
+        broker.topics.add_partitions(TOPIC, 2).unwrap();
+        for number in 0..2 {
+            let mut batch = BatchBuilder::new(Compression::None);
+            batch.push(broker.clock.now_ms(), None, Some(b"value"), &[]);
+            let log = broker.topics.get(TOPIC).unwrap().partition(number).unwrap();
+            let options = AppendOptions { acks: Acks::Leader };
+            let batches = vec![batch.build().unwrap()];
+            log.append(batches, options).await.unwrap();
+        }
+        let partitions = (0..2).map(|partition_index| ListOffsetsPartition {
+            partition_index,
+            timestamp: MAX_TIMESTAMP,
+            ..ListOffsetsPartition::default()
+        });
+        let request = ListOffsetsRequest {
+            topics: vec![ListOffsetsTopic {
+                name: TOPIC.to_owned(),
+                partitions: partitions.collect(),
+            }],
+            ..ListOffsetsRequest::default()
+        };
+        let (first, second) = (format!("{TOPIC}-0/"), format!("{TOPIC}-1/"));
+        faults.plan(Op::Read, &first, Fault::Hang, 1);
+        let session = connect(&broker);
+        let looking = tokio::spawn(async move { exchange(&session, 7, &request).await });
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while faults.calls(Op::Read, &second) == 0 && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let is_free = faults.calls(Op::Read, &second) > 0;
+        faults.heal();
+        let (response, _) = looking.await.unwrap();
+        assert!(is_free);
+        for (partition, index) in response.topics[0].partitions.iter().zip(0..) {
+            assert_eq!((partition.partition_index, partition.offset), (index, 0));
+        }
     }
 }
