@@ -270,16 +270,20 @@ impl Machine {
                 last_offset: base_offset + count - 1,
             });
         }
-        let appended = self
-            .partition(number)
-            .append_unflushed(batches, AppendOptions { acks });
+        let awaits = self.random.one_in(2);
+        let (partition, options) = (self.partition(number), AppendOptions { acks });
+        let appended = match awaits {
+            true => self.runtime.block_on(partition.append(batches, options)),
+            false => partition.append_unflushed(batches, options),
+        };
         let appended = self.check_result(appended)?;
         assert_eq!(
             (appended.base_offset, appended.duplicate),
             (base_offset, false)
         );
-        if acks == Acks::All && self.random.one_in(2) {
-            self.wait_durable(number)?;
+        if awaits && acks == Acks::All {
+            self.note(format!("acknowledged to {}", base_offset + count));
+            self.models[number].durable = base_offset + count;
         }
         Ok(())
     }
