@@ -8,9 +8,10 @@
 //! * `log` is the list of segments and the append position; `segment` is one segment file, `segment/lookup` finds batches
 //!   in it; `index` holds its two sparse indexes; `scan` reads its batches.
 //! * `recovery` opens logs and recovers those that were not closed cleanly, `repair` finds and removes corrupt ranges,
-//!   `rewrite` replaces segments atomically, `offset_gap` decides which gaps between offsets are legal, `retention` selects expired segments, `log_state` tracks what is written, durable and visible, `checkpoint` reads and
-//!   writes Kafka's small text files, `space` refuses records while the disk is full, `health` probes the disk, `stats`
-//!   provides the metrics.
+//!   `rewrite` replaces segments atomically, `offset_gap` decides which gaps between offsets are legal, `retention` selects
+//!   expired segments, `log_state` tracks what is written, durable and visible, `checkpoint` reads and writes Kafka's small
+//!   text files, `space` refuses records while the disk is full, `health` probes the disk, `stats` counts recoveries,
+//!   corruption and deletions by retention.
 //!
 //! Invariants: readers see a prefix of the log in whole batches; corrupt data is never served; a failed append leaves
 //! no trace; durable data is never given up for data that is not durable.

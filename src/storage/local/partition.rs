@@ -7,7 +7,9 @@
 //! * the **writer** (append lock): its holder may write, roll and change the list of segments;
 //! * the **log state**: the offsets, held only to copy a few numbers. Readers and scrapes take only this lock.
 //!
-//! Flushes run under neither, on the blocking pool, one at a time per partition.
+//! Flushes run one at a time per partition, on threads that may block, and hold none of them while the disk works. Two
+//! callers wait for a flush with locks held: the close of a log with the first two, and a repair of batches that await a
+//! flush with the first.
 
 mod partition_log;
 mod reading;

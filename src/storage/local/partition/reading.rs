@@ -1,4 +1,5 @@
-//! Reading a partition: by offset, by timestamp, by leader epoch. Takes the append lock only to repair corruption.
+//! Reading a partition by offset or timestamp, and its leader epochs. Of the partition's locks it takes only the log
+//! state, unless corruption has to be repaired.
 
 use std::sync::Arc;
 
