@@ -313,6 +313,11 @@ fn a_repair_before_batches_that_await_a_flush_serves_the_rest() {
     damage_first_header(&fixture);
     let rest = [(1, "b".to_string()), (2, "c".to_string())];
     assert_eq!(fixture.values(), rest);
+    assert_eq!(
+        partition.durable_offset(),
+        3,
+        "no record is read before its flush"
+    );
     assert_eq!(block_on(waiting).unwrap().base_offset, 2);
     fixture.append(&["d"]);
     assert_eq!(fixture.values().last().unwrap().0, 3);
