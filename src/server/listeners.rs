@@ -89,9 +89,11 @@ impl BoundListeners {
         let listening = listening.collect::<Result<Vec<_>, StartError>>()?;
         let (stop, stopping) = watch::channel(false);
         let mut accepting = JoinSet::new();
-        let mut states = Vec::new();
+        let mut states = Vec::with_capacity(listening.len());
+        let are_several = listening.len() > 1;
         for (name, listener) in listening {
-            let state = Arc::new(ListenerState::default());
+            let shown_name = are_several.then(|| Arc::clone(&name));
+            let state = Arc::new(ListenerState::new(shown_name));
             accepting.spawn(listener::accept_until(
                 name,
                 listener,
