@@ -457,12 +457,16 @@ impl Client {
     }
 
     async fn commit(&self, topics: &[&str]) -> Vec<ErrorCode> {
+        self.commit_to(GROUP, topics).await
+    }
+
+    async fn commit_to(&self, group: &str, topics: &[&str]) -> Vec<ErrorCode> {
         let topic = |name: &str| OffsetCommitRequestTopic {
             name: name.to_owned(),
             partitions: vec![OffsetCommitRequestPartition::default()],
         };
         let response = self.send(OffsetCommitRequest {
-            group_id: GROUP.to_owned(),
+            group_id: group.to_owned(),
             topics: topics.iter().map(|name| topic(name)).collect(),
             ..OffsetCommitRequest::default()
         });
@@ -619,6 +623,59 @@ async fn lists_omit_what_the_client_may_not_describe() {
     assert_eq!(shown.len(), 1);
     assert_eq!(shown[0].name.as_deref(), Some("visible"));
     assert_eq!(shown[0].topic_authorized_operations, 0b1101_1111_1000);
+}
+
+#[tokio::test]
+async fn only_groups_that_the_client_may_describe_are_listed() {
+    let client = Client::denied(|operation, resource| {
+        operation == Operation::Describe
+            && matches!(resource, Resource::Cluster | Resource::Group("hidden"))
+    });
+    let client = client.await;
+    for group in [GROUP, "hidden"] {
+        let committed = client.commit_to(group, &[TOPIC]).await;
+        assert_eq!(committed, [ErrorCode::NONE]);
+    }
+    let listed = client.send(ListGroupsRequest::default()).await.groups;
+    let listed: Vec<_> = listed.iter().map(|it| it.group_id.as_str()).collect();
+    assert_eq!(listed, [GROUP]);
+}
+
+#[tokio::test]
+async fn all_offsets_of_a_group_are_those_of_topics_that_the_client_may_describe() {
+    let client = Client::denied(|operation, resource| {
+        operation == Operation::Describe && resource == Resource::Topic(TOPIC)
+    });
+    let client = client.await;
+    client.create_topic("visible").await;
+    let committed = client.commit(&[TOPIC, "visible"]).await;
+    assert_eq!(committed, [ErrorCode::NONE; 2]);
+    let response = client.send(OffsetFetchRequest {
+        groups: vec![OffsetFetchRequestGroup {
+            group_id: GROUP.to_owned(),
+            topics: None,
+            ..OffsetFetchRequestGroup::default()
+        }],
+        ..OffsetFetchRequest::default()
+    });
+    let topics = response.await.groups.remove(0).topics;
+    let topics: Vec<_> = topics.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(topics, ["visible"]);
+}
+
+#[tokio::test]
+async fn metadata_creates_no_topic_that_the_client_may_not_create() {
+    let client = Client::denied(|operation, _| operation == Operation::Create).await;
+    let response = client.send(MetadataRequest {
+        topics: Some(vec![MetadataRequestTopic {
+            name: Some("new".to_owned()),
+            ..MetadataRequestTopic::default()
+        }]),
+        allow_auto_topic_creation: true,
+        ..MetadataRequest::default()
+    });
+    assert_eq!(response.await.topics[0].error_code, TOPIC_DENIED);
+    assert!(client.session.broker.topics.get("new").is_none());
 }
 
 #[tokio::test]
