@@ -87,12 +87,14 @@ pub fn load(layers: Layers) -> Result<Loaded, Vec<ConfigError>> {
     // Parse the given value or the default of every declared setting.
     let mut config = Config::blank();
     let mut effective = Vec::with_capacity(settings().len());
+    let mut invalid = Vec::new();
     for setting in settings() {
         let (text, origin) = given
             .remove(setting.name)
             .unwrap_or_else(|| (setting.default.to_string(), Origin::Default));
         let is_unset = text.is_empty() && origin == Origin::Default;
         if !is_unset && !setting.set(&mut config, &text) {
+            invalid.push(setting.name);
             errors.push(ConfigError::not_allowed(
                 origin.clone(),
                 setting.name,
@@ -112,7 +114,7 @@ pub fn load(layers: Layers) -> Result<Loaded, Vec<ConfigError>> {
             .into_iter()
             .map(|(name, (_, origin))| unknown(name, origin)),
     );
-    apply_dependencies(&mut config, &mut effective, &mut errors);
+    apply_dependencies(&mut config, &mut effective, &invalid, &mut errors);
     if errors.is_empty() {
         Ok(Loaded { config, effective })
     } else {
@@ -120,13 +122,17 @@ pub fn load(layers: Layers) -> Result<Loaded, Vec<ConfigError>> {
     }
 }
 
-/// Applies and validates dependencies between settings.
+/// Applies and validates dependencies between settings. Nothing is checked against a setting that is invalid itself, as the
+/// configuration does not have its value.
 fn apply_dependencies(
     config: &mut Config,
     effective: &mut [Effective],
+    invalid: &[&str],
     errors: &mut Vec<ConfigError>,
 ) {
-    check_listeners(config, effective, errors);
+    if !invalid.contains(&"listen_addr") {
+        check_listeners(config, effective, errors);
+    }
     if config.durability == Durability::Os
         && let Some(flush) = effective.iter_mut().find(|each| {
             each.setting.name == "log_flush_interval_ms" && each.origin == Origin::Default
@@ -135,7 +141,9 @@ fn apply_dependencies(
         flush.value = NEVER_MS.to_string();
         config.topic_defaults.flush_ms = i64::MAX;
     }
-    if config.group_min_session_timeout_ms > config.group_max_session_timeout_ms {
+    if config.group_min_session_timeout_ms > config.group_max_session_timeout_ms
+        && !invalid.contains(&"group_max_session_timeout_ms")
+    {
         let longest = config.group_max_session_timeout_ms;
         let allowed = format!("at most {longest}, the value of group_max_session_timeout_ms");
         reject("group_min_session_timeout_ms", allowed, effective, errors);
@@ -444,6 +452,24 @@ mod tests {
         })
         .expect("allowed");
         assert_eq!(loaded.config.topic_defaults.flush_ms, 50);
+    }
+
+    #[test]
+    fn settings_are_not_rejected_for_another_that_is_invalid() {
+        for (invalid, dependent) in [
+            (("listen_addr", "bogus"), ("advertised_addr", "kafka:9092")),
+            (
+                ("group_max_session_timeout_ms", "long"),
+                ("group_min_session_timeout_ms", "100"),
+            ),
+        ] {
+            let found = errors(Layers {
+                flags: pairs(&[invalid, dependent]),
+                ..Layers::default()
+            });
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(found[0].contains(invalid.0), "{found:?}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Authorisation of requests.
 //!
 //! Each handler asks for the operations that Kafka requires of its API, before it does anything and before it discloses that
-//! a resource exists; `authorize/tests.rs` has the table of them.
+//! a named resource exists; ids are not secret, as in Kafka. `authorize/tests.rs` has the table of them.
 
 use super::Session;
 use crate::broker::{Operation, Resource};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Call, error, lookup};
-use crate::broker::Operation;
+use crate::broker::{Operation, Resource};
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::offset_for_leader_epoch::{
     EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
@@ -15,8 +15,13 @@ pub(super) async fn handle(
     call: Call,
     request: OffsetForLeaderEpochRequest,
 ) -> OffsetForLeaderEpochResponse {
+    // Kafka's permission for brokers, and then the one for consumers (KIP-320).
+    let may_see_all = call.allows(Operation::ClusterAction, Resource::Cluster);
     let topics = request.topics.into_iter().map(|asked| {
-        let topic = lookup::topic_by_name(&call, Operation::Describe, &asked.topic);
+        let topic = match may_see_all {
+            true => lookup::authorized_topic(&call, &asked.topic),
+            false => lookup::topic_by_name(&call, Operation::Describe, &asked.topic),
+        };
         let partitions = asked
             .partitions
             .iter()

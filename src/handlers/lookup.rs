@@ -40,11 +40,13 @@ pub(super) fn topic_by_name(
     name: &str,
 ) -> Result<Arc<Topic>, ErrorCode> {
     session.authorize(operation, Resource::Topic(name))?;
-    session
-        .broker
-        .topics
-        .get(name)
-        .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+    authorized_topic(session, name)
+}
+
+/// Returns a topic for an operation that the client may perform on it.
+pub(super) fn authorized_topic(session: &Session, name: &str) -> Result<Arc<Topic>, ErrorCode> {
+    let topic = session.broker.topics.get(name);
+    topic.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
 }
 
 /// Returns a partition of a topic looked up before.

@@ -31,7 +31,9 @@ const CLUSTER: &[Operation] = &[
     IdempotentWrite,
 ];
 
-const GROUP: &[Operation] = &[Read, Delete, Describe];
+/// Kafka 4 reports those on a group's configs too. They are permissions, which an authorizer may give although this server's
+/// groups have no configs.
+const GROUP: &[Operation] = &[Read, Delete, Describe, DescribeConfigs, AlterConfigs];
 
 impl Session {
     /// Returns the operations that the client may perform on a resource, one bit each.

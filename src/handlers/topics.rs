@@ -217,8 +217,9 @@ pub(super) async fn delete(call: Call, request: DeleteTopicsRequest) -> DeleteTo
     let asked = once_each(asked, |each| (each.name.clone(), each.topic_id));
     let mut responses = Vec::with_capacity(asked.len());
     let mut audit = call.audit("topics deleted");
+    let may_delete_all = call.allows(Operation::Delete, Resource::Cluster);
     for each in asked {
-        responses.push(delete_one(&call, each, &mut audit).await);
+        responses.push(delete_one(&call, each, may_delete_all, &mut audit).await);
     }
     DeleteTopicsResponse {
         responses,
@@ -229,6 +230,7 @@ pub(super) async fn delete(call: Call, request: DeleteTopicsRequest) -> DeleteTo
 async fn delete_one(
     call: &Call,
     asked: DeleteTopicState,
+    may_delete_all: bool,
     audit: &mut Audit,
 ) -> DeletableTopicResult {
     let mut result = DeletableTopicResult {
@@ -236,43 +238,58 @@ async fn delete_one(
         topic_id: asked.topic_id,
         ..DeletableTopicResult::default()
     };
-    let deleted = match find(call, &asked) {
-        Ok(topic) => {
-            result.name = Some(topic.name().to_string());
-            result.topic_id = topic.id();
-            let what = format!("{} id={}", topic.name(), topic.id());
-            let deletion = audit.attempt(what, call.broker.delete_topic(topic));
-            deletion.await.map_err(Refusal::from)
-        }
+    let deleted = match find(call, &asked, may_delete_all) {
+        Ok(topic) => delete_found(call, topic, may_delete_all, &mut result, audit).await,
         Err(refusal) => Err(refusal),
     };
     (result.error_code, result.error_message) = error_fields(deleted.err());
     result
 }
 
-/// Returns the topic to delete, if the client may delete it.
-fn find(call: &Call, asked: &DeleteTopicState) -> Result<Arc<Topic>, Refusal> {
+/// Deletes a topic if the client may. The result has its name unless the client may neither delete nor describe it.
+async fn delete_found(
+    call: &Call,
+    topic: Arc<Topic>,
+    may_delete_all: bool,
+    result: &mut DeletableTopicResult,
+    audit: &mut Audit,
+) -> Result<(), Refusal> {
+    let resource = Resource::Topic(topic.name());
+    if !may_delete_all && let Err(denied) = call.authorize(Operation::Delete, resource) {
+        if call.allows(Operation::Describe, resource) {
+            result.name = Some(topic.name().to_string());
+        }
+        return Err(Refusal::denied(denied));
+    }
+    result.name = Some(topic.name().to_string());
+    result.topic_id = topic.id();
+    let what = format!("{} id={}", topic.name(), topic.id());
+    let deletion = audit.attempt(what, call.broker.delete_topic(topic));
+    deletion.await.map_err(Refusal::from)
+}
+
+/// Returns the topic to delete. One given by name is not looked up for a client that may not describe it.
+fn find(
+    call: &Call,
+    asked: &DeleteTopicState,
+    may_delete_all: bool,
+) -> Result<Arc<Topic>, Refusal> {
     let topics = &call.broker.topics;
-    let authorize = |name: &str| {
-        let authorized = call.authorize(Operation::Delete, Resource::Topic(name));
-        authorized.map_err(Refusal::denied)
-    };
     match (&asked.name, asked.topic_id.is_nil()) {
         (Some(name), true) => {
-            authorize(name)?;
+            if !may_delete_all {
+                let described = call.authorize(Operation::Describe, Resource::Topic(name));
+                described.map_err(Refusal::denied)?;
+            }
             let topic = topics.get(name);
             topic.ok_or_else(|| TopicError::Unknown(name.clone()).into())
         }
-        (None, false) => {
-            let topic = topics.get_by_id(asked.topic_id).ok_or_else(|| {
-                Refusal::new(
-                    ErrorCode::UNKNOWN_TOPIC_ID,
-                    format!("this server has no topic with id {}", asked.topic_id),
-                )
-            })?;
-            authorize(topic.name())?;
-            Ok(topic)
-        }
+        (None, false) => topics.get_by_id(asked.topic_id).ok_or_else(|| {
+            Refusal::new(
+                ErrorCode::UNKNOWN_TOPIC_ID,
+                format!("this server has no topic with id {}", asked.topic_id),
+            )
+        }),
         (Some(_), false) => Err(Refusal::new(
             ErrorCode::INVALID_REQUEST,
             "specify the topic to delete by name or by id, not both",

@@ -93,18 +93,28 @@ impl BoundPort {
     }
 }
 
-/// State of the listener, for the health check.
-#[derive(Debug, Default)]
+/// State of a listener, for the health check.
+#[derive(Debug)]
 pub struct ListenerState {
+    /// Name that distinguishes the listener from others, `None` if it is the only one.
+    name: Option<Arc<str>>,
     trouble: Mutex<Option<String>>,
 }
 
 impl ListenerState {
+    pub fn new(name: Option<Arc<str>>) -> Self {
+        ListenerState {
+            name,
+            trouble: Mutex::new(None),
+        }
+    }
+
     /// Returns the reason if clients cannot connect.
     pub fn check(&self) -> Result<(), String> {
-        match &*self.trouble.lock() {
-            Some(trouble) => Err(trouble.clone()),
-            None => Ok(()),
+        match (&*self.trouble.lock(), &self.name) {
+            (Some(trouble), Some(name)) => Err(format!("{name}: {trouble}")),
+            (Some(trouble), None) => Err(trouble.clone()),
+            (None, _) => Ok(()),
         }
     }
 
@@ -133,7 +143,8 @@ pub async fn accept_until(
         match accepted {
             Ok((stream, peer)) => {
                 if failures > 0 {
-                    tracing::info!(failures, "accepting connections again");
+                    let listener = state.name.as_deref();
+                    tracing::info!(listener, failures, "accepting connections again");
                     failures = 0;
                     state.set(None);
                 }
@@ -143,7 +154,8 @@ pub async fn accept_until(
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 if failures.is_multiple_of(LOG_EVERY) {
-                    tracing::error!(%error, "cannot accept connections");
+                    let listener = state.name.as_deref();
+                    tracing::error!(listener, %error, "cannot accept connections");
                 }
                 failures += 1;
                 state.set(Some(format!("cannot accept connections: {error}")));
@@ -221,6 +233,16 @@ mod tests {
         ListenAddr {
             host: host.map(str::to_string),
             port,
+        }
+    }
+
+    #[test]
+    fn trouble_names_its_listener_if_there_are_several() {
+        for (name, expected) in [(None, "trouble"), (Some("EXTERNAL"), "EXTERNAL: trouble")] {
+            let state = ListenerState::new(name.map(Arc::from));
+            assert_eq!(state.check(), Ok(()));
+            state.set(Some("trouble".to_owned()));
+            assert_eq!(state.check(), Err(expected.to_owned()));
         }
     }
 

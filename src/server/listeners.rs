@@ -1,6 +1,7 @@
 //! The listeners for Kafka clients: ports that are bound, then accept connections, then close together.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -22,7 +23,7 @@ pub struct Listeners {
     stop: watch::Sender<bool>,
 }
 
-fn failed(addr: String) -> impl FnOnce(std::io::Error) -> StartError {
+fn failed(addr: String) -> impl FnOnce(io::Error) -> StartError {
     |source| StartError::Listen {
         setting: "listen_addr",
         addr,
@@ -30,16 +31,41 @@ fn failed(addr: String) -> impl FnOnce(std::io::Error) -> StartError {
     }
 }
 
+/// Returns whether a client's connection to one bound address could reach the other. `[::]` is bound for IPv4 too.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers = |one: IpAddr, other: IpAddr| match one {
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => true,
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => other.is_ipv4(),
+        _ => one == other,
+    };
+    let (one_ip, other_ip) = (one.ip().to_canonical(), other.ip().to_canonical());
+    one.port() == other.port() && (covers(one_ip, other_ip) || covers(other_ip, one_ip))
+}
+
 impl BoundListeners {
     /// Binds the ports, so that one in use fails the start before the logs are opened.
     pub fn bind(config: &Config) -> Result<Self, StartError> {
-        let bound = config.listeners.iter().map(|(name, addr)| {
+        let mut bound = BoundListeners(Vec::with_capacity(config.listeners.iter().len()));
+        for (name, addr) in config.listeners.iter() {
             let port = listener::candidates(addr)
                 .and_then(|candidates| listener::first_that_binds(&candidates, BoundPort::bind))
                 .map_err(failed(addr.to_string()))?;
-            Ok((Arc::from(name), port))
-        });
-        Ok(BoundListeners(bound.collect::<Result<_, StartError>>()?))
+            bound
+                .check_overlap(port.local_addr)
+                .map_err(failed(format!("{name}://{addr}")))?;
+            bound.0.push((Arc::from(name), port));
+        }
+        Ok(bound)
+    }
+
+    /// Fails if a port is that of another listener. Linux binds both, as they may reuse addresses, and lets only one listen.
+    fn check_overlap(&self, addr: SocketAddr) -> io::Result<()> {
+        let taken = (self.0.iter()).find(|(_, port)| overlap(port.local_addr, addr));
+        let Some((name, port)) = taken else {
+            return Ok(());
+        };
+        let reason = format!("overlaps with listener {name} on {}", port.local_addr);
+        Err(io::Error::new(io::ErrorKind::AddrInUse, reason))
     }
 
     /// Returns the names and addresses.
@@ -55,15 +81,22 @@ impl BoundListeners {
         shared: &Arc<Shared>,
         health: &Health,
     ) -> Result<Listeners, StartError> {
+        // All ports before any client is accepted, as one that cannot listen fails the start.
+        let listening = self.0.into_iter().map(|(name, port)| {
+            let addr = port.local_addr.to_string();
+            Ok((name, port.listen().map_err(failed(addr))?))
+        });
+        let listening = listening.collect::<Result<Vec<_>, StartError>>()?;
         let (stop, stopping) = watch::channel(false);
         let mut accepting = JoinSet::new();
-        let mut states = Vec::new();
-        for (name, port) in self.0 {
-            let addr = port.local_addr.to_string();
-            let state = Arc::new(ListenerState::default());
+        let mut states = Vec::with_capacity(listening.len());
+        let are_several = listening.len() > 1;
+        for (name, listener) in listening {
+            let shown_name = are_several.then(|| Arc::clone(&name));
+            let state = Arc::new(ListenerState::new(shown_name));
             accepting.spawn(listener::accept_until(
                 name,
-                port.listen().map_err(failed(addr))?,
+                listener,
                 Arc::clone(connections),
                 Arc::clone(shared),
                 Arc::clone(&state),
@@ -85,5 +118,52 @@ impl Listeners {
                 tracing::error!("Kafka listener panicked");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bound_addresses_overlap_if_one_covers_the_other() {
+        let overlap = |one: &str, other: &str| {
+            let (one, other) = (one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!(super::overlap(one, other), super::overlap(other, one));
+            super::overlap(one, other)
+        };
+        for (one, other) in [
+            ("127.0.0.1:1", "127.0.0.1:1"),
+            ("0.0.0.0:1", "127.0.0.1:1"),
+            ("[::]:1", "127.0.0.1:1"),
+            ("[::]:1", "[::1]:1"),
+            ("[::]:1", "0.0.0.0:1"),
+            ("[::ffff:127.0.0.1]:1", "127.0.0.1:1"),
+        ] {
+            assert!(overlap(one, other), "{one} {other}");
+        }
+        for (one, other) in [
+            ("[::]:1", "127.0.0.1:2"),
+            ("127.0.0.1:1", "127.0.0.2:1"),
+            ("0.0.0.0:1", "[::1]:1"),
+        ] {
+            assert!(!overlap(one, other), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn a_listener_that_overlaps_with_another_is_not_bound() {
+        let free = BoundPort::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let port = free.local_addr.port();
+        drop(free);
+        let listeners = format!("A://0.0.0.0:{port},B://127.0.0.1:{port}");
+        let config = Config {
+            listeners: listeners.parse().unwrap(),
+            ..Config::default()
+        };
+        let error = BoundListeners::bind(&config).err().unwrap().to_string();
+        let expected =
+            format!("listen_addr B://127.0.0.1:{port}: overlaps with listener A on 0.0.0.0:{port}");
+        assert_eq!(error, expected);
     }
 }

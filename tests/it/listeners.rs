@@ -1,7 +1,11 @@
 //! Several listeners: each has a port, and an advertised address for the clients that come in on it.
 
-use std::net::SocketAddr;
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
+use streamline::protocol::kafka::encode_request;
+use streamline::protocol::messages::api_versions::ApiVersionsRequest;
 use streamline::protocol::messages::describe_cluster::DescribeClusterRequest;
 use streamline::protocol::messages::find_coordinator::FindCoordinatorRequest;
 use streamline::protocol::messages::metadata::MetadataRequest;
@@ -57,13 +61,29 @@ fn clients_get_the_advertised_address_of_the_listener_they_came_in_on() {
     assert_eq!(advertised(&mut Client::connect(external)), expected);
 }
 
+/// Sends requests and reads no responses, until neither side can send any more.
+fn leave_responses_unread(addr: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(addr).unwrap();
+    let timeout = Duration::from_millis(500);
+    stream.set_write_timeout(Some(timeout)).unwrap();
+    let request = encode_request(1, 0, None, &ApiVersionsRequest::default()).unwrap();
+    let many = request.repeat(1000);
+    while stream.write_all(&many).is_ok() {}
+    stream
+}
+
 #[test]
-fn all_listeners_close_at_shutdown() {
+fn all_listeners_close_before_requests_in_flight_are_finished() {
     let mut server = Server::with(&["--listen-addr", TWO]);
-    let external = addr_of(&server, "EXTERNAL");
-    assert!(std::net::TcpStream::connect(external).is_ok());
-    assert!(server.terminate().success());
-    assert!(std::net::TcpStream::connect(external).is_err());
+    let addrs = ["INTERNAL", "EXTERNAL"].map(|name| addr_of(&server, name));
+    let in_flight = leave_responses_unread(addrs[0]);
+    server.signal("TERM");
+    until("both ports are closed", || {
+        addrs.iter().all(|addr| TcpStream::connect(addr).is_err())
+    });
+    assert!(server.is_running(), "{}", server.log());
+    drop(in_flight);
+    assert!(server.wait().success());
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use uuid::Uuid;
 
 use super::*;
 use crate::broker::{Authorizer, Principal};
@@ -297,23 +298,17 @@ impl Client {
                 )
             }
             ApiKey::DeleteTopics => {
-                let by_id = DeleteTopicState {
-                    topic_id,
-                    ..DeleteTopicState::default()
-                };
-                let by_name = DeleteTopicState {
-                    name: Some("other".to_owned()),
-                    ..DeleteTopicState::default()
-                };
-                let response = self.send(DeleteTopicsRequest {
-                    topics: vec![by_id, by_name],
-                    ..DeleteTopicsRequest::default()
-                });
-                let codes = response.await.responses;
-                assert_eq!(codes[0].name, None, "the name of a topic is disclosed");
-                let codes = codes.iter().map(|it| it.error_code).collect();
+                let asked = [(None, topic_id), (Some("other"), Uuid::nil())];
+                let results = self.delete_topics(asked).await;
+                assert_eq!(results[0].0, None, "the name of a topic is disclosed");
+                let codes = results.map(|(_, code)| code).into();
                 (
-                    &["Delete Topic(\"orders\")", "Delete Topic(\"other\")"],
+                    &[
+                        "Delete Cluster",
+                        "Delete Topic(\"orders\")",
+                        "Describe Topic(\"orders\")",
+                        "Describe Topic(\"other\")",
+                    ],
                     vec![TOPIC_DENIED; 2],
                     codes,
                 )
@@ -367,7 +362,11 @@ impl Client {
                 let codes = response.await.topics;
                 let codes = codes.iter().flat_map(|it| &it.partitions);
                 let codes = codes.map(|it| it.error_code).collect();
-                (&["Describe Topic(\"orders\")"], vec![TOPIC_DENIED], codes)
+                (
+                    &["ClusterAction Cluster", "Describe Topic(\"orders\")"],
+                    vec![TOPIC_DENIED],
+                    codes,
+                )
             }
             ApiKey::DescribeConfigs => {
                 let resource = |resource_type, resource_name| DescribeConfigsResource {
@@ -456,13 +455,35 @@ impl Client {
         }
     }
 
+    /// Deletes topics by name or by id, and returns the names and error codes of the results.
+    async fn delete_topics<const N: usize>(
+        &self,
+        topics: [(Option<&str>, Uuid); N],
+    ) -> [(Option<String>, ErrorCode); N] {
+        let topics = topics.map(|(name, topic_id)| DeleteTopicState {
+            name: name.map(str::to_owned),
+            topic_id,
+        });
+        let response = self.send(DeleteTopicsRequest {
+            topics: topics.into(),
+            ..DeleteTopicsRequest::default()
+        });
+        let results = response.await.responses.into_iter();
+        let results: Vec<_> = results.map(|it| (it.name, it.error_code)).collect();
+        results.try_into().unwrap()
+    }
+
     async fn commit(&self, topics: &[&str]) -> Vec<ErrorCode> {
+        self.commit_to(GROUP, topics).await
+    }
+
+    async fn commit_to(&self, group: &str, topics: &[&str]) -> Vec<ErrorCode> {
         let topic = |name: &str| OffsetCommitRequestTopic {
             name: name.to_owned(),
             partitions: vec![OffsetCommitRequestPartition::default()],
         };
         let response = self.send(OffsetCommitRequest {
-            group_id: GROUP.to_owned(),
+            group_id: group.to_owned(),
             topics: topics.iter().map(|name| topic(name)).collect(),
             ..OffsetCommitRequest::default()
         });
@@ -622,6 +643,95 @@ async fn lists_omit_what_the_client_may_not_describe() {
 }
 
 #[tokio::test]
+async fn only_groups_that_the_client_may_describe_are_listed() {
+    let client = Client::denied(|operation, resource| {
+        operation == Operation::Describe
+            && matches!(resource, Resource::Cluster | Resource::Group("hidden"))
+    });
+    let client = client.await;
+    for group in [GROUP, "hidden"] {
+        let committed = client.commit_to(group, &[TOPIC]).await;
+        assert_eq!(committed, [ErrorCode::NONE]);
+    }
+    let listed = client.send(ListGroupsRequest::default()).await.groups;
+    let listed: Vec<_> = listed.iter().map(|it| it.group_id.as_str()).collect();
+    assert_eq!(listed, [GROUP]);
+}
+
+#[tokio::test]
+async fn all_offsets_of_a_group_are_those_of_topics_that_the_client_may_describe() {
+    let client = Client::denied(|operation, resource| {
+        operation == Operation::Describe && resource == Resource::Topic(TOPIC)
+    });
+    let client = client.await;
+    client.create_topic("visible").await;
+    let committed = client.commit(&[TOPIC, "visible"]).await;
+    assert_eq!(committed, [ErrorCode::NONE; 2]);
+    let response = client.send(OffsetFetchRequest {
+        groups: vec![OffsetFetchRequestGroup {
+            group_id: GROUP.to_owned(),
+            topics: None,
+            ..OffsetFetchRequestGroup::default()
+        }],
+        ..OffsetFetchRequest::default()
+    });
+    let topics = response.await.groups.remove(0).topics;
+    let topics: Vec<_> = topics.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(topics, ["visible"]);
+}
+
+#[tokio::test]
+async fn metadata_creates_no_topic_that_the_client_may_not_create() {
+    let client = Client::denied(|operation, _| operation == Operation::Create).await;
+    let response = client.send(MetadataRequest {
+        topics: Some(vec![MetadataRequestTopic {
+            name: Some("new".to_owned()),
+            ..MetadataRequestTopic::default()
+        }]),
+        allow_auto_topic_creation: true,
+        ..MetadataRequest::default()
+    });
+    assert_eq!(response.await.topics[0].error_code, TOPIC_DENIED);
+    assert!(client.session.broker.topics.get("new").is_none());
+}
+
+#[tokio::test]
+async fn topics_are_deleted_with_a_permission_on_the_cluster() {
+    let client = Client::denied(|_, resource| resource != Resource::Cluster).await;
+    let deleted = client.delete_topics([(Some(TOPIC), Uuid::nil())]).await;
+    assert_eq!(deleted, [(Some(TOPIC.to_owned()), ErrorCode::NONE)]);
+}
+
+#[tokio::test]
+async fn topics_that_the_client_may_describe_but_not_delete_are_named() {
+    let client = Client::denied(|operation, _| operation == Operation::Delete).await;
+    let id = client.session.broker.topics.get(TOPIC).unwrap().id();
+    let by_id = client.delete_topics([(None, id)]).await;
+    assert_eq!(by_id, [(Some(TOPIC.to_owned()), TOPIC_DENIED)]);
+    let by_name =
+        client.delete_topics([(Some(TOPIC), Uuid::nil()), (Some("missing"), Uuid::nil())]);
+    let missing = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+    assert_eq!(by_name.await.map(|(_, code)| code), [TOPIC_DENIED, missing]);
+}
+
+#[tokio::test]
+async fn leader_epochs_are_shown_with_a_permission_on_the_cluster() {
+    let client = Client::denied(|_, resource| resource != Resource::Cluster).await;
+    let response = client.send(OffsetForLeaderEpochRequest {
+        topics: vec![OffsetForLeaderTopic {
+            topic: TOPIC.to_owned(),
+            partitions: vec![OffsetForLeaderPartition {
+                current_leader_epoch: -1,
+                ..OffsetForLeaderPartition::default()
+            }],
+        }],
+        ..OffsetForLeaderEpochRequest::default()
+    });
+    let partition = response.await.topics.remove(0).partitions.remove(0);
+    assert_eq!(partition.error_code, ErrorCode::NONE);
+}
+
+#[tokio::test]
 async fn authorized_operations_are_those_that_are_allowed() {
     let client = Client::denied(|operation, _| operation == Operation::Alter).await;
     let cluster = client.send(DescribeClusterRequest {
@@ -630,6 +740,12 @@ async fn authorized_operations_are_those_that_are_allowed() {
     });
     let operations = cluster.await.cluster_authorized_operations;
     assert_eq!(operations, 0b1_1111_0010_0000);
+    let group = client.send(DescribeGroupsRequest {
+        groups: vec![GROUP.to_owned()],
+        include_authorized_operations: true,
+    });
+    let operations = group.await.groups[0].authorized_operations;
+    assert_eq!(operations, 0b1101_0100_1000);
 }
 
 #[tokio::test]
