@@ -83,13 +83,14 @@ impl Outcome {
         self.result.as_ref().err().map(Box::as_ref)
     }
 
+    fn is_refused(&self) -> bool {
+        self.result.is_err()
+    }
+
     fn is_pending(&self) -> bool {
         matches!(self.result, Ok(Written::Pending(..)))
     }
 }
-
-/// The partitions of one topic of the request.
-type TopicOutcomes = (TopicProduceData, Vec<Outcome>);
 
 pub(super) async fn handle(call: Call, request: ProduceRequest) -> Answer<ProduceResponse> {
     let acks = check_request(&request);
@@ -97,24 +98,30 @@ pub(super) async fn handle(call: Call, request: ProduceRequest) -> Answer<Produc
     let mut work = Work::default();
     let mut errors = RecordErrors::of_request(call.version, request.acks != 0);
     // Appends everything before the first await, which keeps the order of a connection's requests.
-    let mut topics = Vec::with_capacity(request.topic_data.len());
-    for mut data in request.topic_data {
+    let mut topics = request.topic_data;
+    let mut outcomes = Vec::with_capacity(topics.len());
+    for data in &mut topics {
         let partitions = std::mem::take(&mut data.partition_data);
-        let outcomes = append_all(&call, &data, partitions, &acks, &mut work, &mut errors);
-        topics.push((data, outcomes));
+        outcomes.push(append_all(
+            &call,
+            data,
+            partitions,
+            &acks,
+            &mut work,
+            &mut errors,
+        ));
     }
     // Waits for all partitions at once.
-    let is_pending = |(_, outcomes): &TopicOutcomes| outcomes.iter().any(Outcome::is_pending);
-    if request.acks != 0 && topics.iter().any(is_pending) {
+    if request.acks != 0 && outcomes.iter().flatten().any(Outcome::is_pending) {
         let deadline = Instant::now() + timeout.max(FLUSH_MIN);
-        let outcomes = topics.iter_mut().flat_map(|(_, outcomes)| outcomes);
-        let pending = outcomes.filter(|outcome| outcome.is_pending());
+        let pending = outcomes.iter_mut().flatten();
+        let pending = pending.filter(|outcome| outcome.is_pending());
         let by_id = call.version >= TOPIC_IDS_FROM;
         join_all(pending.map(|outcome| await_append(outcome, by_id, deadline))).await;
     }
-    let is_refused = refused_of(&topics).next().is_some();
+    let is_refused = outcomes.iter().flatten().any(Outcome::is_refused);
     if is_refused {
-        note_refused(&call, request.acks, &topics);
+        note_refused(&call, request.acks, refused_of(&topics, &outcomes));
     }
     if request.acks == 0 {
         return Answer {
@@ -124,8 +131,10 @@ pub(super) async fn handle(call: Call, request: ProduceRequest) -> Answer<Produc
         };
     }
     Answer::from(ProduceResponse {
+        // Into the memory of the request's topics.
         responses: topics
             .into_iter()
+            .zip(outcomes)
             .map(|(data, outcomes)| topic_response(data, outcomes))
             .collect(),
         ..ProduceResponse::default()
@@ -267,10 +276,11 @@ async fn await_append(outcome: &mut Outcome, by_id: bool, deadline: Instant) {
 }
 
 /// Returns every refused batch, with its topic and partition.
-fn refused_of(
-    topics: &[TopicOutcomes],
-) -> impl Iterator<Item = (&TopicProduceData, i32, &RefusedBatch)> {
-    topics.iter().flat_map(|(data, outcomes)| {
+fn refused_of<'a>(
+    topics: &'a [TopicProduceData],
+    outcomes: &'a [Vec<Outcome>],
+) -> impl Iterator<Item = (&'a TopicProduceData, i32, &'a RefusedBatch)> {
+    topics.iter().zip(outcomes).flat_map(|(data, outcomes)| {
         outcomes
             .iter()
             .filter_map(move |outcome| Some((data, outcome.index, outcome.refused()?)))
@@ -278,9 +288,13 @@ fn refused_of(
 }
 
 /// Counts the refused batches and logs them once for each reason.
-fn note_refused(call: &Call, acks: i16, topics: &[TopicOutcomes]) {
+fn note_refused<'a>(
+    call: &Call,
+    acks: i16,
+    batches: impl Iterator<Item = (&'a TopicProduceData, i32, &'a RefusedBatch)>,
+) {
     let mut noted: Vec<(u64, &TopicProduceData, i32, &RefusedBatch)> = Vec::new();
-    for (data, partition, refused) in refused_of(topics) {
+    for (data, partition, refused) in batches {
         match noted
             .iter_mut()
             .find(|(.., first)| first.reason == refused.reason)
