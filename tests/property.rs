@@ -105,7 +105,7 @@ enum Torn {
     Batch(Batch, Index),
 }
 
-/// What becomes of unflushed bytes.
+/// Fate of unflushed bytes.
 #[derive(Debug, Clone)]
 enum Loss {
     Truncated,
@@ -115,7 +115,7 @@ enum Loss {
     Hole(Index),
 }
 
-/// What happens to the index files, in turn.
+/// Damage to the index files, in turn.
 type IndexFiles = Vec<Option<Damage>>;
 
 #[derive(Debug, Clone, Copy)]

@@ -12,9 +12,15 @@ use crate::metrics::TopicCounters;
 use crate::protocol::kafka::{
     ApiKey, DecodeError, Request, ResponseFrame, Wire, decode_request, encode_response,
 };
+use crate::storage::Isolation;
 
-/// Isolation level of a client that excludes records of open and aborted transactions.
-pub(super) const READ_COMMITTED: i8 = 1;
+/// Returns the isolation that a request's level stands for.
+pub(super) fn isolation(level: i8) -> Isolation {
+    match level {
+        1 => Isolation::ReadCommitted,
+        _ => Isolation::ReadUncommitted,
+    }
+}
 
 /// Input of a handler besides the request itself.
 pub(super) struct Call {

@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Answer, Call, READ_COMMITTED, error, lookup};
+use super::{Answer, Call, error, isolation, lookup};
 use crate::broker::{Broker, Operation};
 use crate::config::CompressionType;
 use crate::metrics::TopicCounters;
@@ -141,10 +141,7 @@ impl Plan {
             max_bytes: request
                 .max_bytes
                 .clamp(0, call.broker.config.fetch_max_bytes) as usize,
-            isolation: match request.isolation_level {
-                READ_COMMITTED => Isolation::ReadCommitted,
-                _ => Isolation::ReadUncommitted,
-            },
+            isolation: isolation(request.isolation_level),
             by_id,
             topics: topics.collect(),
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 
-use super::{Call, READ_COMMITTED, error, lookup};
+use super::{Call, error, isolation, lookup};
 use crate::broker::Operation;
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::list_offsets::{
@@ -13,7 +13,7 @@ use crate::protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
     ListOffsetsTopic, ListOffsetsTopicResponse, MAX_TIMESTAMP,
 };
-use crate::storage::PartitionLog;
+use crate::storage::{Isolation, PartitionLog};
 
 /// Look-ups of one request that run at the same time. Each may occupy a blocking thread.
 const LOOKUPS_MAX: usize = 16;
@@ -31,7 +31,7 @@ fn known_from(timestamp: i64) -> Option<i16> {
 
 pub(super) async fn handle(call: Call, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let repeated = repeated_partitions(&request.topics);
-    let read_committed = request.isolation_level == READ_COMMITTED;
+    let isolation = isolation(request.isolation_level);
     let mut lookups = Vec::new();
     for asked in &request.topics {
         let topic = lookup::topic_by_name(&call, Operation::Describe, &asked.name);
@@ -41,7 +41,7 @@ pub(super) async fn handle(call: Call, request: ListOffsetsRequest) -> ListOffse
                 true => Err(ErrorCode::INVALID_REQUEST),
                 false => lookup::partition(&topic, index),
             };
-            lookups.push(find(log, partition.clone(), call.version, read_committed));
+            lookups.push(find(log, partition.clone(), call.version, isolation));
         }
     }
     let mut lookups = stream::iter(lookups).buffered(LOOKUPS_MAX);
@@ -88,7 +88,7 @@ async fn find(
     log: Result<Arc<dyn PartitionLog>, ErrorCode>,
     asked: ListOffsetsPartition,
     version: i16,
-    read_committed: bool,
+    isolation: Isolation,
 ) -> Result<FoundOffset, ErrorCode> {
     let log = log?;
     if known_from(asked.timestamp).is_none_or(|from| version < from) {
@@ -96,11 +96,7 @@ async fn find(
     }
     lookup::check_leader_epoch(&*log, asked.current_leader_epoch)?;
     let offsets = log.offsets();
-    let end = if read_committed {
-        offsets.last_stable
-    } else {
-        offsets.high_watermark
-    };
+    let end = offsets.readable_to(isolation);
     let at = |offset: i64| {
         Ok(FoundOffset {
             offset,

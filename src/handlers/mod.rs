@@ -35,6 +35,6 @@ mod session;
 mod topics;
 
 pub use apis::{APIS, Api, dispatch, waits_for_other_clients};
-use call::{Answer, Call, READ_COMMITTED, encode, serve};
+use call::{Answer, Call, encode, isolation, serve};
 pub use call::{CloseReason, Reply};
 pub use session::Session;

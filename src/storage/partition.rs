@@ -172,6 +172,16 @@ pub struct Offsets {
     pub log_end: i64,
 }
 
+impl Offsets {
+    /// Returns the offset up to which consumers may read.
+    pub fn readable_to(&self, isolation: Isolation) -> i64 {
+        match isolation {
+            Isolation::ReadUncommitted => self.high_watermark,
+            Isolation::ReadCommitted => self.last_stable,
+        }
+    }
+}
+
 /// The records that a read found, and the offsets at that moment.
 #[derive(Debug, Clone)]
 pub struct Fetched {

@@ -44,7 +44,7 @@ impl Part {
 pub struct Row {
     pub name: &'static str,
     pub part: Part,
-    /// What is compared with what.
+    /// The two sides of the comparison.
     pub about: &'static str,
     /// True for the rows of `quick`.
     pub quick: bool,

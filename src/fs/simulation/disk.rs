@@ -339,7 +339,7 @@ impl Change {
     }
 }
 
-/// How many unflushed changes arrive.
+/// Number of unflushed changes that arrive.
 #[derive(Clone, Copy, PartialEq)]
 enum Luck {
     Nothing,

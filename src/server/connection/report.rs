@@ -12,7 +12,7 @@ const WAITING_BYTES_STEP: usize = 4 * 1024;
 /// Bytes of progress that restart a time-out; less is a trickle that must not keep a connection open.
 pub(super) const PROGRESS_BYTES_MIN: usize = 4 * 1024;
 
-/// What a connection has reported to its slot in the registry.
+/// State of a connection, as last reported to its slot in the registry.
 pub(super) struct Report {
     pub(super) slot: ConnectionSlot,
     activity: Activity,

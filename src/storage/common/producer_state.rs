@@ -19,6 +19,7 @@ use std::collections::HashMap;
 
 use super::error::Error;
 use crate::record::BatchHeader;
+use crate::storage::Appended;
 
 /// Batches kept per producer: the most that an idempotent client has in flight.
 const BATCHES_MAX: usize = 5;
@@ -150,6 +151,19 @@ pub(in crate::storage) struct Duplicate {
     pub base_offset: i64,
     pub last_offset: i64,
     pub timestamp_ms: i64,
+}
+
+impl Duplicate {
+    /// Returns the result of appending the batches again, with the offsets and the time of the first append.
+    pub fn appended(self, stamps: bool, log_start_offset: i64) -> Appended {
+        Appended {
+            base_offset: self.base_offset,
+            last_offset: self.last_offset,
+            log_append_time_ms: stamps.then_some(self.timestamp_ms),
+            log_start_offset,
+            duplicate: true,
+        }
+    }
 }
 
 /// The result of checking the sequences of an append.

@@ -44,7 +44,7 @@ pub(super) struct Writer {
     pub next_offset: i64,
     /// End of the active segment.
     position: u64,
-    /// Whether the active segment was looked at: its index is in memory, or it is corrupt.
+    /// Set once the active segment was looked at: its index is in memory, or it is corrupt.
     ready: bool,
     /// Set when the active segment is found to be corrupt; only closed segments can be repaired.
     corrupt: bool,

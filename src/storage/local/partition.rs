@@ -167,20 +167,12 @@ impl Partition {
         };
         let check = self.check_sequence(&mut writer, batches)?;
         if let SequenceCheck::Duplicate(duplicate) = check {
-            let appended = Appended {
-                base_offset: duplicate.base_offset,
-                last_offset: duplicate.last_offset,
-                log_append_time_ms: validated
-                    .log_append_time_ms
-                    .and(Some(duplicate.timestamp_ms)),
-                log_start_offset,
-                duplicate: true,
-            };
+            let stamps = validated.log_append_time_ms.is_some();
             let log_state = self.log_state.lock();
             let awaits_flush = options.acks == Acks::All
                 && log_state.is_awaited(duplicate.last_offset + 1, !self.syncs_acks());
             return Ok(Unflushed {
-                appended,
+                appended: duplicate.appended(stamps, log_start_offset),
                 awaits_flush,
             });
         }

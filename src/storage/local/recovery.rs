@@ -33,7 +33,7 @@ use super::rewrite::SwapFile;
 use super::segment::{Located, REBUILT_INTERVAL_BYTES, Segment, file_path};
 use crate::fs::Fs;
 
-/// What is known about a log before its directory is read.
+/// State of a log as known before its directory is read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Before {
     /// The last shutdown was clean.
@@ -449,13 +449,7 @@ impl Recovery<'_> {
             let mut damages = inspected.damages;
             damages.extend(inspected.tail);
             if damages.is_empty() {
-                let sound = Segment::sound(
-                    self.fs,
-                    self.dir,
-                    segment.base_offset,
-                    size,
-                    inspected.index,
-                );
+                let sound = self.sound(segment.base_offset, size, inspected.index);
                 return Ok((sound, inspected.next_offset));
             }
             self.report.ranges_damaged += damages.len() as u64;
@@ -522,14 +516,12 @@ impl Recovery<'_> {
         // The segment's end is known to be valid now, so a gap before the last batch is a real gap.
         let end = following.or(Some(i64::MAX));
         let inspected = inspect(segment, size, end, i64::MAX, None, |_| {})?;
-        let sound = Segment::sound(
-            self.fs,
-            self.dir,
-            segment.base_offset,
-            size,
-            inspected.index,
-        );
+        let sound = self.sound(segment.base_offset, size, inspected.index);
         Ok((sound, inspected.next_offset))
+    }
+
+    fn sound(&self, base_offset: i64, size: u64, index: SparseIndex) -> Segment {
+        Segment::sound(self.fs, self.dir, base_offset, size, index)
     }
 
     /// Ensures that there is an active segment and that no offset is reused: neither one that was durable once, nor one

@@ -119,15 +119,8 @@ impl State {
         let headers = || validated.batches.iter().map(RecordBatch::header);
         let log_start_offset = self.log.log_start;
         if let SequenceCheck::Duplicate(duplicate) = self.producers.check_sequence(headers())? {
-            return Ok(Appended {
-                base_offset: duplicate.base_offset,
-                last_offset: duplicate.last_offset,
-                log_append_time_ms: validated
-                    .log_append_time_ms
-                    .and(Some(duplicate.timestamp_ms)),
-                log_start_offset,
-                duplicate: true,
-            });
+            let stamps = validated.log_append_time_ms.is_some();
+            return Ok(duplicate.appended(stamps, log_start_offset));
         }
         let base_offset = self.log.log_end;
         for batch in &validated.batches {

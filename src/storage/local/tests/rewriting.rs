@@ -48,13 +48,23 @@ impl Machine {
     }
 
     fn open(&self, disk: &Arc<Disk>, root: &Path, specs: Vec<TopicSpec>) -> Arc<LocalEngine> {
+        let fs = Fs::on_disk(Arc::clone(disk), Faults::new());
+        self.try_open(fs, root, specs).unwrap()
+    }
+
+    fn try_open(
+        &self,
+        fs: Fs,
+        root: &Path,
+        specs: Vec<TopicSpec>,
+    ) -> Result<Arc<LocalEngine>, Error> {
         let root = root.canonicalize().unwrap();
         let options = StorageOptions {
-            fs: Fs::on_disk(Arc::clone(disk), Faults::new()),
+            fs,
             ..StorageOptions::new(root.join("data"), Durability::Acks)
         };
         let clock: Arc<dyn crate::clock::Clock> = self.clock.clone();
-        LocalEngine::open(options, specs, clock, Metrics::new(true)).unwrap()
+        LocalEngine::open(options, specs, clock, Metrics::new(true))
     }
 
     /// Rewrites the first segments as one without the last batch of each.
@@ -138,6 +148,19 @@ fn the_list_of_segments_has_the_new_one_in_place_of_the_old_ones() {
     assert!(Arc::ptr_eq(&log.segments()[0], &swap.segment));
 }
 
+/// Returns which of the possible states of a disk is left after a power failure: always the first, always the second, or
+/// different ones.
+fn choices(luck: u64) -> impl FnMut(u64) -> u64 {
+    let mut step = luck;
+    move |count| {
+        step += 1;
+        match luck {
+            0 | 1 => luck.min(count - 1),
+            _ => step.wrapping_mul(0x9e37_79b9) % count,
+        }
+    }
+}
+
 /// Power fails, or the process is killed, at each change that the rewrite makes to the disk.
 #[test]
 fn an_interrupted_rewrite_leaves_the_old_segments_or_the_new_one() {
@@ -150,15 +173,7 @@ fn an_interrupted_rewrite_leaves_the_old_segments_or_the_new_one() {
             completed = machine.rewrite().is_ok();
             let after = scratch();
             let root = after.path().canonicalize().unwrap();
-            let mut step = luck;
-            let mut choose = |count: u64| {
-                step += 1;
-                match luck {
-                    0 | 1 => luck.min(count - 1),
-                    _ => step.wrapping_mul(0x9e37_79b9) % count,
-                }
-            };
-            let disk = (machine.disk.after_power_loss(&root, &mut choose)).unwrap();
+            let disk = (machine.disk.after_power_loss(&root, &mut choices(luck))).unwrap();
             // The second start finds what the first one left.
             let found = [(); 2].map(|()| machine.records(&disk, &root));
             assert_eq!(found[0], found[1]);
@@ -213,15 +228,7 @@ fn an_interrupted_repair_leaves_the_corrupt_bytes_in_the_segment_or_in_the_copy(
             .is_ok();
             let after = scratch();
             let root = after.path().canonicalize().unwrap();
-            let mut step = luck;
-            let mut choose = |count: u64| {
-                step += 1;
-                match luck {
-                    0 | 1 => luck.min(count - 1),
-                    _ => step.wrapping_mul(0x9e37_79b9) % count,
-                }
-            };
-            let disk = (machine.disk.after_power_loss(&root, &mut choose)).unwrap();
+            let disk = (machine.disk.after_power_loss(&root, &mut choices(luck))).unwrap();
             if machine.records(&disk, &root) == BEFORE {
                 continue;
             }
@@ -269,13 +276,7 @@ fn interrupt_recovery_of(records: &[i64], leave: impl Fn(&Fs, &Arc<Path>)) {
         let root = machine.dir.path().canonicalize().unwrap();
         leave(&fs, &root.join("data/t-0").as_path().into());
         machine.disk.fail_power_after(changes);
-        let options = StorageOptions {
-            fs,
-            ..StorageOptions::new(root.join("data"), Durability::Acks)
-        };
-        let clock: Arc<dyn crate::clock::Clock> = machine.clock.clone();
-        let specs = vec![machine.spec.clone()];
-        let opened = LocalEngine::open(options, specs, clock, Metrics::new(true));
+        let opened = machine.try_open(fs, &root, vec![machine.spec.clone()]);
         for luck in 0..3 {
             let after = scratch();
             let root = after.path().canonicalize().unwrap();
