@@ -15,14 +15,14 @@ import json
 import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from pathlib import Path
+
+import servers
+from servers import Failed, Java, Kafka, Streamline, check
 
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 TOPIC = "both-read-this"
@@ -31,25 +31,10 @@ PARTITIONS = 2
 RECORDS = 2_000 + 4 * 400
 TRANSACTED = 40
 APPENDED = 50
-PATIENCE_S = 90
 # Harmless output of Kafka's tools on standard error: the logging library lacks its configuration, and the dump tool reports
 # the first offset of every segment but the first as a gap, in Kafka's own logs too. A real gap has a different line.
 NOISE = re.compile(r"SLF4J|.*StatusLogger|Non-consecutive offsets in |  -1 is followed by ")
 DUMP = "org.apache.kafka.tools.DumpLogSegments"
-
-passed = 0
-
-
-class Failed(Exception):
-    """A check that failed."""
-
-
-def check(holds, what, detail=""):
-    global passed
-    if not holds:
-        raise Failed(f"{what}{': ' if detail else ''}{detail}")
-    passed += 1
-    print(f"ok  {what}", flush=True)
 
 
 def same_records(found, expected, what):
@@ -61,127 +46,24 @@ def same_records(found, expected, what):
     check(len(found) == len(expected), what, f"{len(found)} records, expected {len(expected)}")
 
 
-def wait_until(condition, what):
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.1)
-    raise Failed(f"timed out after {PATIENCE_S} s: {what}")
-
-
-def free_ports(count):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-class Java:
-    def __init__(self, work):
-        self.classpath = f"{work / 'classes'}:{(work / 'classpath').read_text().strip()}"
-
-    def command(self, *arguments):
-        return ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", self.classpath, *arguments]
+class LogTools(Java):
+    """Kafka's tools and this test's client."""
 
     def run(self, *arguments):
-        done = subprocess.run(self.command(*arguments), capture_output=True, text=True, timeout=300)
+        done = super().run(*arguments)
         complaints = [line for line in done.stderr.splitlines() if line and not NOISE.match(line)]
         # The dump tool always exits with 0, and reports findings on standard error.
-        if done.returncode != 0 or (complaints and arguments[0] == DUMP):
-            raise Failed(f"{' '.join(arguments)}: exit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
-        return done.stdout
+        if complaints and arguments[0] == DUMP:
+            raise Failed(f"{' '.join(arguments)}:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
+        return done
 
     def consume(self, bootstrap, count):
-        lines = self.run("Workload", "consume", bootstrap, TOPIC, str(count)).splitlines()
+        lines = self.output("Workload", "consume", bootstrap, TOPIC, str(count)).splitlines()
         records = []
         for line in lines:
             partition, offset, timestamp, key, value, headers = line.split("\t")
             records.append((int(partition), int(offset), int(timestamp), key, value, headers))
         return records
-
-
-class Process:
-    """A server process."""
-
-    def __init__(self, command, log):
-        self.log = log
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-
-    def alive(self):
-        if self.process.poll() is not None:
-            raise Failed(f"the server exited early:\n{self.log.read_text()[-4000:]}")
-
-    def end(self, how=signal.SIGTERM):
-        if self.process.poll() is None:
-            self.process.send_signal(how)
-            try:
-                self.process.wait(PATIENCE_S)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-                raise Failed(f"the server did not exit within {PATIENCE_S} s") from None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-
-
-class Kafka(Process):
-    def __init__(self, java, folder):
-        self.data = folder / "kafka-data"
-        broker, controller = free_ports(2)
-        self.bootstrap = f"127.0.0.1:{broker}"
-        properties = folder / "kafka.properties"
-        settings = {
-            "process.roles": "broker,controller",
-            "node.id": 1,
-            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-            "listeners": f"PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{broker}",
-            "controller.listener.names": "CONTROLLER",
-            "log.dirs": self.data,
-            "offsets.topic.replication.factor": 1,
-            "offsets.topic.num.partitions": 1,
-            "transaction.state.log.replication.factor": 1,
-            "transaction.state.log.min.isr": 1,
-            "transaction.state.log.num.partitions": 1,
-            "share.coordinator.state.topic.replication.factor": 1,
-        }
-        properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-        identity = java.run("kafka.tools.StorageTool", "random-uuid").split()[-1]
-        java.run("kafka.tools.StorageTool", "format", "-t", identity, "-c", str(properties))
-        super().__init__(java.command("kafka.Kafka", str(properties)), folder / "kafka.log")
-        wait_until(lambda: self.alive() or answers(broker), "the start of Kafka")
-
-
-class Streamline(Process):
-    def __init__(self, program, data, log):
-        command = [program, "--listen-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--data-dir", str(data)]
-        run = data / "run.json"
-        run.unlink(missing_ok=True)
-        super().__init__(command, log)
-        wait_until(lambda: self.alive() or run.exists(), "the start of Streamline")
-        self.bootstrap = json.loads(run.read_text())["listen_addr"]
-
-    def stop(self):
-        self.end()
-        check(self.process.returncode == 0, "Streamline exits with code 0", str(self.process.returncode))
-
-
-def answers(port):
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-        return True
-    except OSError:
-        return False
 
 
 def logs_of(data):
@@ -223,7 +105,7 @@ def dump_with_kafka(java, data):
     """Returns all records of the topic read by Kafka's DumpLogSegments, without the headers' values, and the codecs."""
     records, codecs = [], Counter()
     for log in logs_of(data):
-        output = java.run(DUMP, "--deep-iteration", "--print-data-log", "--files", str(log))
+        output = java.output(DUMP, "--deep-iteration", "--print-data-log", "--files", str(log))
         for line in output.splitlines():
             if line.startswith("baseOffset:"):
                 if "isvalid: true" not in line:
@@ -256,7 +138,7 @@ def check_indexes(java, data, what):
             if not index.exists():
                 continue
             # The tool exits with 0 even on errors, so its output must consist of entries only.
-            for line in java.run(DUMP, "--files", str(index)).splitlines():
+            for line in java.output(DUMP, "--files", str(index)).splitlines():
                 if line.startswith(("offset:", "timestamp:")):
                     entries[kind] += 1
                 elif line.strip() and not line.startswith("Dumping"):
@@ -339,7 +221,7 @@ def main():
     arguments.add_argument("--work", required=True, type=Path)
     arguments = arguments.parse_args()
     program = os.path.abspath(arguments.server)
-    java = Java(arguments.work)
+    java = LogTools(f"{arguments.work / 'classes'}:{(arguments.work / 'classpath').read_text().strip()}")
     folder = Path(tempfile.mkdtemp(prefix="run-", dir=arguments.work))
     try:
         clean, crashed, records = kafka_writes(java, program, folder)
@@ -347,10 +229,10 @@ def main():
         streamline_adopts(java, program, folder, crashed, records, "a crash")
         streamline_writes(java, program, folder)
     except Failed as failure:
-        print(f"FAILED {failure}\n(files kept in {folder})\n{passed} passed, 1 failed")
+        print(f"FAILED {failure}\n(files kept in {folder})\n{servers.passed} passed, 1 failed")
         return 1
     shutil.rmtree(folder)
-    print(f"{passed} passed, 0 failed")
+    print(f"{servers.passed} passed, 0 failed")
     return 0
 
 
