@@ -21,6 +21,9 @@ pub use common::fetch_waiters::FetchWaiter;
 pub use common::opening::Opening;
 pub use common::scrape::ScrapedOffsets;
 pub use common::topic::{Topic, TopicInfo, TopicSpec};
+pub use common::transaction::{
+    AbortedTransaction, ProducerInfo, TransactionMarker, TransactionOutcome,
+};
 pub use engine::{Engine, FoundTopic, Storage, Volume};
 pub use partition::{
     Acks, AppendOptions, Appended, Fetched, Isolation, Offsets, PartitionLog, PartitionSnapshot,

@@ -14,12 +14,15 @@
 //! for those, and keeping a later batch of a producer without an earlier one would confuse its retries, so the log is
 //! truncated at the hole. A hole is told from damage by the boot id: the machine was restarted since the write.
 
+mod replay;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
+use self::replay::Replay;
 use super::checkpoint::LeaderEpochs;
 use super::error::{Error, IoContext};
 use super::index::{OffsetEntry, SparseIndex};
@@ -30,7 +33,7 @@ use super::offset_gap;
 use super::producer_state::ProducerState;
 use super::repair::{Damage, inspect, remove_corrupt_ranges, repair_leader_epochs};
 use super::rewrite::SwapFile;
-use super::segment::{Located, REBUILT_INTERVAL_BYTES, Segment, file_path};
+use super::segment::{REBUILT_INTERVAL_BYTES, Segment, file_path};
 use crate::fs::Fs;
 
 /// State of a log as known before its directory is read.
@@ -64,6 +67,16 @@ pub(super) enum Producers {
     /// In a snapshot that is read when first needed, or none at all.
     Snapshot(Option<PathBuf>),
     Loaded(ProducerState),
+}
+
+impl Producers {
+    /// Returns the first offset of the oldest open transaction. A snapshot that has one is always loaded.
+    pub fn first_open(&self) -> Option<i64> {
+        match self {
+            Producers::Loaded(state) => state.first_open(),
+            Producers::Snapshot(_) => None,
+        }
+    }
 }
 
 /// The work that recovery did.
@@ -233,6 +246,9 @@ impl Recovery<'_> {
         if self.before.recovery_point.is_some_and(|point| point != end) {
             return Ok(None);
         }
+        let Some(producers) = self.producers_at(end)? else {
+            return Ok(None);
+        };
         self.build_missing_indexes(&segments[..segments.len() - 1])?;
         self.remove_stale_snapshots(segments, end)?;
         Ok(Some(Opened {
@@ -244,13 +260,23 @@ impl Recovery<'_> {
             },
             durable: end,
             unsynced: Vec::new(),
-            producers: Producers::Snapshot(
-                self.listing
-                    .snapshots
-                    .contains(&end)
-                    .then(|| file_path(self.dir, end, "snapshot")),
-            ),
+            producers,
             segments: segments.to_vec(),
+        }))
+    }
+
+    /// Returns the producer state at the end of a cleanly closed log, loaded only if a transaction is open in it: readers
+    /// of committed records depend on that one. `None` if its snapshot is corrupt.
+    fn producers_at(&self, end: i64) -> Result<Option<Producers>, Error> {
+        if !self.listing.snapshots.contains(&end) {
+            return Ok(Some(Producers::Snapshot(None)));
+        }
+        let path = file_path(self.dir, end, "snapshot");
+        let bytes = self.fs.read(&path).during("read", &path)?;
+        let state = ProducerState::from_snapshot(&bytes, self.now_ms);
+        Ok(state.map(|state| match state.first_open() {
+            Some(_) => Producers::Loaded(state),
+            None => Producers::Snapshot(Some(path)),
         }))
     }
 
@@ -342,7 +368,7 @@ impl Recovery<'_> {
             end: position,
             durable: point.min(end),
             unsynced,
-            producers: Producers::Loaded(producers.state),
+            producers: Producers::Loaded(producers.finish()),
             segments,
         })
     }
@@ -354,17 +380,18 @@ impl Recovery<'_> {
         first_read: Option<&Arc<Segment>>,
         point: i64,
     ) -> Result<Replay, Error> {
-        // Nothing is truncated below the recovery point, so the batches of a snapshot from there are all present.
+        // Nothing is truncated below the recovery point, so a snapshot up to there does not know of lost batches.
         let first = first_read.map_or(0, |first| first.base_offset);
         let mut producers = Replay::start(
             self.fs,
             self.dir,
             &self.listing,
-            first.max(point),
             first,
+            first.max(point),
             self.now_ms,
         )?;
         self.replay_unread(unread, &mut producers)?;
+        producers.take_aborted();
         Ok(producers)
     }
 
@@ -428,7 +455,7 @@ impl Recovery<'_> {
             false => point,
         };
         let inspected = inspect(segment, size, following, open_from, epochs, |located| {
-            producers.note(located);
+            producers.note(segment, located)
         })?;
         self.report.segments_read += 1;
         self.report.bytes_read += size;
@@ -515,7 +542,7 @@ impl Recovery<'_> {
         let size = segment.size();
         // The segment's end is known to be valid now, so a gap before the last batch is a real gap.
         let end = following.or(Some(i64::MAX));
-        let inspected = inspect(segment, size, end, i64::MAX, None, |_| {})?;
+        let inspected = inspect(segment, size, end, i64::MAX, None, |_| Ok(()))?;
         let sound = self.sound(segment.base_offset, size, inspected.index);
         Ok((sound, inspected.next_offset))
     }
@@ -570,74 +597,25 @@ impl Recovery<'_> {
     ) -> Result<(), Error> {
         for (place, segment) in segments.iter().enumerate() {
             let next = segments.get(place + 1).map(|next| next.base_offset);
-            if next.is_some_and(|next| next <= producers.from) {
+            if next.is_some_and(|next| next <= producers.from()) {
                 continue;
             }
             let size = segment.size();
-            let replayed = match segment.locate(producers.from.max(segment.base_offset), size) {
-                Ok(Some(first)) => segment.walk(first, size, |located| {
-                    producers.note(&located);
-                    true
+            let first = segment.locate(producers.from().max(segment.base_offset), size);
+            let mut noted = Ok(());
+            let replayed = first.and_then(|first| match first {
+                Some(first) => segment.walk(first, size, |located| {
+                    noted = producers.note(segment, &located);
+                    noted.is_ok()
                 }),
-                Ok(None) => Ok(()),
-                Err(error) => Err(error),
-            };
+                None => Ok(()),
+            });
             // Corruption is repaired when it is read.
-            match replayed {
+            match replayed.and(noted) {
                 Ok(()) | Err(Error::Corrupt { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
         Ok(())
-    }
-}
-
-/// The producer state while it is replayed from the newest usable snapshot to the log's end.
-struct Replay {
-    state: ProducerState,
-    from: i64,
-    now_ms: i64,
-}
-
-impl Replay {
-    /// Starts from the newest valid snapshot taken at or before `offset`; without one, from an empty state at the first
-    /// segment that is read anyway, or, if there were only corrupt snapshots, at the first segment of the log.
-    fn start(
-        fs: &Fs,
-        dir: &Path,
-        listing: &Listing,
-        offset: i64,
-        first_read: i64,
-        now_ms: i64,
-    ) -> Result<Self, Error> {
-        for taken_at in listing.snapshots.range(..=offset).rev() {
-            let path = file_path(dir, *taken_at, "snapshot");
-            let bytes = fs.read(&path).during("read", &path)?;
-            if let Some(state) = ProducerState::from_snapshot(&bytes, now_ms) {
-                return Ok(Self {
-                    state,
-                    from: *taken_at,
-                    now_ms,
-                });
-            }
-            warn!(path = %path.display(), "producer snapshot corrupt, ignoring it");
-        }
-        let first = listing.logs.first().copied().unwrap_or(0);
-        // A roll writes no snapshot while no producer is known; corrupt ones mean that some were.
-        Ok(Self {
-            state: ProducerState::default(),
-            from: match listing.snapshots.is_empty() {
-                true => first_read,
-                false => first,
-            },
-            now_ms,
-        })
-    }
-
-    fn note(&mut self, located: &Located) {
-        if located.header.base_offset >= self.from {
-            self.state
-                .record(located.header.base_offset, &located.header, self.now_ms);
-        }
     }
 }

@@ -11,9 +11,9 @@ use super::super::log::Segments;
 use super::super::log_state::LogPosition;
 use super::super::search::{first_record, newest_record};
 use super::super::segment::{Located, Segment};
-use super::{Partition, offsets_of};
+use super::Partition;
 use crate::record::{FileRegion, RecordBatch, Records};
-use crate::storage::{Fetched, Isolation, ReadOptions, TimestampedOffset};
+use crate::storage::{Fetched, ReadOptions, TimestampedOffset};
 
 /// Regions up to this size are copied; larger ones are sent from the file.
 const COPIED_BYTES_MAX: u64 = 16 * 1024;
@@ -33,14 +33,13 @@ impl Partition {
 
     /// Reads like [`read_now`](Self::read_now), without repairing corruption.
     pub(super) fn read_once(&self, options: ReadOptions) -> Result<Fetched, Error> {
-        let (offsets, limit) = {
+        let (offsets, high_watermark) = {
             let log_state = self.log_state.lock();
             // A failed log can still be read; a deleted one cannot.
             if let Some(Error::Deleted) = log_state.failure() {
                 return Err(Error::Deleted);
             }
-            let limit = log_state.readable_to(options.isolation);
-            (offsets_of(&log_state), limit)
+            (log_state.offsets(), log_state.high_watermark)
         };
         let offset = options.offset;
         if offset < offsets.log_start || offset > offsets.log_end {
@@ -50,7 +49,8 @@ impl Partition {
                 log_end: offsets.log_end,
             });
         }
-        let found = self.find(offset, limit, options.isolation)?;
+        let end = offsets.readable_to(options.isolation);
+        let found = self.find(offset, end, high_watermark)?;
         if let Some((_, first, _)) = &found
             && first.header.base_offset > offset
         {
@@ -75,21 +75,25 @@ impl Partition {
         Ok(Fetched {
             records,
             offsets,
+            aborted: Vec::new(),
             ends_early,
         })
     }
 
-    /// Finds the batch that holds `offset`, or the next one, below `limit`.
+    /// Finds the batch that holds `offset`, or the next one, below `end`, which is at most the high watermark.
     fn find(
         &self,
         offset: i64,
-        limit: LogPosition,
-        isolation: Isolation,
+        end: i64,
+        high_watermark: LogPosition,
     ) -> Result<Option<(Arc<Segment>, Located, Readable)>, Error> {
-        if offset >= limit.offset {
+        if offset >= end {
             return Ok(None);
         }
-        let (segments, limit) = self.segments_to(limit, isolation);
+        let (segments, mut limit) = self.segments_to(high_watermark);
+        if end < limit.offset {
+            limit = position_of(&segments, end, limit)?;
+        }
         let first = segments.partition_point(|segment| segment.base_offset <= offset);
         for number in first.saturating_sub(1)..segments.len() {
             let segment = &segments[number];
@@ -110,14 +114,13 @@ impl Partition {
     pub(in crate::storage::local) fn segments_to(
         &self,
         mut limit: LogPosition,
-        isolation: Isolation,
     ) -> (Segments, LogPosition) {
         loop {
             let segments = self.log.segments();
             if segments[segments.len() - 1].base_offset == limit.segment {
                 return (segments, limit);
             }
-            let now = self.log_state.lock().readable_to(isolation);
+            let now = self.log_state.lock().high_watermark;
             if now.segment == limit.segment {
                 return (segments, limit);
             }
@@ -168,8 +171,7 @@ impl Partition {
 
     fn find_timestamp_once(&self, timestamp_ms: i64) -> Result<Option<TimestampedOffset>, Error> {
         let (log_start, high_watermark) = self.readable_now();
-        let (segments, high_watermark) =
-            self.segments_to(high_watermark, Isolation::ReadUncommitted);
+        let (segments, high_watermark) = self.segments_to(high_watermark);
         for (number, segment) in segments.iter().enumerate() {
             let Some(readable) = readable(&segments, number, high_watermark) else {
                 break;
@@ -204,8 +206,7 @@ impl Partition {
 
     fn find_max_timestamp_once(&self) -> Result<Option<TimestampedOffset>, Error> {
         let (log_start, high_watermark) = self.readable_now();
-        let (segments, high_watermark) =
-            self.segments_to(high_watermark, Isolation::ReadUncommitted);
+        let (segments, high_watermark) = self.segments_to(high_watermark);
         let mut at_start = None;
         let mut newest: Option<(&Segment, Located)> = None;
         for (number, segment) in segments.iter().enumerate() {
@@ -271,6 +272,26 @@ fn newest_kept(
         None => None,
     };
     Ok((at_start, newest))
+}
+
+/// Returns the position at which the batch with `offset` begins, below the high watermark.
+fn position_of(
+    segments: &[Arc<Segment>],
+    offset: i64,
+    high_watermark: LogPosition,
+) -> Result<LogPosition, Error> {
+    let after = segments.partition_point(|segment| segment.base_offset <= offset);
+    let number = after.saturating_sub(1);
+    let segment = &segments[number];
+    let Some(readable) = readable(segments, number, high_watermark) else {
+        return Ok(high_watermark);
+    };
+    let located = segment.locate(offset, readable.end)?;
+    Ok(LogPosition {
+        offset,
+        segment: segment.base_offset,
+        position: located.map_or(readable.end, |located| located.position),
+    })
 }
 
 fn batch_at(segment: &Segment, located: &Located) -> Result<RecordBatch, Error> {
