@@ -8,6 +8,8 @@
 //! Callers use the traits and know no engine, except where they choose one. Deliberately unknown here: API keys, error
 //! codes, sockets, HTTP, and clients.
 
+#[cfg(test)]
+mod committed_reader;
 mod common;
 #[cfg(test)]
 mod conformance;

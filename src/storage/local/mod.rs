@@ -38,6 +38,7 @@ mod space;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod transaction_index;
 mod unstable;
 
 use super::common::{

@@ -28,6 +28,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use tracing::{error, warn};
 
 use self::trimming::Maintenance;
+use super::aborted::Aborted;
 use super::checkpoint::LeaderEpochs;
 use super::environment::Environment;
 use super::error::{Error, IoContext};
@@ -225,6 +226,12 @@ impl Partition {
             .write(&mut writer, batches, config)
             .map_err(|failure| self.refuse_append(&writer, failure, wire_bytes))?;
         let transactions = record_producers(&mut writer, append, written.base_offset);
+        if let Some((_, Some(ended))) = &transactions
+            && let Some(aborted) = Aborted::of(ended)
+        {
+            // Before a reader can see its records.
+            written.segment.add_aborted(aborted);
+        }
         let next_offset = writer.log.next_offset;
         let needs_flush = acks == Acks::All && self.syncs_acks();
         let (was_clean, awaits_flush) = {

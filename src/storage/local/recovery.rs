@@ -102,6 +102,7 @@ impl Report {
 struct Listing {
     logs: BTreeSet<i64>,
     indexes: BTreeSet<i64>,
+    transaction_indexes: BTreeSet<i64>,
     snapshots: BTreeSet<i64>,
     /// Segments that had corrupt ranges removed.
     repaired: BTreeSet<i64>,
@@ -138,6 +139,7 @@ impl Listing {
             match extension {
                 "log" => listing.logs.insert(base),
                 "index" => listing.indexes.insert(base),
+                "txnindex" => listing.transaction_indexes.insert(base),
                 "snapshot" => listing.snapshots.insert(base),
                 aside if aside.ends_with(".damaged") => listing.repaired.insert(base),
                 other => {
@@ -192,7 +194,11 @@ impl Recovery<'_> {
         for swap in std::mem::take(&mut self.listing.swaps) {
             self.complete_swap(swap)?;
         }
-        for base in self.listing.indexes.difference(&self.listing.logs) {
+        let indexes = self
+            .listing
+            .indexes
+            .union(&self.listing.transaction_indexes);
+        for base in indexes.filter(|base| !self.listing.logs.contains(base)) {
             for extension in ["index", "timeindex", "txnindex"] {
                 let path = file_path(self.dir, *base, extension);
                 self.fs.remove_file(&path).during("remove", &path)?;
@@ -202,7 +208,11 @@ impl Recovery<'_> {
         for base in self.listing.logs.clone() {
             let path = file_path(self.dir, base, "log");
             let size = self.fs.size(&path).during("read the size of", &path)?;
-            segments.push(Arc::new(Segment::found(self.fs, self.dir, base, size)));
+            let segment = Segment::found(self.fs, self.dir, base, size);
+            if self.listing.transaction_indexes.contains(&base) {
+                segment.note_transaction_index();
+            }
+            segments.push(Arc::new(segment));
         }
         if self.before.clean
             && let Some(opened) = self.open_clean(&segments)?
@@ -230,6 +240,7 @@ impl Recovery<'_> {
         }
         self.listing.snapshots.retain(|base| !is_replaced(base));
         self.listing.indexes.remove(&base_offset);
+        self.listing.transaction_indexes.remove(&base_offset);
         swap.complete(self.fs, self.dir)
     }
 
@@ -250,6 +261,7 @@ impl Recovery<'_> {
             return Ok(None);
         };
         self.build_missing_indexes(&segments[..segments.len() - 1])?;
+        self.check_transaction_indexes(segments, end)?;
         self.remove_stale_snapshots(segments, end)?;
         Ok(Some(Opened {
             log_start: self.log_start(segments, end),
@@ -290,6 +302,43 @@ impl Recovery<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Rebuilds transaction indexes that are invalid, or may be absent: if the offset index is, too. `end` is the offset
+    /// after the last of the segments.
+    fn check_transaction_indexes(&self, segments: &[Arc<Segment>], end: i64) -> Result<(), Error> {
+        for (number, segment) in segments.iter().enumerate() {
+            let base = segment.base_offset;
+            let after = segments
+                .get(number + 1)
+                .map_or(end, |next| next.base_offset);
+            let is_sound = match self.listing.transaction_indexes.contains(&base) {
+                true => is_sound(segment, after)?,
+                false => segment.size() == 0 || self.listing.indexes.contains(&base),
+            };
+            if !is_sound {
+                info!(path = %segment.log_path().display(), "rebuilding transaction index");
+                let rebuild =
+                    |segment: &Segment| self.rebuild_transactions(&segments[..number], segment);
+                segment.peek(rebuild)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Rebuilds the transaction index of a segment that follows these ones.
+    fn rebuild_transactions(
+        &self,
+        before: &[Arc<Segment>],
+        segment: &Segment,
+    ) -> Result<(), Error> {
+        let base = segment.base_offset;
+        let mut replay = Replay::start(self.fs, self.dir, &self.listing, base, base, self.now_ms)?;
+        self.replay_unread(before, base, &mut replay)?;
+        replay.take_aborted();
+        replay.note_all(segment)?;
+        segment.set_aborted(replay.take_aborted());
+        segment.save_transactions()
     }
 
     /// Removes snapshots except the newest and those taken at a segment's base offset. A snapshot past the log's end
@@ -347,6 +396,9 @@ impl Recovery<'_> {
             .saturating_sub(1);
         let (unread, read) = found.split_at(first_read);
         self.build_missing_indexes(unread)?;
+        if let Some(first) = read.first() {
+            self.check_transaction_indexes(unread, first.base_offset)?;
+        }
         let mut producers = self.replay_before(unread, read.first(), point)?;
         let (recovered, mut end) = self.recover_segments(read, &mut producers)?;
         let segments = [unread, &recovered].concat();
@@ -390,7 +442,7 @@ impl Recovery<'_> {
             first.max(point),
             self.now_ms,
         )?;
-        self.replay_unread(unread, &mut producers)?;
+        self.replay_unread(unread, first, &mut producers)?;
         producers.take_aborted();
         Ok(producers)
     }
@@ -426,6 +478,10 @@ impl Recovery<'_> {
                 &mut truncated,
                 place + 1 == found.len(),
             )?;
+            if self.listing.transaction_indexes.contains(&kept.base_offset) {
+                kept.note_transaction_index();
+            }
+            kept.set_aborted(producers.take_aborted());
             segments.push(Arc::new(kept));
             end = kept_end;
         }
@@ -589,33 +645,34 @@ impl Recovery<'_> {
         segment.remove_files()
     }
 
-    /// Replays producer batches between the snapshot and the first segment that is read completely.
+    /// Replays the batches between the snapshot and `end`, where the last of these segments ends.
     fn replay_unread(
         &self,
         segments: &[Arc<Segment>],
+        end: i64,
         producers: &mut Replay,
     ) -> Result<(), Error> {
-        for (place, segment) in segments.iter().enumerate() {
-            let next = segments.get(place + 1).map(|next| next.base_offset);
-            if next.is_some_and(|next| next <= producers.from()) {
-                continue;
-            }
-            let size = segment.size();
-            let first = segment.locate(producers.from().max(segment.base_offset), size);
-            let mut noted = Ok(());
-            let replayed = first.and_then(|first| match first {
-                Some(first) => segment.walk(first, size, |located| {
-                    noted = producers.note(segment, &located);
-                    noted.is_ok()
-                }),
-                None => Ok(()),
-            });
-            // Corruption is repaired when it is read.
-            match replayed.and(noted) {
-                Ok(()) | Err(Error::Corrupt { .. }) => {}
-                Err(error) => return Err(error),
+        for (number, segment) in segments.iter().enumerate() {
+            let after = segments
+                .get(number + 1)
+                .map_or(end, |next| next.base_offset);
+            if after > producers.from() {
+                producers.note_all(segment)?;
             }
         }
         Ok(())
+    }
+}
+
+/// Returns whether the entries of a segment's transaction index are valid and belong to the segment, which ends before
+/// `end`.
+fn is_sound(segment: &Segment, end: i64) -> Result<bool, Error> {
+    match segment.aborted() {
+        Ok(list) => Ok(
+            (list.first()).is_none_or(|it| it.last_offset >= segment.base_offset)
+                && (list.last()).is_none_or(|it| it.last_offset < end),
+        ),
+        Err(Error::Corrupt { .. }) => Ok(false),
+        Err(failure) => Err(failure),
     }
 }

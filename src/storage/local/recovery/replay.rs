@@ -78,6 +78,24 @@ impl Replay {
         self.from
     }
 
+    /// Notes the batches of a segment up to the first corrupt one: corruption is repaired when it is read.
+    pub fn note_all(&mut self, segment: &Segment) -> Result<(), Error> {
+        let size = segment.size();
+        let first = segment.locate(self.from.max(segment.base_offset), size);
+        let mut noted = Ok(());
+        let walked = first.and_then(|first| match first {
+            Some(first) => segment.walk(first, size, |located| {
+                noted = self.note(segment, &located);
+                noted.is_ok()
+            }),
+            None => Ok(()),
+        });
+        match walked.and(noted) {
+            Err(Error::Corrupt { .. }) => Ok(()),
+            other => other,
+        }
+    }
+
     /// Notes a batch of the segment, in the order of offsets.
     pub fn note(&mut self, segment: &Segment, located: &Located) -> Result<(), Error> {
         let header = &located.header;
