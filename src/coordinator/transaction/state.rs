@@ -433,3 +433,6 @@ pub(super) fn belonging(row: &TransactionRow, open: ProducerIdentity) -> Belongi
         _ => Belonging::Unknown,
     }
 }
+
+#[cfg(test)]
+mod tests;
