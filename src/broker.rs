@@ -21,6 +21,7 @@ use crate::catalog::{self, Catalog};
 use crate::clock::Clock;
 use crate::config::{Config, Effective, Loaded};
 use crate::coordinator::group::{GroupSettings, Groups};
+use crate::coordinator::transaction::{TransactionSettings, Transactions};
 use crate::fs::{Fs, Reserve};
 use crate::metrics::Metrics;
 use crate::storage::{self, Engine, Opening};
@@ -58,14 +59,13 @@ pub struct Broker {
     pub catalog: Arc<dyn Catalog>,
     pub reserve: Arc<Reserve>,
     pub groups: Arc<Groups>,
+    pub transactions: Arc<Transactions>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
     /// Decides which operations clients may perform; `None` allows all of them.
     pub authorizer: Option<Box<dyn Authorizer>>,
     pub waiting_fetches: Arc<WaitingFetches>,
     pub produce_refusals: ProduceRefusals,
-    /// Throttles the log lines of refused transactional producers, by address.
-    pub refused_transactions: LogThrottle<IpAddr>,
     /// Throttles the log lines of refused SASL handshakes, by address.
     pub refused_authentications: LogThrottle<IpAddr>,
     /// Throttles the log lines of requests for internal topics of Kafka, by address and topic.
@@ -81,7 +81,7 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Opens the catalog, the logs and the groups.
+    /// Opens the catalog, the logs, the transactions and the groups.
     pub async fn open(
         settings: Loaded,
         fs: Fs,
@@ -121,6 +121,19 @@ impl Broker {
         .await?;
         // Adopted topics are recorded only once their logs are open.
         inventory.settle(&*catalog, largest_producer_id).await?;
+        let transactions = {
+            let (catalog, topics) = (Arc::clone(&catalog), Arc::clone(&topics));
+            let settings = TransactionSettings::from(&config);
+            let (clock, metrics) = (Arc::clone(&clock), Arc::clone(&metrics));
+            blocking(move || {
+                Ok(Transactions::open(
+                    catalog, topics, settings, clock, metrics,
+                )?)
+            })
+            .await?
+        };
+        // Decides about records that a crash left open, before any client can read them.
+        transactions.recover().await?;
         blocking(move || {
             let groups = Groups::open(
                 Arc::clone(&catalog),
@@ -135,12 +148,12 @@ impl Broker {
                 catalog,
                 reserve,
                 groups,
+                transactions,
                 clock,
                 metrics,
                 authorizer: None,
                 waiting_fetches: Arc::default(),
                 produce_refusals,
-                refused_transactions: LogThrottle::default(),
                 refused_authentications: LogThrottle::default(),
                 missing_internal_topics: LogThrottle::default(),
                 logged_commits: LogThrottle::default(),

@@ -9,7 +9,7 @@ use streamline::config::TOPIC_CONFIGS;
 use streamline::handlers::{APIS, Api};
 use streamline::metrics::catalog::{
     self, ConnectionRejection, HttpRejection, Kind, LabelValues, Metric, ProduceRefusal,
-    RequestRejection,
+    RequestRejection, TransactionEnd,
 };
 use streamline::metrics::{COUNT, LATENCY, SIZE};
 use streamline::protocol::kafka::ApiKey;
@@ -95,6 +95,7 @@ fn metrics_document() -> String {
     values::<RequestRejection>(&catalog::REQUESTS_REJECTED_TOTAL, &mut out);
     values::<HttpRejection>(&catalog::HTTP_REJECTED_TOTAL, &mut out);
     values::<ProduceRefusal>(&catalog::PRODUCE_REFUSED_TOTAL, &mut out);
+    values::<TransactionEnd>(&catalog::TRANSACTIONS_ENDED_TOTAL, &mut out);
     out.push_str("\n## Buckets\n\n");
     let shown: Vec<_> = LATENCY
         .bounds

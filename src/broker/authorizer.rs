@@ -38,5 +38,6 @@ pub enum Resource<'a> {
     /// Any topic: an operation on it is allowed if it is allowed on at least one topic.
     AnyTopic,
     Group(&'a str),
+    TransactionalId(&'a str),
     Cluster,
 }

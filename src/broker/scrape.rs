@@ -1,4 +1,4 @@
-//! Collection of logs and consumer groups for one exposition.
+//! Collection of logs, consumer groups and transactions for one exposition.
 //!
 //! Each of them reads its own state once per scrape, in the order given here: it makes the lag of a group consistent with
 //! the offsets of the same exposition.
@@ -11,5 +11,6 @@ impl Collector for Broker {
         let committed = self.groups.all_committed();
         let logs = self.topics.collect(out);
         self.groups.collect(&committed, &logs, out);
+        self.transactions.collect(out);
     }
 }

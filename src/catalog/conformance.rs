@@ -77,6 +77,9 @@ conformance! {
     only_a_group_without_offsets_is_deleted_as_unused
     producer_ids_are_never_assigned_twice
     skipped_producer_ids_are_not_assigned
+    transactional_ids_survive_reopening_with_partitions_and_groups
+    pending_offsets_are_committed_with_the_decision_and_dropped_with_an_abort
+    deleted_topics_and_groups_lose_their_pending_offsets
     a_change_applies_even_if_its_caller_has_gone
     a_closed_catalog_applies_queued_changes_and_refuses_later_ones
 }
@@ -113,6 +116,28 @@ pub(super) fn offset(
     let offsets = catalog.offsets(group)?;
     let offsets = offsets.read();
     Some(offsets.get(topic)?.get(&partition)?.offset)
+}
+
+fn transaction(id: &str, state: TransactionState) -> TransactionRow {
+    TransactionRow {
+        id: id.into(),
+        producer_id: 7,
+        producer_epoch: 3,
+        previous_producer_id: -1,
+        last_producer_epoch: 2,
+        next_producer_id: 9,
+        timeout_ms: 60_000,
+        state,
+        epoch_incremented: true,
+        started_ms: 1,
+        updated_ms: 2,
+        partitions: [(Uuid::from_u128(5), 0), (Uuid::from_u128(5), 1)].into(),
+        groups: ["g".to_owned()].into(),
+    }
+}
+
+fn pending(catalog: &dyn Catalog, group: &str) -> Vec<(String, i32)> {
+    catalog.pending_offsets(group).into_iter().collect()
 }
 
 fn empty_group(id: &str) -> GroupRow {
@@ -333,4 +358,119 @@ async fn a_closed_catalog_applies_queued_changes_and_refuses_later_ones(home: &d
     let refused = catalog.create_topic(topic("b", 1)).await;
     assert_eq!(refused, Err(Error::Closed));
     assert_eq!(catalog.health(), Err(Error::Closed));
+}
+
+async fn transactional_ids_survive_reopening_with_partitions_and_groups(home: &dyn Home) {
+    let catalog = home.open();
+    let mut rows = Vec::new();
+    for state in TransactionState::ALL {
+        let row = transaction(state.name(), state);
+        catalog.store_transaction(row.clone()).await.unwrap();
+        rows.push(row);
+    }
+    rows.sort_by(|a, b| a.id.cmp(&b.id));
+    assert_eq!(catalog.transactions().unwrap(), rows);
+    let mut replaced = rows.remove(0);
+    replaced.partitions.pop_last();
+    replaced.groups.clear();
+    replaced.producer_epoch = i16::MAX;
+    catalog.store_transaction(replaced.clone()).await.unwrap();
+    catalog.delete_transaction(&rows[0].id).await.unwrap();
+    catalog.delete_transaction("missing").await.unwrap();
+    rows[0] = replaced;
+    let catalog = home.reopen(catalog);
+    assert_eq!(catalog.transactions().unwrap(), rows);
+}
+
+async fn pending_offsets_are_committed_with_the_decision_and_dropped_with_an_abort(
+    home: &dyn Home,
+) {
+    let catalog = home.open();
+    catalog.create_topic(topic("a", 2)).await.unwrap();
+    for id in ["commits", "aborts"] {
+        let row = transaction(id, TransactionState::Ongoing);
+        catalog.store_transaction(row).await.unwrap();
+    }
+    let add = async |id: &str, commits| {
+        let added = catalog.add_pending_offsets(id, "g", commits).await;
+        added.unwrap().into_iter().collect::<Vec<_>>()
+    };
+    let commits = vec![commit("a", 0, 1, 1), commit("missing", 0, 1, 1)];
+    assert_eq!(add("commits", commits).await, ["missing"]);
+    add("commits", vec![commit("a", 0, 5, 2)]).await;
+    add("aborts", vec![commit("a", 0, 7, 2), commit("a", 1, 7, 2)]).await;
+    assert_eq!(
+        pending(&*catalog, "g"),
+        [("a".to_owned(), 0), ("a".to_owned(), 1)]
+    );
+    assert_eq!(offset(&*catalog, "g", "a", 0), None);
+    catalog.delete_group_without_offsets("g").await.unwrap();
+    let unknown = catalog.add_pending_offsets("unknown", "g", vec![commit("a", 0, 1, 1)]);
+    assert!(unknown.await.is_err());
+
+    let catalog = home.reopen(catalog);
+    let with_offsets = catalog.transactions_with_offsets();
+    let groups: std::collections::BTreeSet<_> = ["g".to_owned()].into();
+    let expected = [
+        ("aborts".to_owned(), groups.clone()),
+        ("commits".to_owned(), groups),
+    ];
+    assert_eq!(with_offsets, expected.into());
+    let decide = |id, state| {
+        let commits = state == TransactionState::PrepareCommit;
+        catalog.decide_transaction(transaction(id, state), commits)
+    };
+    decide("commits", TransactionState::PrepareCommit)
+        .await
+        .unwrap();
+    assert_eq!(offset(&*catalog, "g", "a", 0), Some(5));
+    assert_eq!(
+        pending(&*catalog, "g"),
+        [("a".to_owned(), 0), ("a".to_owned(), 1)]
+    );
+    decide("aborts", TransactionState::PrepareAbort)
+        .await
+        .unwrap();
+    assert_eq!(pending(&*catalog, "g"), []);
+    let catalog = home.reopen(catalog);
+    assert_eq!(offset(&*catalog, "g", "a", 0), Some(5));
+    assert_eq!(offset(&*catalog, "g", "a", 1), None);
+    assert!(catalog.transactions_with_offsets().is_empty());
+    let states = catalog.transactions().unwrap();
+    let states: Vec<_> = states.iter().map(|row| row.state).collect();
+    let expected = [
+        TransactionState::PrepareAbort,
+        TransactionState::PrepareCommit,
+    ];
+    assert_eq!(states, expected);
+}
+
+async fn deleted_topics_and_groups_lose_their_pending_offsets(home: &dyn Home) {
+    let catalog = home.open();
+    for name in ["a", "b"] {
+        catalog.create_topic(topic(name, 1)).await.unwrap();
+    }
+    let ongoing = transaction("t", TransactionState::Ongoing);
+    catalog.store_transaction(ongoing).await.unwrap();
+    for group in ["g", "deleted"] {
+        let commits = vec![commit("a", 0, 1, 1), commit("b", 0, 1, 1)];
+        catalog
+            .add_pending_offsets("t", group, commits)
+            .await
+            .unwrap();
+    }
+    catalog.delete_topic("a").await.unwrap();
+    catalog.delete_group("deleted").await.unwrap();
+    assert_eq!(pending(&*catalog, "g"), [("b".to_owned(), 0)]);
+    assert_eq!(pending(&*catalog, "deleted"), []);
+    catalog
+        .delete_offsets("g", vec![("b".to_owned(), 0)])
+        .await
+        .unwrap();
+    let catalog = home.reopen(catalog);
+    assert_eq!(pending(&*catalog, "g"), []);
+    assert!(catalog.transactions_with_offsets().is_empty());
+    let decided = transaction("t", TransactionState::PrepareCommit);
+    catalog.decide_transaction(decided, true).await.unwrap();
+    assert!(catalog.groups_with_offsets().is_empty());
 }

@@ -1,4 +1,4 @@
-//! The small transactional state: topics, their configs, committed offsets, groups, producer ids.
+//! The small transactional state: topics, their configs, committed offsets, groups, producer ids, transactional ids.
 //!
 //! [`Catalog`] is the contract, which the tests in `conformance` check for every implementation; [`sqlite`] keeps the
 //! catalog of a single server. The database is read only at start; data read while serving (committed offsets) is kept
@@ -9,10 +9,11 @@
 
 mod error;
 mod offsets;
+mod pending_offsets;
 mod rows;
 mod sqlite;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -21,7 +22,8 @@ use uuid::Uuid;
 
 pub use error::Error;
 pub use offsets::{CommittedOffset, GroupOffsets, OffsetCommit, TopicPartition};
-pub use rows::{GroupRow, MemberRow, TopicRow};
+pub use pending_offsets::PendingOffset;
+pub use rows::{GroupRow, MemberRow, TopicRow, TransactionRow, TransactionState};
 pub use sqlite::Sqlite;
 
 /// A change of the catalog that is queued already. Resolves when the change is durable; dropping it does not cancel the
@@ -43,6 +45,9 @@ pub trait Catalog: Send + Sync {
 
     /// Returns all stored groups, by id. Reads the database and blocks: for use at start.
     fn groups(&self) -> Result<Vec<GroupRow>, Error>;
+
+    /// Returns all transactional ids, in order. Reads the database and blocks: for use at start.
+    fn transactions(&self) -> Result<Vec<TransactionRow>, Error>;
 
     /// Creates a topic; fails with [`Error::TopicExists`] if the name is taken.
     fn create_topic(&self, topic: TopicRow) -> Change;
@@ -70,7 +75,7 @@ pub trait Catalog: Send + Sync {
     /// topics.
     fn commit_offsets(&self, group: &str, commits: Vec<OffsetCommit>) -> Change<HashSet<String>>;
 
-    /// Deletes offsets of a group; missing ones are ignored.
+    /// Deletes offsets of a group, pending ones included; missing ones are ignored.
     fn delete_offsets(&self, group: &str, partitions: Vec<TopicPartition>) -> Change;
 
     /// Deletes those of the offsets whose last commit is still the one at the given time. Returns the deleted ones.
@@ -83,10 +88,10 @@ pub trait Catalog: Send + Sync {
     /// Stores a group, replacing its previous state.
     fn store_group(&self, group: GroupRow) -> Change;
 
-    /// Deletes a group together with its offsets. A missing group is not an error.
+    /// Deletes a group together with its offsets, pending ones included. A missing group is not an error.
     fn delete_group(&self, group: &str) -> Change;
 
-    /// Deletes a group unless it has offsets when this change is applied, including those of commits queued before it.
+    /// Deletes a group unless it has offsets, committed or pending, when this change is applied, including those of commits queued before it.
     /// A missing group is not an error.
     fn delete_group_without_offsets(&self, group: &str) -> Change;
 
@@ -95,6 +100,31 @@ pub trait Catalog: Send + Sync {
 
     /// Returns the groups that have committed offsets, in no particular order.
     fn groups_with_offsets(&self) -> Vec<String>;
+
+    /// Stores a transactional id, replacing its previous state.
+    fn store_transaction(&self, transaction: TransactionRow) -> Change;
+
+    /// Stores the decision to commit or to abort a transaction: its new state, together with its pending offsets, which
+    /// are committed or dropped.
+    fn decide_transaction(&self, transaction: TransactionRow, commits: bool) -> Change;
+
+    /// Deletes a transactional id together with its pending offsets. A missing one is not an error.
+    fn delete_transaction(&self, id: &str) -> Change;
+
+    /// Stores offsets that a transaction will commit, all or none, except those in topics that do not exist. Returns the
+    /// names of those topics. Fails if the transactional id is not stored.
+    fn add_pending_offsets(
+        &self,
+        transaction_id: &str,
+        group: &str,
+        commits: Vec<OffsetCommit>,
+    ) -> Change<HashSet<String>>;
+
+    /// Returns the partitions in which open transactions will commit offsets of the group, from memory.
+    fn pending_offsets(&self, group: &str) -> BTreeSet<TopicPartition>;
+
+    /// Returns the transactional ids with pending offsets, each with its groups, from memory.
+    fn transactions_with_offsets(&self) -> BTreeMap<String, BTreeSet<String>>;
 
     /// Checks that the last change succeeded; the error says why not. After a failure each call tries again in the
     /// background, so that health recovers with the database and not only with the next client.

@@ -1,6 +1,6 @@
-//! Topics and groups as the catalog stores them.
+//! Topics, groups and transactional ids as the catalog stores them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -40,4 +40,70 @@ pub struct MemberRow {
     /// The member's metadata for the chosen protocol.
     pub subscription: Bytes,
     pub assignment: Bytes,
+}
+
+/// A transactional id: its producer, and its current or last transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransactionRow {
+    pub id: String,
+    pub producer_id: i64,
+    /// Epoch of the producer; −1 before its first initialisation.
+    pub producer_epoch: i16,
+    /// The producer id before the current one, −1 if there was none.
+    pub previous_producer_id: i64,
+    /// The epoch before the current one if a retry with it is to be recognised, otherwise −1.
+    pub last_producer_epoch: i16,
+    /// Producer id that replaces the current one, whose epochs are exhausted, when the ending transaction is complete; −1
+    /// if there is none.
+    pub next_producer_id: i64,
+    pub timeout_ms: i32,
+    pub state: TransactionState,
+    /// Set if the epoch was incremented with the last decision (KIP-890), so that records of the decided transaction have
+    /// an older epoch than the producer.
+    pub epoch_incremented: bool,
+    /// Start of the transaction, −1 if there was none.
+    pub started_ms: i64,
+    pub updated_ms: i64,
+    /// Partitions of the transaction: topic id and partition number.
+    pub partitions: BTreeSet<(Uuid, i32)>,
+    /// Groups whose offsets the transaction commits.
+    pub groups: BTreeSet<String>,
+}
+
+/// The states of a transactional id, with Kafka's meaning and numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TransactionState {
+    /// No transaction since the producer was initialised.
+    Empty = 0,
+    Ongoing = 1,
+    /// The commit is decided; markers are being written.
+    PrepareCommit = 2,
+    /// The abort is decided; markers are being written.
+    PrepareAbort = 3,
+    CompleteCommit = 4,
+    CompleteAbort = 5,
+}
+
+impl TransactionState {
+    /// Every state, by its number.
+    pub const ALL: [TransactionState; 6] = [
+        TransactionState::Empty,
+        TransactionState::Ongoing,
+        TransactionState::PrepareCommit,
+        TransactionState::PrepareAbort,
+        TransactionState::CompleteCommit,
+        TransactionState::CompleteAbort,
+    ];
+
+    /// Returns Kafka's name of the state.
+    pub fn name(self) -> &'static str {
+        match self {
+            TransactionState::Empty => "Empty",
+            TransactionState::Ongoing => "Ongoing",
+            TransactionState::PrepareCommit => "PrepareCommit",
+            TransactionState::PrepareAbort => "PrepareAbort",
+            TransactionState::CompleteCommit => "CompleteCommit",
+            TransactionState::CompleteAbort => "CompleteAbort",
+        }
+    }
 }

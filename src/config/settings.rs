@@ -368,6 +368,54 @@ static SERVER: &[Setting] = &[
         target: Target::Server(|config, text| store(&mut config.producer_id_expiration_ms, text)),
     },
     Setting {
+        name: "transaction_max_timeout_ms",
+        kafka_name: None,
+        group: Group::Groups,
+        kind: COUNT,
+        default: "900000",
+        help: "Maximum transaction timeout a producer may request.",
+        target: Target::Server(|config, text| store(&mut config.transaction_max_timeout_ms, text)),
+    },
+    Setting {
+        name: "transactional_id_expiration_ms",
+        kafka_name: None,
+        group: Group::Groups,
+        kind: COUNT,
+        default: "604800000",
+        help: "Time after which an unused transactional id expires.",
+        target: Target::Server(|config, text| {
+            store(&mut config.transactional_id_expiration_ms, text)
+        }),
+    },
+    Setting {
+        name: "transaction_abort_timed_out_transaction_cleanup_interval_ms",
+        kafka_name: None,
+        group: Group::Groups,
+        kind: TIMEOUT_MS,
+        default: "10000",
+        help: "Interval of checks for transactions that exceed their timeout.",
+        target: Target::Server(|config, text| {
+            store(
+                &mut config.transaction_abort_timed_out_transaction_cleanup_interval_ms,
+                text,
+            )
+        }),
+    },
+    Setting {
+        name: "transaction_remove_expired_transaction_cleanup_interval_ms",
+        kafka_name: None,
+        group: Group::Groups,
+        kind: TIMEOUT_MS,
+        default: "3600000",
+        help: "Interval of checks for unused transactional ids.",
+        target: Target::Server(|config, text| {
+            store(
+                &mut config.transaction_remove_expired_transaction_cleanup_interval_ms,
+                text,
+            )
+        }),
+    },
+    Setting {
         name: "max_connections",
         kafka_name: None,
         group: Group::Limits,
@@ -502,8 +550,18 @@ pub(super) const ABSENT: &[(&str, &str)] = &[
     ("super_users", "access control is not available"),
     ("log_cleaner_", "compaction is not available"),
     ("remote_log_", "tiered storage is not available"),
-    ("transaction_", "transactions are not available"),
-    ("transactional_", "transactions are not available"),
+    (
+        "transaction_state_log_",
+        "transactions are kept in the catalog",
+    ),
+    (
+        "transaction_partition_verification_",
+        "partitions of transactions are always verified",
+    ),
+    (
+        "transaction_two_phase_commit_",
+        "two-phase commit is not available",
+    ),
     (
         "default_replication_factor",
         "every partition has one replica",

@@ -6,15 +6,19 @@
 use super::session::ClientSoftware;
 use super::{APIS, Answer, Api, Call, Reply, encode};
 use crate::broker::shortened;
+use crate::coordinator::transaction::TRANSACTION_VERSION;
 use crate::metrics::RequestRejection;
 use crate::metrics::catalog::LabelValues;
 use crate::protocol::kafka::{ApiKey, ErrorCode};
 use crate::protocol::messages::api_versions::{
-    ApiVersion, ApiVersionsRequest, ApiVersionsResponse,
+    ApiVersion, ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
 };
 
 /// The first version in which clients name their software.
 const CLIENT_SOFTWARE_FROM: i16 = 3;
+
+/// Kafka's feature by which producers learn the version of the transaction protocol.
+const TRANSACTION_VERSION_FEATURE: &str = "transaction.version";
 
 pub(super) async fn handle(call: Call, request: ApiVersionsRequest) -> ApiVersionsResponse {
     let named = [
@@ -43,6 +47,17 @@ pub(super) async fn handle(call: Call, request: ApiVersionsRequest) -> ApiVersio
     }
     ApiVersionsResponse {
         api_keys: advertised(APIS),
+        supported_features: vec![SupportedFeatureKey {
+            name: TRANSACTION_VERSION_FEATURE.to_owned(),
+            min_version: 0,
+            max_version: TRANSACTION_VERSION,
+        }],
+        finalized_features_epoch: 0,
+        finalized_features: vec![FinalizedFeatureKey {
+            name: TRANSACTION_VERSION_FEATURE.to_owned(),
+            max_version_level: TRANSACTION_VERSION,
+            min_version_level: TRANSACTION_VERSION,
+        }],
         ..ApiVersionsResponse::default()
     }
 }

@@ -9,7 +9,7 @@ use futures_util::future::{self, BoxFuture};
 use super::{
     Call, CloseReason, Reply, Session, api_versions, cluster, configs, delete_records, fetch,
     groups, init_producer_id, leader_epoch, list_offsets, log_dirs, metadata, offsets, produce,
-    sasl_handshake, serve, topics,
+    sasl_handshake, serve, topics, transaction_admin, transaction_offsets, transactions,
 };
 use crate::protocol::kafka::{ApiKey, Request, RequestHeader};
 use crate::protocol::messages;
@@ -82,6 +82,19 @@ pub static APIS: &[Api] = &[
         init_producer_id::handle
     ),
     api!(
+        messages::add_partitions_to_txn::AddPartitionsToTxnRequest,
+        transactions::add_partitions
+    ),
+    api!(
+        messages::add_offsets_to_txn::AddOffsetsToTxnRequest,
+        transactions::add_offsets
+    ),
+    api!(
+        messages::txn_offset_commit::TxnOffsetCommitRequest,
+        transaction_offsets::commit
+    ),
+    api!(messages::end_txn::EndTxnRequest, transactions::end),
+    api!(
         messages::offset_for_leader_epoch::OffsetForLeaderEpochRequest,
         leader_epoch::handle
     ),
@@ -111,6 +124,18 @@ pub static APIS: &[Api] = &[
     api!(
         messages::offset_delete::OffsetDeleteRequest,
         offsets::delete
+    ),
+    api!(
+        messages::describe_transactions::DescribeTransactionsRequest,
+        transaction_admin::describe
+    ),
+    api!(
+        messages::list_transactions::ListTransactionsRequest,
+        transaction_admin::list
+    ),
+    api!(
+        messages::write_txn_markers::WriteTxnMarkersRequest,
+        transaction_admin::write_markers
     ),
     Api {
         advertised_min: None,

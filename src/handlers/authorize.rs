@@ -67,6 +67,7 @@ impl Session {
         match resource {
             Resource::Topic(_) | Resource::AnyTopic => ErrorCode::TOPIC_AUTHORIZATION_FAILED,
             Resource::Group(_) => ErrorCode::GROUP_AUTHORIZATION_FAILED,
+            Resource::TransactionalId(_) => ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
             Resource::Cluster => ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
         }
     }

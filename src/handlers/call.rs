@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Session;
-use crate::broker::{CONSUMER_OFFSETS, shortened};
+use crate::broker::CONSUMER_OFFSETS;
 use crate::metrics::TopicCounters;
 use crate::protocol::kafka::{
     ApiKey, DecodeError, Request, ResponseFrame, Wire, decode_request, encode_response,
@@ -41,20 +41,6 @@ impl Deref for Call {
 }
 
 impl Call {
-    /// Logs that a transactional producer was refused, once a minute for each address.
-    pub(super) fn log_refused_transaction(&self, transactional_id: &str) {
-        let (throttle, peer) = (&self.broker.refused_transactions, self.peer);
-        if let Some(silenced) = throttle.allow(peer.ip(), self.broker.clock.monotonic()) {
-            tracing::info!(
-                %peer,
-                client_id = self.client_id.as_deref().map(shortened),
-                transactional_id = shortened(transactional_id),
-                silenced,
-                "transactional producer refused: transactions are not supported"
-            );
-        }
-    }
-
     /// Logs that an internal topic of Kafka was requested, and what to use instead, once a minute for each address and
     /// topic.
     pub(super) fn log_missing_internal_topic(&self, topic: &str) {

@@ -6,11 +6,19 @@
 
 use crate::broker::TopicError;
 use crate::coordinator::group::GroupError;
+use crate::coordinator::transaction::{OffsetsError, TransactionError};
 use crate::protocol::kafka::ErrorCode;
 use crate::{catalog, record, storage};
 
 /// The first version of OffsetCommit with GROUP_ID_NOT_FOUND.
 const COMMIT_GROUP_NOT_FOUND_FROM: i16 = 9;
+
+/// The first version of TxnOffsetCommit, and of Produce, whose clients know TRANSACTION_ABORTABLE.
+const COMMIT_ABORTABLE_FROM: i16 = 4;
+const PRODUCE_ABORTABLE_FROM: i16 = 11;
+/// The first version of TxnOffsetCommit, and of Produce, that adds to the transaction, and so may come too early.
+const COMMIT_ADDS_FROM: i16 = 5;
+const PRODUCE_ADDS_FROM: i16 = 12;
 
 /// Code of a request whose work on a blocking thread panicked or was cancelled.
 pub(super) const TASK_FAILED: ErrorCode = ErrorCode::UNKNOWN_SERVER_ERROR;
@@ -28,6 +36,8 @@ pub(super) fn of_storage(error: &storage::Error) -> ErrorCode {
         Error::InvalidBatch(error) => of_record(error),
         Error::OutOfOrderSequence { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
         Error::ProducerFenced { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,
+        Error::TransactionOpen { .. } => ErrorCode::INVALID_TXN_STATE,
+        Error::CoordinatorFenced { .. } => ErrorCode::TRANSACTION_COORDINATOR_FENCED,
         Error::DiskFull { .. }
         | Error::NoSpace { .. }
         | Error::Io { .. }
@@ -116,6 +126,59 @@ pub(super) fn of_group_result(answer: &Result<(), GroupError>) -> ErrorCode {
     match answer {
         Ok(()) => ErrorCode::NONE,
         Err(error) => of_group(error),
+    }
+}
+
+/// Maps an error of a transaction. `knows_fenced` is false for clients that know only the older code for fencing.
+pub(super) fn of_transaction(error: &TransactionError, knows_fenced: bool) -> ErrorCode {
+    match error {
+        TransactionError::EmptyId => ErrorCode::INVALID_REQUEST,
+        TransactionError::InvalidTimeout => ErrorCode::INVALID_TRANSACTION_TIMEOUT,
+        TransactionError::InvalidProducerIdMapping => ErrorCode::INVALID_PRODUCER_ID_MAPPING,
+        TransactionError::ProducerFenced if knows_fenced => ErrorCode::PRODUCER_FENCED,
+        TransactionError::ProducerFenced => ErrorCode::INVALID_PRODUCER_EPOCH,
+        TransactionError::ConcurrentTransactions => ErrorCode::CONCURRENT_TRANSACTIONS,
+        TransactionError::InvalidState => ErrorCode::INVALID_TXN_STATE,
+        TransactionError::NotInTransaction => ErrorCode::TRANSACTION_ABORTABLE,
+        TransactionError::CoordinatorNotAvailable => ErrorCode::COORDINATOR_NOT_AVAILABLE,
+        // A retriable code, whatever keeps the catalog from being written.
+        TransactionError::Catalog(error) if error.is_fault() => {
+            ErrorCode::COORDINATOR_NOT_AVAILABLE
+        }
+        TransactionError::Catalog(error) => of_catalog(error),
+    }
+}
+
+/// Maps an error of TxnOffsetCommit.
+pub(super) fn of_transactional_commit(error: &OffsetsError, version: i16) -> ErrorCode {
+    match error {
+        OffsetsError::Group(GroupError::GroupIdNotFound) => ErrorCode::ILLEGAL_GENERATION,
+        OffsetsError::Group(error) => of_group(error),
+        OffsetsError::Transaction(TransactionError::NotInTransaction)
+            if version < COMMIT_ABORTABLE_FROM =>
+        {
+            ErrorCode::INVALID_TXN_STATE
+        }
+        OffsetsError::Transaction(TransactionError::ConcurrentTransactions)
+            if version < COMMIT_ADDS_FROM =>
+        {
+            ErrorCode::COORDINATOR_NOT_AVAILABLE
+        }
+        OffsetsError::Transaction(error) => of_transaction(error, false),
+    }
+}
+
+/// Maps an error of the transaction of a Produce request.
+pub(super) fn of_transactional_produce(error: &TransactionError, version: i16) -> ErrorCode {
+    match error {
+        TransactionError::NotInTransaction if version < PRODUCE_ABORTABLE_FROM => {
+            ErrorCode::INVALID_TXN_STATE
+        }
+        // A code that older producers retry.
+        TransactionError::ConcurrentTransactions if version < PRODUCE_ADDS_FROM => {
+            ErrorCode::NOT_ENOUGH_REPLICAS
+        }
+        error => of_transaction(error, false),
     }
 }
 

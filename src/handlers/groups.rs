@@ -61,16 +61,18 @@ pub(super) async fn find_coordinator(
     call: Call,
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
-    if request.key_type == KEY_TYPE_TRANSACTION {
-        let id = request.coordinator_keys.first().unwrap_or(&request.key);
-        call.log_refused_transaction(id);
-    }
     let find = |key: String| match request.key_type {
         KEY_TYPE_GROUP => match call.authorize(Operation::Describe, Resource::Group(&key)) {
             Ok(()) => this_node(&call, key),
             Err(code) => no_coordinator(key, Refusal::denied(code)),
         },
-        KEY_TYPE_TRANSACTION => no_coordinator(key, Refusal::transactional()),
+        KEY_TYPE_TRANSACTION => {
+            let id = Resource::TransactionalId(&key);
+            match call.authorize(Operation::Describe, id) {
+                Ok(()) => this_node(&call, key),
+                Err(code) => no_coordinator(key, Refusal::denied(code)),
+            }
+        }
         _ => {
             let reason = "unsupported coordinator key type";
             no_coordinator(key, Refusal::new(ErrorCode::INVALID_REQUEST, reason))

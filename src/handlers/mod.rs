@@ -33,6 +33,9 @@ mod repetition;
 mod sasl_handshake;
 mod session;
 mod topics;
+mod transaction_admin;
+mod transaction_offsets;
+mod transactions;
 
 pub use apis::{APIS, Api, dispatch, waits_for_other_clients};
 use call::{Answer, Call, encode, isolation, serve};

@@ -1,6 +1,6 @@
 //! Committed offsets: OffsetCommit, OffsetFetch, OffsetDelete.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::{self, Display};
 use std::iter::repeat;
 
@@ -8,7 +8,7 @@ use super::audit::{Audit, Change, Name};
 use super::repetition::Repetitions;
 use super::{Call, Session, error};
 use crate::broker::{Operation, Resource};
-use crate::catalog::CommittedOffset;
+use crate::catalog::{CommittedOffset, TopicPartition};
 use crate::coordinator::group::{CommitOffsets, GroupError, MemberIdentity, OffsetToCommit};
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::offset_commit::{
@@ -217,7 +217,7 @@ fn committed_response(
 }
 
 pub(super) async fn fetch(call: Call, request: OffsetFetchRequest) -> OffsetFetchResponse {
-    let mut fetcher = Fetcher::new(&call);
+    let mut fetcher = Fetcher::new(&call, request.require_stable);
     if call.version >= FETCH_BATCHED_FROM {
         let groups = request.groups.into_iter().map(|asked| {
             let (topics, error_code) =
@@ -258,12 +258,15 @@ struct Fetcher<'a> {
     whole: HashSet<String>,
     /// Partitions that were named, by group and topic.
     named: HashMap<String, HashMap<String, HashSet<i32>>>,
+    /// Offsets that an open transaction will commit are refused instead of answered with the previous commit.
+    requires_stable: bool,
 }
 
 impl<'a> Fetcher<'a> {
-    fn new(session: &'a Session) -> Self {
+    fn new(session: &'a Session, requires_stable: bool) -> Self {
         Self {
             session,
+            requires_stable,
             repetitions: Repetitions::default(),
             whole: HashSet::new(),
             named: HashMap::new(),
@@ -279,17 +282,27 @@ impl<'a> Fetcher<'a> {
         self.session
             .authorize(Operation::Describe, Resource::Group(group_id))?;
         let Some(wanted) = wanted else {
-            let all = || all_of_group(self.session, group_id);
+            let unstable = self.unstable(group_id);
+            let all = || all_of_group(self.session, group_id, &unstable);
             if self.whole.insert(group_id.to_owned()) {
                 return Ok(all());
             }
             let repeated = self.repetitions.repeat(all, size_of_topics);
             return repeated.ok_or(ErrorCode::INVALID_REQUEST);
         };
+        let unstable = self.unstable(group_id);
         let topics = wanted
             .into_iter()
-            .map(|topic| self.of_topic(group_id, topic));
+            .map(|topic| self.of_topic(group_id, topic, &unstable));
         Ok(topics.collect())
+    }
+
+    /// Returns the group's partitions whose offsets are refused.
+    fn unstable(&self, group_id: &str) -> BTreeSet<TopicPartition> {
+        match self.requires_stable {
+            true => self.session.broker.groups.pending_offsets(group_id),
+            false => BTreeSet::new(),
+        }
     }
 
     /// Answers with −1 where there is no offset, also for groups, topics and partitions that do not exist.
@@ -297,6 +310,7 @@ impl<'a> Fetcher<'a> {
         &mut self,
         group_id: &str,
         topic: OffsetFetchRequestTopics,
+        unstable: &BTreeSet<TopicPartition>,
     ) -> OffsetFetchResponseTopics {
         let resource = Resource::Topic(&topic.name);
         if let Err(error_code) = self.session.authorize(Operation::Describe, resource) {
@@ -308,7 +322,12 @@ impl<'a> Fetcher<'a> {
         }
         let named = self.named.entry(group_id.to_owned()).or_default();
         let named = named.entry(topic.name.clone()).or_default();
+        let is_unstable =
+            |index| !unstable.is_empty() && unstable.contains(&(topic.name.clone(), index));
         let partitions = topic.partition_indexes.iter().map(|&index| {
+            if is_unstable(index) {
+                return not_fetched(index, ErrorCode::UNSTABLE_OFFSET_COMMIT);
+            }
             let groups = &self.session.broker.groups;
             let committed = groups.committed_offset(group_id, &topic.name, index);
             // Apart from the metadata, an answer is hardly larger than the index in the request.
@@ -339,17 +358,26 @@ fn size_of_topics(topics: &FetchedTopics) -> usize {
 }
 
 /// Returns all offsets of a group, without those of topics that the client may not describe.
-fn all_of_group(session: &Session, group_id: &str) -> Vec<OffsetFetchResponseTopics> {
+fn all_of_group(
+    session: &Session,
+    group_id: &str,
+    unstable: &BTreeSet<TopicPartition>,
+) -> Vec<OffsetFetchResponseTopics> {
     let committed = session.broker.groups.committed_offsets(group_id);
     committed
         .into_iter()
         .filter(|(name, _)| session.allows(Operation::Describe, Resource::Topic(name)))
         .map(|(name, partitions)| OffsetFetchResponseTopics {
-            name,
             partitions: partitions
                 .into_iter()
-                .map(|(index, committed)| fetched(index, Some(committed)))
+                .map(
+                    |(index, committed)| match unstable.contains(&(name.clone(), index)) {
+                        true => not_fetched(index, ErrorCode::UNSTABLE_OFFSET_COMMIT),
+                        false => fetched(index, Some(committed)),
+                    },
+                )
                 .collect(),
+            name,
         })
         .collect()
 }

@@ -35,12 +35,15 @@ const CLUSTER: &[Operation] = &[
 /// groups have no configs.
 const GROUP: &[Operation] = &[Read, Delete, Describe, DescribeConfigs, AlterConfigs];
 
+const TRANSACTIONAL_ID: &[Operation] = &[Write, Describe];
+
 impl Session {
     /// Returns the operations that the client may perform on a resource, one bit each.
     pub(super) fn operations(&self, resource: Resource<'_>) -> i32 {
         let operations = match resource {
             Resource::Topic(_) | Resource::AnyTopic => TOPIC,
             Resource::Group(_) => GROUP,
+            Resource::TransactionalId(_) => TRANSACTIONAL_ID,
             Resource::Cluster => CLUSTER,
         };
         operations

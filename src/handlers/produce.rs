@@ -21,8 +21,9 @@ use refused_batch::{RecordErrors, RefusedBatch};
 
 use super::refusal::Refusal;
 use super::{Answer, Call, CloseReason, lookup};
-use crate::broker::{Operation, RefusedBatches};
+use crate::broker::{Operation, RefusedBatches, Resource};
 use crate::config::CompressionType;
+use crate::coordinator::transaction::{PartitionToAppend, ProducerIdentity};
 use crate::metrics::ProduceRefusal;
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::produce::{
@@ -34,6 +35,9 @@ use crate::storage::{self, Acks, AppendOptions, Appended, PartitionLog, Ticket, 
 
 /// The first version that names topics by id instead of by name.
 const TOPIC_IDS_FROM: i16 = 13;
+
+/// The first version in which an append adds its partition to the transaction (KIP-890).
+const ADDS_PARTITIONS_FROM: i16 = 12;
 
 /// The first version whose clients are known to read zstd (KIP-110).
 const ZSTD_FROM: i16 = 7;
@@ -104,6 +108,7 @@ pub(super) async fn handle(call: Call, request: ProduceRequest) -> Answer<Produc
         let partitions = std::mem::take(&mut data.partition_data);
         outcomes.push(append_all(
             &call,
+            request.transactional_id.as_deref(),
             data,
             partitions,
             &acks,
@@ -143,9 +148,6 @@ pub(super) async fn handle(call: Call, request: ProduceRequest) -> Answer<Produc
 
 /// Returns the acks of the request, or why all of it is refused.
 fn check_request(request: &ProduceRequest) -> Result<Acks, Box<RefusedBatch>> {
-    if request.transactional_id.is_some() {
-        return Err(RefusedBatch::transactional());
-    }
     match request.acks {
         0 => Ok(Acks::None),
         1 => Ok(Acks::Leader),
@@ -160,6 +162,7 @@ fn check_request(request: &ProduceRequest) -> Result<Acks, Box<RefusedBatch>> {
 
 fn append_all(
     call: &Call,
+    transactional_id: Option<&str>,
     data: &TopicProduceData,
     partitions: Vec<PartitionProduceData>,
     acks: &Result<Acks, Box<RefusedBatch>>,
@@ -178,7 +181,7 @@ fn append_all(
             index: partition.index,
             result: match acks {
                 Ok(acks) => block_in_place_if(recompresses || work.is_long(), || {
-                    append(&topic, partition, *acks, call.version, errors)
+                    append(call, transactional_id, &topic, partition, *acks, errors)
                 }),
                 Err(refusal) => Err(refusal.clone()),
             },
@@ -196,24 +199,64 @@ fn block_in_place_if<T>(long: bool, work: impl FnOnce() -> T) -> T {
 }
 
 fn append(
+    call: &Call,
+    transactional_id: Option<&str>,
     topic: &Result<Arc<Topic>, ErrorCode>,
     data: PartitionProduceData,
     acks: Acks,
-    version: i16,
     errors: &mut RecordErrors,
 ) -> Result<Written, Box<RefusedBatch>> {
+    let (version, options) = (call.version, AppendOptions { acks });
     let partition = lookup::partition(topic, data.index).map_err(RefusedBatch::not_found)?;
     let refused = match parse(data.records, version) {
-        Ok(batches) => match partition.append(batches, AppendOptions { acks }) {
-            Ticket::Ready(Ok(appended)) => return Ok(Written::Done(appended)),
-            Ticket::Pending(waiting) => return Ok(Written::Pending(partition, waiting)),
-            Ticket::Ready(Err(failure)) => {
-                RefusedBatch::by_storage(failure, version >= TOPIC_IDS_FROM, errors)
+        Ok(batches) => {
+            let header = batches[0].header();
+            let ticket = match header.attributes.is_transactional() {
+                false => Ok(partition.append(batches, options)),
+                true => {
+                    append_in_transaction(call, transactional_id, &*partition, batches, options)
+                }
+            };
+            match ticket {
+                Ok(Ticket::Ready(Ok(appended))) => return Ok(Written::Done(appended)),
+                Ok(Ticket::Pending(waiting)) => return Ok(Written::Pending(partition, waiting)),
+                Ok(Ticket::Ready(Err(failure))) => {
+                    RefusedBatch::by_storage(failure, version >= TOPIC_IDS_FROM, errors)
+                }
+                Err(refused) => refused,
             }
-        },
+        }
         Err(invalid) => invalid,
     };
     Err(refused_by(&*partition, refused))
+}
+
+/// Appends a batch of a transaction, while the transaction is ongoing. By the later versions, the append adds the partition
+/// to the transaction.
+#[cold]
+fn append_in_transaction(
+    call: &Call,
+    transactional_id: Option<&str>,
+    partition: &dyn PartitionLog,
+    batches: Vec<RecordBatch>,
+    options: AppendOptions,
+) -> Result<Ticket<Appended>, Box<RefusedBatch>> {
+    let id = transactional_id.ok_or_else(RefusedBatch::without_transactional_id)?;
+    call.authorize(Operation::Write, Resource::TransactionalId(id))
+        .map_err(RefusedBatch::denied)?;
+    let header = batches[0].header();
+    let producer = ProducerIdentity {
+        producer_id: header.producer_id,
+        producer_epoch: header.producer_epoch,
+    };
+    let target = PartitionToAppend {
+        topic_id: partition.topic().id,
+        number: partition.number(),
+        is_added: call.version >= ADDS_PARTITIONS_FROM,
+    };
+    let transactions = &call.broker.transactions;
+    let appended = transactions.append(id, producer, target, || partition.append(batches, options));
+    appended.map_err(|error| RefusedBatch::not_in_transaction(&error, call.version))
 }
 
 /// Adds the log start offset of the partition to a refused batch.
@@ -241,9 +284,6 @@ fn parse(records: Option<Bytes>, version: i16) -> Result<Vec<RecordBatch>, Box<R
     let attributes = batch.header().attributes;
     if attributes.is_control() {
         return Err(invalid("clients must not write control records"));
-    }
-    if attributes.is_transactional() {
-        return Err(RefusedBatch::transactional());
     }
     if version < ZSTD_FROM && batch.compression() == Compression::Zstd {
         return Err(RefusedBatch::new(

@@ -26,20 +26,12 @@ impl Refusal {
         Refusal { code, message }
     }
 
-    /// Creates the refusal of transactional requests. Its code is the one that producers of every client library treat as
-    /// final; they retry others for minutes.
-    pub(super) fn transactional() -> Self {
-        Refusal::new(
-            ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-            "transactions are not supported",
-        )
-    }
-
     /// Creates the refusal of an operation that the client may not perform, with Kafka's message.
     pub(super) fn denied(code: ErrorCode) -> Self {
         let resource = match code {
             ErrorCode::TOPIC_AUTHORIZATION_FAILED => "Topic",
             ErrorCode::GROUP_AUTHORIZATION_FAILED => "Group",
+            ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED => "Transactional Id",
             _ => "Cluster",
         };
         Refusal::new(code, format!("{resource} authorization failed."))

@@ -198,6 +198,16 @@ catalog! {
         CONSUMER_GROUP_COMMITTED_OFFSET: Gauge "streamline_consumer_group_committed_offset" ["group", "topic", "partition"]
             "Committed offset: the next offset the group will read";
     }
+    "Transactions" {
+        TRANSACTIONAL_IDS_BY_STATE: Gauge "streamline_transactional_ids_by_state" ["state"]
+            "Transactional ids by the state of their last transaction";
+        TRANSACTION_OLDEST_OPEN_SECONDS: Gauge "streamline_transaction_oldest_open_seconds" []
+            "Age of the oldest open transaction; 0 if there is none";
+        TRANSACTIONS_ENDED_TOTAL: Counter "streamline_transactions_ended_total" ["outcome"]
+            "Transactions that were decided: committed or aborted by their producer, or aborted for it";
+        TRANSACTION_MARKERS_PENDING: Gauge "streamline_transaction_markers_pending" []
+            "Partitions of decided transactions that have not been completed; lasting values point to a failing disk";
+    }
     "Process" {
         PROCESS_CPU_SECONDS_TOTAL: Counter "process_cpu_seconds_total" []
             "Total user and system CPU time spent";
@@ -294,7 +304,7 @@ label_values! {
         TooLarge = "too_large",
         /// The codec is not allowed in this version of the request, or cannot decompress the data.
         Compression = "compression",
-        /// The request or the batch belongs to a transaction.
+        /// The batch is not part of an ongoing transaction of its producer, or ought to be.
         Transactional = "transactional",
         /// The topic or partition does not exist.
         UnknownTopic = "unknown_topic",
@@ -314,6 +324,20 @@ label_values! {
         FlushTimeout = "flush_timeout",
         /// The server is shutting down.
         Closing = "closing",
+    }
+}
+
+label_values! {
+    /// The `outcome` of `streamline_transactions_ended_total`.
+    TransactionEnd {
+        /// Committed by the producer.
+        Committed = "committed",
+        /// Aborted by the producer.
+        Aborted = "aborted",
+        /// Aborted after the transaction's timeout.
+        TimedOut = "timed_out",
+        /// Aborted because another producer with the same transactional id was initialised.
+        Fenced = "fenced",
     }
 }
 

@@ -29,7 +29,9 @@ use std::time::Duration;
 use parking_lot::RwLock;
 
 pub use api_keys::api_key_name;
-pub use catalog::{ConnectionRejection, HttpRejection, ProduceRefusal, RequestRejection};
+pub use catalog::{
+    ConnectionRejection, HttpRejection, ProduceRefusal, RequestRejection, TransactionEnd,
+};
 pub use collectors::Collector;
 pub use exposition::{Family, Format, Label, LabelValue, Samples, Value};
 pub use histogram::{COUNT, Histogram, HistogramSnapshot, LATENCY, SIZE};
@@ -45,6 +47,7 @@ pub struct Metrics {
     pub requests_rejected: LabelledCounters<RequestRejection>,
     pub http_rejected: LabelledCounters<HttpRejection>,
     pub produce_refused: LabelledCounters<ProduceRefusal>,
+    pub transactions_ended: LabelledCounters<TransactionEnd>,
     /// Connections closed by a panic in the server.
     pub connection_panics: Counter,
     pub log_flush_duration: Histogram,
@@ -69,6 +72,7 @@ impl Metrics {
             requests_rejected: LabelledCounters::new(enabled),
             http_rejected: LabelledCounters::new(enabled),
             produce_refused: LabelledCounters::new(enabled),
+            transactions_ended: LabelledCounters::new(enabled),
             connection_panics: Counter::new(enabled),
             log_flush_duration: Histogram::new(enabled, &LATENCY),
             log_flush_failures: Counter::new(enabled),
@@ -148,6 +152,10 @@ impl Metrics {
         for (reason, counter) in self.produce_refused.iter() {
             out.family(&catalog::PRODUCE_REFUSED_TOTAL)
                 .sample(&[("reason", &reason)], counter.value());
+        }
+        for (outcome, counter) in self.transactions_ended.iter() {
+            out.family(&catalog::TRANSACTIONS_ENDED_TOTAL)
+                .sample(&[("outcome", &outcome)], counter.value());
         }
         out.family(&catalog::LOG_FLUSH_DURATION_SECONDS)
             .histogram(&[], &self.log_flush_duration.snapshot());

@@ -74,6 +74,11 @@ api_keys! {
     DeleteRecords = 21, "delete_records", flexible 2;
     InitProducerId = 22, "init_producer_id", flexible 2;
     OffsetForLeaderEpoch = 23, "offset_for_leader_epoch", flexible 4;
+    AddPartitionsToTxn = 24, "add_partitions_to_txn", flexible 3;
+    AddOffsetsToTxn = 25, "add_offsets_to_txn", flexible 3;
+    EndTxn = 26, "end_txn", flexible 3;
+    WriteTxnMarkers = 27, "write_txn_markers", flexible 1;
+    TxnOffsetCommit = 28, "txn_offset_commit", flexible 3;
     DescribeConfigs = 32, "describe_configs", flexible 4;
     AlterConfigs = 33, "alter_configs", flexible 2;
     DescribeLogDirs = 35, "describe_log_dirs", flexible 2;
@@ -82,6 +87,8 @@ api_keys! {
     IncrementalAlterConfigs = 44, "incremental_alter_configs", flexible 1;
     OffsetDelete = 47, "offset_delete", flexible NEVER;
     DescribeCluster = 60, "describe_cluster", flexible 0;
+    DescribeTransactions = 65, "describe_transactions", flexible 0;
+    ListTransactions = 66, "list_transactions", flexible 0;
 }
 
 /// An API key that is not declared here.

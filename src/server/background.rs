@@ -38,6 +38,7 @@ impl Background {
         let shared = Arc::clone(&broker);
         tasks.spawn(relieve_shortages(connections, memory, shared, clock));
         tasks.spawn(Arc::clone(&broker.groups).run());
+        tasks.spawn(Arc::clone(&broker.transactions).run());
         let retention = Duration::from_millis(broker.config.log_retention_check_interval_ms);
         let now = Arc::clone(&broker.clock);
         let retain = move |topics: &dyn Engine| topics.retain(now.now_ms());

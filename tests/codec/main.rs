@@ -101,6 +101,11 @@ apis! {
     delete_records: DeleteRecordsRequest, DeleteRecordsResponse;
     init_producer_id: InitProducerIdRequest, InitProducerIdResponse;
     offset_for_leader_epoch: OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse;
+    add_partitions_to_txn: AddPartitionsToTxnRequest, AddPartitionsToTxnResponse;
+    add_offsets_to_txn: AddOffsetsToTxnRequest, AddOffsetsToTxnResponse;
+    end_txn: EndTxnRequest, EndTxnResponse;
+    write_txn_markers: WriteTxnMarkersRequest, WriteTxnMarkersResponse;
+    txn_offset_commit: TxnOffsetCommitRequest, TxnOffsetCommitResponse;
     describe_configs: DescribeConfigsRequest, DescribeConfigsResponse;
     alter_configs: AlterConfigsRequest, AlterConfigsResponse;
     describe_log_dirs: DescribeLogDirsRequest, DescribeLogDirsResponse;
@@ -109,6 +114,8 @@ apis! {
     incremental_alter_configs: IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse;
     offset_delete: OffsetDeleteRequest, OffsetDeleteResponse;
     describe_cluster: DescribeClusterRequest, DescribeClusterResponse;
+    describe_transactions: DescribeTransactionsRequest, DescribeTransactionsResponse;
+    list_transactions: ListTransactionsRequest, ListTransactionsResponse;
 }
 
 /// Returns the seed of this run, from the environment or at random.

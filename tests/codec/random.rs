@@ -1,5 +1,9 @@
 //! The declarations, compiled into writers of random messages (see `generate`).
 
+#[path = "../../src/protocol/messages/add_offsets_to_txn.rs"]
+pub mod add_offsets_to_txn;
+#[path = "../../src/protocol/messages/add_partitions_to_txn.rs"]
+pub mod add_partitions_to_txn;
 #[path = "../../src/protocol/messages/alter_configs.rs"]
 pub mod alter_configs;
 #[path = "../../src/protocol/messages/api_versions.rs"]
@@ -22,6 +26,10 @@ pub mod describe_configs;
 pub mod describe_groups;
 #[path = "../../src/protocol/messages/describe_log_dirs.rs"]
 pub mod describe_log_dirs;
+#[path = "../../src/protocol/messages/describe_transactions.rs"]
+pub mod describe_transactions;
+#[path = "../../src/protocol/messages/end_txn.rs"]
+pub mod end_txn;
 #[path = "../../src/protocol/messages/fetch.rs"]
 pub mod fetch;
 #[path = "../../src/protocol/messages/find_coordinator.rs"]
@@ -41,6 +49,8 @@ pub mod list_groups;
 #[path = "../../src/protocol/messages/list_offsets.rs"]
 #[expect(dead_code, reason = "its constants are not messages")]
 pub mod list_offsets;
+#[path = "../../src/protocol/messages/list_transactions.rs"]
+pub mod list_transactions;
 #[path = "../../src/protocol/messages/metadata.rs"]
 pub mod metadata;
 #[path = "../../src/protocol/messages/offset_commit.rs"]
@@ -57,3 +67,7 @@ pub mod produce;
 pub mod sasl_handshake;
 #[path = "../../src/protocol/messages/sync_group.rs"]
 pub mod sync_group;
+#[path = "../../src/protocol/messages/txn_offset_commit.rs"]
+pub mod txn_offset_commit;
+#[path = "../../src/protocol/messages/write_txn_markers.rs"]
+pub mod write_txn_markers;

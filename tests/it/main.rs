@@ -27,5 +27,7 @@ mod shutdown;
 mod startup;
 mod thin_whole;
 mod topics;
+mod transactions;
+mod transactions_on_the_wire;
 
 use support::kafka;

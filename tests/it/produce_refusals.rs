@@ -286,10 +286,6 @@ fn the_rejection_of_a_whole_request_is_counted_for_each_of_its_partitions() {
     let topic = create(&mut client, "two", 2);
     let partitions = [0, 1].map(|index| (index, batch(&["x"]).bytes().clone()));
     let wrong_acks = produce_request(&topic, 2, &partitions);
-    let transactional = ProduceRequest {
-        transactional_id: Some("mine".to_owned()),
-        ..produce_request(&topic, -1, &partitions)
-    };
     let missing = Topic {
         name: "missing\nforged line".to_owned(),
         id: Uuid::from_u128(0x1234),
@@ -297,7 +293,6 @@ fn the_rejection_of_a_whole_request_is_counted_for_each_of_its_partitions() {
     let unknown = produce_request(&missing, -1, &partitions);
     let cases = [
         (wrong_acks, "invalid_acks", "acks=2"),
-        (transactional, "transactional", r#"topic="two""#),
         (unknown, "unknown_topic", r#"topic="missing\nforged line""#),
     ];
     for (request, reason, words) in cases {
@@ -327,10 +322,12 @@ fn an_unacknowledged_batch_that_is_refused_is_logged_once() {
     let mut broken = batch(&["broken"]).bytes().to_vec();
     *broken.last_mut().unwrap() ^= 1;
     let broken = produce_request(&topic, 0, &[(0, Bytes::from(broken))]);
-    let transactional = ProduceRequest {
-        transactional_id: Some("mine".to_owned()),
-        ..broken.clone()
-    };
+    let mut transactional = BatchBuilder::new(Compression::None)
+        .producer(1, 0, 0)
+        .transactional();
+    transactional.push(now_ms(), None, Some(b"x"), &[]);
+    let transactional = transactional.build().unwrap();
+    let transactional = produce_request(&topic, 0, &[(0, transactional.bytes().clone())]);
     // Such a producer reconnects and fails repeatedly, which is logged once.
     for request in [&broken, &broken, &transactional] {
         let mut client = server.connect();

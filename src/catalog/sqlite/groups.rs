@@ -92,11 +92,12 @@ pub(super) fn delete(db: &Connection, id: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Deletes the group and its members if it has no committed offsets.
+/// Deletes the group and its members if it has neither committed nor pending offsets.
 pub(super) fn delete_without_offsets(db: &Connection, id: &str) -> Result<(), Error> {
     db.prepare_cached(
         "DELETE FROM groups WHERE id = ?1
-         AND NOT EXISTS (SELECT 1 FROM committed_offsets WHERE group_id = ?1)",
+         AND NOT EXISTS (SELECT 1 FROM committed_offsets WHERE group_id = ?1)
+         AND NOT EXISTS (SELECT 1 FROM pending_offsets WHERE group_id = ?1)",
     )?
     .execute([id])?;
     Ok(())

@@ -13,12 +13,14 @@ mod cluster_id;
 mod error;
 mod groups;
 mod offsets;
+mod pending_offsets;
 mod producer_ids;
 mod schema;
 mod topics;
+mod transactions;
 mod writer;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,8 +32,10 @@ use rusqlite::{Connection, OpenFlags};
 use uuid::Uuid;
 
 use super::offsets::OffsetsInMemory;
+use super::pending_offsets::PendingInMemory;
 use super::{
     Catalog, Change, Error, GroupOffsets, GroupRow, OffsetCommit, TopicPartition, TopicRow,
+    TransactionRow,
 };
 use crate::fs::Reserve;
 use producer_ids::ClaimedIds;
@@ -66,6 +70,7 @@ pub struct Sqlite {
     cluster_id: String,
     writer: Writer,
     offsets: Arc<OffsetsInMemory>,
+    pending: Arc<PendingInMemory>,
     claimed_producer_ids: Arc<Mutex<ClaimedIds>>,
     probing: Arc<AtomicBool>,
 }
@@ -91,11 +96,12 @@ impl Sqlite {
             Error::Io(_) => reserve.is_disk_exhausted(),
             _ => false,
         };
-        let (db, cluster_id, offsets) = reserve.spend(is_full, || {
+        let (db, cluster_id, offsets, pending) = reserve.spend(is_full, || {
             let db = connect(&path, vfs, reserve.size_bytes())?;
             let cluster_id = cluster_id::load_or_create(&db)?;
             let offsets = offsets::load(&db)?;
-            Ok::<_, Error>((db, cluster_id, offsets))
+            let pending = pending_offsets::load(&db)?;
+            Ok::<_, Error>((db, cluster_id, offsets, pending))
         })?;
         Ok(Self {
             path,
@@ -103,6 +109,7 @@ impl Sqlite {
             cluster_id,
             writer: Writer::start(db, reserve)?,
             offsets: Arc::new(OffsetsInMemory::new(offsets)),
+            pending: Arc::new(PendingInMemory::new(pending)),
             claimed_producer_ids: Arc::default(),
             probing: Arc::default(),
         })
@@ -168,16 +175,23 @@ impl Catalog for Sqlite {
         groups::load(&self.reader()?)
     }
 
+    fn transactions(&self) -> Result<Vec<TransactionRow>, Error> {
+        transactions::load(&self.reader()?)
+    }
+
     fn create_topic(&self, topic: TopicRow) -> Change {
         self.write(move |db| topics::create(db, &topic))
     }
 
     fn delete_topic(&self, name: &str) -> Change {
-        let offsets = Arc::clone(&self.offsets);
+        let (offsets, pending) = (Arc::clone(&self.offsets), Arc::clone(&self.pending));
         let (deleted, applied) = (name.to_owned(), name.to_owned());
         self.write_and_apply(
             move |db| topics::delete(db, &deleted),
-            move |()| offsets.apply_topic_deletion(&applied),
+            move |()| {
+                offsets.apply_topic_deletion(&applied);
+                pending.apply_topic_deletion(&applied);
+            },
         )
     }
 
@@ -226,13 +240,19 @@ impl Catalog for Sqlite {
     }
 
     fn delete_offsets(&self, group: &str, partitions: Vec<TopicPartition>) -> Change {
-        let offsets = Arc::clone(&self.offsets);
+        let (offsets, pending) = (Arc::clone(&self.offsets), Arc::clone(&self.pending));
         let partitions = Arc::new(partitions);
         let (deleted, applied) = (Arc::clone(&partitions), partitions);
         let (group, applied_group) = (group.to_owned(), group.to_owned());
         self.write_and_apply(
-            move |db| offsets::delete(db, &group, &deleted),
-            move |()| offsets.apply_removal(&applied_group, applied.iter()),
+            move |db| {
+                offsets::delete(db, &group, &deleted)?;
+                pending_offsets::drop_some(db, &group, &deleted)
+            },
+            move |()| {
+                offsets.apply_removal(&applied_group, applied.iter());
+                pending.apply_removal(&applied_group, &applied);
+            },
         )
     }
 
@@ -254,14 +274,18 @@ impl Catalog for Sqlite {
     }
 
     fn delete_group(&self, group: &str) -> Change {
-        let offsets = Arc::clone(&self.offsets);
+        let (offsets, pending) = (Arc::clone(&self.offsets), Arc::clone(&self.pending));
         let (deleted, applied) = (group.to_owned(), group.to_owned());
         self.write_and_apply(
             move |db| {
                 groups::delete(db, &deleted)?;
-                offsets::delete_all_of_group(db, &deleted)
+                offsets::delete_all_of_group(db, &deleted)?;
+                pending_offsets::drop_of_group(db, &deleted)
             },
-            move |()| offsets.apply_group_deletion(&applied),
+            move |()| {
+                offsets.apply_group_deletion(&applied);
+                pending.apply_group_deletion(&applied);
+            },
         )
     }
 
@@ -276,6 +300,59 @@ impl Catalog for Sqlite {
 
     fn groups_with_offsets(&self) -> Vec<String> {
         self.offsets.group_ids()
+    }
+
+    fn store_transaction(&self, transaction: TransactionRow) -> Change {
+        self.write(move |db| transactions::store(db, &transaction))
+    }
+
+    fn decide_transaction(&self, transaction: TransactionRow, commits: bool) -> Change {
+        let (offsets, pending) = (Arc::clone(&self.offsets), Arc::clone(&self.pending));
+        let transaction = Arc::new(transaction);
+        let decided = Arc::clone(&transaction);
+        let stored = self.write_and_apply(
+            move |db| transactions::decide(db, &decided, commits),
+            move |committed| {
+                pending.apply_end(&transaction.id, &transaction.groups);
+                for (group, commits) in committed {
+                    offsets.apply_commit(group, commits.clone());
+                }
+            },
+        );
+        stored.map(|stored| stored.map(|_| ())).boxed()
+    }
+
+    fn delete_transaction(&self, id: &str) -> Change {
+        let id = id.to_owned();
+        self.write(move |db| transactions::delete(db, &id))
+    }
+
+    fn add_pending_offsets(
+        &self,
+        transaction_id: &str,
+        group: &str,
+        commits: Vec<OffsetCommit>,
+    ) -> Change<HashSet<String>> {
+        let pending = Arc::clone(&self.pending);
+        let key = Arc::new((transaction_id.to_owned(), group.to_owned()));
+        let commits = Arc::new(commits);
+        let (applied_key, applied) = (Arc::clone(&key), Arc::clone(&commits));
+        self.write_and_apply(
+            move |db| pending_offsets::add(db, &key.0, &key.1, &commits),
+            move |missing| {
+                let stored = applied.iter().filter(|it| !missing.contains(&it.topic));
+                let partitions = stored.map(|it| (it.topic.clone(), it.partition));
+                pending.apply_addition(&applied_key.0, &applied_key.1, partitions);
+            },
+        )
+    }
+
+    fn pending_offsets(&self, group: &str) -> BTreeSet<TopicPartition> {
+        self.pending.of_group(group)
+    }
+
+    fn transactions_with_offsets(&self) -> BTreeMap<String, BTreeSet<String>> {
+        self.pending.transaction_ids()
     }
 
     fn health(&self) -> Result<(), Error> {

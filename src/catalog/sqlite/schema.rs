@@ -75,6 +75,49 @@ const MIGRATIONS: &[&str] = &[
     );
     INSERT INTO producer_ids (only_row, next_block) VALUES (1, 0);
     ",
+    // Transactional ids, the partitions and groups of their transactions, and the offsets that these will commit.
+    "
+    CREATE TABLE transactions (
+        id                   TEXT    NOT NULL PRIMARY KEY,
+        producer_id          INTEGER NOT NULL,
+        producer_epoch       INTEGER NOT NULL,
+        previous_producer_id INTEGER NOT NULL,
+        last_producer_epoch  INTEGER NOT NULL,
+        next_producer_id     INTEGER NOT NULL,
+        timeout_ms           INTEGER NOT NULL,
+        state                INTEGER NOT NULL,
+        epoch_incremented    INTEGER NOT NULL,
+        started_ms           INTEGER NOT NULL,
+        updated_ms           INTEGER NOT NULL
+    ) WITHOUT ROWID;
+
+    CREATE TABLE transaction_partitions (
+        transaction_id TEXT    NOT NULL REFERENCES transactions (id) ON DELETE CASCADE,
+        topic_id       TEXT    NOT NULL,
+        partition      INTEGER NOT NULL,
+        PRIMARY KEY (transaction_id, topic_id, partition)
+    ) WITHOUT ROWID;
+
+    CREATE TABLE transaction_groups (
+        transaction_id TEXT NOT NULL REFERENCES transactions (id) ON DELETE CASCADE,
+        group_id       TEXT NOT NULL,
+        PRIMARY KEY (transaction_id, group_id)
+    ) WITHOUT ROWID;
+
+    CREATE TABLE pending_offsets (
+        transaction_id TEXT    NOT NULL REFERENCES transactions (id) ON DELETE CASCADE,
+        group_id       TEXT    NOT NULL,
+        topic          TEXT    NOT NULL REFERENCES topics (name) ON DELETE CASCADE,
+        partition      INTEGER NOT NULL,
+        log_offset     INTEGER NOT NULL,
+        leader_epoch   INTEGER NOT NULL,
+        metadata       TEXT    NOT NULL,
+        commit_ms      INTEGER NOT NULL,
+        PRIMARY KEY (transaction_id, group_id, topic, partition)
+    ) WITHOUT ROWID;
+    CREATE INDEX pending_offsets_by_topic ON pending_offsets (topic);
+    CREATE INDEX pending_offsets_by_group ON pending_offsets (group_id);
+    ",
 ];
 
 /// The version that this release writes.
@@ -178,6 +221,6 @@ mod tests {
                 |row| row.get(0),
             )
             .unwrap();
-        assert_eq!(tables, 9);
+        assert_eq!(tables, 13);
     }
 }

@@ -80,7 +80,7 @@ impl Groups {
     }
 
     fn is_unused(&self, group: &dyn Protocol) -> bool {
-        group.is_abandoned() && self.catalog.offsets(group.id()).is_none()
+        group.is_abandoned() && !self.has_offsets(group.id())
     }
 
     fn remove(&self, group: &mut Group, now: Now) {

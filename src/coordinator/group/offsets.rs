@@ -3,11 +3,13 @@
 //! A commit is validated under the group's lock and queued to the catalog before the lock is released. An accepted commit
 //! therefore precedes the group's next rebalance or its deletion.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::protocol::{OffsetRetention, Protocol};
-use super::{CommitOffsets, GroupError, Groups, OffsetToCommit, require_group_id};
-use crate::catalog::{CommittedOffset, GroupOffsets, OffsetCommit, TopicPartition};
+use super::{
+    CommitOffsets, GroupError, Groups, MemberIdentity, Now, OffsetToCommit, require_group_id,
+};
+use crate::catalog::{Change, CommittedOffset, GroupOffsets, OffsetCommit, TopicPartition};
 
 /// A committed offset that has expired: its partition and the time of its last commit.
 type Expired = (TopicPartition, i64);
@@ -18,18 +20,81 @@ impl Groups {
         &self,
         commit: CommitOffsets,
     ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
+        self.commit_by(
+            commit,
+            |group, member, now| group.begin_commit(member, now),
+            |group_id, accepted| Ok(self.catalog.commit_offsets(group_id, accepted)),
+        )
+        .await
+    }
+
+    /// Checks offsets that a transaction will commit, and has them stored by `add`, under the group's lock. Returns one
+    /// result per offset, in the order of the request, once they are flushed to disk.
+    pub async fn commit_in_transaction<E: From<GroupError>>(
+        &self,
+        commit: CommitOffsets,
+        add: impl FnOnce(Vec<OffsetCommit>) -> Result<Change<HashSet<String>>, E>,
+    ) -> Result<Vec<Result<(), GroupError>>, E> {
+        self.commit_by(
+            commit,
+            |group, member, _| group.check_transactional_commit(member),
+            |_, accepted| add(accepted),
+        )
+        .await
+    }
+
+    /// Has the valid offsets of a commit stored by `store`, if the group allows it by `check`.
+    async fn commit_by<E: From<GroupError>>(
+        &self,
+        commit: CommitOffsets,
+        check: impl FnOnce(&mut dyn Protocol, &MemberIdentity, Now) -> Result<(), GroupError>,
+        store: impl FnOnce(&str, Vec<OffsetCommit>) -> Result<Change<HashSet<String>>, E>,
+    ) -> Result<Vec<Result<(), GroupError>>, E> {
         require_group_id(&commit.group_id)?;
+        let (mut answers, accepted) = self.accept(&commit);
+        // A consumer that assigns its partitions itself creates its group by committing.
+        let create = commit.member.generation < 0 && !accepted.is_empty();
+        let stored = self
+            .with_group(&commit.group_id, create, |group, now| {
+                check(group.protocol_mut(), &commit.member, now)?;
+                match accepted.is_empty() {
+                    true => Ok(None),
+                    false => store(&commit.group_id, accepted).map(Some),
+                }
+            })
+            .unwrap_or(if commit.member.generation < 0 {
+                Ok(None)
+            } else {
+                Err(GroupError::GroupIdNotFound.into())
+            })?;
+        if let Some(stored) = stored {
+            let missing = stored.await.map_err(GroupError::from)?;
+            // While the commit was being written, the group may have been removed as unused: create it again.
+            if self.has_offsets(&commit.group_id) {
+                self.with_group(&commit.group_id, true, |_, _| {});
+            }
+            // Topics deleted before the commit was written.
+            for (offset, answer) in commit.offsets.iter().zip(&mut answers) {
+                if missing.contains(&offset.topic) {
+                    *answer = Err(GroupError::UnknownTopicOrPartition);
+                }
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Rejects unknown partitions and oversized metadata one by one, and accepts the rest.
+    fn accept(&self, commit: &CommitOffsets) -> (Vec<Result<(), GroupError>>, Vec<OffsetCommit>) {
         let now_ms = self.clock.now_ms();
         let expire_ms = commit
             .retention_ms
             .map(|retention_ms| now_ms.saturating_add(retention_ms));
-        // Reject unknown partitions and oversized metadata one by one; commit the rest.
-        let mut answers: Vec<_> = commit
+        let answers: Vec<_> = commit
             .offsets
             .iter()
             .map(|offset| self.check_commit(offset))
             .collect();
-        let accepted: Vec<_> = commit
+        let accepted = commit
             .offsets
             .iter()
             .zip(&answers)
@@ -46,33 +111,18 @@ impl Groups {
                 },
             })
             .collect();
-        // A consumer that assigns its partitions itself creates its group by committing.
-        let create = commit.member.generation < 0 && !accepted.is_empty();
-        let stored = self
-            .with_group(&commit.group_id, create, |group, now| {
-                group.protocol_mut().begin_commit(&commit.member, now)?;
-                Ok((!accepted.is_empty())
-                    .then(|| self.catalog.commit_offsets(&commit.group_id, accepted)))
-            })
-            .unwrap_or(if commit.member.generation < 0 {
-                Ok(None)
-            } else {
-                Err(GroupError::GroupIdNotFound)
-            })?;
-        if let Some(stored) = stored {
-            let missing = stored.await?;
-            // While the commit was being written, the group may have been removed as unused: create it again.
-            if self.catalog.offsets(&commit.group_id).is_some() {
-                self.with_group(&commit.group_id, true, |_, _| {});
-            }
-            // Topics deleted before the commit was written.
-            for (offset, answer) in commit.offsets.iter().zip(&mut answers) {
-                if missing.contains(&offset.topic) {
-                    *answer = Err(GroupError::UnknownTopicOrPartition);
-                }
-            }
-        }
-        Ok(answers)
+        (answers, accepted)
+    }
+
+    /// Returns whether the group has offsets, committed or pending.
+    pub(super) fn has_offsets(&self, group_id: &str) -> bool {
+        let has_committed = self.catalog.offsets(group_id).is_some();
+        has_committed || !self.catalog.pending_offsets(group_id).is_empty()
+    }
+
+    /// Returns the partitions in which open transactions will commit offsets of the group.
+    pub fn pending_offsets(&self, group_id: &str) -> BTreeSet<TopicPartition> {
+        self.catalog.pending_offsets(group_id)
     }
 
     /// Returns the group's committed offset for one partition.
@@ -172,6 +222,7 @@ impl Groups {
             return Vec::new();
         };
         let offsets = offsets.read();
+        let pending = self.catalog.pending_offsets(group.id());
         offsets
             .iter()
             .filter(|(topic, _)| !group.is_subscribed_to(topic))
@@ -190,6 +241,7 @@ impl Groups {
                 now_ms >= ends_ms
             })
             .map(|(partition, committed)| (partition, committed.commit_ms))
+            .filter(|(partition, _)| !pending.contains(partition))
             .collect()
     }
 

@@ -76,6 +76,10 @@ pub(super) trait Protocol {
     /// its session like a heartbeat.
     fn begin_commit(&mut self, member: &MemberIdentity, now: Now) -> Result<(), GroupError>;
 
+    /// Checks that offsets of the group may be committed by a transaction, for a member if the producer names one. Unlike a
+    /// member's own commit, it may come during a rebalance.
+    fn check_transactional_commit(&self, member: &MemberIdentity) -> Result<(), GroupError>;
+
     /// Fails unless offsets of topics that no member is [subscribed to](Self::is_subscribed_to) may be deleted.
     fn check_offset_deletion(&self) -> Result<(), GroupError>;
 

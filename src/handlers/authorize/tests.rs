@@ -11,6 +11,10 @@ use crate::broker::{Authorizer, Principal};
 use crate::handlers::APIS;
 use crate::handlers::harness::{TOPIC, connect, exchange, open};
 use crate::protocol::kafka::{ApiKey, Request};
+use crate::protocol::messages::add_offsets_to_txn::AddOffsetsToTxnRequest;
+use crate::protocol::messages::add_partitions_to_txn::{
+    AddPartitionsToTxnRequest, AddPartitionsToTxnTopic,
+};
 use crate::protocol::messages::alter_configs::{AlterConfigsRequest, AlterConfigsResource};
 use crate::protocol::messages::api_versions::ApiVersionsRequest;
 use crate::protocol::messages::create_partitions::{
@@ -28,6 +32,8 @@ use crate::protocol::messages::describe_configs::{
 };
 use crate::protocol::messages::describe_groups::DescribeGroupsRequest;
 use crate::protocol::messages::describe_log_dirs::DescribeLogDirsRequest;
+use crate::protocol::messages::describe_transactions::DescribeTransactionsRequest;
+use crate::protocol::messages::end_txn::EndTxnRequest;
 use crate::protocol::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use crate::protocol::messages::find_coordinator::FindCoordinatorRequest;
 use crate::protocol::messages::heartbeat::HeartbeatRequest;
@@ -39,6 +45,7 @@ use crate::protocol::messages::list_groups::ListGroupsRequest;
 use crate::protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
+use crate::protocol::messages::list_transactions::ListTransactionsRequest;
 use crate::protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
 use crate::protocol::messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
@@ -55,10 +62,17 @@ use crate::protocol::messages::offset_for_leader_epoch::{
 use crate::protocol::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use crate::protocol::messages::sasl_handshake::SaslHandshakeRequest;
 use crate::protocol::messages::sync_group::SyncGroupRequest;
+use crate::protocol::messages::txn_offset_commit::{
+    TxnOffsetCommitRequest, TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+};
+use crate::protocol::messages::write_txn_markers::{
+    WritableTxnMarker, WritableTxnMarkerTopic, WriteTxnMarkersRequest,
+};
 
 const TOPIC_DENIED: ErrorCode = ErrorCode::TOPIC_AUTHORIZATION_FAILED;
 const GROUP_DENIED: ErrorCode = ErrorCode::GROUP_AUTHORIZATION_FAILED;
 const CLUSTER_DENIED: ErrorCode = ErrorCode::CLUSTER_AUTHORIZATION_FAILED;
+const ID_DENIED: ErrorCode = ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
 
 const GROUP: &str = "billing";
 
@@ -124,6 +138,22 @@ impl Client {
     /// Returns what was asked since the last call.
     fn asked(&self) -> Vec<String> {
         std::mem::take(&mut *self.asked.lock())
+    }
+
+    /// Adds an offset to a transaction that does not exist.
+    async fn commit_in_transaction(&self, version: i16) -> Vec<ErrorCode> {
+        let request = TxnOffsetCommitRequest {
+            transactional_id: "payments".to_owned(),
+            group_id: GROUP.to_owned(),
+            topics: vec![TxnOffsetCommitRequestTopic {
+                name: TOPIC.to_owned(),
+                partitions: vec![TxnOffsetCommitRequestPartition::default()],
+            }],
+            ..TxnOffsetCommitRequest::default()
+        };
+        let topics = self.send_version(version, request).await.topics;
+        let partitions = topics.iter().flat_map(|it| &it.partitions);
+        partitions.map(|it| it.error_code).collect()
     }
 
     /// Sends a request of an API that every rule denies, and returns what has to be asked, the error codes that must be in
@@ -350,6 +380,80 @@ impl Client {
                     vec![CLUSTER_DENIED],
                     codes,
                 )
+            }
+            ApiKey::AddPartitionsToTxn => {
+                // The versions of brokers.
+                let response = self.send(AddPartitionsToTxnRequest::default());
+                let codes = vec![response.await.error_code];
+                (&["ClusterAction Cluster"], vec![CLUSTER_DENIED], codes)
+            }
+            ApiKey::AddOffsetsToTxn => {
+                let response = self.send(AddOffsetsToTxnRequest {
+                    transactional_id: "payments".to_owned(),
+                    ..AddOffsetsToTxnRequest::default()
+                });
+                let codes = vec![response.await.error_code];
+                (
+                    &["Write TransactionalId(\"payments\")"],
+                    vec![ID_DENIED],
+                    codes,
+                )
+            }
+            ApiKey::EndTxn => {
+                let response = self.send(EndTxnRequest {
+                    transactional_id: "payments".to_owned(),
+                    ..EndTxnRequest::default()
+                });
+                let codes = vec![response.await.error_code];
+                (
+                    &["Write TransactionalId(\"payments\")"],
+                    vec![ID_DENIED],
+                    codes,
+                )
+            }
+            ApiKey::TxnOffsetCommit => {
+                let codes = self.commit_in_transaction(5).await;
+                (
+                    &["Write TransactionalId(\"payments\")"],
+                    vec![ID_DENIED],
+                    codes,
+                )
+            }
+            ApiKey::WriteTxnMarkers => {
+                let response = self.send(WriteTxnMarkersRequest {
+                    markers: vec![WritableTxnMarker {
+                        topics: vec![WritableTxnMarkerTopic {
+                            name: topic(),
+                            partition_indexes: vec![0],
+                        }],
+                        ..WritableTxnMarker::default()
+                    }],
+                });
+                let markers = response.await.markers;
+                let topics = markers.iter().flat_map(|it| &it.topics);
+                let codes = topics.flat_map(|it| &it.partitions);
+                let codes = codes.map(|it| it.error_code).collect();
+                (
+                    &["Alter Cluster", "ClusterAction Cluster"],
+                    vec![CLUSTER_DENIED],
+                    codes,
+                )
+            }
+            ApiKey::DescribeTransactions => {
+                let response = self.send(DescribeTransactionsRequest {
+                    transactional_ids: vec!["payments".to_owned()],
+                });
+                let codes = response.await.transaction_states;
+                let codes = codes.iter().map(|it| it.error_code).collect();
+                (
+                    &["Describe TransactionalId(\"payments\")"],
+                    vec![ID_DENIED],
+                    codes,
+                )
+            }
+            ApiKey::ListTransactions => {
+                let response = self.send(ListTransactionsRequest::default());
+                (&[], vec![ErrorCode::NONE], vec![response.await.error_code])
             }
             ApiKey::OffsetForLeaderEpoch => {
                 let response = self.send(OffsetForLeaderEpochRequest {
@@ -770,4 +874,43 @@ async fn producers_that_may_write_to_some_topic_get_an_id() {
         ..InitProducerIdRequest::default()
     });
     assert_eq!(response.await.error_code, ErrorCode::NONE);
+}
+
+#[tokio::test]
+async fn transactional_producers_need_a_permission_on_their_id_their_topics_and_groups() {
+    let client = Client::denied(|_, resource| matches!(resource, Resource::TransactionalId(_)));
+    let client = client.await;
+    let refused = client.send(InitProducerIdRequest {
+        transactional_id: Some("payments".to_owned()),
+        transaction_timeout_ms: 1000,
+        ..InitProducerIdRequest::default()
+    });
+    assert_eq!(refused.await.error_code, ID_DENIED);
+    let not_found = client.send(FindCoordinatorRequest {
+        key_type: 1,
+        coordinator_keys: vec!["payments".to_owned()],
+        ..FindCoordinatorRequest::default()
+    });
+    assert_eq!(not_found.await.coordinators[0].error_code, ID_DENIED);
+
+    let client = Client::denied(|_, resource| !matches!(resource, Resource::TransactionalId(_)));
+    let client = client.await;
+    assert_eq!(client.commit_in_transaction(5).await, [GROUP_DENIED]);
+    let refused = client.send(AddOffsetsToTxnRequest {
+        transactional_id: "payments".to_owned(),
+        group_id: GROUP.to_owned(),
+        ..AddOffsetsToTxnRequest::default()
+    });
+    assert_eq!(refused.await.error_code, GROUP_DENIED);
+    let request = AddPartitionsToTxnRequest {
+        v3_and_below_transactional_id: "payments".to_owned(),
+        v3_and_below_topics: vec![AddPartitionsToTxnTopic {
+            name: TOPIC.to_owned(),
+            partitions: vec![0],
+        }],
+        ..AddPartitionsToTxnRequest::default()
+    };
+    let refused = client.send_version(3, request).await;
+    let partitions = &refused.results_by_topic_v3_and_below[0].results_by_partition;
+    assert_eq!(partitions[0].partition_error_code, TOPIC_DENIED);
 }

@@ -1,5 +1,6 @@
 //! A batch refused by Produce, with the details for its producer, the log line and the metrics.
 
+use crate::coordinator::transaction::TransactionError;
 use crate::handlers::error;
 use crate::handlers::refusal::Refusal;
 use crate::metrics::ProduceRefusal;
@@ -68,16 +69,34 @@ impl RefusedBatch {
         RefusedBatch::from_refusal(reason, Refusal::new(code, message))
     }
 
-    pub(super) fn transactional() -> Box<Self> {
-        RefusedBatch::from_refusal(ProduceRefusal::Transactional, Refusal::transactional())
+    /// Creates the refusal of a transactional batch in a request without a transactional id, with Kafka's code.
+    pub(super) fn without_transactional_id() -> Box<Self> {
+        RefusedBatch::new(
+            ProduceRefusal::Transactional,
+            ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+            "a batch of a transaction requires a transactional id",
+        )
+    }
+
+    /// Creates the refusal of a batch that its producer's transaction does not allow.
+    pub(super) fn not_in_transaction(error: &TransactionError, version: i16) -> Box<Self> {
+        let reason = match error {
+            TransactionError::ProducerFenced => ProduceRefusal::ProducerEpoch,
+            _ => ProduceRefusal::Transactional,
+        };
+        let code = error::of_transactional_produce(error, version);
+        RefusedBatch::new(reason, code, error.to_string())
+    }
+
+    /// Creates the refusal of a batch that the client may not write.
+    pub(super) fn denied(code: ErrorCode) -> Box<Self> {
+        RefusedBatch::from_refusal(ProduceRefusal::Unauthorized, Refusal::denied(code))
     }
 
     /// Creates the refusal of a batch whose topic or partition was not found, or may not be written.
     pub(super) fn not_found(code: ErrorCode) -> Box<Self> {
         match code {
-            ErrorCode::TOPIC_AUTHORIZATION_FAILED => {
-                RefusedBatch::from_refusal(ProduceRefusal::Unauthorized, Refusal::denied(code))
-            }
+            ErrorCode::TOPIC_AUTHORIZATION_FAILED => RefusedBatch::denied(code),
             code => {
                 let message = "this server has no such topic or partition";
                 RefusedBatch::new(ProduceRefusal::UnknownTopic, code, message)
@@ -146,6 +165,7 @@ fn reason_of_storage(failure: &storage::Error) -> ProduceRefusal {
         Error::InvalidBatch(invalid) => reason_of_record(invalid),
         Error::OutOfOrderSequence { .. } => ProduceRefusal::OutOfOrderSequence,
         Error::ProducerFenced { .. } => ProduceRefusal::ProducerEpoch,
+        Error::TransactionOpen { .. } => ProduceRefusal::Transactional,
         Error::DiskFull { .. } | Error::NoSpace { .. } => ProduceRefusal::DiskFull,
         Error::Io { .. } | Error::Corrupt { .. } | Error::Poisoned { .. } => {
             ProduceRefusal::Storage
@@ -154,6 +174,7 @@ fn reason_of_storage(failure: &storage::Error) -> ProduceRefusal {
         Error::TopicExists { .. }
         | Error::InvalidPartitionCount { .. }
         | Error::OffsetOutOfRange { .. }
+        | Error::CoordinatorFenced { .. }
         | Error::Interrupted => ProduceRefusal::Storage,
         Error::Closed => ProduceRefusal::Closing,
     }

@@ -5,6 +5,8 @@
 
 use super::kafka::{ApiKey, Request};
 
+pub mod add_offsets_to_txn;
+pub mod add_partitions_to_txn;
 pub mod alter_configs;
 pub mod api_versions;
 pub mod consumer_protocol;
@@ -17,6 +19,8 @@ pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_groups;
 pub mod describe_log_dirs;
+pub mod describe_transactions;
+pub mod end_txn;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod heartbeat;
@@ -26,6 +30,7 @@ pub mod join_group;
 pub mod leave_group;
 pub mod list_groups;
 pub mod list_offsets;
+pub mod list_transactions;
 pub mod metadata;
 pub mod offset_commit;
 pub mod offset_delete;
@@ -34,6 +39,8 @@ pub mod offset_for_leader_epoch;
 pub mod produce;
 pub mod sasl_handshake;
 pub mod sync_group;
+pub mod txn_offset_commit;
+pub mod write_txn_markers;
 
 /// An operation on a request type that is known only by its API key at run time.
 pub trait ForApi {
@@ -66,6 +73,13 @@ pub fn for_api<F: ForApi>(key: ApiKey, what: F) -> F::Output {
         ApiKey::OffsetForLeaderEpoch => {
             what.run::<offset_for_leader_epoch::OffsetForLeaderEpochRequest>()
         }
+        ApiKey::AddPartitionsToTxn => {
+            what.run::<add_partitions_to_txn::AddPartitionsToTxnRequest>()
+        }
+        ApiKey::AddOffsetsToTxn => what.run::<add_offsets_to_txn::AddOffsetsToTxnRequest>(),
+        ApiKey::EndTxn => what.run::<end_txn::EndTxnRequest>(),
+        ApiKey::WriteTxnMarkers => what.run::<write_txn_markers::WriteTxnMarkersRequest>(),
+        ApiKey::TxnOffsetCommit => what.run::<txn_offset_commit::TxnOffsetCommitRequest>(),
         ApiKey::DescribeConfigs => what.run::<describe_configs::DescribeConfigsRequest>(),
         ApiKey::AlterConfigs => what.run::<alter_configs::AlterConfigsRequest>(),
         ApiKey::DescribeLogDirs => what.run::<describe_log_dirs::DescribeLogDirsRequest>(),
@@ -76,5 +90,9 @@ pub fn for_api<F: ForApi>(key: ApiKey, what: F) -> F::Output {
         }
         ApiKey::OffsetDelete => what.run::<offset_delete::OffsetDeleteRequest>(),
         ApiKey::DescribeCluster => what.run::<describe_cluster::DescribeClusterRequest>(),
+        ApiKey::DescribeTransactions => {
+            what.run::<describe_transactions::DescribeTransactionsRequest>()
+        }
+        ApiKey::ListTransactions => what.run::<list_transactions::ListTransactionsRequest>(),
     }
 }

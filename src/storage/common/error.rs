@@ -31,7 +31,7 @@ pub enum Error {
     BatchTooLarge { size: usize, limit: usize },
     #[error(transparent)]
     TimestampsOutOfRange(Arc<TimestampsOutOfRange>),
-    #[error("clients cannot write control batches or transactional batches")]
+    #[error("clients cannot write control batches, or transactional batches without a producer id")]
     NotAClientBatch,
     #[error(transparent)]
     InvalidBatch(#[from] Arc<record::Error>),
@@ -49,6 +49,16 @@ pub enum Error {
         producer_id: i64,
         current: i16,
         got: i16,
+    },
+    #[error("producer {producer_id} has an open transaction, and the batch is not part of it")]
+    TransactionOpen { producer_id: i64 },
+    #[error(
+        "the last marker of producer {producer_id} is of coordinator epoch {current}; epoch {got} is fenced"
+    )]
+    CoordinatorFenced {
+        producer_id: i64,
+        current: i32,
+        got: i32,
     },
 
     // The disk failed; the log is as it was before the call.

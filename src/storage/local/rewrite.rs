@@ -71,7 +71,7 @@ impl SwapFile {
 
     /// Gives the file its final name, once the files of the later segments are removed. Can be repeated.
     pub fn complete(self, fs: &Fs, dir: &Path) -> Result<(), Error> {
-        for extension in ["index", "timeindex"] {
+        for extension in ["index", "timeindex", "txnindex"] {
             let path = file_path(dir, self.base_offset, extension);
             fs.remove_file(&path).during("remove", &path)?;
         }
@@ -111,6 +111,7 @@ impl Swap {
         };
         let staging = file_path(dir, first.base_offset, "log.cleaned");
         let committed = stage(fs, dir, first.base_offset, &staging, kept).and_then(|segment| {
+            segment.inherit_aborted(old)?;
             let path = file.path(dir);
             fs.rename(&staging, &path).during("rename", &staging)?;
             fs.sync_dir(dir).during("sync", dir)?;

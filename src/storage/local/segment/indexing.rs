@@ -3,6 +3,7 @@
 use tracing::info;
 
 use super::{Located, Segment};
+use crate::storage::local::aborted::Aborted;
 use crate::storage::local::error::{Error, IoContext};
 use crate::storage::local::index::{Entry, IndexFile, IndexedBatch, SparseIndex};
 use crate::storage::local::scan::{Found, Scanner};
@@ -20,12 +21,15 @@ impl Segment {
         *self.index.write() = Some(index);
     }
 
+    /// Returns the size in bytes of the largest of the index files.
     pub fn index_bytes(&self) -> usize {
-        self.index.read().as_ref().map_or(0, SparseIndex::bytes)
+        let index_bytes = self.index.read().as_ref().map_or(0, SparseIndex::bytes);
+        index_bytes.max(self.transactions.bytes())
     }
 
-    /// Completes the index files and drops the index from memory.
+    /// Completes the index files and drops the indexes from memory.
     pub fn close_index(&self) -> Result<(), Error> {
+        self.close_transactions()?;
         if let Some(index) = &mut *self.index.write() {
             index.note_max_time();
             index.write_to(&self.fs, &self.path("index"), &self.path("timeindex"))?;
@@ -37,7 +41,9 @@ impl Segment {
 
     /// Flushes a closed segment's index files.
     pub fn sync_index(&self) -> Result<(), Error> {
-        for extension in ["index", "timeindex"] {
+        let has_transactions = self.transactions.has_file();
+        let transactions = has_transactions.then_some(Aborted::EXTENSION);
+        for extension in ["index", "timeindex"].into_iter().chain(transactions) {
             let path = self.path(extension);
             let synced = self
                 .fs

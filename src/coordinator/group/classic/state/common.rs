@@ -86,6 +86,14 @@ impl Protocol for StateMachine {
         Ok(())
     }
 
+    fn check_transactional_commit(&self, member: &MemberIdentity) -> Result<(), GroupError> {
+        let anonymous = member.member_id.is_empty() && member.group_instance_id.is_none();
+        if member.generation < 0 && (self.state == GroupState::Empty || anonymous) {
+            return Ok(());
+        }
+        self.validate_generation(member)
+    }
+
     fn check_offset_deletion(&self) -> Result<(), GroupError> {
         if self.members.is_empty() || self.is_consumer_group() {
             Ok(())
