@@ -44,6 +44,24 @@ pub(super) fn read_int(bytes: &[u8]) -> Result<(i32, usize), VarintError> {
     Ok((unzigzag(raw) as i32, len))
 }
 
+/// Longest encoding that [`read_short`] reads, in bytes.
+pub(super) const SHORT_LEN_MAX: usize = 3;
+
+/// Reads the number at the start of `bytes` if it has at most [`SHORT_LEN_MAX`] bytes. Returns it with its encoded length.
+#[inline]
+pub(super) fn read_short(bytes: &[u8]) -> Option<(i32, usize)> {
+    let (raw, len) = match *bytes {
+        [a, ..] if a < 0x80 => (u64::from(a), 1),
+        [a, b, ..] if b < 0x80 => (u64::from(a & 0x7f) | u64::from(b) << 7, 2),
+        [a, b, c, ..] if c < 0x80 => {
+            let low = u64::from(a & 0x7f) | u64::from(b & 0x7f) << 7;
+            (low | u64::from(c) << 14, SHORT_LEN_MAX)
+        }
+        _ => return None,
+    };
+    Some((unzigzag(raw) as i32, len))
+}
+
 #[inline]
 fn unzigzag(raw: u64) -> i64 {
     (raw >> 1) as i64 ^ -((raw & 1) as i64)
@@ -95,6 +113,9 @@ mod tests {
             -64,
             -65,
             300,
+            8_192,
+            (1 << 20) - 1,
+            1 << 20,
             i32::MAX as i64,
             i32::MIN as i64,
             i64::MAX,
@@ -114,6 +135,8 @@ mod tests {
             if let Ok(int) = i32::try_from(value) {
                 assert_eq!(read_int(&out), Ok((int, len)));
             }
+            let short = (len <= SHORT_LEN_MAX).then_some((value as i32, len));
+            assert_eq!(read_short(&out), short);
         }
     }
 
