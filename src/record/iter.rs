@@ -356,7 +356,7 @@ impl Walk {
 
     /// Validates the next record if it is a [`ShortRecord`] in memory, and returns its timestamp. `None` leaves the record,
     /// or the end of the batch, to [`step`](Self::step).
-    #[inline]
+    #[inline(always)]
     fn step_short<S: Source>(&mut self, source: &mut S) -> Option<i64> {
         if self.left() == 0 {
             return None;

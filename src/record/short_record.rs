@@ -16,25 +16,24 @@ pub(super) struct ShortRecord {
 
 impl ShortRecord {
     /// Parses the record at the start of `bytes`; `None` if it is not short, not valid or not complete.
-    #[inline]
+    #[inline(always)]
     pub fn parse(bytes: &[u8]) -> Option<ShortRecord> {
-        let mut fields = Fields { bytes, at: 0 };
-        let body_len = fields.count()?;
-        let len = fields.at + body_len;
+        let (body_len, body) = count(bytes, 0)?;
+        let len = body + body_len;
         // No field is read past the record's end.
-        fields.bytes = bytes.get(..len)?;
-        fields.at += ATTRIBUTES_LEN;
-        let timestamp_delta = fields.number()?;
-        let offset_delta = fields.number()?;
-        fields.skip_nullable_blob()?; // The key.
-        fields.skip_nullable_blob()?; // The value.
-        for _ in 0..fields.count()? {
-            fields.skip_blob()?;
-            fields.skip_nullable_blob()?;
+        let record = bytes.get(..len)?;
+        let (timestamp_delta, at) = varint::read_short(record, body + ATTRIBUTES_LEN)?;
+        let (offset_delta, key) = varint::read_short(record, at)?;
+        let value = after_nullable_blob(record, key)?;
+        let headers = after_nullable_blob(record, value)?;
+        let (header_count, mut end) = count(record, headers)?;
+        for _ in 0..header_count {
+            let (key_len, key) = count(record, end)?;
+            end = after_nullable_blob(record, key + key_len)?;
         }
-        (fields.at == len).then_some(ShortRecord {
-            timestamp_delta,
-            offset_delta,
+        (end == len).then_some(ShortRecord {
+            timestamp_delta: varint::unzigzag_short(timestamp_delta),
+            offset_delta: varint::unzigzag_short(offset_delta),
             len,
         })
     }
@@ -42,41 +41,32 @@ impl ShortRecord {
 
 const ATTRIBUTES_LEN: usize = 1;
 
-/// The position between two fields of a record. After a skipped field it may lie past the end, where no number can be read.
-struct Fields<'a> {
-    bytes: &'a [u8],
-    at: usize,
+/// Reads a number that is not negative at position `at`. Returns it with the position that follows.
+#[inline(always)]
+fn count(record: &[u8], at: usize) -> Option<(usize, usize)> {
+    let (raw, after) = varint::read_short(record, at)?;
+    is_not_negative(raw).then_some(((raw >> 1) as usize, after))
 }
 
-impl Fields<'_> {
-    #[inline]
-    fn number(&mut self) -> Option<i32> {
-        let (number, len) = varint::read_short(self.bytes.get(self.at..)?)?;
-        self.at += len;
-        Some(number)
+/// Returns the position after a blob, which may lie past the end of the record, where no number can be read. The length −1
+/// stands for null.
+#[inline(always)]
+fn after_nullable_blob(record: &[u8], at: usize) -> Option<usize> {
+    let (raw_len, blob) = varint::read_short(record, at)?;
+    match raw_len {
+        _ if is_not_negative(raw_len) => Some(blob + (raw_len >> 1) as usize),
+        RAW_NULL => Some(blob),
+        _ => None,
     }
+}
 
-    /// Reads a number that is not negative.
-    #[inline]
-    fn count(&mut self) -> Option<usize> {
-        usize::try_from(self.number()?).ok()
-    }
+/// The encoded length −1.
+const RAW_NULL: u32 = 1;
 
-    #[inline]
-    fn skip_blob(&mut self) -> Option<()> {
-        self.at += self.count()?;
-        Some(())
-    }
-
-    /// Skips a blob; the length −1 stands for null.
-    #[inline]
-    fn skip_nullable_blob(&mut self) -> Option<()> {
-        match self.number()? {
-            -1 => {}
-            len => self.at += usize::try_from(len).ok()?,
-        }
-        Some(())
-    }
+/// Returns true for the encoding of a number that is not negative, which is then half of the encoded number.
+#[inline(always)]
+fn is_not_negative(raw: u32) -> bool {
+    raw & 1 == 0
 }
 
 #[cfg(test)]
