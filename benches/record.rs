@@ -77,9 +77,19 @@ fn records(c: &mut Criterion) {
             records.filter(Result::is_ok).count()
         });
     });
-    group.bench_function("validate", |b| {
-        b.iter(|| batch.validate_records(DecompressLimit::default()));
-    });
+    group.finish();
+}
+
+/// Validation of uncompressed batches of the default `batch.size` and of the largest, in records of 100 B.
+fn validate(c: &mut Criterion) {
+    let mut group = c.benchmark_group("validate");
+    for (name, size) in [("16KiB", 16 * KIB), ("1MiB", MIB)] {
+        let batch = batch(size, 100, Compression::None);
+        group.throughput(Throughput::Elements(batch.header().record_count as u64));
+        group.bench_function(name, |b| {
+            b.iter(|| black_box(&batch).validate_records(DecompressLimit::default()));
+        });
+    }
     group.finish();
 }
 
@@ -103,5 +113,5 @@ fn codecs(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, parse, records, codecs);
+criterion_group!(benches, parse, records, validate, codecs);
 criterion_main!(benches);

@@ -4,6 +4,7 @@
 //! component that handlers access through it. It knows nothing of requests or error codes.
 
 mod authorizer;
+mod fetch_sessions;
 mod home;
 mod log_throttle;
 mod principal;
@@ -27,6 +28,10 @@ use crate::metrics::Metrics;
 use crate::storage::{self, Engine, Opening};
 
 pub use authorizer::{Authorizer, Operation, Resource};
+pub use fetch_sessions::{
+    Continued, FetchPosition, FetchSession, FetchSessionError, FetchSessions, SessionPartition,
+    SessionSize, SessionTopic, SessionUpdate, Told, memory_bytes,
+};
 use home::{Home, OpenedHome};
 pub use log_throttle::{LogThrottle, shortened};
 pub use principal::Principal;
@@ -65,6 +70,7 @@ pub struct Broker {
     /// Decides which operations clients may perform; `None` allows all of them.
     pub authorizer: Option<Box<dyn Authorizer>>,
     pub waiting_fetches: Arc<WaitingFetches>,
+    pub fetch_sessions: Arc<FetchSessions>,
     pub produce_refusals: ProduceRefusals,
     /// Throttles the log lines of refused SASL handshakes, by address.
     pub refused_authentications: LogThrottle<IpAddr>,
@@ -141,6 +147,7 @@ impl Broker {
                 GroupSettings::from(&config),
                 Arc::clone(&clock),
             )?;
+            let slots = config.max_incremental_fetch_session_cache_slots;
             Ok(Arc::new(Broker {
                 config,
                 settings,
@@ -149,6 +156,7 @@ impl Broker {
                 reserve,
                 groups,
                 transactions,
+                fetch_sessions: FetchSessions::new(slots, Arc::clone(&clock)),
                 clock,
                 metrics,
                 authorizer: None,

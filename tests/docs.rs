@@ -160,7 +160,8 @@ const DIFFERENCES: &str = "
 - Transactions are not supported. A producer with a transactional id is rejected with
   `TRANSACTIONAL_ID_AUTHORIZATION_FAILED`, which producers treat as fatal at once. Idempotent producers are supported, and
   their state survives restarts.
-- Fetch sessions are not supported: responses have session id 0, and clients send their full list of partitions.
+- Fetch sessions belong to the principal that created them, and take at most 128 MiB together. A response also contains a
+  partition if only its last stable offset changed.
 - Consumer groups use the classic protocol. The consumer group protocol of KIP-848 and share groups are not supported. A
   consumer with `group.protocol=consumer` cannot join: the Java client fails with the reason, librdkafka keeps looking for a
   coordinator and reports it only in its debug log (`debug=cgrp`).

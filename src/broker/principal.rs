@@ -10,6 +10,12 @@ pub struct Principal(Cow<'static, str>);
 impl Principal {
     /// Principal of a client that is not authenticated.
     pub const ANONYMOUS: Principal = Principal(Cow::Borrowed("User:ANONYMOUS"));
+
+    /// Creates the principal of another client.
+    #[cfg(test)]
+    pub(super) const fn named(name: &'static str) -> Principal {
+        Principal(Cow::Borrowed(name))
+    }
 }
 
 impl fmt::Display for Principal {

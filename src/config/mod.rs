@@ -73,6 +73,7 @@ pub struct Config {
     pub queued_max_response_bytes: usize,
     pub connection_max_inflight_requests: usize,
     pub fetch_max_bytes: i32,
+    pub max_incremental_fetch_session_cache_slots: i32,
 
     pub http_max_connections: usize,
     pub http_header_timeout_ms: u64,
@@ -174,6 +175,7 @@ impl Config {
             queued_max_response_bytes: 0,
             connection_max_inflight_requests: 0,
             fetch_max_bytes: 0,
+            max_incremental_fetch_session_cache_slots: 0,
             http_max_connections: 0,
             http_header_timeout_ms: 0,
             http_request_timeout_ms: 0,

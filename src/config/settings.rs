@@ -282,6 +282,20 @@ static SERVER: &[Setting] = &[
         target: Target::Server(|config, text| store(&mut config.fetch_max_bytes, text)),
     },
     Setting {
+        name: "max_incremental_fetch_session_cache_slots",
+        kafka_name: None,
+        group: Group::Limits,
+        kind: Kind::Int {
+            min: 0,
+            max: i32::MAX as i64,
+        },
+        default: "1000",
+        help: "Maximum number of fetch sessions. Consumers without one name all their partitions in each fetch. 0 disables sessions.",
+        target: Target::Server(|config, text| {
+            store(&mut config.max_incremental_fetch_session_cache_slots, text)
+        }),
+    },
+    Setting {
         name: "group_min_session_timeout_ms",
         kafka_name: None,
         group: Group::Groups,

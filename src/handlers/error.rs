@@ -4,7 +4,7 @@
 //! single APIs make exceptions to it. Handlers choose codes themselves only for what they check themselves: the request and
 //! its deadline.
 
-use crate::broker::TopicError;
+use crate::broker::{FetchSessionError, TopicError};
 use crate::coordinator::group::GroupError;
 use crate::coordinator::transaction::{OffsetsError, TransactionError};
 use crate::protocol::kafka::ErrorCode;
@@ -54,6 +54,14 @@ pub(super) fn of_storage_by_id(error: &storage::Error) -> ErrorCode {
     match error {
         storage::Error::Deleted => ErrorCode::UNKNOWN_TOPIC_ID,
         error => of_storage(error),
+    }
+}
+
+pub(super) fn of_fetch_session(error: FetchSessionError) -> ErrorCode {
+    match error {
+        FetchSessionError::NotFound => ErrorCode::FETCH_SESSION_ID_NOT_FOUND,
+        FetchSessionError::InvalidEpoch => ErrorCode::INVALID_FETCH_SESSION_EPOCH,
+        FetchSessionError::TopicIds => ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR,
     }
 }
 

@@ -3,8 +3,12 @@
 //! A fetch is answered as soon as it has `min_bytes` or a partition has an error or a diverging epoch, and at `max_wait_ms`
 //! at the latest, with every partition it named; earlier when the server is shutting down or other requests need the memory
 //! of waiting fetches. Batches are always whole: the first of the first partition that has any is returned even if it
-//! exceeds the limits (KIP-74), since a consumer could never get past it. Fetch sessions (KIP-227) are not supported: every
-//! response has session id 0, so clients keep naming all their partitions.
+//! exceeds the limits (KIP-74), since a consumer could never get past it.
+//!
+//! Partitions are read in the order in which the client names them, or in that of its session (KIP-227), where those that
+//! returned records go last.
+
+mod session;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Answer, Call, error, isolation, lookup};
 use crate::broker::{Broker, Operation};
-use crate::config::CompressionType;
+use crate::config::{CompressionType, TopicConfig};
 use crate::metrics::TopicCounters;
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::fetch::{
@@ -26,8 +30,9 @@ use crate::protocol::messages::fetch::{
 };
 use crate::record::Records;
 use crate::storage::{
-    self, FetchWaiter, Fetched, Isolation, PartitionLog, ReadOptions, ReadTicket, Topic,
+    self, FetchWaiter, Fetched, Isolation, PartitionLog, ReadOptions, ReadTicket,
 };
+use session::SessionUse;
 
 /// The first version that names topics by id instead of by name.
 const TOPIC_IDS_FROM: i16 = 13;
@@ -42,20 +47,19 @@ const READ_INLINE_MAX: usize = 500;
 /// may cause many of them.
 const COPIED_BYTES_MAX: usize = 512 * 1024;
 
-/// Session epoch of a request for a new session; −1 requests none. Any other continues a session.
-const NEW_SESSION: i32 = 0;
-
 pub(super) async fn handle(call: Call, request: FetchRequest) -> Answer<FetchResponse> {
-    if request.session_epoch > NEW_SESSION {
-        return Answer::from(FetchResponse {
-            error_code: ErrorCode::FETCH_SESSION_ID_NOT_FOUND,
-            ..FetchResponse::default()
-        });
-    }
-    let plan = Arc::new(Plan::new(&call, request));
+    let plan = match Plan::new(&call, request) {
+        Ok(plan) => Arc::new(plan),
+        Err(error_code) => {
+            return Answer::from(FetchResponse {
+                error_code,
+                ..FetchResponse::default()
+            });
+        }
+    };
     match plan.fetch(&call.broker).await {
-        Some(round) => plan.answer(round),
-        None => plan.answer(plan.read_failed()),
+        Some(round) => plan.answer(&call, round),
+        None => plan.answer(&call, plan.read_failed()),
     }
 }
 
@@ -66,14 +70,18 @@ struct Plan {
     max_bytes: usize,
     isolation: Isolation,
     by_id: bool,
+    partitions: Vec<PartitionPlan>,
+    /// The topics of the partitions, in the same order; none if the fetch continues a session.
     topics: Vec<TopicPlan>,
+    session: SessionUse,
 }
 
 struct TopicPlan {
     /// Response that names the topic, without partitions.
     response: FetchableTopicResponse,
     counters: Option<Arc<TopicCounters>>,
-    partitions: Vec<PartitionPlan>,
+    /// Number of partitions.
+    partitions: usize,
 }
 
 struct PartitionPlan {
@@ -108,33 +116,47 @@ struct Round {
 }
 
 impl Plan {
-    fn new(call: &Call, mut request: FetchRequest) -> Plan {
+    /// Plans a fetch of the partitions that the request names.
+    fn full(call: &Call, mut request: FetchRequest, session: SessionUse) -> Plan {
         let by_id = call.version >= TOPIC_IDS_FROM;
         // A topic without partitions needs no response, and must not be kept while the fetch waits.
         request.topics.retain(|asked| !asked.partitions.is_empty());
-        let topics = request.topics.into_iter().map(|asked| {
+        let count = request.topics.iter().map(|asked| asked.partitions.len());
+        let mut partitions = Vec::with_capacity(count.sum());
+        let mut topics = Vec::with_capacity(request.topics.len());
+        for asked in std::mem::take(&mut request.topics) {
             let topic = lookup::topic(call, Operation::Read, by_id, &asked.topic, asked.topic_id)
-                .and_then(|topic| check_compression(topic, call.version));
-            TopicPlan {
+                .and_then(|topic| {
+                    check_compression(|| topic.config(), call.version)?;
+                    Ok(topic)
+                });
+            topics.push(TopicPlan {
                 counters: topic
                     .as_ref()
                     .ok()
                     .map(|topic| Arc::clone(topic.counters())),
-                partitions: asked
-                    .partitions
-                    .into_iter()
-                    .map(|asked| PartitionPlan {
-                        partition: lookup::partition(&topic, asked.partition),
-                        asked,
-                    })
-                    .collect(),
+                partitions: asked.partitions.len(),
                 response: FetchableTopicResponse {
                     topic: asked.topic,
                     topic_id: asked.topic_id,
                     ..FetchableTopicResponse::default()
                 },
-            }
-        });
+            });
+            partitions.extend(asked.partitions.into_iter().map(|asked| PartitionPlan {
+                partition: lookup::partition(&topic, asked.partition),
+                asked,
+            }));
+        }
+        Plan::of(call, &request, partitions, topics, session)
+    }
+
+    fn of(
+        call: &Call,
+        request: &FetchRequest,
+        partitions: Vec<PartitionPlan>,
+        topics: Vec<TopicPlan>,
+        session: SessionUse,
+    ) -> Plan {
         Plan {
             max_wait: Duration::from_millis(request.max_wait_ms.max(0) as u64),
             min_bytes: request.min_bytes.max(0) as usize,
@@ -142,8 +164,10 @@ impl Plan {
                 .max_bytes
                 .clamp(0, call.broker.config.fetch_max_bytes) as usize,
             isolation: isolation(request.isolation_level),
-            by_id,
-            topics: topics.collect(),
+            by_id: call.version >= TOPIC_IDS_FROM,
+            partitions,
+            topics,
+            session,
         }
     }
 
@@ -182,7 +206,8 @@ impl Plan {
     /// Watches each partition once, however often it is named: an append notifies every waiter of its partition.
     fn watch(&self, waiter: &Arc<Notify>) -> Vec<FetchWaiter> {
         let mut watched = HashSet::new();
-        self.partitions()
+        self.partitions
+            .iter()
             .filter_map(|plan| plan.partition.as_ref().ok())
             .filter(|partition| watched.insert(Arc::as_ptr(partition).cast::<()>()))
             .map(|partition| partition.watch(waiter))
@@ -193,15 +218,11 @@ impl Plan {
         round.is_final || round.size_bytes >= self.min_bytes || round.found.is_empty()
     }
 
-    fn partitions(&self) -> impl Iterator<Item = &PartitionPlan> {
-        self.topics.iter().flat_map(|topic| &topic.partitions)
-    }
-
-    /// Reads all partitions once, in the client's order, up to the limits. Continues on a blocking thread from the first
+    /// Reads all partitions once, in their order, up to the limits. Continues on a blocking thread from the first
     /// one that may block, and uses it for all if there are many partitions.
     async fn read(self: &Arc<Self>) -> Option<Round> {
-        let many = self.partitions().nth(READ_INLINE_MAX).is_some();
-        let mut round = Round::with_capacity(self.partitions().count());
+        let many = self.partitions.len() > READ_INLINE_MAX;
+        let mut round = Round::with_capacity(self.partitions.len());
         if !many && self.read_without_blocking(&mut round).await {
             return Some(round);
         }
@@ -216,7 +237,7 @@ impl Plan {
 
     /// Reads partitions until a read would block. Returns whether all were read.
     async fn read_without_blocking(&self, round: &mut Round) -> bool {
-        for plan in self.partitions() {
+        for plan in &self.partitions {
             let found = match plan.begin(self.options(round, plan, false), self.by_id) {
                 Reading::Done(found) => found,
                 Reading::WouldBlock => return false,
@@ -229,7 +250,7 @@ impl Plan {
 
     /// Reads the partitions that were not read yet. Blocks.
     fn read_blocking(&self, round: &mut Round) {
-        for plan in self.partitions().skip(round.found.len()) {
+        for plan in &self.partitions[round.found.len()..] {
             let found = match plan.begin(self.options(round, plan, true), self.by_id) {
                 Reading::Done(found) => found,
                 Reading::WouldBlock => unreachable!("the thread may block"),
@@ -258,22 +279,33 @@ impl Plan {
     fn read_failed(&self) -> Round {
         let failed = |_| Found::Error(error::TASK_FAILED, None);
         Round {
-            found: self.partitions().map(failed).collect(),
+            found: self.partitions.iter().map(failed).collect(),
             size_bytes: 0,
             copied_bytes: 0,
             is_final: true,
         }
     }
 
-    fn answer(&self, round: Round) -> Answer<FetchResponse> {
-        let mut found = round.found.into_iter();
+    fn answer(&self, call: &Call, round: Round) -> Answer<FetchResponse> {
+        if let SessionUse::Continued(continued) = &self.session {
+            return self.answer_incremental(round, continued);
+        }
+        let mut answer = self.answer_in_full(round);
+        if let (SessionUse::New, Some(response)) = (&self.session, &mut answer.response) {
+            response.session_id = self.create_session(call, &response.responses);
+        }
+        answer
+    }
+
+    /// Answers with all partitions.
+    fn answer_in_full(&self, round: Round) -> Answer<FetchResponse> {
+        let mut read = self.partitions.iter().zip(round.found);
         let mut bytes_out = Vec::new();
         let mut responses = Vec::with_capacity(self.topics.len());
         for topic in &self.topics {
-            let partitions: Vec<PartitionData> = topic
-                .partitions
-                .iter()
-                .zip(&mut found)
+            let partitions: Vec<PartitionData> = read
+                .by_ref()
+                .take(topic.partitions)
                 .map(|(plan, found)| plan.response(found, self.isolation))
                 .collect();
             let size_bytes: usize = partitions
@@ -428,9 +460,12 @@ fn aborted_transaction(aborted: storage::AbortedTransaction) -> AbortedTransacti
 }
 
 /// Refuses a topic that is stored with zstd to a client that does not support it.
-fn check_compression(topic: Arc<Topic>, version: i16) -> Result<Arc<Topic>, ErrorCode> {
-    if version < ZSTD_FROM && topic.config().compression_type == CompressionType::Zstd {
+fn check_compression(
+    config: impl FnOnce() -> Arc<TopicConfig>,
+    version: i16,
+) -> Result<(), ErrorCode> {
+    if version < ZSTD_FROM && config().compression_type == CompressionType::Zstd {
         return Err(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE);
     }
-    Ok(topic)
+    Ok(())
 }

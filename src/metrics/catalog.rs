@@ -133,6 +133,12 @@ catalog! {
             "Bytes of responses held in memory until clients read them";
         FETCHES_WAITING: Gauge "streamline_fetches_waiting" []
             "Fetch requests currently waiting for records";
+        FETCH_SESSIONS: Gauge "streamline_fetch_sessions" []
+            "Incremental fetch sessions (max_incremental_fetch_session_cache_slots is their limit)";
+        FETCH_SESSION_PARTITIONS: Gauge "streamline_fetch_session_partitions" []
+            "Partitions of all fetch sessions together";
+        FETCH_SESSION_EVICTIONS_TOTAL: Counter "streamline_fetch_session_evictions_total" []
+            "Fetch sessions evicted to make room for others";
     }
     "Storage" {
         TOPICS_TOTAL: Gauge "streamline_topics_total" []

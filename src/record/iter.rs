@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::batch::{BatchHeader, TimestampType};
 use super::compression::Decompressor;
 use super::record::{Header, Record};
+use super::short_record::ShortRecord;
 use super::varint::{self, VarintError};
 use super::{Error, Result};
 
@@ -18,6 +19,14 @@ pub struct RecordsSummary {
     pub max_timestamp: i64,
     /// The smallest timestamp of all records, in milliseconds; −1 if there are no records.
     pub min_timestamp: i64,
+}
+
+impl RecordsSummary {
+    #[inline]
+    fn note(&mut self, timestamp_ms: i64) {
+        self.max_timestamp = self.max_timestamp.max(timestamp_ms);
+        self.min_timestamp = self.min_timestamp.min(timestamp_ms);
+    }
 }
 
 /// Iterator over the records of a batch. Ends after an error.
@@ -107,9 +116,14 @@ fn validate<S: Source>(header: &BatchHeader, mut source: S) -> Result<RecordsSum
         max_timestamp: -1,
         min_timestamp: i64::MAX,
     };
-    while let Some(record) = walk.step(&mut source, |_, _| ())? {
-        summary.max_timestamp = summary.max_timestamp.max(record.timestamp_ms);
-        summary.min_timestamp = summary.min_timestamp.min(record.timestamp_ms);
+    loop {
+        while let Some(timestamp_ms) = walk.step_short(&mut source) {
+            summary.note(timestamp_ms);
+        }
+        match walk.step(&mut source, |_, _| ())? {
+            Some(record) => summary.note(record.timestamp_ms),
+            None => break,
+        }
     }
     if header.record_count == 0 {
         summary.min_timestamp = -1;
@@ -124,6 +138,9 @@ trait Source {
 
     /// Returns the next bytes without consuming them: at least `want` (up to [`varint::LEN_MAX`]) unless fewer are left.
     fn peek(&mut self, want: usize) -> Result<&[u8]>;
+
+    /// Returns the next bytes that are in memory, without consuming them.
+    fn window(&self) -> &[u8];
 
     /// Consumes peeked bytes.
     fn skip(&mut self, len: usize);
@@ -166,6 +183,11 @@ impl Source for SliceSource {
     }
 
     #[inline]
+    fn window(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    #[inline]
     fn skip(&mut self, len: usize) {
         bytes::Buf::advance(&mut self.bytes, len);
     }
@@ -194,6 +216,11 @@ impl Source for RefSource<'_> {
     #[inline]
     fn peek(&mut self, _want: usize) -> Result<&[u8]> {
         Ok(self.bytes)
+    }
+
+    #[inline]
+    fn window(&self) -> &[u8] {
+        self.bytes
     }
 
     #[inline]
@@ -266,7 +293,12 @@ impl Source for StreamSource<'_> {
         if self.end - self.start < want {
             self.refill(want)?;
         }
-        Ok(&self.window[self.start..self.end])
+        Ok(self.window())
+    }
+
+    #[inline]
+    fn window(&self) -> &[u8] {
+        &self.window[self.start..self.end]
     }
 
     #[inline]
@@ -322,6 +354,37 @@ impl Walk {
         (self.header.record_count.max(0) as usize).saturating_sub(self.index)
     }
 
+    /// Validates the next record if it is a [`ShortRecord`] in memory, and returns its timestamp. `None` leaves the record,
+    /// or the end of the batch, to [`step`](Self::step).
+    #[inline(always)]
+    fn step_short<S: Source>(&mut self, source: &mut S) -> Option<i64> {
+        if self.left() == 0 {
+            return None;
+        }
+        let record = ShortRecord::parse(source.window())?;
+        if !self.is_next(record.offset_delta) {
+            return None;
+        }
+        source.skip(record.len);
+        self.index += 1;
+        self.last_delta = record.offset_delta;
+        Some(self.timestamp_ms(record.timestamp_delta.into()))
+    }
+
+    /// Returns true if a record may have this offset delta.
+    #[inline]
+    fn is_next(&self, offset_delta: i32) -> bool {
+        offset_delta > self.last_delta && offset_delta <= self.header.last_offset_delta
+    }
+
+    #[inline]
+    fn timestamp_ms(&self, delta: i64) -> i64 {
+        match self.header.attributes.timestamp_type() {
+            TimestampType::LogAppendTime => self.header.max_timestamp,
+            TimestampType::CreateTime => self.header.base_timestamp.wrapping_add(delta),
+        }
+    }
+
     /// Parses the next record. Returns `None` at the end of the batch, and fails if bytes follow the last record.
     fn step<S: Source>(
         &mut self,
@@ -367,7 +430,7 @@ impl Walk {
         body.skip_byte()?; // The attributes: no bits are defined.
         let timestamp_delta = body.long()?;
         let offset_delta = body.int()?;
-        if offset_delta <= self.last_delta || offset_delta > self.header.last_offset_delta {
+        if !self.is_next(offset_delta) {
             return Err(Stop::Invalid(
                 "its offset is out of order or outside the batch",
             ));
@@ -389,10 +452,7 @@ impl Walk {
             return Err(Stop::Invalid("it is longer than its fields"));
         }
         self.last_delta = offset_delta;
-        let timestamp_ms = match self.header.attributes.timestamp_type() {
-            TimestampType::LogAppendTime => self.header.max_timestamp,
-            TimestampType::CreateTime => self.header.base_timestamp.wrapping_add(timestamp_delta),
-        };
+        let timestamp_ms = self.timestamp_ms(timestamp_delta);
         Ok(RawRecord {
             offset: self.header.base_offset.wrapping_add(offset_delta.into()),
             timestamp_ms,

@@ -28,6 +28,7 @@ mod property_tests;
 )]
 mod record;
 mod records;
+mod short_record;
 mod varint;
 
 pub use batch::{Attributes, BatchHeader, RecordBatch, TimestampType};

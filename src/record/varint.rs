@@ -44,6 +44,34 @@ pub(super) fn read_int(bytes: &[u8]) -> Result<(i32, usize), VarintError> {
     Ok((unzigzag(raw) as i32, len))
 }
 
+/// Longest encoding that [`read_short`] reads, in bytes.
+pub(super) const SHORT_LEN_MAX: usize = 3;
+
+/// Reads the encoded number at position `at` if it has at most [`SHORT_LEN_MAX`] bytes. Returns it with the position that
+/// follows; [`unzigzag_short`] decodes it.
+///
+/// Always inlined, and without subslices, because validation reads six numbers of each record.
+#[inline(always)]
+pub(super) fn read_short(bytes: &[u8], at: usize) -> Option<(u32, usize)> {
+    let low = *bytes.get(at)?;
+    if low < 0x80 {
+        return Some((low.into(), at + 1));
+    }
+    let raw = u32::from(low & 0x7f);
+    let middle = *bytes.get(at + 1)?;
+    if middle < 0x80 {
+        return Some((raw | u32::from(middle) << 7, at + 2));
+    }
+    let raw = raw | u32::from(middle & 0x7f) << 7;
+    let high = *bytes.get(at + 2)?;
+    (high < 0x80).then(|| (raw | u32::from(high) << 14, at + SHORT_LEN_MAX))
+}
+
+#[inline(always)]
+pub(super) fn unzigzag_short(raw: u32) -> i32 {
+    (raw >> 1) as i32 ^ -((raw & 1) as i32)
+}
+
 #[inline]
 fn unzigzag(raw: u64) -> i64 {
     (raw >> 1) as i64 ^ -((raw & 1) as i64)
@@ -95,6 +123,9 @@ mod tests {
             -64,
             -65,
             300,
+            8_192,
+            (1 << 20) - 1,
+            1 << 20,
             i32::MAX as i64,
             i32::MIN as i64,
             i64::MAX,
@@ -114,6 +145,9 @@ mod tests {
             if let Ok(int) = i32::try_from(value) {
                 assert_eq!(read_int(&out), Ok((int, len)));
             }
+            let short = (len <= SHORT_LEN_MAX).then_some((value as i32, len));
+            let read = read_short(&out, 0).map(|(raw, len)| (unzigzag_short(raw), len));
+            assert_eq!(read, short);
         }
     }
 

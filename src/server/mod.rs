@@ -384,6 +384,7 @@ fn watch_broker(broker: &Arc<Broker>, metrics: &PrometheusHandle, health: &Healt
     let metrics = metrics.metrics();
     metrics.register(Arc::new(Arc::downgrade(broker)));
     metrics.register(Arc::clone(&broker.waiting_fetches) as _);
+    metrics.register(Arc::clone(&broker.fetch_sessions) as _);
     let broker = Arc::clone(broker);
     health.watch_storage(move || {
         broker.topics.health()?;

@@ -368,31 +368,6 @@ fn leader_epochs_are_checked_and_divergence_is_reported() {
 }
 
 #[test]
-fn fetch_sessions_are_declined() {
-    let server = Server::start();
-    let mut client = server.connect();
-    let topic = create(&mut client, "sessionless", 1);
-    let with = |session_id, session_epoch| FetchRequest {
-        session_id,
-        session_epoch,
-        ..fetch_request(&topic, &[(0, 0)])
-    };
-    for full in [with(0, 0), with(0, -1), with(17, -1)] {
-        let response = client.call(11, &full);
-        assert_eq!(
-            (response.error_code, response.session_id),
-            (ErrorCode::NONE, 0)
-        );
-        assert_eq!(response.responses.len(), 1);
-    }
-    let incremental = client.call(11, &with(17, 1));
-    assert_eq!(
-        incremental.error_code,
-        ErrorCode::FETCH_SESSION_ID_NOT_FOUND
-    );
-}
-
-#[test]
 fn a_zstd_topic_is_refused_for_versions_before_zstd_support() {
     let server = Server::start();
     let mut client = server.connect();

@@ -11,6 +11,7 @@ mod connections;
 mod counting;
 mod dump_log;
 mod fetch;
+mod fetch_sessions;
 mod groups;
 mod health;
 mod hostile;
