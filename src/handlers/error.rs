@@ -4,7 +4,7 @@
 //! single APIs make exceptions to it. Handlers choose codes themselves only for what they check themselves: the request and
 //! its deadline.
 
-use crate::broker::TopicError;
+use crate::broker::{FeatureError, TopicError};
 use crate::coordinator::group::GroupError;
 use crate::protocol::kafka::ErrorCode;
 use crate::{catalog, record, storage};
@@ -116,6 +116,17 @@ pub(super) fn of_group_result(answer: &Result<(), GroupError>) -> ErrorCode {
     match answer {
         Ok(()) => ErrorCode::NONE,
         Err(error) => of_group(error),
+    }
+}
+
+pub(super) fn of_features(error: &FeatureError) -> ErrorCode {
+    match error {
+        FeatureError::Unknown(_)
+        | FeatureError::Unsupported { .. }
+        | FeatureError::Lower { .. }
+        | FeatureError::Higher { .. } => ErrorCode::INVALID_UPDATE_VERSION,
+        FeatureError::Catalog(error) => of_catalog(error),
+        FeatureError::Interrupted => ErrorCode::NOT_CONTROLLER,
     }
 }
 

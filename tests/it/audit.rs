@@ -108,6 +108,7 @@ fn commit_request(group: &str, topic: &str, offsets: &[i64]) -> OffsetCommitRequ
                     ..OffsetCommitRequestPartition::default()
                 })
                 .collect(),
+            ..OffsetCommitRequestTopic::default()
         }],
         ..OffsetCommitRequest::default()
     }

@@ -75,6 +75,13 @@ const MIGRATIONS: &[&str] = &[
     );
     INSERT INTO producer_ids (only_row, next_block) VALUES (1, 0);
     ",
+    // 2: the feature levels that were set.
+    "
+    CREATE TABLE feature_levels (
+        name  TEXT    NOT NULL PRIMARY KEY,
+        level INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    ",
 ];
 
 /// The version that this release writes.
@@ -178,6 +185,6 @@ mod tests {
                 |row| row.get(0),
             )
             .unwrap();
-        assert_eq!(tables, 9);
+        assert_eq!(tables, 10);
     }
 }
