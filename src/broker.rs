@@ -4,6 +4,7 @@
 //! component that handlers access through it. It knows nothing of requests or error codes.
 
 mod authorizer;
+mod features;
 mod fetch_sessions;
 mod home;
 mod log_throttle;
@@ -28,6 +29,10 @@ use crate::metrics::Metrics;
 use crate::storage::{self, Engine, Opening};
 
 pub use authorizer::{Authorizer, Operation, Resource};
+pub use features::{
+    FeatureError, FeatureUpdate, Features, FinalizedFeatures, SUPPORTED as SUPPORTED_FEATURES,
+    UpdateDirection,
+};
 pub use fetch_sessions::{
     Continued, FetchPosition, FetchSession, FetchSessionError, FetchSessions, SessionPartition,
     SessionSize, SessionTopic, SessionUpdate, Told, memory_bytes,
@@ -65,6 +70,7 @@ pub struct Broker {
     pub reserve: Arc<Reserve>,
     pub groups: Arc<Groups>,
     pub transactions: Arc<Transactions>,
+    pub features: Arc<Features>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
     /// Decides which operations clients may perform; `None` allows all of them.
@@ -117,6 +123,7 @@ impl Broker {
             catalog,
             storage,
         } = opened;
+        let features = Features::open(Arc::clone(&catalog)).await?;
         let specs = inventory.topics(&config.topic_defaults)?;
         let produce_refusals = ProduceRefusals::new(Arc::clone(&metrics), Arc::clone(&clock));
         let (topics, inventory, largest_producer_id) = blocking(move || {
@@ -157,6 +164,7 @@ impl Broker {
                 groups,
                 transactions,
                 fetch_sessions: FetchSessions::new(slots, Arc::clone(&clock)),
+                features,
                 clock,
                 metrics,
                 authorizer: None,
@@ -212,6 +220,10 @@ pub enum OpenError {
     Storage(#[from] storage::Error),
     #[error("topic {topic:?} has a config that this release does not accept: {reason}")]
     Config { topic: String, reason: String },
+    #[error(
+        "feature {name} has level {level}, which this release does not support; start the release that set it"
+    )]
+    Feature { name: &'static str, level: i16 },
     #[error("opening the data directory panicked; this is a bug")]
     Panicked,
 }

@@ -238,7 +238,7 @@ fn compatibility_document() -> String {
         writeln!(out, "| {key} | {name} | {versions} | {} |", remark(api)).unwrap();
     }
     out.push_str(DIFFERENCES);
-    for definition in TOPIC_CONFIGS {
+    for definition in TOPIC_CONFIGS.iter().filter(|each| !each.is_internal()) {
         let default = match definition.default {
             "" => "empty".to_owned(),
             default => format!("`{default}`"),

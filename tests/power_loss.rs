@@ -108,7 +108,10 @@ impl Machine {
         let faults = Faults::new();
         let clock = ManualClock::at_ms(START_MS);
         let settings = [
-            ("segment.bytes", random.between(300, 3_000).to_string()),
+            (
+                "internal.segment.bytes",
+                random.between(300, 3_000).to_string(),
+            ),
             ("index.interval.bytes", random.between(0, 400).to_string()),
             ("retention.ms", 100_000.to_string()),
             ("retention.bytes", random.pick(&[-1, 2_000]).to_string()),

@@ -207,7 +207,7 @@ fn configs() -> impl Strategy<Value = BTreeMap<String, String>> {
         .prop_map(
             |(segment_bytes, index_interval_bytes, segment_ms, retention_bytes)| {
                 let settings = [
-                    ("segment.bytes", segment_bytes.to_string()),
+                    ("internal.segment.bytes", segment_bytes.to_string()),
                     ("index.interval.bytes", index_interval_bytes.to_string()),
                     ("segment.ms", segment_ms.to_string()),
                     ("retention.ms", RETENTION_MS.to_string()),

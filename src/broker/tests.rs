@@ -305,6 +305,33 @@ async fn config_edits_apply_at_once_and_only_if_all_are_valid() {
 }
 
 #[tokio::test]
+async fn a_topic_with_a_segment_size_of_an_earlier_release_starts_and_can_be_edited() {
+    let home = Home::new();
+    let broker = home.open().await;
+    broker.create_topic(new("old", 1)).await.unwrap();
+    let small = BTreeMap::from([("segment.bytes".to_owned(), "4096".to_owned())]);
+    let refused = broker.replace_configs("old".to_owned(), small.clone(), false);
+    assert!(matches!(refused.await, Err(TopicError::InvalidConfig(_))));
+    broker
+        .catalog
+        .set_topic_configs("old", small)
+        .await
+        .unwrap();
+    drop(broker);
+
+    let broker = home.open().await;
+    let topic = broker.topics.get("old").unwrap();
+    assert_eq!(topic.config().segment_bytes_max(), 4096);
+    let edit = ConfigEdit {
+        name: "retention.ms".to_owned(),
+        operation: ConfigOperation::Set("7".to_owned()),
+    };
+    let edited = broker.edit_configs("old".to_owned(), vec![edit], false);
+    edited.await.unwrap();
+    assert_eq!(topic.config().segment_bytes_max(), 4096);
+}
+
+#[tokio::test]
 async fn the_advertised_address_is_the_one_the_client_connected_to_unless_one_is_set() {
     let home = Home::new();
     let broker = home.open().await;
@@ -391,7 +418,7 @@ async fn an_adopted_log_with_gaps_left_by_compaction_is_not_truncated() {
     let home = Home::new();
     let broker = home.open().await;
     let mut topic = new("orphan", 1);
-    topic.configs = BTreeMap::from([("segment.bytes".to_owned(), "256".to_owned())]);
+    topic.configs = BTreeMap::from([("internal.segment.bytes".to_owned(), "256".to_owned())]);
     broker.create_topic(topic).await.unwrap();
     for _ in 0..20 {
         append(&broker, "orphan");

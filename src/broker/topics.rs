@@ -334,7 +334,8 @@ impl Broker {
         validate_only: bool,
     ) -> Result<Vec<ConfigChange>, TopicError> {
         let before = self.known_topic(&name)?.config();
-        let after = self.config.topic_defaults.apply(&configs)?;
+        let defaults = &self.config.topic_defaults;
+        let after = defaults.apply_over(&configs, &before.overrides)?;
         if validate_only {
             return Ok(Vec::new());
         }
@@ -438,7 +439,7 @@ impl TopicInventory {
         let mut specs = Vec::new();
         for row in self.known.iter().chain(&self.adopted) {
             let config = defaults
-                .apply(&row.configs)
+                .apply_over(&row.configs, &row.configs)
                 .map_err(|error| OpenError::Config {
                     topic: row.name.clone(),
                     reason: error.to_string(),

@@ -1,4 +1,5 @@
-//! The small transactional state: topics, their configs, committed offsets, groups, producer ids, transactional ids.
+//! The small transactional state: topics, their configs, committed offsets, groups, producer ids, transactional ids,
+//! feature levels.
 //!
 //! [`Catalog`] is the contract, which the tests in `conformance` check for every implementation; [`sqlite`] keeps the
 //! catalog of a single server. The database is read only at start; data read while serving (committed offsets) is kept
@@ -23,7 +24,7 @@ use uuid::Uuid;
 pub use error::Error;
 pub use offsets::{CommittedOffset, GroupOffsets, OffsetCommit, TopicPartition};
 pub use pending_offsets::PendingOffset;
-pub use rows::{GroupRow, MemberRow, TopicRow, TransactionRow, TransactionState};
+pub use rows::{FeatureLevels, GroupRow, MemberRow, TopicRow, TransactionRow, TransactionState};
 pub use sqlite::Sqlite;
 
 /// A change of the catalog that is queued already. Resolves when the change is durable; dropping it does not cancel the
@@ -49,6 +50,9 @@ pub trait Catalog: Send + Sync {
     /// Returns all transactional ids, in order. Reads the database and blocks: for use at start.
     fn transactions(&self) -> Result<Vec<TransactionRow>, Error>;
 
+    /// Returns the feature levels that were set. Reads the database and blocks: for use at start.
+    fn feature_levels(&self) -> Result<FeatureLevels, Error>;
+
     /// Creates a topic; fails with [`Error::TopicExists`] if the name is taken.
     fn create_topic(&self, topic: TopicRow) -> Change;
 
@@ -64,6 +68,9 @@ pub trait Catalog: Send + Sync {
 
     /// Replaces all configs of the topic by `configs`; fails with [`Error::NoSuchTopic`].
     fn set_topic_configs(&self, name: &str, configs: BTreeMap<String, String>) -> Change;
+
+    /// Sets levels of features, all or none; others keep theirs. Returns the new epoch of the levels.
+    fn set_feature_levels(&self, levels: BTreeMap<String, i16>) -> Change<i64>;
 
     /// Returns a producer id that was never assigned before, across restarts and crashes.
     fn next_producer_id(&self) -> Change<i64>;

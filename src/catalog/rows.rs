@@ -1,4 +1,4 @@
-//! Topics, groups and transactional ids as the catalog stores them.
+//! Topics, groups, transactional ids and feature levels as the catalog stores them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,6 +12,15 @@ pub struct TopicRow {
     pub id: Uuid,
     pub partitions: i32,
     pub configs: BTreeMap<String, String>,
+}
+
+/// The feature levels that were set.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FeatureLevels {
+    /// By the feature's name.
+    pub levels: BTreeMap<String, i16>,
+    /// Number of changes made to them.
+    pub epoch: i64,
 }
 
 /// A group with members, or an empty one that had members: its state after the last completed rebalance, or when it

@@ -96,6 +96,7 @@ impl Client {
         let request = ApiVersionsRequest {
             client_software_name: CLIENT_ID.into(),
             client_software_version: env!("CARGO_PKG_VERSION").into(),
+            ..Default::default()
         };
         let newest = *ApiVersionsRequest::VERSIONS.end();
         let mut response = self.exchange(newest, &request).await?;
@@ -115,6 +116,16 @@ impl Client {
     /// Sends `request` at the newest version both sides support and waits for its response.
     pub async fn call<R: Request>(&mut self, request: &R) -> Result<R::Response, CliError> {
         let version = self.version_of::<R>()?;
+        self.exchange(version, request).await
+    }
+
+    /// Sends `request` at the newest version up to `max` that both sides support and waits for its response.
+    pub async fn call_up_to<R: Request>(
+        &mut self,
+        max: i16,
+        request: &R,
+    ) -> Result<R::Response, CliError> {
+        let version = self.version_of::<R>()?.min(max);
         self.exchange(version, request).await
     }
 

@@ -20,6 +20,9 @@ use crate::protocol::messages::offset_commit::{
 };
 use crate::protocol::messages::offset_fetch::{OffsetFetchRequest, OffsetFetchRequestGroup};
 
+/// The newest version of OffsetCommit and OffsetFetch in which topics have names.
+const TOPICS_BY_NAME_UP_TO: i16 = 9;
+
 #[derive(Debug, clap::Args)]
 pub struct Groups {
     #[command(subcommand)]
@@ -359,7 +362,7 @@ async fn committed_offsets(
             ..Default::default()
         }
     };
-    let response = client.call(&request).await?;
+    let response = client.call_up_to(TOPICS_BY_NAME_UP_TO, &request).await?;
     check("OffsetFetch", response.error_code, None)?;
     for group in &response.groups {
         let what = format!("group '{}'", group.group_id);
@@ -570,11 +573,13 @@ async fn commit(client: &mut Client, group: &str, moves: &[Move]) -> Result<(), 
             .map(|(name, partitions)| OffsetCommitRequestTopic {
                 name: name.to_owned(),
                 partitions,
+                ..Default::default()
             })
             .collect(),
         ..Default::default()
     };
-    for topic in client.call(&request).await?.topics {
+    let response = client.call_up_to(TOPICS_BY_NAME_UP_TO, &request).await?;
+    for topic in response.topics {
         for it in topic.partitions {
             let what = format!("offset of {}-{}", topic.name, it.partition_index);
             // Commits from outside the group fail with this code only while the group has members.

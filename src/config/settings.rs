@@ -88,7 +88,7 @@ pub fn settings() -> &'static [Setting] {
                 name: name.replace('.', "_").leak(),
                 kafka_name: None,
                 group: Group::TopicDefaults,
-                kind: definition.kind,
+                kind: definition.lenient_kind(),
                 default: definition.default,
                 help: definition.doc,
                 target: Target::TopicDefault(definition),

@@ -2,8 +2,9 @@
 //!
 //! [`TOPIC_CONFIGS`] declares each with its name, the server-wide setting for its default, type, allowed values,
 //! default and description. The server's settings, DescribeConfigs, AlterConfigs and the documentation all read that
-//! table. It has every topic setting of Kafka: one that has no effect here (compaction, replication) accepts only the
-//! value that matches this behaviour and rejects any other with a reason.
+//! table. It has every topic setting of Kafka. One that would change nothing with one replica and without tiered storage is
+//! accepted; one of a feature that does not exist here accepts only the value that matches this behaviour and rejects any
+//! other with a reason.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -19,7 +20,10 @@ pub struct TopicConfig {
     /// Settings of the topic itself, by Kafka's names, with values as Kafka normalizes them.
     pub overrides: BTreeMap<String, String>,
     pub cleanup_policy: CleanupPolicy,
+    /// Level of gzip; −1 for its default.
+    pub compression_gzip_level: i32,
     pub compression_type: CompressionType,
+    pub compression_zstd_level: i32,
     /// Delay before Kafka removes the files of deleted segments. Ignored here: files are removed at once, and open
     /// readers keep theirs.
     pub file_delete_delay_ms: i64,
@@ -29,6 +33,8 @@ pub struct TopicConfig {
     pub flush_ms: i64,
     /// Bytes of log per index entry, approximately.
     pub index_interval_bytes: i32,
+    /// Size at which a segment is rolled instead of at `segment_bytes`, for tests.
+    pub internal_segment_bytes: Option<i32>,
     /// Maximum size of a record batch, header included.
     pub max_message_bytes: i32,
     /// Maximum time by which a record's timestamp may be ahead of the server's clock.
@@ -36,7 +42,10 @@ pub struct TopicConfig {
     /// Maximum time by which a record's timestamp may be behind the server's clock.
     pub message_timestamp_before_max_ms: i64,
     pub message_timestamp_type: TimestampType,
-    /// Partition size above which the oldest segments are deleted; −1 for no limit.
+    /// Replicas that need a record before it is acknowledged. Ignored here, since a partition cannot need more replicas than
+    /// it has.
+    pub min_insync_replicas: i32,
+    /// Partition size above which the oldest segments are deleted; negative for no limit.
     pub retention_bytes: i64,
     /// Age of a segment's newest record after which the segment is deleted; −1 for no limit.
     pub retention_ms: i64,
@@ -142,7 +151,7 @@ pub struct TopicConfigDef {
     pub default: &'static str,
     /// Description in one or two sentences.
     pub doc: &'static str,
-    /// `None` for a setting with a single allowed value.
+    /// `None` for a setting without effect.
     field: Option<Field>,
 }
 
@@ -159,8 +168,28 @@ impl TopicConfigDef {
     pub fn value(&self, config: &TopicConfig) -> String {
         match &self.field {
             Some(field) => (field.get)(config),
-            None => self.default.to_string(),
+            None => {
+                let set = config.overrides.get(self.name);
+                set.map_or(self.default, String::as_str).to_string()
+            }
         }
+    }
+
+    /// Returns the values that the server's settings may have, and topics that an earlier release accepted.
+    pub fn lenient_kind(&self) -> Kind {
+        match self.kind {
+            Kind::Int { min, max } if min == CLIENT_SEGMENT_BYTES_MIN => Kind::Int {
+                min: SEGMENT_BYTES_MIN,
+                max,
+            },
+            Kind::Word(words) => Kind::Choice(words),
+            kind => kind,
+        }
+    }
+
+    /// Returns true for a setting that, as in Kafka, is shown only where it is set.
+    pub fn is_internal(&self) -> bool {
+        self.name.starts_with("internal.")
     }
 
     /// Stores a normalized value in `config`. Returns false if the field's type cannot hold it.
@@ -180,13 +209,27 @@ const POSITIVE_MS: Kind = Kind::Int {
     max: i64::MAX,
 };
 
-/// Minimum segment size. Rolling every few records is slow but correct, and lets tests roll often.
+/// Minimum segment size of the server's settings, of topics of earlier releases, and of `internal.segment.bytes`. Rolling
+/// every few records is slow but correct, and lets tests roll often.
 const SEGMENT_BYTES_MIN: i64 = 256;
+
+/// Minimum segment size that clients may set, the same as Kafka's.
+const CLIENT_SEGMENT_BYTES_MIN: i64 = 1 << 20;
+
+/// Bytes or milliseconds; −2 for those of the whole topic, −1 for no limit.
+const LOCAL_RETENTION: Kind = Kind::Int {
+    min: -2,
+    max: i64::MAX,
+};
+/// Bytes or milliseconds; −1 for the retention of the topic.
+const REMOTE_COPY_LAG: Kind = Kind::Int {
+    min: -1,
+    max: i64::MAX,
+};
 
 const NO_COMPACTION: &str =
     "compaction is not available; whole segments are deleted by age or size";
 const NO_TIERS: &str = "tiered storage is not available; all segments are on the local disk";
-const ONE_REPLICA: &str = "every partition has one replica";
 
 /// Declares a Kafka setting that has a single allowed value here.
 const fn fixed(
@@ -230,38 +273,45 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         doc: "delete removes whole segments by age or size; an empty list keeps records for ever.",
         field: field!(cleanup_policy),
     },
-    fixed(
-        "compression.gzip.level",
-        ServerDefault::Fixed("compression.gzip.level"),
-        ConfigType::Int,
-        "-1",
-        "gzip always compresses at its default level, 6",
-        "Compression level for compression.type = gzip.",
-    ),
-    fixed(
-        "compression.lz4.level",
-        ServerDefault::Fixed("compression.lz4.level"),
-        ConfigType::Int,
-        "9",
-        "lz4 always compresses at its fast level",
-        "Compression level for compression.type = lz4.",
-    ),
+    TopicConfigDef {
+        name: "compression.gzip.level",
+        server: ServerDefault::Setting("compression.gzip.level"),
+        kind: Kind::IntOr {
+            other: -1,
+            min: 1,
+            max: 9,
+        },
+        default: "-1",
+        doc: "Compression level for compression.type = gzip; -1 is level 6.",
+        field: field!(compression_gzip_level),
+    },
+    TopicConfigDef {
+        name: "compression.lz4.level",
+        server: ServerDefault::Fixed("compression.lz4.level"),
+        kind: Kind::Int { min: 1, max: 17 },
+        default: "9",
+        doc: "Compression level for compression.type = lz4. Has no effect: lz4 always compresses at its fastest level.",
+        field: None,
+    },
     TopicConfigDef {
         name: "compression.type",
         server: ServerDefault::Setting("compression.type"),
-        kind: Kind::Choice(CompressionType::WORDS),
+        kind: Kind::Word(CompressionType::WORDS),
         default: "producer",
         doc: "Compression of stored batches: producer keeps the producer's codec, any other value recompresses batches that differ.",
         field: field!(compression_type),
     },
-    fixed(
-        "compression.zstd.level",
-        ServerDefault::Fixed("compression.zstd.level"),
-        ConfigType::Int,
-        "3",
-        "zstd always compresses at level 3",
-        "Compression level for compression.type = zstd.",
-    ),
+    TopicConfigDef {
+        name: "compression.zstd.level",
+        server: ServerDefault::Setting("compression.zstd.level"),
+        kind: Kind::Int {
+            min: -131_072,
+            max: 22,
+        },
+        default: "3",
+        doc: "Compression level for compression.type = zstd; 0 is level 3.",
+        field: field!(compression_zstd_level),
+    },
     fixed(
         "delete.retention.ms",
         ServerDefault::Fixed("log.cleaner.delete.retention.ms"),
@@ -270,14 +320,14 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         NO_COMPACTION,
         "Time for which compaction keeps tombstones. Has no effect without compaction.",
     ),
-    fixed(
-        "errors.deadletterqueue.group.enable",
-        ServerDefault::Absent,
-        ConfigType::Boolean,
-        "false",
-        "share groups are not available, so dead-letter queues are not either",
-        "Allow share groups to use the topic as a dead-letter queue. Share groups are not available.",
-    ),
+    TopicConfigDef {
+        name: "errors.deadletterqueue.group.enable",
+        server: ServerDefault::Absent,
+        kind: Kind::Bool,
+        default: "false",
+        doc: "Allow share groups to use the topic as a dead-letter queue. Has no effect without share groups.",
+        field: None,
+    },
     TopicConfigDef {
         name: "file.delete.delay.ms",
         server: ServerDefault::Setting("log.segment.delete.delay.ms"),
@@ -302,14 +352,14 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         doc: "Maximum time until records are flushed to disk, whatever their acks. With durability = os the default is Kafka's: never, write-back is left to the operating system.",
         field: field!(flush_ms),
     },
-    fixed(
-        "follower.replication.throttled.replicas",
-        ServerDefault::Absent,
-        ConfigType::List,
-        "",
-        "there is no replication to throttle",
-        "Replicas to throttle on the follower side. There is no replication.",
-    ),
+    TopicConfigDef {
+        name: "follower.replication.throttled.replicas",
+        server: ServerDefault::Absent,
+        kind: Kind::ThrottledReplicas,
+        default: "",
+        doc: "Replicas to throttle on the follower side. Has no effect. There is no replication.",
+        field: None,
+    },
     TopicConfigDef {
         name: "index.interval.bytes",
         server: ServerDefault::Setting("log.index.interval.bytes"),
@@ -321,30 +371,50 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         doc: "Bytes of log per index entry, approximately.",
         field: field!(index_interval_bytes),
     },
-    fixed(
-        "leader.replication.throttled.replicas",
-        ServerDefault::Absent,
-        ConfigType::List,
-        "",
-        "there is no replication to throttle",
-        "Replicas to throttle on the leader side. There is no replication.",
-    ),
-    fixed(
-        "local.retention.bytes",
-        ServerDefault::Fixed("log.local.retention.bytes"),
-        ConfigType::Long,
-        "-2",
-        NO_TIERS,
-        "Bytes of a tiered topic kept on the local disk; -2 means retention.bytes.",
-    ),
-    fixed(
-        "local.retention.ms",
-        ServerDefault::Fixed("log.local.retention.ms"),
-        ConfigType::Long,
-        "-2",
-        NO_TIERS,
-        "Time for which records of a tiered topic are kept on the local disk; -2 means retention.ms.",
-    ),
+    TopicConfigDef {
+        name: "internal.segment.bytes",
+        server: ServerDefault::Absent,
+        kind: Kind::Int {
+            min: SEGMENT_BYTES_MIN,
+            max: i32::MAX as i64,
+        },
+        default: "",
+        doc: "Size at which a segment is rolled, instead of segment.bytes. For tests.",
+        field: Some(Field {
+            set: |config, text| {
+                config.internal_segment_bytes = text.parse().ok();
+                true
+            },
+            get: |config| {
+                let set = config.internal_segment_bytes;
+                set.map_or_else(String::new, |bytes| bytes.to_string())
+            },
+        }),
+    },
+    TopicConfigDef {
+        name: "leader.replication.throttled.replicas",
+        server: ServerDefault::Absent,
+        kind: Kind::ThrottledReplicas,
+        default: "",
+        doc: "Replicas to throttle on the leader side. Has no effect. There is no replication.",
+        field: None,
+    },
+    TopicConfigDef {
+        name: "local.retention.bytes",
+        server: ServerDefault::Fixed("log.local.retention.bytes"),
+        kind: LOCAL_RETENTION,
+        default: "-2",
+        doc: "Bytes of a tiered topic kept on the local disk; -2 means retention.bytes. Has no effect without tiered storage.",
+        field: None,
+    },
+    TopicConfigDef {
+        name: "local.retention.ms",
+        server: ServerDefault::Fixed("log.local.retention.ms"),
+        kind: LOCAL_RETENTION,
+        default: "-2",
+        doc: "Time for which records of a tiered topic are kept on the local disk; -2 means retention.ms. Has no effect without tiered storage.",
+        field: None,
+    },
     fixed(
         "max.compaction.lag.ms",
         ServerDefault::Fixed("log.cleaner.max.compaction.lag.ms"),
@@ -391,7 +461,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
     TopicConfigDef {
         name: "message.timestamp.type",
         server: ServerDefault::Setting("log.message.timestamp.type"),
-        kind: Kind::Choice(TimestampType::WORDS),
+        kind: Kind::Word(TimestampType::WORDS),
         default: "CreateTime",
         doc: "Timestamp of records: CreateTime is set by the producer, LogAppendTime by the server at append.",
         field: field!(message_timestamp_type),
@@ -412,54 +482,57 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         NO_COMPACTION,
         "Minimum time a record stays uncompacted. Has no effect without compaction.",
     ),
-    fixed(
-        "min.insync.replicas",
-        ServerDefault::Setting("min.insync.replicas"),
-        ConfigType::Int,
-        "1",
-        ONE_REPLICA,
-        "Number of replicas that must have a record before acks=all is acknowledged. There is one replica.",
-    ),
-    fixed(
-        "preallocate",
-        ServerDefault::Fixed("log.preallocate"),
-        ConfigType::Boolean,
-        "false",
-        "segment files are not preallocated",
-        "Preallocate segment files at full size.",
-    ),
-    fixed(
-        "remote.copy.lag.bytes",
-        ServerDefault::Fixed("log.remote.copy.lag.bytes"),
-        ConfigType::Long,
-        "-1",
-        NO_TIERS,
-        "Bytes by which the copy of a segment to remote storage is delayed. There is no remote storage.",
-    ),
-    fixed(
-        "remote.copy.lag.ms",
-        ServerDefault::Fixed("log.remote.copy.lag.ms"),
-        ConfigType::Long,
-        "0",
-        NO_TIERS,
-        "Time by which the copy of a segment to remote storage is delayed. There is no remote storage.",
-    ),
-    fixed(
-        "remote.log.copy.disable",
-        ServerDefault::Absent,
-        ConfigType::Boolean,
-        "false",
-        NO_TIERS,
-        "Stop copying segments of a tiered topic to remote storage. There is no remote storage.",
-    ),
-    fixed(
-        "remote.log.delete.on.disable",
-        ServerDefault::Absent,
-        ConfigType::Boolean,
-        "false",
-        NO_TIERS,
-        "Delete remote segments when tiering is disabled. There is no remote storage.",
-    ),
+    TopicConfigDef {
+        name: "min.insync.replicas",
+        server: ServerDefault::Setting("min.insync.replicas"),
+        kind: Kind::Int {
+            min: 1,
+            max: i32::MAX as i64,
+        },
+        default: "1",
+        doc: "Number of replicas that must have a record before acks=all is acknowledged; at most the number of replicas, which is 1.",
+        field: field!(min_insync_replicas),
+    },
+    TopicConfigDef {
+        name: "preallocate",
+        server: ServerDefault::Fixed("log.preallocate"),
+        kind: Kind::Bool,
+        default: "false",
+        doc: "Accepted for compatibility; has no effect. Segment files grow as records are appended.",
+        field: None,
+    },
+    TopicConfigDef {
+        name: "remote.copy.lag.bytes",
+        server: ServerDefault::Fixed("log.remote.copy.lag.bytes"),
+        kind: REMOTE_COPY_LAG,
+        default: "-1",
+        doc: "Bytes by which the copy of a segment to remote storage is delayed. Has no effect without tiered storage.",
+        field: None,
+    },
+    TopicConfigDef {
+        name: "remote.copy.lag.ms",
+        server: ServerDefault::Fixed("log.remote.copy.lag.ms"),
+        kind: REMOTE_COPY_LAG,
+        default: "0",
+        doc: "Time by which the copy of a segment to remote storage is delayed. Has no effect without tiered storage.",
+        field: None,
+    },
+    TopicConfigDef {
+        name: "remote.log.copy.disable",
+        server: ServerDefault::Absent,
+        kind: Kind::Bool,
+        default: "false",
+        doc: "Stop copying segments of a tiered topic to remote storage. Has no effect without tiered storage.",
+        field: None,
+    },
+    TopicConfigDef {
+        name: "remote.log.delete.on.disable",
+        server: ServerDefault::Absent,
+        kind: Kind::Bool,
+        default: "false",
+        doc: "Delete remote segments when tiering is disabled. Has no effect without tiered storage.",
+        field: None,
+    },
     fixed(
         "remote.storage.enable",
         ServerDefault::Absent,
@@ -472,11 +545,11 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         name: "retention.bytes",
         server: ServerDefault::Setting("log.retention.bytes"),
         kind: Kind::Int {
-            min: -1,
+            min: i64::MIN,
             max: i64::MAX,
         },
         default: "-1",
-        doc: "Size of a partition above which its oldest segments are deleted; -1 for no limit.",
+        doc: "Size of a partition above which its oldest segments are deleted; a negative number for no limit.",
         field: field!(retention_bytes),
     },
     TopicConfigDef {
@@ -494,7 +567,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         name: "segment.bytes",
         server: ServerDefault::Setting("log.segment.bytes"),
         kind: Kind::Int {
-            min: SEGMENT_BYTES_MIN,
+            min: CLIENT_SEGMENT_BYTES_MIN,
             max: i32::MAX as i64,
         },
         default: "1073741824",
@@ -505,7 +578,7 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         name: "segment.index.bytes",
         server: ServerDefault::Setting("log.index.size.max.bytes"),
         kind: Kind::Int {
-            min: 12,
+            min: 4,
             max: i32::MAX as i64,
         },
         default: "10485760",
@@ -528,14 +601,14 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         doc: "Age of a segment's first record at which the segment is rolled, so that retention can delete it.",
         field: field!(segment_ms),
     },
-    fixed(
-        "unclean.leader.election.enable",
-        ServerDefault::Fixed("unclean.leader.election.enable"),
-        ConfigType::Boolean,
-        "false",
-        "every partition has one replica, so there is no other leader to elect",
-        "Allow an out-of-sync replica to become leader. There is one replica.",
-    ),
+    TopicConfigDef {
+        name: "unclean.leader.election.enable",
+        server: ServerDefault::Fixed("unclean.leader.election.enable"),
+        kind: Kind::Bool,
+        default: "false",
+        doc: "Allow an out-of-sync replica to become leader. Has no effect: the only replica is always in sync.",
+        field: None,
+    },
 ];
 
 /// Topic settings removed in Kafka 4.0, and the reason for rejecting them.
@@ -563,17 +636,36 @@ impl TopicConfig {
     /// Applies `overrides` to these defaults, normalized as in Kafka: without surrounding whitespace and repeated list
     /// items. Fails on the first unknown name or value that is not allowed.
     pub fn apply(&self, overrides: &BTreeMap<String, String>) -> Result<TopicConfig, ConfigError> {
+        self.apply_over(overrides, &BTreeMap::new())
+    }
+
+    /// Applies `overrides` as [`Self::apply`] does. Values that are `stored` already stay valid, even if an earlier release
+    /// allowed more than this one.
+    pub fn apply_over(
+        &self,
+        overrides: &BTreeMap<String, String>,
+        stored: &BTreeMap<String, String>,
+    ) -> Result<TopicConfig, ConfigError> {
         let mut config = self.clone();
         for (name, text) in overrides {
             let definition = Self::definition(name).ok_or_else(|| unknown(name))?;
-            let value = definition.kind.normalize(text);
+            let kind = match stored.get(name) == Some(text) {
+                true => definition.lenient_kind(),
+                false => definition.kind,
+            };
+            let value = kind.normalize(text);
             let value = value.filter(|value| definition.set(&mut config, value));
             let value = value.ok_or_else(|| {
-                ConfigError::not_allowed(Origin::Topic, name, text, definition.kind.allowed())
+                ConfigError::not_allowed(Origin::Topic, name, text, kind.allowed())
             })?;
             config.overrides.insert(name.clone(), value);
         }
         Ok(config)
+    }
+
+    /// Returns the size at which a segment is rolled.
+    pub fn segment_bytes_max(&self) -> i32 {
+        self.internal_segment_bytes.unwrap_or(self.segment_bytes)
     }
 }
 
@@ -599,15 +691,19 @@ impl Default for TopicConfig {
         let mut config = TopicConfig {
             overrides: BTreeMap::new(),
             cleanup_policy: CleanupPolicy::default(),
+            compression_gzip_level: 0,
             compression_type: CompressionType::Producer,
+            compression_zstd_level: 0,
             file_delete_delay_ms: 0,
             flush_messages: 0,
             flush_ms: 0,
             index_interval_bytes: 0,
+            internal_segment_bytes: None,
             max_message_bytes: 0,
             message_timestamp_after_max_ms: 0,
             message_timestamp_before_max_ms: 0,
             message_timestamp_type: TimestampType::CreateTime,
+            min_insync_replicas: 0,
             retention_bytes: 0,
             retention_ms: 0,
             segment_bytes: 0,
@@ -677,7 +773,7 @@ mod tests {
             .expect_err("too small");
         assert_eq!(
             error.to_string(),
-            "segment.bytes = \"3\" is not allowed; allowed: a whole number from 256 to 2^31-1"
+            "segment.bytes = \"3\" is not allowed; allowed: a whole number from 1048576 to 2^31-1"
         );
     }
 
@@ -755,10 +851,11 @@ mod tests {
 
     #[test]
     fn every_kafka_topic_setting_exists_and_accepts_kafkas_default() {
-        let names: Vec<&str> = TOPIC_CONFIGS.iter().map(|each| each.name).collect();
+        let shown = || TOPIC_CONFIGS.iter().filter(|each| !each.is_internal());
+        let names: Vec<&str> = shown().map(|each| each.name).collect();
         let kafkas: Vec<&str> = KAFKA_4_4.iter().map(|(name, ..)| *name).collect();
         assert_eq!(names, kafkas);
-        for (definition, (name, config_type, default)) in TOPIC_CONFIGS.iter().zip(KAFKA_4_4) {
+        for (definition, (name, config_type, default)) in shown().zip(KAFKA_4_4) {
             assert_eq!(definition.kind.config_type(), *config_type, "{name}");
             let config = TopicConfig::default()
                 .apply(&overrides(&[(name, default)]))
@@ -772,14 +869,14 @@ mod tests {
     }
 
     #[test]
-    fn settings_without_effect_reject_other_values_with_a_reason() {
+    fn settings_with_one_allowed_value_reject_others_with_a_reason() {
         let fixed = TOPIC_CONFIGS
             .iter()
-            .filter(|each| !matches!(each.server, ServerDefault::Setting(_)));
+            .filter(|each| matches!(each.kind, Kind::Only(..)));
         let mut count = 0;
         for definition in fixed {
             count += 1;
-            for other in ["true", "17", "*"] {
+            for other in ["true", "17"] {
                 let refused = TopicConfig::default()
                     .apply(&overrides(&[(definition.name, other)]))
                     .unwrap_err()
@@ -788,7 +885,48 @@ mod tests {
                 assert!(refused.ends_with(')'), "a reason in {refused}");
             }
         }
-        assert_eq!(count, 20);
+        assert_eq!(count, 6);
+    }
+
+    #[test]
+    fn settings_without_effect_are_kept_as_they_were_set() {
+        for (name, text, value) in [
+            ("preallocate", "TRUE", "true"),
+            ("unclean.leader.election.enable", "true", "true"),
+            (
+                "leader.replication.throttled.replicas",
+                "0:1, 1:1",
+                "0:1,1:1",
+            ),
+            ("local.retention.ms", "5", "5"),
+            ("min.insync.replicas", "2", "2"),
+            ("compression.lz4.level", "1", "1"),
+        ] {
+            let config = TopicConfig::default().apply(&overrides(&[(name, text)]));
+            let definition = TopicConfig::definition(name).unwrap();
+            assert_eq!(definition.value(&config.unwrap()), value, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_stored_value_that_is_no_longer_allowed_stays_until_it_is_changed() {
+        let stored = overrides(&[("segment.bytes", "4096"), ("compression.type", "GZIP")]);
+        let config = TopicConfig::default().apply_over(&stored, &stored).unwrap();
+        assert_eq!(config.segment_bytes_max(), 4096);
+        let mut edited = stored.clone();
+        edited.insert("retention.ms".to_owned(), "1".to_owned());
+        assert!(TopicConfig::default().apply_over(&edited, &stored).is_ok());
+        edited.insert("segment.bytes".to_owned(), "4097".to_owned());
+        let refused = TopicConfig::default().apply_over(&edited, &stored);
+        assert!(refused.unwrap_err().to_string().contains("from 1048576"));
+    }
+
+    #[test]
+    fn the_internal_segment_size_applies_instead_of_the_public_one() {
+        let config = TopicConfig::default().apply(&overrides(&[("internal.segment.bytes", "256")]));
+        let config = config.unwrap();
+        assert_eq!(config.segment_bytes_max(), 256);
+        assert_eq!(config.segment_bytes, 1 << 30);
     }
 
     #[test]

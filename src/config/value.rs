@@ -16,8 +16,16 @@ pub enum Kind {
     Switch,
     /// Whole number within inclusive bounds.
     Int { min: i64, max: i64 },
-    /// One of a few words.
+    /// Whole number within inclusive bounds, or one other number.
+    IntOr { other: i64, min: i64, max: i64 },
+    /// `true` or `false`, in any case.
+    Bool,
+    /// One of a few words, in any case.
     Choice(&'static [&'static str]),
+    /// One of a few words, exactly as written.
+    Word(&'static [&'static str]),
+    /// `*` for all replicas, or a comma-separated list of `partition:broker`.
+    ThrottledReplicas,
     /// A single allowed value, because others need a feature that is not available. The second text is the reason.
     Only(ConfigType, &'static str, &'static str),
     /// Comma-separated list of these words, possibly empty; repeated items are dropped. The second text is the reason
@@ -173,6 +181,17 @@ impl Kind {
                 let allowed = number.filter(|number| (min..=max).contains(&number));
                 allowed.map(|number: i64| number.to_string())
             }
+            Kind::IntOr { other, min, max } => {
+                let number: i64 = text.parse().ok()?;
+                let is_allowed = number == *other || (*min..=*max).contains(&number);
+                is_allowed.then(|| number.to_string())
+            }
+            Kind::Bool => ["true", "false"]
+                .iter()
+                .find(|word| word.eq_ignore_ascii_case(text))
+                .map(|word| (*word).to_string()),
+            Kind::Word(words) => words.contains(&text).then(|| text.to_string()),
+            Kind::ThrottledReplicas => throttled_replicas(text),
             Kind::Choice(words) => words
                 .iter()
                 .find(|word| word.eq_ignore_ascii_case(text))
@@ -190,12 +209,14 @@ impl Kind {
     /// Returns the type that Kafka has for such values.
     pub fn config_type(&self) -> ConfigType {
         match self {
-            Kind::Switch => ConfigType::Boolean,
+            Kind::Switch | Kind::Bool => ConfigType::Boolean,
             Kind::Int { max, .. } if *max <= i64::from(i32::MAX) => ConfigType::Int,
             Kind::Int { .. } => ConfigType::Long,
             Kind::Only(config_type, ..) => *config_type,
-            Kind::List(..) => ConfigType::List,
+            Kind::IntOr { .. } => ConfigType::Int,
+            Kind::List(..) | Kind::ThrottledReplicas => ConfigType::List,
             Kind::Choice(_)
+            | Kind::Word(_)
             | Kind::Listen
             | Kind::Listeners
             | Kind::Endpoints
@@ -214,7 +235,18 @@ impl Kind {
                 let high = bound(*max);
                 format!("a whole number from {low} to {high}")
             }
-            Kind::Choice(words) => words.join(", "),
+            Kind::IntOr { other, min, max } => {
+                format!(
+                    "{other}, or a whole number from {} to {}",
+                    bound(*min),
+                    bound(*max)
+                )
+            }
+            Kind::Bool => "true, false".to_string(),
+            Kind::Choice(words) | Kind::Word(words) => words.join(", "),
+            Kind::ThrottledReplicas => {
+                "*, or a list of partition:broker, possibly empty".to_string()
+            }
             Kind::Only(_, value, reason) => format!("{value} ({reason})"),
             Kind::List([], reason) => format!("an empty list ({reason})"),
             Kind::List(words, reason) => {
@@ -264,10 +296,34 @@ fn list(words: &[&str], text: &str) -> Option<String> {
     Some(items.join(","))
 }
 
+/// Normalizes a list of replicas as [`list`] does. Empty items are dropped, as by Kafka.
+fn throttled_replicas(text: &str) -> Option<String> {
+    if text == "*" {
+        return Some(text.to_string());
+    }
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let mut items: Vec<&str> = Vec::new();
+    for item in text
+        .split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+    {
+        let (partition, broker) = item.split_once(':')?;
+        if !is_number(partition) || !is_number(broker) {
+            return None;
+        }
+        if !items.contains(&item) {
+            items.push(item);
+        }
+    }
+    Some(items.join(","))
+}
+
 /// Formats a bound, with the maximum of a type as a power of two.
 fn bound(number: i64) -> String {
     match number {
         i64::MAX => "2^63-1".to_string(),
+        i64::MIN => "-2^63".to_string(),
         number if number == i64::from(i32::MAX) => "2^31-1".to_string(),
         number => number.to_string(),
     }
@@ -387,6 +443,51 @@ mod tests {
         }
         assert!(Kind::List(&[], "").normalize("").is_some());
         assert!(Kind::List(&[], "").normalize("*").is_none());
+    }
+
+    #[test]
+    fn throttled_replicas_are_all_or_pairs_of_numbers() {
+        let kind = Kind::ThrottledReplicas;
+        // As Kafka 4.4 accepts and refuses them.
+        for (text, items) in [
+            ("", ""),
+            ("*", "*"),
+            ("0:1,1:1", "0:1,1:1"),
+            ("0:1, 1:1", "0:1,1:1"),
+            ("0:1,0:1", "0:1"),
+            ("0:1,", "0:1"),
+        ] {
+            assert_eq!(kind.normalize(text), Some(items.into()), "{text:?}");
+        }
+        for text in ["none", "*,0:1", "x", "a:b", "0", ":1", "0:-1", "0:1:2"] {
+            assert_eq!(kind.normalize(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn words_are_exact_and_booleans_are_not() {
+        assert_eq!(Kind::Word(&["gzip"]).normalize("gzip"), Some("gzip".into()));
+        assert_eq!(Kind::Word(&["gzip"]).normalize("GZIP"), None);
+        assert_eq!(Kind::Bool.normalize("TRUE"), Some("true".into()));
+        assert_eq!(Kind::Bool.normalize("on"), None);
+    }
+
+    #[test]
+    fn a_number_beside_a_range_is_accepted() {
+        let kind = Kind::IntOr {
+            other: -1,
+            min: 1,
+            max: 9,
+        };
+        for (text, is_accepted) in [
+            ("-1", true),
+            ("1", true),
+            ("9", true),
+            ("0", false),
+            ("10", false),
+        ] {
+            assert_eq!(kind.normalize(text).is_some(), is_accepted, "{text}");
+        }
     }
 
     #[test]

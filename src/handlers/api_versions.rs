@@ -3,10 +3,11 @@
 //! An unsupported version of ApiVersions itself is answered in version 0 with its supported versions (KIP-511), since a
 //! client cannot know them before it has asked.
 
+use std::collections::BTreeMap;
+
 use super::session::ClientSoftware;
 use super::{APIS, Answer, Api, Call, Reply, encode};
-use crate::broker::shortened;
-use crate::coordinator::transaction::TRANSACTION_VERSION;
+use crate::broker::{FinalizedFeatures, NODE_ID, SUPPORTED_FEATURES, shortened};
 use crate::metrics::RequestRejection;
 use crate::metrics::catalog::LabelValues;
 use crate::protocol::kafka::{ApiKey, ErrorCode};
@@ -17,8 +18,8 @@ use crate::protocol::messages::api_versions::{
 /// The first version in which clients name their software.
 const CLIENT_SOFTWARE_FROM: i16 = 3;
 
-/// Kafka's feature by which producers learn the version of the transaction protocol.
-const TRANSACTION_VERSION_FEATURE: &str = "transaction.version";
+/// The first version with features whose lowest level is 0.
+const FEATURE_LEVEL_0_FROM: i16 = 4;
 
 pub(super) async fn handle(call: Call, request: ApiVersionsRequest) -> ApiVersionsResponse {
     let named = [
@@ -45,21 +46,51 @@ pub(super) async fn handle(call: Call, request: ApiVersionsRequest) -> ApiVersio
             version: request.client_software_version,
         });
     }
+    let broker = &call.broker;
+    // A client that reconnects to an address may find another server there (KIP-1242).
+    let is_meant = |cluster_id: String| {
+        cluster_id == broker.catalog.cluster_id() && request.node_id == NODE_ID
+    };
+    if !request.cluster_id.is_none_or(is_meant) {
+        return ApiVersionsResponse {
+            error_code: ErrorCode::REBOOTSTRAP_REQUIRED,
+            ..ApiVersionsResponse::default()
+        };
+    }
+    let FinalizedFeatures { levels, epoch } = broker.features.finalized();
     ApiVersionsResponse {
         api_keys: advertised(APIS),
-        supported_features: vec![SupportedFeatureKey {
-            name: TRANSACTION_VERSION_FEATURE.to_owned(),
-            min_version: 0,
-            max_version: TRANSACTION_VERSION,
-        }],
-        finalized_features_epoch: 0,
-        finalized_features: vec![FinalizedFeatureKey {
-            name: TRANSACTION_VERSION_FEATURE.to_owned(),
-            max_version_level: TRANSACTION_VERSION,
-            min_version_level: TRANSACTION_VERSION,
-        }],
+        supported_features: supported_features(call.version),
+        finalized_features_epoch: epoch,
+        finalized_features: finalized_features(levels),
         ..ApiVersionsResponse::default()
     }
+}
+
+/// Returns the features with their levels. Older clients cannot parse a lowest level of 0 (KAFKA-17011).
+fn supported_features(version: i16) -> Vec<SupportedFeatureKey> {
+    SUPPORTED_FEATURES
+        .iter()
+        .filter(|feature| version >= FEATURE_LEVEL_0_FROM || *feature.levels.start() > 0)
+        .map(|feature| SupportedFeatureKey {
+            name: feature.name.to_owned(),
+            min_version: *feature.levels.start(),
+            max_version: *feature.levels.end(),
+        })
+        .collect()
+}
+
+/// Returns the features that are on.
+fn finalized_features(levels: BTreeMap<&'static str, i16>) -> Vec<FinalizedFeatureKey> {
+    levels
+        .into_iter()
+        .filter(|(_, level)| *level > 0)
+        .map(|(name, level)| FinalizedFeatureKey {
+            name: name.to_owned(),
+            max_version_level: level,
+            min_version_level: level,
+        })
+        .collect()
 }
 
 /// Counts a client with an invalid software name or version, and logs it once a minute for each address.
@@ -154,6 +185,7 @@ mod tests {
         let named = |name: &str| ApiVersionsRequest {
             client_software_name: name.to_owned(),
             client_software_version: "4.1.0".to_owned(),
+            ..ApiVersionsRequest::default()
         };
         // Before version 3 a client names none.
         for (version, name, known) in [

@@ -7,9 +7,11 @@ use bytes::Bytes;
 use futures_util::future::{self, BoxFuture};
 
 use super::{
-    Call, CloseReason, Reply, Session, api_versions, cluster, configs, delete_records, fetch,
-    groups, init_producer_id, leader_epoch, list_offsets, log_dirs, metadata, offsets, produce,
-    sasl_handshake, serve, topics, transaction_admin, transaction_offsets, transactions,
+    Call, CloseReason, Reply, Session, acls, api_versions, cluster, configs, delegation_tokens,
+    delete_records, elect_leaders, fetch, groups, init_producer_id, leader_epoch, list_offsets,
+    log_dirs, metadata, offsets, produce, quorum, reassignments, sasl_handshake, serve,
+    topic_partitions, topics, transaction_admin, transaction_offsets, transactions,
+    update_features,
 };
 use crate::protocol::kafka::{ApiKey, Request, RequestHeader};
 use crate::protocol::messages;
@@ -109,7 +111,7 @@ pub static APIS: &[Api] = &[
     ),
     api!(
         messages::describe_log_dirs::DescribeLogDirsRequest,
-        log_dirs::handle
+        log_dirs::describe
     ),
     api!(
         messages::describe_cluster::DescribeClusterRequest,
@@ -136,6 +138,69 @@ pub static APIS: &[Api] = &[
     api!(
         messages::write_txn_markers::WriteTxnMarkersRequest,
         transaction_admin::write_markers
+    ),
+    api!(
+        messages::describe_topic_partitions::DescribeTopicPartitionsRequest,
+        topic_partitions::handle
+    ),
+    api!(
+        messages::elect_leaders::ElectLeadersRequest,
+        elect_leaders::handle
+    ),
+    api!(
+        messages::alter_partition_reassignments::AlterPartitionReassignmentsRequest,
+        reassignments::alter
+    ),
+    api!(
+        messages::list_partition_reassignments::ListPartitionReassignmentsRequest,
+        reassignments::list
+    ),
+    api!(
+        messages::alter_replica_log_dirs::AlterReplicaLogDirsRequest,
+        log_dirs::alter
+    ),
+    api!(
+        messages::describe_quorum::DescribeQuorumRequest,
+        quorum::describe
+    ),
+    api!(
+        messages::add_raft_voter::AddRaftVoterRequest,
+        quorum::add_voter
+    ),
+    api!(
+        messages::remove_raft_voter::RemoveRaftVoterRequest,
+        quorum::remove_voter
+    ),
+    api!(
+        messages::unregister_broker::UnregisterBrokerRequest,
+        quorum::unregister_broker
+    ),
+    api!(
+        messages::unregister_controller::UnregisterControllerRequest,
+        quorum::unregister_controller
+    ),
+    api!(
+        messages::update_features::UpdateFeaturesRequest,
+        update_features::handle
+    ),
+    api!(messages::describe_acls::DescribeAclsRequest, acls::describe),
+    api!(messages::create_acls::CreateAclsRequest, acls::create),
+    api!(messages::delete_acls::DeleteAclsRequest, acls::delete),
+    api!(
+        messages::create_delegation_token::CreateDelegationTokenRequest,
+        delegation_tokens::create
+    ),
+    api!(
+        messages::renew_delegation_token::RenewDelegationTokenRequest,
+        delegation_tokens::renew
+    ),
+    api!(
+        messages::expire_delegation_token::ExpireDelegationTokenRequest,
+        delegation_tokens::expire
+    ),
+    api!(
+        messages::describe_delegation_token::DescribeDelegationTokenRequest,
+        delegation_tokens::describe
     ),
     Api {
         advertised_min: None,

@@ -11,6 +11,7 @@ use super::refusal::{Refusal, error_fields};
 use super::repetition::answer_each;
 use crate::broker::{
     Broker, ConfigChange, ConfigEdit, ConfigOperation, NODE_ID, Operation, Resource, TopicError,
+    check_name,
 };
 use crate::config::{
     ConfigType, Effective, Kind, Origin, TOPIC_CONFIGS, TopicConfig, TopicConfigDef,
@@ -151,10 +152,12 @@ fn describe_topic(
 ) -> Result<Vec<DescribeConfigsResourceResult>, Refusal> {
     let name = &resource.resource_name;
     let unknown = || Refusal::from(TopicError::Unknown(name.clone()));
+    check_name(name)?;
     let topic = broker.topics.get(name).ok_or_else(unknown)?;
     let config = topic.config();
     let described = TOPIC_CONFIGS
         .iter()
+        .filter(|definition| is_shown(definition, &config))
         .filter(|definition| is_wanted(resource, definition.name))
         .map(|definition| {
             let sources = sources(definition, &config, broker);
@@ -170,6 +173,10 @@ fn describe_topic(
             }
         });
     Ok(described.collect())
+}
+
+fn is_shown(definition: &TopicConfigDef, config: &TopicConfig) -> bool {
+    !definition.is_internal() || config.overrides.contains_key(definition.name)
 }
 
 /// Returns the sources of a topic config's value, the effective one first, the default last. Empty, as in Kafka, for a
@@ -310,6 +317,7 @@ fn type_number(config_type: ConfigType) -> i8 {
 pub(super) fn created(config: &TopicConfig, broker: &Broker) -> Vec<CreatableTopicConfigs> {
     TOPIC_CONFIGS
         .iter()
+        .filter(|definition| is_shown(definition, config))
         .map(|definition| CreatableTopicConfigs {
             name: definition.name.to_owned(),
             value: Some(definition.value(config)),
@@ -459,7 +467,10 @@ fn check_named_once<'a>(names: impl Iterator<Item = &'a String>) -> Result<(), R
 fn check_alterable(call: &Call, resource_type: i8, resource_name: &str) -> Result<(), Refusal> {
     authorize(call, Operation::AlterConfigs, resource_type, resource_name)?;
     match resource_type {
-        TOPIC => Ok(()),
+        TOPIC if resource_name.is_empty() => {
+            Err(invalid_request("there are no configs of all topics"))
+        }
+        TOPIC => Ok(check_name(resource_name)?),
         BROKER => {
             check_broker(resource_name)?;
             Err(Refusal::new(

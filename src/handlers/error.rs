@@ -4,7 +4,7 @@
 //! single APIs make exceptions to it. Handlers choose codes themselves only for what they check themselves: the request and
 //! its deadline.
 
-use crate::broker::{FetchSessionError, TopicError};
+use crate::broker::{FeatureError, FetchSessionError, TopicError};
 use crate::coordinator::group::GroupError;
 use crate::coordinator::transaction::{OffsetsError, TransactionError};
 use crate::protocol::kafka::ErrorCode;
@@ -187,6 +187,17 @@ pub(super) fn of_transactional_produce(error: &TransactionError, version: i16) -
             ErrorCode::NOT_ENOUGH_REPLICAS
         }
         error => of_transaction(error, false),
+    }
+}
+
+pub(super) fn of_features(error: &FeatureError) -> ErrorCode {
+    match error {
+        FeatureError::Unknown(_)
+        | FeatureError::Unsupported { .. }
+        | FeatureError::Lower { .. }
+        | FeatureError::Higher { .. } => ErrorCode::INVALID_UPDATE_VERSION,
+        FeatureError::Catalog(error) => of_catalog(error),
+        FeatureError::Interrupted => ErrorCode::NOT_CONTROLLER,
     }
 }
 

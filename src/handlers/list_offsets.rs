@@ -9,9 +9,10 @@ use super::{Call, error, isolation, lookup};
 use crate::broker::Operation;
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::list_offsets::{
-    EARLIEST_LOCAL_TIMESTAMP, EARLIEST_TIMESTAMP, LATEST_TIERED_TIMESTAMP, LATEST_TIMESTAMP,
-    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
-    ListOffsetsTopic, ListOffsetsTopicResponse, MAX_TIMESTAMP,
+    EARLIEST_LOCAL_TIMESTAMP, EARLIEST_PENDING_UPLOAD_TIMESTAMP, EARLIEST_TIMESTAMP,
+    LATEST_TIERED_TIMESTAMP, LATEST_TIMESTAMP, ListOffsetsPartition, ListOffsetsPartitionResponse,
+    ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic, ListOffsetsTopicResponse,
+    MAX_TIMESTAMP,
 };
 use crate::storage::{Isolation, PartitionLog};
 
@@ -25,6 +26,7 @@ fn known_from(timestamp: i64) -> Option<i16> {
         MAX_TIMESTAMP => Some(7),
         EARLIEST_LOCAL_TIMESTAMP => Some(8),
         LATEST_TIERED_TIMESTAMP => Some(9),
+        EARLIEST_PENDING_UPLOAD_TIMESTAMP => Some(11),
         _ => None,
     }
 }
@@ -109,7 +111,7 @@ async fn find(
     let found = match asked.timestamp {
         LATEST_TIMESTAMP => return at(end),
         EARLIEST_TIMESTAMP | EARLIEST_LOCAL_TIMESTAMP => return at(offsets.log_start),
-        LATEST_TIERED_TIMESTAMP => None,
+        LATEST_TIERED_TIMESTAMP | EARLIEST_PENDING_UPLOAD_TIMESTAMP => None,
         MAX_TIMESTAMP => log
             .max_timestamp()
             .await

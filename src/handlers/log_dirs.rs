@@ -1,16 +1,24 @@
-//! DescribeLogDirs: reports the sizes of partitions and the space of the volume that stores them.
+//! DescribeLogDirs, AlterReplicaLogDirs. There is one directory, which has all partitions.
 
 use std::collections::HashSet;
 
 use super::Call;
 use crate::broker::{Broker, Operation, Resource};
+use crate::protocol::kafka::ErrorCode;
+use crate::protocol::messages::alter_replica_log_dirs::{
+    AlterReplicaLogDirPartitionResult, AlterReplicaLogDirTopicResult, AlterReplicaLogDirsRequest,
+    AlterReplicaLogDirsResponse,
+};
 use crate::protocol::messages::describe_log_dirs::{
     DescribeLogDirsPartition, DescribeLogDirsRequest, DescribeLogDirsResponse,
     DescribeLogDirsResult, DescribeLogDirsTopic,
 };
 use crate::storage::Topic;
 
-pub(super) async fn handle(call: Call, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
+pub(super) async fn describe(
+    call: Call,
+    request: DescribeLogDirsRequest,
+) -> DescribeLogDirsResponse {
     if let Err(error_code) = call.authorize(Operation::Describe, Resource::Cluster) {
         return DescribeLogDirsResponse {
             error_code,
@@ -24,7 +32,7 @@ pub(super) async fn handle(call: Call, request: DescribeLogDirsRequest) -> Descr
             .filter_map(|asked| {
                 let topic = call.broker.topics.get(&asked.topic)?;
                 let partitions: HashSet<i32> = asked.partitions.iter().copied().collect();
-                Some(describe(&topic, |index| partitions.contains(&index)))
+                Some(describe_topic(&topic, |index| partitions.contains(&index)))
             })
             .filter(|topic| !topic.partitions.is_empty())
             .collect(),
@@ -47,15 +55,54 @@ pub(super) async fn handle(call: Call, request: DescribeLogDirsRequest) -> Descr
     }
 }
 
+/// Moves partitions to another directory: to the one where they are, which is done already.
+pub(super) async fn alter(
+    call: Call,
+    request: AlterReplicaLogDirsRequest,
+) -> AlterReplicaLogDirsResponse {
+    let denied = call.authorize(Operation::Alter, Resource::Cluster).err();
+    let topics = &call.broker.topics;
+    let own = topics.volume().name;
+    let mut results = Vec::new();
+    for dir in request.dirs {
+        for asked in dir.topics {
+            let topic = topics.get(&asked.name);
+            let move_to = |partition_index: &i32| {
+                let exists = topic
+                    .as_ref()
+                    .is_some_and(|topic| topic.partition(*partition_index).is_some());
+                let error_code = match (denied, dir.path == own) {
+                    (Some(denied), _) => denied,
+                    (None, false) => ErrorCode::LOG_DIR_NOT_FOUND,
+                    (None, true) if !exists => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                    (None, true) => ErrorCode::NONE,
+                };
+                AlterReplicaLogDirPartitionResult {
+                    partition_index: *partition_index,
+                    error_code,
+                }
+            };
+            results.push(AlterReplicaLogDirTopicResult {
+                partitions: asked.partitions.iter().map(move_to).collect(),
+                topic_name: asked.name,
+            });
+        }
+    }
+    AlterReplicaLogDirsResponse {
+        results,
+        ..AlterReplicaLogDirsResponse::default()
+    }
+}
+
 fn all_topics(broker: &Broker) -> Vec<DescribeLogDirsTopic> {
     let topics = broker.topics.list();
     topics
         .iter()
-        .map(|topic| describe(topic, |_| true))
+        .map(|topic| describe_topic(topic, |_| true))
         .collect()
 }
 
-fn describe(topic: &Topic, is_asked: impl Fn(i32) -> bool) -> DescribeLogDirsTopic {
+fn describe_topic(topic: &Topic, is_asked: impl Fn(i32) -> bool) -> DescribeLogDirsTopic {
     let partitions = topic.partitions();
     DescribeLogDirsTopic {
         name: topic.name().to_string(),

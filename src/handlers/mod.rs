@@ -6,6 +6,7 @@
 //! happens in the order in which a connection's requests arrived, since the connection polls each handler once before it
 //! reads the next request.
 
+mod acls;
 mod api_versions;
 mod apis;
 mod audit;
@@ -13,7 +14,9 @@ mod authorize;
 mod call;
 mod cluster;
 mod configs;
+mod delegation_tokens;
 mod delete_records;
+mod elect_leaders;
 mod error;
 mod fetch;
 mod groups;
@@ -28,14 +31,19 @@ mod metadata;
 mod offsets;
 mod operations;
 mod produce;
+mod quorum;
+mod reassignments;
 mod refusal;
 mod repetition;
+mod replicas;
 mod sasl_handshake;
 mod session;
+mod topic_partitions;
 mod topics;
 mod transaction_admin;
 mod transaction_offsets;
 mod transactions;
+mod update_features;
 
 pub use apis::{APIS, Api, dispatch, waits_for_other_clients};
 use call::{Answer, Call, encode, isolation, serve};

@@ -4,9 +4,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::{self, Display};
 use std::iter::repeat;
 
+use uuid::Uuid;
+
 use super::audit::{Audit, Change, Name};
 use super::repetition::Repetitions;
-use super::{Call, Session, error};
+use super::{Call, Session, error, lookup};
 use crate::broker::{Operation, Resource};
 use crate::catalog::{CommittedOffset, TopicPartition};
 use crate::coordinator::group::{CommitOffsets, GroupError, MemberIdentity, OffsetToCommit};
@@ -27,6 +29,9 @@ use crate::protocol::messages::offset_fetch::{
 /// The first version of OffsetFetch with several groups.
 const FETCH_BATCHED_FROM: i16 = 8;
 
+/// The first version of OffsetCommit and OffsetFetch with topics by id instead of by name.
+const TOPIC_IDS_FROM: i16 = 10;
+
 /// Retention of OffsetCommit that requests the server's.
 const DEFAULT_RETENTION: i64 = -1;
 
@@ -34,16 +39,37 @@ pub(super) async fn commit(call: Call, mut request: OffsetCommitRequest) -> Offs
     if let Err(code) = call.authorize(Operation::Read, Resource::Group(&request.group_id)) {
         return not_committed(request.topics, code);
     }
+    let unknown = match call.version >= TOPIC_IDS_FROM {
+        true => name_topics(&call, &mut request.topics),
+        false => Vec::new(),
+    };
     let denied = call.split_denied(Operation::Read, &mut request.topics, |topic| &topic.name);
-    if denied.is_empty() {
+    if unknown.is_empty() && denied.is_empty() {
         return commit_authorized(&call, request).await;
     }
-    let mut response = not_committed(denied, ErrorCode::TOPIC_AUTHORIZATION_FAILED);
+    let mut response = not_committed(unknown, ErrorCode::UNKNOWN_TOPIC_ID);
+    let denied = not_committed(denied, ErrorCode::TOPIC_AUTHORIZATION_FAILED);
+    response.topics.extend(denied.topics);
     if !request.topics.is_empty() {
         let committed = commit_authorized(&call, request).await;
         response.topics.extend(committed.topics);
     }
     response
+}
+
+/// Sets the names of topics that a request gives by id. Removes those with an unknown id, and returns them.
+fn name_topics(
+    call: &Call,
+    topics: &mut Vec<OffsetCommitRequestTopic>,
+) -> Vec<OffsetCommitRequestTopic> {
+    let is_unknown = |topic: &mut OffsetCommitRequestTopic| {
+        let found = call.broker.topics.get_by_id(topic.topic_id);
+        topic.name = found
+            .as_ref()
+            .map_or_else(String::new, |it| it.name().to_string());
+        found.is_none()
+    };
+    topics.extract_if(.., is_unknown).collect()
 }
 
 async fn commit_authorized(call: &Call, request: OffsetCommitRequest) -> OffsetCommitResponse {
@@ -199,6 +225,7 @@ fn committed_response(
         .into_iter()
         .map(|topic| OffsetCommitResponseTopic {
             name: topic.name,
+            topic_id: topic.topic_id,
             partitions: topic
                 .partitions
                 .iter()
@@ -253,6 +280,8 @@ fn error_fields(fetched: Result<FetchedTopics, ErrorCode>) -> (FetchedTopics, Er
 /// Groups and partitions that one request has named so far, to bound repetitions.
 struct Fetcher<'a> {
     session: &'a Session,
+    /// The request gives topics by id.
+    by_id: bool,
     repetitions: Repetitions,
     /// Groups of which all offsets were requested.
     whole: HashSet<String>,
@@ -263,9 +292,10 @@ struct Fetcher<'a> {
 }
 
 impl<'a> Fetcher<'a> {
-    fn new(session: &'a Session, requires_stable: bool) -> Self {
+    fn new(call: &'a Call, requires_stable: bool) -> Self {
         Self {
-            session,
+            session: call,
+            by_id: call.version >= TOPIC_IDS_FROM,
             requires_stable,
             repetitions: Repetitions::default(),
             whole: HashSet::new(),
@@ -283,7 +313,7 @@ impl<'a> Fetcher<'a> {
             .authorize(Operation::Describe, Resource::Group(group_id))?;
         let Some(wanted) = wanted else {
             let unstable = self.unstable(group_id);
-            let all = || all_of_group(self.session, group_id, &unstable);
+            let all = || all_of_group(self.session, group_id, self.by_id, &unstable);
             if self.whole.insert(group_id.to_owned()) {
                 return Ok(all());
             }
@@ -309,15 +339,15 @@ impl<'a> Fetcher<'a> {
     fn of_topic(
         &mut self,
         group_id: &str,
-        topic: OffsetFetchRequestTopics,
+        mut topic: OffsetFetchRequestTopics,
         unstable: &BTreeSet<TopicPartition>,
     ) -> OffsetFetchResponseTopics {
-        let resource = Resource::Topic(&topic.name);
-        if let Err(error_code) = self.session.authorize(Operation::Describe, resource) {
+        if let Err(error_code) = self.find(&mut topic) {
             let refuse = |index: &i32| not_fetched(*index, error_code);
             return OffsetFetchResponseTopics {
                 partitions: topic.partition_indexes.iter().map(refuse).collect(),
                 name: topic.name,
+                topic_id: topic.topic_id,
             };
         }
         let named = self.named.entry(group_id.to_owned()).or_default();
@@ -342,7 +372,19 @@ impl<'a> Fetcher<'a> {
         OffsetFetchResponseTopics {
             partitions: partitions.collect(),
             name: topic.name,
+            topic_id: topic.topic_id,
         }
+    }
+
+    /// Sets the name of a topic that is given by id, and checks that the client may describe it.
+    fn find(&self, topic: &mut OffsetFetchRequestTopics) -> Result<(), ErrorCode> {
+        if !self.by_id {
+            let resource = Resource::Topic(&topic.name);
+            return self.session.authorize(Operation::Describe, resource);
+        }
+        let found = lookup::topic_by_id(self.session, Operation::Describe, topic.topic_id)?;
+        topic.name = found.name().to_string();
+        Ok(())
     }
 }
 
@@ -361,23 +403,30 @@ fn size_of_topics(topics: &FetchedTopics) -> usize {
 fn all_of_group(
     session: &Session,
     group_id: &str,
+    by_id: bool,
     unstable: &BTreeSet<TopicPartition>,
 ) -> Vec<OffsetFetchResponseTopics> {
     let committed = session.broker.groups.committed_offsets(group_id);
     committed
         .into_iter()
         .filter(|(name, _)| session.allows(Operation::Describe, Resource::Topic(name)))
-        .map(|(name, partitions)| OffsetFetchResponseTopics {
-            partitions: partitions
-                .into_iter()
-                .map(
-                    |(index, committed)| match unstable.contains(&(name.clone(), index)) {
-                        true => not_fetched(index, ErrorCode::UNSTABLE_OFFSET_COMMIT),
-                        false => fetched(index, Some(committed)),
-                    },
-                )
-                .collect(),
-            name,
+        .filter_map(|(name, partitions)| {
+            let topic_id = match by_id {
+                // Without an id, the topic was deleted just now.
+                true => session.broker.topics.get(&name)?.id(),
+                false => Uuid::nil(),
+            };
+            let partitions = partitions.into_iter().map(|(index, committed)| {
+                match unstable.contains(&(name.clone(), index)) {
+                    true => not_fetched(index, ErrorCode::UNSTABLE_OFFSET_COMMIT),
+                    false => fetched(index, Some(committed)),
+                }
+            });
+            Some(OffsetFetchResponseTopics {
+                partitions: partitions.collect(),
+                name,
+                topic_id,
+            })
         })
         .collect()
 }

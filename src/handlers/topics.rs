@@ -9,8 +9,9 @@ use std::sync::Arc;
 use super::audit::{Audit, Change, Name};
 use super::refusal::{Refusal, error_fields};
 use super::repetition::once_each;
+use super::replicas::check_replicas;
 use super::{Call, configs};
-use crate::broker::{NODE_ID, NewTopic, Operation, Resource, TopicError};
+use crate::broker::{NewTopic, Operation, Resource, TopicError};
 use crate::config::TopicConfig;
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::create_partitions::{
@@ -36,12 +37,19 @@ const BROKER_DEFAULT: i32 = -1;
 /// name, and with validate_only a name costs its sender nothing else.
 const CREATED_AT_ONCE_MAX: usize = 10_000;
 
+/// Largest number of partitions that one request creates, the same as Kafka's.
+const PARTITIONS_AT_ONCE_MAX: i64 = 10_000;
+
 /// The first version that deletes topics by id too.
 const DELETE_BY_ID_FROM: i16 = 6;
 
 pub(super) async fn create(call: Call, request: CreateTopicsRequest) -> CreateTopicsResponse {
     if request.topics.len() > CREATED_AT_ONCE_MAX {
-        return too_many(request);
+        let limit = format!("a request can create at most {CREATED_AT_ONCE_MAX} topics");
+        return too_many(request, &limit);
+    }
+    if partitions_asked(&request, call.broker.config.default_partitions) > PARTITIONS_AT_ONCE_MAX {
+        return too_many(request, &partitions_at_once());
     }
     let repeated = repeated(request.topics.iter().map(|topic| topic.name.as_str()));
     let mut topics = Vec::with_capacity(request.topics.len());
@@ -77,15 +85,28 @@ pub(super) async fn create(call: Call, request: CreateTopicsRequest) -> CreateTo
     }
 }
 
-fn too_many(request: CreateTopicsRequest) -> CreateTopicsResponse {
-    let message = format!("a request can create at most {CREATED_AT_ONCE_MAX} topics");
+fn partitions_at_once() -> String {
+    format!("a request can create at most {PARTITIONS_AT_ONCE_MAX} partitions")
+}
+
+/// Returns the number of partitions that a request would create, invalid numbers aside.
+fn partitions_asked(request: &CreateTopicsRequest, default: i32) -> i64 {
+    let of_topic = |topic: &CreatableTopic| match topic.num_partitions {
+        _ if !topic.assignments.is_empty() => topic.assignments.len() as i64,
+        BROKER_DEFAULT => i64::from(default),
+        number => i64::from(number.max(0)),
+    };
+    request.topics.iter().map(of_topic).sum()
+}
+
+fn too_many(request: CreateTopicsRequest, limit: &str) -> CreateTopicsResponse {
     let refused = request
         .topics
         .into_iter()
         .map(|asked| CreatableTopicResult {
             name: asked.name,
             error_code: ErrorCode::POLICY_VIOLATION,
-            error_message: Some(message.clone()),
+            error_message: Some(limit.to_owned()),
             ..CreatableTopicResult::default()
         });
     CreateTopicsResponse {
@@ -180,11 +201,8 @@ fn check_assignments(assignments: &[CreatableReplicaAssignment]) -> Result<i32, 
     if !indexes.iter().copied().eq(0..indexes.len() as i32) {
         return wrong("each partition must be assigned exactly once, counting from 0".to_owned());
     }
-    if let Some(other) = assignments.iter().find(|each| each.broker_ids != [NODE_ID]) {
-        return wrong(format!(
-            "partition {} is assigned to {:?}, but the only broker is {NODE_ID}",
-            other.partition_index, other.broker_ids
-        ));
+    for each in assignments {
+        check_replicas(&each.broker_ids)?;
     }
     Ok(indexes.len() as i32)
 }
@@ -309,10 +327,11 @@ pub(super) async fn create_partitions(
     let mut results = Vec::with_capacity(request.topics.len());
     let mut audit = call.audit("partitions added").unless(request.validate_only);
     let mut answered = HashSet::new();
+    let mut left = PARTITIONS_AT_ONCE_MAX;
     for asked in request.topics {
         let name = asked.name.clone();
         let done = if !repeated.contains(&name) {
-            add_partitions(&call, asked, request.validate_only, &mut audit).await
+            add_partitions(&call, asked, request.validate_only, &mut left, &mut audit).await
         } else if answered.insert(name.clone()) {
             Err(repeated_name(&name))
         } else {
@@ -335,25 +354,35 @@ async fn add_partitions(
     call: &Call,
     asked: CreatePartitionsTopic,
     validate_only: bool,
+    left: &mut i64,
     audit: &mut Audit,
 ) -> Result<(), Refusal> {
     call.authorize(Operation::Alter, Resource::Topic(&asked.name))
         .map_err(Refusal::denied)?;
     let broker = &call.broker;
     let current = broker.check_new_partitions(&asked.name, asked.count)?;
+    let added = i64::from(asked.count) - i64::from(current);
+    if added > *left {
+        return Err(Refusal::new(
+            ErrorCode::POLICY_VIOLATION,
+            partitions_at_once(),
+        ));
+    }
     if let Some(assignments) = &asked.assignments {
-        let added = i64::from(asked.count) - i64::from(current);
-        let fits = assignments.len() as i64 == added
-            && assignments.iter().all(|each| each.broker_ids == [NODE_ID]);
-        if !fits {
+        if assignments.len() as i64 != added {
             return Err(Refusal::new(
                 ErrorCode::INVALID_REPLICA_ASSIGNMENT,
                 format!(
-                    "expected {added} assignments, one per new partition, each to broker {NODE_ID}"
+                    "{added} new partitions need as many assignments, got {}",
+                    assignments.len()
                 ),
             ));
         }
+        for each in assignments {
+            check_replicas(&each.broker_ids)?;
+        }
     }
+    *left -= added;
     if validate_only {
         return Ok(());
     }

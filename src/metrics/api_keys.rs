@@ -3,7 +3,7 @@
 //! Metrics import no other area, so they cannot take the names from `protocol`; a test keeps both tables consistent.
 
 /// By API key, without gaps.
-const NAMES: [&str; 93] = [
+const NAMES: [&str; 95] = [
     "produce",
     "fetch",
     "list_offsets",
@@ -97,6 +97,8 @@ const NAMES: [&str; 93] = [
     "describe_share_group_offsets",
     "alter_share_group_offsets",
     "delete_share_group_offsets",
+    "streams_group_topology_description_update",
+    "unregister_controller",
 ];
 
 /// Number of label values: one per known key, and one for all unknown keys.
@@ -129,7 +131,8 @@ mod tests {
         assert_eq!(api_key_name(60), "describe_cluster");
         assert_eq!(api_key_name(75), "describe_topic_partitions");
         assert_eq!(api_key_name(92), "delete_share_group_offsets");
-        for unknown in [-1, 93, i16::MAX, i16::MIN] {
+        assert_eq!(api_key_name(94), "unregister_controller");
+        for unknown in [-1, 95, i16::MAX, i16::MIN] {
             assert_eq!(api_key_name(unknown), "unknown");
         }
     }

@@ -79,16 +79,34 @@ api_keys! {
     EndTxn = 26, "end_txn", flexible 3;
     WriteTxnMarkers = 27, "write_txn_markers", flexible 1;
     TxnOffsetCommit = 28, "txn_offset_commit", flexible 3;
+    DescribeAcls = 29, "describe_acls", flexible 2;
+    CreateAcls = 30, "create_acls", flexible 2;
+    DeleteAcls = 31, "delete_acls", flexible 2;
     DescribeConfigs = 32, "describe_configs", flexible 4;
     AlterConfigs = 33, "alter_configs", flexible 2;
+    AlterReplicaLogDirs = 34, "alter_replica_log_dirs", flexible 2;
     DescribeLogDirs = 35, "describe_log_dirs", flexible 2;
     CreatePartitions = 37, "create_partitions", flexible 2;
+    CreateDelegationToken = 38, "create_delegation_token", flexible 2;
+    RenewDelegationToken = 39, "renew_delegation_token", flexible 2;
+    ExpireDelegationToken = 40, "expire_delegation_token", flexible 2;
+    DescribeDelegationToken = 41, "describe_delegation_token", flexible 2;
     DeleteGroups = 42, "delete_groups", flexible 2;
+    ElectLeaders = 43, "elect_leaders", flexible 2;
     IncrementalAlterConfigs = 44, "incremental_alter_configs", flexible 1;
+    AlterPartitionReassignments = 45, "alter_partition_reassignments", flexible 0;
+    ListPartitionReassignments = 46, "list_partition_reassignments", flexible 0;
     OffsetDelete = 47, "offset_delete", flexible NEVER;
+    DescribeQuorum = 55, "describe_quorum", flexible 0;
+    UpdateFeatures = 57, "update_features", flexible 0;
     DescribeCluster = 60, "describe_cluster", flexible 0;
     DescribeTransactions = 65, "describe_transactions", flexible 0;
     ListTransactions = 66, "list_transactions", flexible 0;
+    UnregisterBroker = 64, "unregister_broker", flexible 0;
+    DescribeTopicPartitions = 75, "describe_topic_partitions", flexible 0;
+    AddRaftVoter = 80, "add_raft_voter", flexible 0;
+    RemoveRaftVoter = 81, "remove_raft_voter", flexible 0;
+    UnregisterController = 94, "unregister_controller", flexible 0;
 }
 
 /// An API key that is not declared here.

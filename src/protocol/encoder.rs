@@ -50,6 +50,11 @@ impl Encoder {
     }
 
     #[inline]
+    pub fn put_u16(&mut self, value: u16) {
+        self.put_slice(&value.to_be_bytes());
+    }
+
+    #[inline]
     pub fn put_i16(&mut self, value: i16) {
         self.put_slice(&value.to_be_bytes());
     }

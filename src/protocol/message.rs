@@ -90,6 +90,34 @@ macro_rules! messages {
             const NAME: &'static str = stringify!($name);
         }
 
+        /// A byte before a nullable structure tells whether it is null, in every version.
+        impl $crate::protocol::wire::Nullable for $name {
+            fn nullable_size_min(_: $crate::protocol::wire::Version) -> usize {
+                1
+            }
+
+            fn decode_nullable(
+                decoder: &mut $crate::protocol::decoder::Decoder,
+            ) -> Result<Option<$name>, $crate::protocol::decoder::DecodeError> {
+                match decoder.i8()? {
+                    ..0 => Ok(None),
+                    _ => $crate::protocol::wire::Wire::decode(decoder).map(Some),
+                }
+            }
+
+            fn encode_null(encoder: &mut $crate::protocol::encoder::Encoder) {
+                encoder.put_i8(-1);
+            }
+
+            fn encode_present(
+                &self,
+                encoder: &mut $crate::protocol::encoder::Encoder,
+            ) -> Result<(), $crate::protocol::encoder::EncodeError> {
+                encoder.put_i8(1);
+                $crate::protocol::wire::Wire::encode(self, encoder)
+            }
+        }
+
         impl $crate::protocol::wire::Wire for $name {
             fn size_min(version: $crate::protocol::wire::Version) -> usize {
                 usize::from(version.flexible)

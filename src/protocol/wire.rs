@@ -40,8 +40,18 @@ pub trait Wire: Sized {
 
 /// A value with a null encoding, so that `Option` of it is a [`Wire`] value too.
 pub trait Nullable: Wire {
+    /// Returns the smallest encoded size of a value or null.
+    fn nullable_size_min(version: Version) -> usize {
+        Self::size_min(version)
+    }
+
     fn decode_nullable(decoder: &mut Decoder) -> Result<Option<Self>, DecodeError>;
     fn encode_null(encoder: &mut Encoder);
+
+    /// Encodes a value where null would be possible.
+    fn encode_present(&self, encoder: &mut Encoder) -> Result<(), EncodeError> {
+        self.encode(encoder)
+    }
 }
 
 macro_rules! integers {
@@ -65,6 +75,7 @@ macro_rules! integers {
 
 integers! {
     i8 put_i8
+    u16 put_u16
     i16 put_i16
     i32 put_i32
     i64 put_i64
@@ -221,7 +232,7 @@ impl<T: Wire> Nullable for Vec<T> {
 
 impl<T: Nullable> Wire for Option<T> {
     fn size_min(version: Version) -> usize {
-        T::size_min(version)
+        T::nullable_size_min(version)
     }
 
     fn decode(decoder: &mut Decoder) -> Result<Option<T>, DecodeError> {
@@ -230,7 +241,7 @@ impl<T: Nullable> Wire for Option<T> {
 
     fn encode(&self, encoder: &mut Encoder) -> Result<(), EncodeError> {
         match self {
-            Some(value) => value.encode(encoder),
+            Some(value) => value.encode_present(encoder),
             None => {
                 T::encode_null(encoder);
                 Ok(())

@@ -407,15 +407,20 @@ impl RecordBatch {
         iter::visit_timestamps(&self.header, source, visit)
     }
 
-    /// Returns the batch recompressed with `codec`. All other header fields are unchanged.
+    /// Returns the batch recompressed with `codec`, at its default level for `None`. All other header fields are unchanged.
     ///
     /// Streams from codec to codec, so that only the result is held in memory.
-    pub fn recompress(&self, codec: Compression, limit: DecompressLimit) -> Result<RecordBatch> {
+    pub fn recompress(
+        &self,
+        codec: Compression,
+        level: Option<i32>,
+        limit: DecompressLimit,
+    ) -> Result<RecordBatch> {
         if codec == self.compression() {
             return Ok(self.clone());
         }
         let source = Decompressor::new(self.compression(), self.payload(), limit)?;
-        let bytes = compress_from(source, codec, vec![0; BatchHeader::LEN])?;
+        let bytes = compress_from(source, codec, level, vec![0; BatchHeader::LEN])?;
         let header = BatchHeader {
             attributes: self.header.attributes.with_compression(codec),
             ..self.header
@@ -554,7 +559,9 @@ mod tests {
         for from in Compression::ALL {
             let batch = three_records(from);
             for to in Compression::ALL {
-                let other = batch.recompress(to, DecompressLimit::default()).unwrap();
+                let other = batch
+                    .recompress(to, None, DecompressLimit::default())
+                    .unwrap();
                 let other = RecordBatch::parse(other.bytes().clone()).unwrap();
                 assert_eq!(other.compression(), to);
                 assert_eq!(other.header().producer_id, 7);

@@ -108,13 +108,14 @@ pub fn compress(codec: Compression, input: &[u8]) -> Result<Vec<u8>> {
     compressor.finish()
 }
 
-/// Compresses all of `source` with `codec`, appending to `out`.
+/// Compresses all of `source` with `codec` at a level, appending to `out`.
 pub(super) fn compress_from(
     mut source: Decompressor<'_>,
     codec: Compression,
+    level: Option<i32>,
     out: Vec<u8>,
 ) -> Result<Vec<u8>> {
-    let mut compressor = Compressor::new(codec, out)?;
+    let mut compressor = Compressor::at_level(codec, level, out)?;
     let mut buffer = vec![0; Decompressor::CHUNK_BYTES];
     loop {
         match source.read(&mut buffer)? {
@@ -217,12 +218,17 @@ pub(super) enum Compressor {
 
 impl Compressor {
     pub(super) fn new(codec: Compression, out: Vec<u8>) -> Result<Compressor> {
+        Self::at_level(codec, None, out)
+    }
+
+    /// Creates a compressor with a level, or the codec's default for `None`. Only gzip and zstd have levels here.
+    fn at_level(codec: Compression, level: Option<i32>, out: Vec<u8>) -> Result<Compressor> {
         Ok(match codec {
             Compression::None => Compressor::None(out),
-            Compression::Gzip => Compressor::Gzip(gzip::writer(out)),
+            Compression::Gzip => Compressor::Gzip(gzip::writer(out, level)),
             Compression::Snappy => Compressor::Snappy(Box::new(snappy::Writer::new(out))),
             Compression::Lz4 => Compressor::Lz4(lz4::writer(out)),
-            Compression::Zstd => Compressor::Zstd(zstd::writer(out)?),
+            Compression::Zstd => Compressor::Zstd(zstd::writer(out, level)?),
         })
     }
 

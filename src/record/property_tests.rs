@@ -110,7 +110,7 @@ proptest! {
         let earliest = records.iter().map(|record| record.timestamp_ms).min().unwrap();
         prop_assert_eq!(summary.min_timestamp, earliest);
 
-        let recompressed = batch.recompress(other, DecompressLimit::default()).unwrap();
+        let recompressed = batch.recompress(other, None, DecompressLimit::default()).unwrap();
         prop_assert_eq!(read(&recompressed).unwrap(), records);
     }
 

@@ -577,7 +577,10 @@ fn retention_by_time_deletes_expired_records() {
 
 #[test]
 fn retention_by_size_keeps_at_least_retention_bytes() {
-    let configs = [("segment.bytes", "400"), ("retention.bytes", "1000")];
+    let configs = [
+        ("internal.segment.bytes", "400"),
+        ("retention.bytes", "1000"),
+    ];
     with_each(&configs, |fixture| {
         for _ in 0..40 {
             fixture.append(batch(&["0123456789"])).unwrap();

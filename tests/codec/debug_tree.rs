@@ -22,6 +22,16 @@ impl Tree {
     }
 }
 
+/// Fields of versions that the reference codec does not have yet, by the beginning of the message's name.
+const NEWER_FIELDS: [(&str, &str); 6] = [
+    ("OffsetCommit", "topic_id"),
+    ("OffsetFetch", "topic_id"),
+    ("ApiVersionsRequest", "cluster_id"),
+    ("ApiVersionsRequest", "node_id"),
+    ("DescribeLogDirsResponse", "is_cordoned"),
+    ("AddRaftVoterRequest", "ack_when_committed"),
+];
+
 /// Panics unless every field of `ours` is in `theirs` with the same value. The reference codec may have more fields: those
 /// of versions that are not declared here, and unknown tagged fields.
 pub fn assert_within(ours: &Tree, theirs: &Tree, path: &str) {
@@ -30,7 +40,13 @@ pub fn assert_within(ours: &Tree, theirs: &Tree, path: &str) {
             for (name, value) in ours {
                 let path = format!("{path}.{name}");
                 let Some(other) = theirs.get(name) else {
-                    panic!("{path}: the reference codec has no such field");
+                    let is_newer =
+                        |(api, field): &(&str, &str)| path.starts_with(api) && name == field;
+                    assert!(
+                        NEWER_FIELDS.iter().any(is_newer),
+                        "{path}: the reference codec has no such field"
+                    );
+                    continue;
                 };
                 assert_within(value, other, &path);
             }

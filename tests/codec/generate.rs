@@ -125,6 +125,11 @@ pub trait Generate {
 
 pub trait GenerateNull: Generate {
     fn write_null(w: &mut Writer<'_>);
+
+    /// Writes a value where null would be possible.
+    fn write_present(w: &mut Writer<'_>) {
+        Self::write(w);
+    }
 }
 
 macro_rules! generate_integers {
@@ -138,7 +143,7 @@ macro_rules! generate_integers {
     };
 }
 
-generate_integers!(i8 i16 i32 i64);
+generate_integers!(i8 u16 i16 i32 i64);
 
 impl Generate for bool {
     fn write(w: &mut Writer<'_>) {
@@ -210,7 +215,7 @@ impl<T: GenerateNull> Generate for Option<T> {
         if std::mem::take(&mut w.null_allowed) && w.random.one_in(4) {
             T::write_null(w);
         } else {
-            T::write(w);
+            T::write_present(w);
         }
     }
 }
@@ -232,6 +237,17 @@ macro_rules! messages {
         }
     )*) => {$(
         pub struct $name;
+
+        impl crate::generate::GenerateNull for $name {
+            fn write_null(w: &mut crate::generate::Writer<'_>) {
+                w.out.push(0xff);
+            }
+
+            fn write_present(w: &mut crate::generate::Writer<'_>) {
+                w.out.push(1);
+                <$name as crate::generate::Generate>::write(w);
+            }
+        }
 
         impl crate::generate::Generate for $name {
             fn write(w: &mut crate::generate::Writer<'_>) {

@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages as witness;
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request as WitnessRequest};
 use streamline::protocol::kafka::{
-    ApiKey, EncodeError, LENGTH_BYTES, Message, Request, ResponseFrame, decode_request,
+    ApiKey, EncodeError, ErrorCode, LENGTH_BYTES, Message, Request, ResponseFrame, decode_request,
     decode_request_header, decode_response, encode_request, encode_response,
 };
 use streamline::protocol::messages as ours;
@@ -69,7 +69,8 @@ macro_rules! apis {
     ($($module:ident: $request:ident, $response:ident;)*) => {
         pub fn for_every_api(what: &mut impl ForApi) {
             let keys = [$(ours::$module::$request::KEY),*];
-            assert_eq!(keys.len(), ApiKey::ALL.len(), "an API is missing from this list");
+            let witnessed = ApiKey::ALL.len() - UNWITNESSED.len();
+            assert_eq!(keys.len(), witnessed, "an API is missing from this list");
             $(what.run::<
                 ours::$module::$request,
                 random::$module::$request,
@@ -116,7 +117,37 @@ apis! {
     describe_cluster: DescribeClusterRequest, DescribeClusterResponse;
     describe_transactions: DescribeTransactionsRequest, DescribeTransactionsResponse;
     list_transactions: ListTransactionsRequest, ListTransactionsResponse;
+    describe_acls: DescribeAclsRequest, DescribeAclsResponse;
+    create_acls: CreateAclsRequest, CreateAclsResponse;
+    delete_acls: DeleteAclsRequest, DeleteAclsResponse;
+    alter_replica_log_dirs: AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse;
+    create_delegation_token: CreateDelegationTokenRequest, CreateDelegationTokenResponse;
+    renew_delegation_token: RenewDelegationTokenRequest, RenewDelegationTokenResponse;
+    expire_delegation_token: ExpireDelegationTokenRequest, ExpireDelegationTokenResponse;
+    describe_delegation_token: DescribeDelegationTokenRequest, DescribeDelegationTokenResponse;
+    elect_leaders: ElectLeadersRequest, ElectLeadersResponse;
+    alter_partition_reassignments: AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse;
+    list_partition_reassignments: ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse;
+    describe_quorum: DescribeQuorumRequest, DescribeQuorumResponse;
+    update_features: UpdateFeaturesRequest, UpdateFeaturesResponse;
+    unregister_broker: UnregisterBrokerRequest, UnregisterBrokerResponse;
+    describe_topic_partitions: DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse;
+    add_raft_voter: AddRaftVoterRequest, AddRaftVoterResponse;
+    remove_raft_voter: RemoveRaftVoterRequest, RemoveRaftVoterResponse;
 }
+
+/// APIs of which the witness has no messages at all.
+const UNWITNESSED: [ApiKey; 1] = [ApiKey::UnregisterController];
+
+/// Versions that the witness does not have yet: they are only decoded and encoded again.
+const NEWER_THAN_WITNESS: [(ApiKey, i16); 6] = [
+    (ApiKey::ListOffsets, 11),
+    (ApiKey::OffsetCommit, 10),
+    (ApiKey::OffsetFetch, 10),
+    (ApiKey::ApiVersions, 5),
+    (ApiKey::DescribeLogDirs, 5),
+    (ApiKey::AddRaftVoter, 1),
+];
 
 /// Returns the seed of this run, from the environment or at random.
 fn seed() -> u64 {
@@ -193,6 +224,10 @@ impl ForApi for Compare {
         W: WitnessRequest<Response: Debug> + Debug,
     {
         for version in R::VERSIONS {
+            if version > W::VERSIONS.max {
+                self.again::<R, Q, S>(version);
+                continue;
+            }
             for _ in 0..ROUNDS {
                 self.request::<R, Q, W>(version);
                 self.response::<R, S, W::Response>(version);
@@ -206,6 +241,33 @@ impl ForApi for Compare {
 }
 
 impl Compare {
+    /// Decodes and encodes messages of a version that the witness does not have.
+    fn again<R: Request, Q: Generate, S: Generate>(&mut self, version: i16) {
+        for _ in 0..ROUNDS {
+            let bytes = random_message::<R, Q>(&mut self.random, version, true);
+            let request = decode_request::<R>(bytes, version).expect("a valid request");
+            let mut frame = encode_request(1, version, None, &request).expect("it encodes");
+            let mut body = frame.split_off(LENGTH_BYTES);
+            decode_request_header(&mut body).expect("our own header");
+            assert_eq!(decode_request::<R>(body, version), Ok(request));
+            let bytes = random_message::<R, S>(&mut self.random, version, true);
+            let header = vec![
+                0;
+                if version >= R::FLEXIBLE_FROM && R::KEY != ApiKey::ApiVersions {
+                    5
+                } else {
+                    4
+                }
+            ];
+            let frame = Bytes::from([&header[..], &bytes[..]].concat());
+            let (_, response) = decode_response::<R>(frame, version).expect("a valid response");
+            let encoded = encode_response::<R>(0, version, &response).expect("it encodes");
+            let encoded = joined(&encoded).split_off(LENGTH_BYTES);
+            let (_, decoded) = decode_response::<R>(encoded, version).expect("our own response");
+            assert_eq!(decoded, response);
+        }
+    }
+
     fn request<R, Q, W>(&mut self, version: i16)
     where
         R: Request,
@@ -327,12 +389,9 @@ fn versions_match_those_of_the_witness() {
             W: WitnessRequest<Response: Debug> + Debug,
         {
             assert_eq!(R::KEY as i16, W::KEY, "{}", R::NAME);
-            assert_eq!(
-                R::VERSIONS,
-                W::VERSIONS.min..=W::VERSIONS.max,
-                "{}",
-                R::NAME
-            );
+            let newer = NEWER_THAN_WITNESS.iter().find(|(key, _)| *key == R::KEY);
+            let max = newer.map_or(W::VERSIONS.max, |(_, version)| *version);
+            assert_eq!(R::VERSIONS, W::VERSIONS.min..=max, "{}", R::NAME);
         }
     }
 
@@ -359,4 +418,22 @@ fn consumer_assignments_encoded_by_the_witness_are_decoded() {
                 .expect("an assignment");
         assert_within(&Tree::of(&assignment), &Tree::of(&theirs), "assignment");
     }
+}
+
+#[test]
+fn messages_without_a_witness_have_the_bytes_of_kafkas_schema() {
+    use ours::unregister_controller::{UnregisterControllerRequest, UnregisterControllerResponse};
+
+    let request = UnregisterControllerRequest { controller_id: 7 };
+    let frame = encode_request(1, 0, None, &request).unwrap();
+    // An int32 and no tagged fields.
+    assert!(frame.ends_with(&[0, 0, 0, 7, 0]));
+    let response = UnregisterControllerResponse {
+        throttle_time_ms: 1,
+        error_code: ErrorCode::CONTROLLER_ID_NOT_REGISTERED,
+        error_message: Some("no".to_owned()),
+    };
+    let frame = encode_response::<UnregisterControllerRequest>(1, 0, &response).unwrap();
+    let body = [0, 0, 0, 1, 0, 136, 3, b'n', b'o', 0];
+    assert!(joined(&frame).ends_with(&body));
 }

@@ -108,6 +108,7 @@ fn commit_request(group: &str, topic: &str, offsets: &[i64]) -> OffsetCommitRequ
                     ..OffsetCommitRequestPartition::default()
                 })
                 .collect(),
+            ..OffsetCommitRequestTopic::default()
         }],
         ..OffsetCommitRequest::default()
     }
@@ -243,7 +244,7 @@ fn changed_configs_are_logged_with_their_old_values() {
     };
     let set = vec![
         edit("retention.ms", 0, Some("1000")),
-        edit("segment.bytes", 0, Some("4096")),
+        edit("segment.bytes", 0, Some("1048577")),
     ];
     assert!(
         audited
@@ -253,12 +254,12 @@ fn changed_configs_are_logged_with_their_old_values() {
     audited.line_of(1, &incremental(set.clone(), false)).says(&[
         "topic configs changed",
         r#"request="IncrementalAlterConfigs" count=1"#,
-        r#"changes="orders retention.ms=default→1000 segment.bytes=default→4096""#,
+        r#"changes="orders retention.ms=default→1000 segment.bytes=default→1048577""#,
     ]);
     assert!(audited.lines_of(1, &incremental(set, false)).is_empty());
     let back = vec![edit("segment.bytes", 1, None)];
     let line = audited.line_of(1, &incremental(back, false));
-    line.says(&["orders segment.bytes=4096→default"]);
+    line.says(&["orders segment.bytes=1048577→default"]);
     let wrong = vec![edit("retention.ms", 0, Some("soon"))];
     assert!(audited.lines_of(1, &incremental(wrong, false)).is_empty());
 

@@ -259,7 +259,12 @@ fn series_of_a_deleted_topic_are_removed_and_a_recreated_topic_starts_at_zero() 
 fn added_partitions_and_deleted_records_appear_in_the_next_scrape() {
     let server = Server::start();
     let mut client = server.connect();
-    let topic = create_with(&mut client, "moving", 1, &[("segment.bytes", "256")]);
+    let topic = create_with(
+        &mut client,
+        "moving",
+        1,
+        &[("internal.segment.bytes", "256")],
+    );
     for _ in 0..8 {
         produce(&mut client, &topic, 0, &batch(&[&"x".repeat(150)]));
     }

@@ -172,7 +172,7 @@ fn a_fetch_does_not_wait_for_min_bytes_at_the_end_of_a_closed_segment() {
     let piece = batch(&["0123456789"]);
     let size = piece.size_bytes() as i32;
     let segment_bytes = (4 * size).max(256).to_string();
-    let configs = [("segment.bytes", segment_bytes.as_str())];
+    let configs = [("internal.segment.bytes", segment_bytes.as_str())];
     let topic = create_with(&mut client, "pieces", 1, &configs);
     for _ in 0..20 {
         produce(&mut client, &topic, 0, &piece);
@@ -285,7 +285,12 @@ fn the_first_batch_is_returned_whole_and_limits_apply_after_it() {
 fn large_fetches_return_records_byte_for_byte() {
     let server = Server::start();
     let mut client = server.connect();
-    let topic = create_with(&mut client, "large", 1, &[("segment.bytes", "300000")]);
+    let topic = create_with(
+        &mut client,
+        "large",
+        1,
+        &[("internal.segment.bytes", "300000")],
+    );
     let mut sent = Vec::new();
     for number in 0..20_u32 {
         let value = format!("{number:05}").repeat(10_000);

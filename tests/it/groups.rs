@@ -164,6 +164,7 @@ fn commit_request(
                     ..OffsetCommitRequestPartition::default()
                 })
                 .to_vec(),
+            ..OffsetCommitRequestTopic::default()
         }],
         ..OffsetCommitRequest::default()
     }
@@ -188,6 +189,7 @@ fn fetch(wire: &mut Client, version: i16, group: &str) -> Vec<(i32, i64, Option<
                     topics: Some(vec![OffsetFetchRequestTopics {
                         name: "t".into(),
                         partition_indexes: vec![0, 1],
+                        ..OffsetFetchRequestTopics::default()
                     }]),
                     ..OffsetFetchRequestGroup::default()
                 }],
@@ -199,6 +201,7 @@ fn fetch(wire: &mut Client, version: i16, group: &str) -> Vec<(i32, i64, Option<
                 topics: Some(vec![OffsetFetchRequestTopics {
                     name: "t".into(),
                     partition_indexes: vec![0, 1],
+                    ..OffsetFetchRequestTopics::default()
                 }]),
                 ..OffsetFetchRequest::default()
             }
@@ -578,6 +581,7 @@ fn offsets_are_deleted_unless_the_group_is_subscribed_to_their_topic() {
             committed_offset: 6,
             ..OffsetCommitRequestPartition::default()
         }],
+        ..OffsetCommitRequestTopic::default()
     });
     wire.call(9, &commit);
     let deletion = |group: &str| OffsetDeleteRequest {

@@ -122,6 +122,7 @@ fn client_ids_that_are_not_utf_8_are_accepted() {
         let request = ApiVersionsRequest {
             client_software_name: "c".to_owned(),
             client_software_version: "1".to_owned(),
+            ..ApiVersionsRequest::default()
         };
         let frame = encode_request(version.into(), version, Some("caf?"), &request).unwrap();
         let mut frame = frame.to_vec();

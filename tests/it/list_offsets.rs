@@ -276,7 +276,12 @@ fn delete_before(topic: &str, partition_index: i32, offset: i64) -> DeleteRecord
 fn every_version_of_delete_records_advances_the_log_start_offset() {
     let mut server = Server::start();
     let mut client = server.connect();
-    let topic = create_with(&mut client, "shrinking", 1, &[("segment.bytes", "256")]);
+    let topic = create_with(
+        &mut client,
+        "shrinking",
+        1,
+        &[("internal.segment.bytes", "256")],
+    );
     for number in 0..10 {
         produce(
             &mut client,

@@ -305,6 +305,7 @@ fn introduced(name: &str, version: &str) -> ApiVersionsRequest {
     ApiVersionsRequest {
         client_software_name: name.to_owned(),
         client_software_version: version.to_owned(),
+        ..ApiVersionsRequest::default()
     }
 }
 

@@ -99,6 +99,7 @@ fn commit_annotated(client: &mut Client, group: &str) {
                         ..OffsetCommitRequestPartition::default()
                     })
                     .collect(),
+                ..OffsetCommitRequestTopic::default()
             }],
             ..OffsetCommitRequest::default()
         },
@@ -113,6 +114,7 @@ fn annotated(partition_indexes: &[i32]) -> OffsetFetchRequestTopics {
     OffsetFetchRequestTopics {
         name: "annotated".to_owned(),
         partition_indexes: partition_indexes.to_vec(),
+        ..OffsetFetchRequestTopics::default()
     }
 }
 

@@ -86,6 +86,7 @@ fn a_second_server_on_the_same_data_directory_is_refused_with_the_pid_of_the_fir
         &ApiVersionsRequest {
             client_software_name: "test".to_string(),
             client_software_version: "1".to_string(),
+            ..ApiVersionsRequest::default()
         },
     );
 }

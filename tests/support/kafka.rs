@@ -119,6 +119,7 @@ pub fn commit_request(
                 committed_offset: offset,
                 ..OffsetCommitRequestPartition::default()
             }],
+            ..OffsetCommitRequestTopic::default()
         }],
         ..OffsetCommitRequest::default()
     }

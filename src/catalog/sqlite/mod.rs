@@ -11,6 +11,7 @@
 
 mod cluster_id;
 mod error;
+mod features;
 mod groups;
 mod offsets;
 mod pending_offsets;
@@ -34,8 +35,8 @@ use uuid::Uuid;
 use super::offsets::OffsetsInMemory;
 use super::pending_offsets::PendingInMemory;
 use super::{
-    Catalog, Change, Error, GroupOffsets, GroupRow, OffsetCommit, TopicPartition, TopicRow,
-    TransactionRow,
+    Catalog, Change, Error, FeatureLevels, GroupOffsets, GroupRow, OffsetCommit, TopicPartition,
+    TopicRow, TransactionRow,
 };
 use crate::fs::Reserve;
 use producer_ids::ClaimedIds;
@@ -179,6 +180,10 @@ impl Catalog for Sqlite {
         transactions::load(&self.reader()?)
     }
 
+    fn feature_levels(&self) -> Result<FeatureLevels, Error> {
+        features::load(&self.reader()?)
+    }
+
     fn create_topic(&self, topic: TopicRow) -> Change {
         self.write(move |db| topics::create(db, &topic))
     }
@@ -207,6 +212,10 @@ impl Catalog for Sqlite {
     fn set_topic_configs(&self, name: &str, configs: BTreeMap<String, String>) -> Change {
         let name = name.to_owned();
         self.write(move |db| topics::set_configs(db, &name, &configs))
+    }
+
+    fn set_feature_levels(&self, levels: BTreeMap<String, i16>) -> Change<i64> {
+        self.write(move |db| features::set(db, &levels))
     }
 
     fn next_producer_id(&self) -> Change<i64> {

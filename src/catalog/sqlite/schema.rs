@@ -75,7 +75,7 @@ const MIGRATIONS: &[&str] = &[
     );
     INSERT INTO producer_ids (only_row, next_block) VALUES (1, 0);
     ",
-    // Transactional ids, the partitions and groups of their transactions, and the offsets that these will commit.
+    // 2: transactional ids, the partitions and groups of their transactions, and the offsets that these will commit.
     "
     CREATE TABLE transactions (
         id                   TEXT    NOT NULL PRIMARY KEY,
@@ -117,6 +117,13 @@ const MIGRATIONS: &[&str] = &[
     ) WITHOUT ROWID;
     CREATE INDEX pending_offsets_by_topic ON pending_offsets (topic);
     CREATE INDEX pending_offsets_by_group ON pending_offsets (group_id);
+    ",
+    // 3: the feature levels that were set.
+    "
+    CREATE TABLE feature_levels (
+        name  TEXT    NOT NULL PRIMARY KEY,
+        level INTEGER NOT NULL
+    ) WITHOUT ROWID;
     ",
 ];
 
@@ -221,6 +228,6 @@ mod tests {
                 |row| row.get(0),
             )
             .unwrap();
-        assert_eq!(tables, 13);
+        assert_eq!(tables, 14);
     }
 }

@@ -15,25 +15,41 @@ use crate::protocol::messages::add_offsets_to_txn::AddOffsetsToTxnRequest;
 use crate::protocol::messages::add_partitions_to_txn::{
     AddPartitionsToTxnRequest, AddPartitionsToTxnTopic,
 };
+use crate::protocol::messages::add_raft_voter::AddRaftVoterRequest;
 use crate::protocol::messages::alter_configs::{AlterConfigsRequest, AlterConfigsResource};
+use crate::protocol::messages::alter_partition_reassignments::AlterPartitionReassignmentsRequest;
+use crate::protocol::messages::alter_replica_log_dirs::{
+    AlterReplicaLogDir, AlterReplicaLogDirTopic, AlterReplicaLogDirsRequest,
+};
 use crate::protocol::messages::api_versions::ApiVersionsRequest;
+use crate::protocol::messages::create_acls::{AclCreation, CreateAclsRequest};
+use crate::protocol::messages::create_delegation_token::CreateDelegationTokenRequest;
 use crate::protocol::messages::create_partitions::{
     CreatePartitionsRequest, CreatePartitionsTopic,
 };
 use crate::protocol::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
+use crate::protocol::messages::delete_acls::{DeleteAclsFilter, DeleteAclsRequest};
 use crate::protocol::messages::delete_groups::DeleteGroupsRequest;
 use crate::protocol::messages::delete_records::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
 };
 use crate::protocol::messages::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
+use crate::protocol::messages::describe_acls::DescribeAclsRequest;
 use crate::protocol::messages::describe_cluster::DescribeClusterRequest;
 use crate::protocol::messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource,
 };
+use crate::protocol::messages::describe_delegation_token::DescribeDelegationTokenRequest;
 use crate::protocol::messages::describe_groups::DescribeGroupsRequest;
 use crate::protocol::messages::describe_log_dirs::DescribeLogDirsRequest;
+use crate::protocol::messages::describe_quorum::DescribeQuorumRequest;
+use crate::protocol::messages::describe_topic_partitions::{
+    DescribeTopicPartitionsRequest, TopicRequest,
+};
 use crate::protocol::messages::describe_transactions::DescribeTransactionsRequest;
+use crate::protocol::messages::elect_leaders::{ElectLeadersRequest, TopicPartitions};
 use crate::protocol::messages::end_txn::EndTxnRequest;
+use crate::protocol::messages::expire_delegation_token::ExpireDelegationTokenRequest;
 use crate::protocol::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use crate::protocol::messages::find_coordinator::FindCoordinatorRequest;
 use crate::protocol::messages::heartbeat::HeartbeatRequest;
@@ -45,6 +61,7 @@ use crate::protocol::messages::list_groups::ListGroupsRequest;
 use crate::protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
+use crate::protocol::messages::list_partition_reassignments::ListPartitionReassignmentsRequest;
 use crate::protocol::messages::list_transactions::ListTransactionsRequest;
 use crate::protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
 use crate::protocol::messages::offset_commit::{
@@ -60,11 +77,16 @@ use crate::protocol::messages::offset_for_leader_epoch::{
     OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
 use crate::protocol::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
+use crate::protocol::messages::remove_raft_voter::RemoveRaftVoterRequest;
+use crate::protocol::messages::renew_delegation_token::RenewDelegationTokenRequest;
 use crate::protocol::messages::sasl_handshake::SaslHandshakeRequest;
 use crate::protocol::messages::sync_group::SyncGroupRequest;
 use crate::protocol::messages::txn_offset_commit::{
     TxnOffsetCommitRequest, TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
 };
+use crate::protocol::messages::unregister_broker::UnregisterBrokerRequest;
+use crate::protocol::messages::unregister_controller::UnregisterControllerRequest;
+use crate::protocol::messages::update_features::{FeatureUpdateKey, UpdateFeaturesRequest};
 use crate::protocol::messages::write_txn_markers::{
     WritableTxnMarker, WritableTxnMarkerTopic, WriteTxnMarkersRequest,
 };
@@ -73,6 +95,10 @@ const TOPIC_DENIED: ErrorCode = ErrorCode::TOPIC_AUTHORIZATION_FAILED;
 const GROUP_DENIED: ErrorCode = ErrorCode::GROUP_AUTHORIZATION_FAILED;
 const CLUSTER_DENIED: ErrorCode = ErrorCode::CLUSTER_AUTHORIZATION_FAILED;
 const ID_DENIED: ErrorCode = ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
+const TOKENS_DENIED: ErrorCode = ErrorCode::DELEGATION_TOKEN_REQUEST_NOT_ALLOWED;
+
+/// The newest version of OffsetCommit and OffsetFetch in which topics have names.
+const OFFSETS_BY_NAME: i16 = 9;
 
 const GROUP: &str = "billing";
 
@@ -231,6 +257,7 @@ impl Client {
                 let response = self.send(ApiVersionsRequest {
                     client_software_name: "test".to_owned(),
                     client_software_version: "1".to_owned(),
+                    ..ApiVersionsRequest::default()
                 });
                 (&[], vec![ErrorCode::NONE], vec![response.await.error_code])
             }
@@ -546,6 +573,132 @@ impl Client {
                 let codes = vec![response.error_code];
                 (&["Describe Cluster"], vec![CLUSTER_DENIED], codes)
             }
+            ApiKey::AlterReplicaLogDirs => {
+                let response = self.send(AlterReplicaLogDirsRequest {
+                    dirs: vec![AlterReplicaLogDir {
+                        path: "/elsewhere".to_owned(),
+                        topics: vec![AlterReplicaLogDirTopic {
+                            name: topic(),
+                            partitions: vec![0],
+                        }],
+                    }],
+                });
+                let codes = response.await.results;
+                let codes = codes.iter().flat_map(|it| &it.partitions);
+                let codes = codes.map(|it| it.error_code).collect();
+                (&["Alter Cluster"], vec![CLUSTER_DENIED], codes)
+            }
+            ApiKey::ElectLeaders => {
+                let response = self.send(ElectLeadersRequest {
+                    topic_partitions: Some(vec![TopicPartitions {
+                        topic: topic(),
+                        partitions: vec![0],
+                    }]),
+                    ..ElectLeadersRequest::default()
+                });
+                let response = response.await;
+                let results = response.replica_election_results.iter();
+                let results = results.flat_map(|it| &it.partition_result);
+                let codes = std::iter::once(response.error_code);
+                let codes = codes.chain(results.map(|it| it.error_code)).collect();
+                (&["Alter Cluster"], vec![CLUSTER_DENIED; 2], codes)
+            }
+            ApiKey::AlterPartitionReassignments => {
+                let response = self.send(AlterPartitionReassignmentsRequest::default());
+                let codes = vec![response.await.error_code];
+                (&["Alter Cluster"], vec![CLUSTER_DENIED], codes)
+            }
+            ApiKey::ListPartitionReassignments => {
+                let response = self.send(ListPartitionReassignmentsRequest::default());
+                let codes = vec![response.await.error_code];
+                (&["Describe Cluster"], vec![CLUSTER_DENIED], codes)
+            }
+            ApiKey::DescribeQuorum => {
+                let response = self.send(DescribeQuorumRequest::default());
+                let codes = vec![response.await.error_code];
+                (&["Describe Cluster"], vec![CLUSTER_DENIED], codes)
+            }
+            ApiKey::AddRaftVoter => {
+                let response = self.send(AddRaftVoterRequest::default());
+                let codes = vec![response.await.error_code];
+                (&["Alter Cluster"], vec![CLUSTER_DENIED], codes)
+            }
+            ApiKey::RemoveRaftVoter => {
+                let response = self.send(RemoveRaftVoterRequest::default());
+                let codes = vec![response.await.error_code];
+                (&["Alter Cluster"], vec![CLUSTER_DENIED], codes)
+            }
+            ApiKey::UnregisterBroker => {
+                let response = self.send(UnregisterBrokerRequest::default());
+                let codes = vec![response.await.error_code];
+                (&["Alter Cluster"], vec![CLUSTER_DENIED], codes)
+            }
+            ApiKey::UnregisterController => {
+                let response = self.send(UnregisterControllerRequest::default());
+                let codes = vec![response.await.error_code];
+                (&["Alter Cluster"], vec![CLUSTER_DENIED], codes)
+            }
+            ApiKey::UpdateFeatures => {
+                let response = self.send(UpdateFeaturesRequest {
+                    feature_updates: vec![FeatureUpdateKey {
+                        feature: "eligible.leader.replicas.version".to_owned(),
+                        upgrade_type: 2,
+                        ..FeatureUpdateKey::default()
+                    }],
+                    ..UpdateFeaturesRequest::default()
+                });
+                let codes = vec![response.await.error_code];
+                assert_eq!(self.session.broker.features.finalized().epoch, 0);
+                (&["Alter Cluster"], vec![CLUSTER_DENIED], codes)
+            }
+            ApiKey::DescribeAcls => {
+                let response = self.send(DescribeAclsRequest::default());
+                let codes = vec![response.await.error_code];
+                (&["Describe Cluster"], vec![CLUSTER_DENIED], codes)
+            }
+            ApiKey::CreateAcls => {
+                let response = self.send(CreateAclsRequest {
+                    creations: vec![AclCreation::default()],
+                });
+                let codes = response.await.results;
+                let codes = codes.iter().map(|it| it.error_code).collect();
+                (&["Alter Cluster"], vec![CLUSTER_DENIED], codes)
+            }
+            ApiKey::DeleteAcls => {
+                let response = self.send(DeleteAclsRequest {
+                    filters: vec![DeleteAclsFilter::default()],
+                });
+                let codes = response.await.filter_results;
+                let codes = codes.iter().map(|it| it.error_code).collect();
+                (&["Alter Cluster"], vec![CLUSTER_DENIED], codes)
+            }
+            // Tokens are for clients that have authenticated, before permissions are asked for.
+            ApiKey::CreateDelegationToken => {
+                let response = self.send(CreateDelegationTokenRequest::default());
+                (&[], vec![TOKENS_DENIED], vec![response.await.error_code])
+            }
+            ApiKey::RenewDelegationToken => {
+                let response = self.send(RenewDelegationTokenRequest::default());
+                (&[], vec![TOKENS_DENIED], vec![response.await.error_code])
+            }
+            ApiKey::ExpireDelegationToken => {
+                let response = self.send(ExpireDelegationTokenRequest::default());
+                (&[], vec![TOKENS_DENIED], vec![response.await.error_code])
+            }
+            ApiKey::DescribeDelegationToken => {
+                let response = self.send(DescribeDelegationTokenRequest::default());
+                (&[], vec![TOKENS_DENIED], vec![response.await.error_code])
+            }
+            ApiKey::DescribeTopicPartitions => {
+                let response = self.send(DescribeTopicPartitionsRequest {
+                    topics: vec![TopicRequest { name: topic() }],
+                    ..DescribeTopicPartitionsRequest::default()
+                });
+                let topics = response.await.topics;
+                assert!(topics[0].topic_id.is_nil(), "the id is disclosed");
+                let codes = topics.iter().map(|it| it.error_code).collect();
+                (&["Describe Topic(\"orders\")"], vec![TOPIC_DENIED], codes)
+            }
             ApiKey::DescribeCluster => {
                 let response = self.send(DescribeClusterRequest {
                     include_cluster_authorized_operations: true,
@@ -585,12 +738,14 @@ impl Client {
         let topic = |name: &str| OffsetCommitRequestTopic {
             name: name.to_owned(),
             partitions: vec![OffsetCommitRequestPartition::default()],
+            ..OffsetCommitRequestTopic::default()
         };
-        let response = self.send(OffsetCommitRequest {
+        let request = OffsetCommitRequest {
             group_id: group.to_owned(),
             topics: topics.iter().map(|name| topic(name)).collect(),
             ..OffsetCommitRequest::default()
-        });
+        };
+        let response = self.send_version(OFFSETS_BY_NAME, request);
         let topics = response.await.topics;
         let codes = topics.iter().flat_map(|it| &it.partitions);
         codes.map(|it| it.error_code).collect()
@@ -598,17 +753,19 @@ impl Client {
 
     /// Fetches the offset of the topic, and returns the error code of the group if it has one.
     async fn fetch_offsets(&self) -> Vec<ErrorCode> {
-        let response = self.send(OffsetFetchRequest {
+        let request = OffsetFetchRequest {
             groups: vec![OffsetFetchRequestGroup {
                 group_id: GROUP.to_owned(),
                 topics: Some(vec![OffsetFetchRequestTopics {
                     name: TOPIC.to_owned(),
                     partition_indexes: vec![0],
+                    ..OffsetFetchRequestTopics::default()
                 }]),
                 ..OffsetFetchRequestGroup::default()
             }],
             ..OffsetFetchRequest::default()
-        });
+        };
+        let response = self.send_version(OFFSETS_BY_NAME, request);
         let group = response.await.groups.remove(0);
         let codes = group.topics.iter().flat_map(|it| &it.partitions);
         let codes = codes.map(|it| it.error_code);
@@ -771,14 +928,15 @@ async fn all_offsets_of_a_group_are_those_of_topics_that_the_client_may_describe
     client.create_topic("visible").await;
     let committed = client.commit(&[TOPIC, "visible"]).await;
     assert_eq!(committed, [ErrorCode::NONE; 2]);
-    let response = client.send(OffsetFetchRequest {
+    let request = OffsetFetchRequest {
         groups: vec![OffsetFetchRequestGroup {
             group_id: GROUP.to_owned(),
             topics: None,
             ..OffsetFetchRequestGroup::default()
         }],
         ..OffsetFetchRequest::default()
-    });
+    };
+    let response = client.send_version(OFFSETS_BY_NAME, request);
     let topics = response.await.groups.remove(0).topics;
     let topics: Vec<_> = topics.iter().map(|it| it.name.as_str()).collect();
     assert_eq!(topics, ["visible"]);

@@ -4,15 +4,18 @@
 //! range of ApiVersions (KIP-511). The response header never has tagged fields.
 //!
 //! * 3: the client's software name and version; features
+//! * 5: the cluster and node that the client means to reach (KIP-1242)
 
 use crate::protocol::error_code::ErrorCode;
 
-api!(ApiVersions: ApiVersionsRequest => ApiVersionsResponse, versions 0..=4);
+api!(ApiVersions: ApiVersionsRequest => ApiVersionsResponse, versions 0..=5);
 
 messages! {
     ApiVersionsRequest {
         client_software_name: String, in 3..;
         client_software_version: String, in 3..;
+        cluster_id: Option<String>, in 5..;
+        node_id: i32 = -1, in 5..;
     }
 }
 

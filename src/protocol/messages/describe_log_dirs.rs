@@ -2,10 +2,11 @@
 //!
 //! * 3: error code for the whole request
 //! * 4: size of the disk (KIP-827)
+//! * 5: cordoned directories
 
 use crate::protocol::error_code::ErrorCode;
 
-api!(DescribeLogDirs: DescribeLogDirsRequest => DescribeLogDirsResponse, versions 1..=4);
+api!(DescribeLogDirs: DescribeLogDirsRequest => DescribeLogDirsResponse, versions 1..=5);
 
 messages! {
     DescribeLogDirsRequest {
@@ -31,6 +32,7 @@ messages! {
         topics: Vec<DescribeLogDirsTopic>;
         total_bytes: i64 = -1, in 4..;
         usable_bytes: i64 = -1, in 4..;
+        is_cordoned: bool, in 5..;
     }
 
     DescribeLogDirsTopic {

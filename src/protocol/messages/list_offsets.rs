@@ -6,6 +6,7 @@
 //! * 8: the local log start offset
 //! * 9: the end of the records moved to remote storage
 //! * 10: timeout for look-ups in remote storage
+//! * 11: the first record that is not yet in remote storage
 
 use crate::protocol::error_code::ErrorCode;
 
@@ -19,8 +20,10 @@ pub const MAX_TIMESTAMP: i64 = -3;
 pub const EARLIEST_LOCAL_TIMESTAMP: i64 = -4;
 /// `timestamp`: the last offset moved to remote storage (version 9).
 pub const LATEST_TIERED_TIMESTAMP: i64 = -5;
+/// `timestamp`: the first offset that is still to be moved to remote storage (version 11).
+pub const EARLIEST_PENDING_UPLOAD_TIMESTAMP: i64 = -6;
 
-api!(ListOffsets: ListOffsetsRequest => ListOffsetsResponse, versions 1..=10);
+api!(ListOffsets: ListOffsetsRequest => ListOffsetsResponse, versions 1..=11);
 
 messages! {
     ListOffsetsRequest {

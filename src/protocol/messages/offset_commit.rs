@@ -4,10 +4,13 @@
 //! * 6: leader epoch of the last consumed record
 //! * 7: static members (KIP-345)
 //! * 9: members of the new group protocol, which have epochs instead of generations (KIP-848)
+//! * 10: topics by id instead of by name
+
+use uuid::Uuid;
 
 use crate::protocol::error_code::ErrorCode;
 
-api!(OffsetCommit: OffsetCommitRequest => OffsetCommitResponse, versions 2..=9);
+api!(OffsetCommit: OffsetCommitRequest => OffsetCommitResponse, versions 2..=10);
 
 messages! {
     OffsetCommitRequest {
@@ -20,7 +23,8 @@ messages! {
     }
 
     OffsetCommitRequestTopic {
-        name: String;
+        name: String, in ..=9;
+        topic_id: Uuid, in 10..;
         partitions: Vec<OffsetCommitRequestPartition>;
     }
 
@@ -39,7 +43,8 @@ messages! {
     }
 
     OffsetCommitResponseTopic {
-        name: String;
+        name: String, in ..=9;
+        topic_id: Uuid, in 10..;
         partitions: Vec<OffsetCommitResponsePartition>;
     }
 

@@ -5,13 +5,16 @@
 //! * 7: the client may require stable offsets, without pending transactions
 //! * 8: several groups in one request, everything nested under `groups`
 //! * 9: members of the new group protocol (KIP-848)
+//! * 10: topics by id instead of by name
 //!
 //! Kafka's schema declares topics and partitions twice, for versions up to 7 and from 8 on, although the encoding is the
 //! same. Here they are declared once, under the later names.
 
+use uuid::Uuid;
+
 use crate::protocol::error_code::ErrorCode;
 
-api!(OffsetFetch: OffsetFetchRequest => OffsetFetchResponse, versions 1..=9);
+api!(OffsetFetch: OffsetFetchRequest => OffsetFetchResponse, versions 1..=10);
 
 messages! {
     OffsetFetchRequest {
@@ -31,7 +34,8 @@ messages! {
     }
 
     OffsetFetchRequestTopics {
-        name: String;
+        name: String, in ..=9;
+        topic_id: Uuid, in 10..;
         partition_indexes: Vec<i32>;
     }
 }
@@ -51,7 +55,8 @@ messages! {
     }
 
     OffsetFetchResponseTopics {
-        name: String;
+        name: String, in ..=9;
+        topic_id: Uuid, in 10..;
         partitions: Vec<OffsetFetchResponsePartitions>;
     }
 

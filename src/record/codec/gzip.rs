@@ -27,9 +27,11 @@ impl<'a> Reader<'a> {
 
 pub(in crate::record) type Writer = GzEncoder<Vec<u8>>;
 
-/// Creates a writer with level 6, which is also Kafka's default.
-pub(in crate::record) fn writer(out: Vec<u8>) -> Writer {
-    GzEncoder::new(out, flate2::Compression::default())
+/// Creates a writer with a level from 1 to 9. The default is 6, as in Kafka.
+pub(in crate::record) fn writer(out: Vec<u8>, level: Option<i32>) -> Writer {
+    let level = level.and_then(|level| u32::try_from(level).ok());
+    let level = level.map_or_else(flate2::Compression::default, flate2::Compression::new);
+    GzEncoder::new(out, level)
 }
 
 #[cfg(test)]

@@ -36,8 +36,8 @@ pub(in crate::record) struct Writer {
     encoder: Encoder<'static, Vec<u8>>,
 }
 
-pub(in crate::record) fn writer(out: Vec<u8>) -> Result<Writer> {
-    let encoder = Encoder::new(out, LEVEL).map_err(invalid)?;
+pub(in crate::record) fn writer(out: Vec<u8>, level: Option<i32>) -> Result<Writer> {
+    let encoder = Encoder::new(out, level.unwrap_or(LEVEL)).map_err(invalid)?;
     Ok(Writer { encoder })
 }
 

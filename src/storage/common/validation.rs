@@ -50,7 +50,8 @@ pub(in crate::storage) fn validate(
         if let Some(codec) = codec_of(config.compression_type)
             && codec != batch.compression()
         {
-            *batch = batch.recompress(codec, DecompressLimit::default())?;
+            let level = level_of(config, codec);
+            *batch = batch.recompress(codec, level, DecompressLimit::default())?;
             check_size(batch, config)?;
         }
         if stamps {
@@ -127,6 +128,15 @@ impl TimeRange {
                 now_ms: self.now_ms,
             },
         )))
+    }
+}
+
+/// Returns the level of a codec that has levels here.
+fn level_of(config: &TopicConfig, codec: Compression) -> Option<i32> {
+    match codec {
+        Compression::Gzip => Some(config.compression_gzip_level),
+        Compression::Zstd => Some(config.compression_zstd_level),
+        Compression::None | Compression::Snappy | Compression::Lz4 => None,
     }
 }
 

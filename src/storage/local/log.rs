@@ -125,7 +125,7 @@ impl Log {
         let last_relative = writer.next_offset + count - 1 - active.base_offset;
         Ok(writer.corrupt
             || is_old
-            || end > config.segment_bytes as u64
+            || end > config.segment_bytes_max() as u64
             || end > SEGMENT_BYTES_LIMIT
             || last_relative > RELATIVE_OFFSET_MAX
             || active.index_bytes() + TimeEntry::LEN > config.segment_index_bytes as usize)

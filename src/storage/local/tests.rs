@@ -243,8 +243,10 @@ fn block_on<F: Future>(future: F) -> F::Output {
 }
 
 /// Settings that roll the log every few records.
-const SMALL_SEGMENTS: &[(&str, &str)] =
-    &[("segment.bytes", "400"), ("index.interval.bytes", "100")];
+const SMALL_SEGMENTS: &[(&str, &str)] = &[
+    ("internal.segment.bytes", "400"),
+    ("index.interval.bytes", "100"),
+];
 
 #[test]
 fn a_log_of_many_segments_reads_like_one() {
@@ -479,7 +481,7 @@ fn records_are_found_by_their_timestamp() {
 
 #[test]
 fn a_search_by_timestamp_caches_nothing_above_the_high_watermark() {
-    let fixture = Fixture::new(&[("segment.bytes", "256")]);
+    let fixture = Fixture::new(&[("internal.segment.bytes", "256")]);
     let partition = fixture.partition();
     let append = |timestamp_ms, acks| {
         let batch = batch_at(timestamp_ms, &[&"x".repeat(50)]);
@@ -537,7 +539,7 @@ fn deleting_unflushed_segments_does_not_fail_the_next_flush() {
 
 #[test]
 fn retention_by_time_deletes_whole_segments_and_finally_the_active_one() {
-    let mut fixture = Fixture::new(&[("segment.bytes", "400"), ("retention.ms", "1000")]);
+    let mut fixture = Fixture::new(&[("internal.segment.bytes", "400"), ("retention.ms", "1000")]);
     for n in 0..20 {
         let batch = batch_at(NOW_MS + n * 100, &["0123456789"]);
         fixture
@@ -563,7 +565,7 @@ fn retention_by_time_deletes_whole_segments_and_finally_the_active_one() {
 
 #[test]
 fn records_without_a_timestamp_are_as_old_as_their_file() {
-    let fixture = Fixture::new(&[("segment.bytes", "256"), ("retention.ms", "1000")]);
+    let fixture = Fixture::new(&[("internal.segment.bytes", "256"), ("retention.ms", "1000")]);
     for _ in 0..10 {
         let batch = batch_at(-1, &["0123456789"]);
         let partition = fixture.partition();

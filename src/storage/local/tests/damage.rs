@@ -54,7 +54,7 @@ fn missing_stale_or_invalid_indexes_are_rebuilt() {
 #[test]
 fn a_flipped_byte_is_never_served_and_costs_one_batch() {
     let values = ["one", "two", "three", "four", "five", "six"];
-    let mut fixture = Fixture::new(&[("segment.bytes", "280")]);
+    let mut fixture = Fixture::new(&[("internal.segment.bytes", "280")]);
     for value in values {
         fixture.append(&[value]);
     }
@@ -188,7 +188,7 @@ fn a_limit_from_before_a_repair_does_not_apply_to_the_rewritten_segment() {
 #[test]
 fn a_flipped_byte_of_a_small_file_invents_no_records() {
     let values = ["one", "two", "three", "four"];
-    let mut fixture = Fixture::new(&[("segment.bytes", "256")]);
+    let mut fixture = Fixture::new(&[("internal.segment.bytes", "256")]);
     for (sequence, value) in values.iter().enumerate() {
         let sent = idempotent(7, sequence as i32, value);
         fixture

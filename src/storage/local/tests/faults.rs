@@ -202,7 +202,7 @@ fn a_hanging_flush_blocks_only_its_waiters() {
 
 #[test]
 fn the_file_of_a_failed_roll_is_removed_durably_before_the_next_append() {
-    let fixture = Fixture::new(&[("segment.bytes", "256")]);
+    let fixture = Fixture::new(&[("internal.segment.bytes", "256")]);
     let partition = fixture.partition();
     let append_durably = || {
         let appended = partition
@@ -281,7 +281,7 @@ fn records_are_not_deleted_if_the_log_start_cannot_be_written() {
 
 /// Ten seconds of records in several segments, each kept for a second.
 fn with_a_record_a_second() -> Fixture {
-    let fixture = Fixture::new(&[("segment.bytes", "256"), ("retention.ms", "1000")]);
+    let fixture = Fixture::new(&[("internal.segment.bytes", "256"), ("retention.ms", "1000")]);
     for n in 0..10 {
         let batch = batch_at(NOW_MS + n * 1_000, &["0123456789"]);
         fixture

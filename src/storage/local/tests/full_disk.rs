@@ -5,7 +5,7 @@ use super::*;
 const RESERVE_BYTES: u64 = 65_536;
 
 /// A log of several closed segments and an active one, 200 bytes and more each.
-const SEGMENTS: &[(&str, &str)] = &[("segment.bytes", "4000")];
+const SEGMENTS: &[(&str, &str)] = &[("internal.segment.bytes", "4000")];
 const VALUE_BYTES: usize = 1_000;
 const RECORDS: usize = 100;
 

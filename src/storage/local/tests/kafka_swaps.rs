@@ -7,7 +7,7 @@ const RECORDS_PER_SEGMENT: usize = 3;
 
 /// Returns the closed log of an unclean shutdown, and the paths of its segment files.
 fn killed() -> (Fixture, Vec<std::path::PathBuf>) {
-    let mut fixture = Fixture::new(&[("segment.bytes", "256")]);
+    let mut fixture = Fixture::new(&[("internal.segment.bytes", "256")]);
     for value in VALUES {
         fixture.append(&[value]);
     }

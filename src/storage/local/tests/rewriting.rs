@@ -22,7 +22,7 @@ impl Machine {
     fn new() -> Self {
         let dir = scratch();
         let clock = ManualClock::at_ms(NOW_MS);
-        let config = BTreeMap::from([("segment.bytes".to_string(), "256".to_string())]);
+        let config = BTreeMap::from([("internal.segment.bytes".to_string(), "256".to_string())]);
         let machine = Self {
             disk: Disk::new(&dir.path().canonicalize().unwrap()),
             dir,
@@ -332,7 +332,7 @@ fn a_rewrite_that_fails_leaves_no_files() {
 
 /// Makes the first batch of a closed segment invalid, as found by the next read of it.
 fn with_damage() -> Fixture {
-    let mut fixture = Fixture::new(&[("segment.bytes", "280"), ("retention.ms", "1000")]);
+    let mut fixture = Fixture::new(&[("internal.segment.bytes", "280"), ("retention.ms", "1000")]);
     for value in ["a", "b", "c", "d", "e", "f"] {
         fixture.append(&[value]);
     }
