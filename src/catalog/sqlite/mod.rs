@@ -14,6 +14,7 @@ mod error;
 mod groups;
 mod offsets;
 mod producer_ids;
+mod quotas;
 mod schema;
 mod topics;
 mod writer;
@@ -31,7 +32,8 @@ use uuid::Uuid;
 
 use super::offsets::OffsetsInMemory;
 use super::{
-    Catalog, Change, Error, GroupOffsets, GroupRow, OffsetCommit, TopicPartition, TopicRow,
+    Catalog, Change, Error, GroupOffsets, GroupRow, OffsetCommit, QuotaRow, TopicPartition,
+    TopicRow,
 };
 use crate::fs::Reserve;
 use producer_ids::ClaimedIds;
@@ -168,6 +170,10 @@ impl Catalog for Sqlite {
         groups::load(&self.reader()?)
     }
 
+    fn client_quotas(&self) -> Result<Vec<QuotaRow>, Error> {
+        quotas::load(&self.reader()?)
+    }
+
     fn create_topic(&self, topic: TopicRow) -> Change {
         self.write(move |db| topics::create(db, &topic))
     }
@@ -268,6 +274,10 @@ impl Catalog for Sqlite {
     fn delete_group_without_offsets(&self, group: &str) -> Change {
         let group = group.to_owned();
         self.write(move |db| groups::delete_without_offsets(db, &group))
+    }
+
+    fn set_client_quotas(&self, quotas: QuotaRow) -> Change {
+        self.write(move |db| quotas::store(db, &quotas))
     }
 
     fn offsets(&self, group: &str) -> Option<Arc<RwLock<GroupOffsets>>> {

@@ -75,6 +75,17 @@ const MIGRATIONS: &[&str] = &[
     );
     INSERT INTO producer_ids (only_row, next_block) VALUES (1, 0);
     ",
+    // 2: client quotas.
+    "
+    CREATE TABLE client_quotas (
+        user_name TEXT             NOT NULL,
+        client_id TEXT             NOT NULL,
+        ip        TEXT             NOT NULL,
+        key       TEXT             NOT NULL,
+        value     DOUBLE PRECISION NOT NULL,
+        PRIMARY KEY (user_name, client_id, ip, key)
+    ) WITHOUT ROWID;
+    ",
 ];
 
 /// The version that this release writes.
@@ -178,6 +189,6 @@ mod tests {
                 |row| row.get(0),
             )
             .unwrap();
-        assert_eq!(tables, 9);
+        assert_eq!(tables, 10);
     }
 }
