@@ -10,6 +10,11 @@ pub struct Principal(Cow<'static, str>);
 impl Principal {
     /// Principal of a client that is not authenticated.
     pub const ANONYMOUS: Principal = Principal(Cow::Borrowed("User:ANONYMOUS"));
+
+    /// Returns the name without the type, by which quotas name a user.
+    pub fn name(&self) -> &str {
+        self.0.split_once(':').map_or(&*self.0, |(_, name)| name)
+    }
 }
 
 impl fmt::Display for Principal {

@@ -367,7 +367,10 @@ async fn client_quotas_are_replaced_and_deleted_by_entity(home: &dyn Home) {
     ] {
         catalog.set_client_quotas(stored).await.unwrap();
     }
-    let replaced = row(both, &[("consumer_byte_rate", 0.1), ("request_percentage", 200.0)]);
+    let replaced = row(
+        both,
+        &[("consumer_byte_rate", 0.1), ("request_percentage", 200.0)],
+    );
     catalog.set_client_quotas(replaced.clone()).await.unwrap();
     catalog.set_client_quotas(row(ip, &[])).await.unwrap();
     let catalog = home.reopen(catalog);

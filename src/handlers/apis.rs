@@ -9,7 +9,7 @@ use futures_util::future::{self, BoxFuture};
 use super::{
     Call, CloseReason, Reply, Session, api_versions, cluster, configs, delete_records, fetch,
     groups, init_producer_id, leader_epoch, list_offsets, log_dirs, metadata, offsets, produce,
-    sasl_handshake, serve, topics,
+    quotas, sasl_handshake, serve, topics,
 };
 use crate::protocol::kafka::{ApiKey, Request, RequestHeader};
 use crate::protocol::messages;
@@ -102,6 +102,14 @@ pub static APIS: &[Api] = &[
         messages::describe_cluster::DescribeClusterRequest,
         cluster::handle
     ),
+    api!(
+        messages::describe_client_quotas::DescribeClientQuotasRequest,
+        quotas::describe
+    ),
+    api!(
+        messages::alter_client_quotas::AlterClientQuotasRequest,
+        quotas::alter
+    ),
     api!(messages::list_groups::ListGroupsRequest, groups::list),
     api!(
         messages::describe_groups::DescribeGroupsRequest,
@@ -139,12 +147,14 @@ pub fn dispatch(
         let api_key = header.api_key;
         return closing(CloseReason::UnknownApi { api_key });
     };
+    let meter = session.meter(api.key, header.client_id.as_deref(), body.len());
     let call = Call {
         session: Arc::clone(session),
         api: api.key,
         version: header.api_version,
         correlation_id: header.correlation_id,
         client_id: header.client_id,
+        meter,
     };
     if api.versions.contains(&call.version) {
         (api.serve)(call, body)

@@ -4,7 +4,7 @@
 //! single APIs make exceptions to it. Handlers choose codes themselves only for what they check themselves: the request and
 //! its deadline.
 
-use crate::broker::TopicError;
+use crate::broker::{QuotaError, TopicError};
 use crate::coordinator::group::GroupError;
 use crate::protocol::kafka::ErrorCode;
 use crate::{catalog, record, storage};
@@ -116,6 +116,14 @@ pub(super) fn of_group_result(answer: &Result<(), GroupError>) -> ErrorCode {
     match answer {
         Ok(()) => ErrorCode::NONE,
         Err(error) => of_group(error),
+    }
+}
+
+pub(super) fn of_quota_change(error: &QuotaError) -> ErrorCode {
+    match error {
+        QuotaError::Invalid(_) => ErrorCode::INVALID_REQUEST,
+        QuotaError::Catalog(error) => of_catalog(error),
+        QuotaError::Interrupted => ErrorCode::NOT_CONTROLLER,
     }
 }
 

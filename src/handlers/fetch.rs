@@ -42,6 +42,9 @@ const READ_INLINE_MAX: usize = 500;
 /// may cause many of them.
 const COPIED_BYTES_MAX: usize = 512 * 1024;
 
+/// Bytes of one partition in a response, besides its records.
+const PARTITION_BYTES: usize = 40;
+
 /// Session epoch of a request for a new session; −1 requests none. Any other continues a session.
 const NEW_SESSION: i32 = 0;
 
@@ -54,6 +57,9 @@ pub(super) async fn handle(call: Call, request: FetchRequest) -> Answer<FetchRes
     }
     let plan = Arc::new(Plan::new(&call, request));
     match plan.fetch(&call.broker).await {
+        Some(round) if call.is_fetch_throttled(plan.response_bytes(&round)) => {
+            Answer::from(FetchResponse::default())
+        }
         Some(round) => plan.answer(round),
         None => plan.answer(plan.read_failed()),
     }
@@ -135,12 +141,14 @@ impl Plan {
                 },
             }
         });
+        let max_bytes = request
+            .max_bytes
+            .clamp(0, call.broker.config.fetch_max_bytes) as usize;
+        let max_bytes = max_bytes.min(call.fetch_bytes_max());
         Plan {
             max_wait: Duration::from_millis(request.max_wait_ms.max(0) as u64),
-            min_bytes: request.min_bytes.max(0) as usize,
-            max_bytes: request
-                .max_bytes
-                .clamp(0, call.broker.config.fetch_max_bytes) as usize,
+            min_bytes: (request.min_bytes.max(0) as usize).min(max_bytes),
+            max_bytes,
             isolation: isolation(request.isolation_level),
             by_id,
             topics: topics.collect(),
@@ -187,6 +195,11 @@ impl Plan {
             .filter(|partition| watched.insert(Arc::as_ptr(partition).cast::<()>()))
             .map(|partition| partition.watch(waiter))
             .collect()
+    }
+
+    /// Returns the size of a response, without the names of topics.
+    fn response_bytes(&self, round: &Round) -> usize {
+        round.size_bytes + round.found.len() * PARTITION_BYTES
     }
 
     fn is_enough(&self, round: &Round) -> bool {

@@ -81,6 +81,8 @@ api_keys! {
     DeleteGroups = 42, "delete_groups", flexible 2;
     IncrementalAlterConfigs = 44, "incremental_alter_configs", flexible 1;
     OffsetDelete = 47, "offset_delete", flexible NEVER;
+    DescribeClientQuotas = 48, "describe_client_quotas", flexible 1;
+    AlterClientQuotas = 49, "alter_client_quotas", flexible 1;
     DescribeCluster = 60, "describe_cluster", flexible 0;
 }
 

@@ -44,7 +44,7 @@ pub trait Nullable: Wire {
     fn encode_null(encoder: &mut Encoder);
 }
 
-macro_rules! integers {
+macro_rules! numbers {
     ($($type:ident $put:ident)*) => {
         $(impl Wire for $type {
             fn size_min(_: Version) -> usize {
@@ -63,11 +63,12 @@ macro_rules! integers {
     };
 }
 
-integers! {
+numbers! {
     i8 put_i8
     i16 put_i16
     i32 put_i32
     i64 put_i64
+    f64 put_f64
 }
 
 impl Wire for bool {

@@ -1,5 +1,7 @@
 //! The declarations, compiled into writers of random messages (see `generate`).
 
+#[path = "../../src/protocol/messages/alter_client_quotas.rs"]
+pub mod alter_client_quotas;
 #[path = "../../src/protocol/messages/alter_configs.rs"]
 pub mod alter_configs;
 #[path = "../../src/protocol/messages/api_versions.rs"]
@@ -14,6 +16,8 @@ pub mod delete_groups;
 pub mod delete_records;
 #[path = "../../src/protocol/messages/delete_topics.rs"]
 pub mod delete_topics;
+#[path = "../../src/protocol/messages/describe_client_quotas.rs"]
+pub mod describe_client_quotas;
 #[path = "../../src/protocol/messages/describe_cluster.rs"]
 pub mod describe_cluster;
 #[path = "../../src/protocol/messages/describe_configs.rs"]

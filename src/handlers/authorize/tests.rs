@@ -11,6 +11,7 @@ use crate::broker::{Authorizer, Principal};
 use crate::handlers::APIS;
 use crate::handlers::harness::{TOPIC, connect, exchange, open};
 use crate::protocol::kafka::{ApiKey, Request};
+use crate::protocol::messages::alter_client_quotas::{self, AlterClientQuotasRequest};
 use crate::protocol::messages::alter_configs::{AlterConfigsRequest, AlterConfigsResource};
 use crate::protocol::messages::api_versions::ApiVersionsRequest;
 use crate::protocol::messages::create_partitions::{
@@ -22,6 +23,7 @@ use crate::protocol::messages::delete_records::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
 };
 use crate::protocol::messages::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
+use crate::protocol::messages::describe_client_quotas::DescribeClientQuotasRequest;
 use crate::protocol::messages::describe_cluster::DescribeClusterRequest;
 use crate::protocol::messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource,
@@ -441,6 +443,28 @@ impl Client {
                 assert!(response.results.is_empty(), "{response:?}");
                 let codes = vec![response.error_code];
                 (&["Describe Cluster"], vec![CLUSTER_DENIED], codes)
+            }
+            ApiKey::DescribeClientQuotas => {
+                let response = self.send(DescribeClientQuotasRequest::default()).await;
+                assert_eq!(response.entries, None);
+                let codes = vec![response.error_code];
+                (&["DescribeConfigs Cluster"], vec![CLUSTER_DENIED], codes)
+            }
+            ApiKey::AlterClientQuotas => {
+                let entry = alter_client_quotas::EntryData {
+                    entity: vec![alter_client_quotas::EntityData {
+                        entity_type: "user".to_owned(),
+                        entity_name: None,
+                    }],
+                    ops: Vec::new(),
+                };
+                let response = self.send(AlterClientQuotasRequest {
+                    entries: vec![entry],
+                    validate_only: false,
+                });
+                let entries = response.await.entries;
+                let codes = entries.iter().map(|it| it.error_code).collect();
+                (&["AlterConfigs Cluster"], vec![CLUSTER_DENIED], codes)
             }
             ApiKey::DescribeCluster => {
                 let response = self.send(DescribeClusterRequest {

@@ -5,6 +5,7 @@
 
 use super::kafka::{ApiKey, Request};
 
+pub mod alter_client_quotas;
 pub mod alter_configs;
 pub mod api_versions;
 pub mod consumer_protocol;
@@ -13,6 +14,7 @@ pub mod create_topics;
 pub mod delete_groups;
 pub mod delete_records;
 pub mod delete_topics;
+pub mod describe_client_quotas;
 pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_groups;
@@ -75,6 +77,10 @@ pub fn for_api<F: ForApi>(key: ApiKey, what: F) -> F::Output {
             what.run::<incremental_alter_configs::IncrementalAlterConfigsRequest>()
         }
         ApiKey::OffsetDelete => what.run::<offset_delete::OffsetDeleteRequest>(),
+        ApiKey::DescribeClientQuotas => {
+            what.run::<describe_client_quotas::DescribeClientQuotasRequest>()
+        }
+        ApiKey::AlterClientQuotas => what.run::<alter_client_quotas::AlterClientQuotasRequest>(),
         ApiKey::DescribeCluster => what.run::<describe_cluster::DescribeClusterRequest>(),
     }
 }

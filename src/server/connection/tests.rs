@@ -78,6 +78,7 @@ fn large_answer(correlation_id: i32, padding: usize) -> Reply {
         error: false,
         bytes_out: Vec::new(),
         close: None,
+        throttled: Duration::ZERO,
     }
 }
 
@@ -137,6 +138,7 @@ async fn start_dispatching(
     let shared = Shared::new(
         &config,
         start_session,
+        Arc::new(Quotas::new(&config, Vec::new())),
         Arc::clone(&metrics),
         Arc::clone(&clock),
     );
