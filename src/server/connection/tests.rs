@@ -1,5 +1,7 @@
 //! Tests of the connection with a scripted handler, over a real socket.
 
+mod muting;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
