@@ -10,6 +10,7 @@ mod home;
 mod log_throttle;
 mod principal;
 mod produce_refusals;
+mod quotas;
 mod scrape;
 mod topics;
 mod waiting;
@@ -41,6 +42,7 @@ use home::{Home, OpenedHome};
 pub use log_throttle::{LogThrottle, shortened};
 pub use principal::Principal;
 pub use produce_refusals::{ProduceRefusals, RefusedBatches};
+pub use quotas::{ClientQuotas, Quota, QuotaChange, QuotaError, Quotas};
 use topics::TopicInventory;
 pub use topics::{
     CONSUMER_OFFSETS, ConfigChange, ConfigEdit, ConfigOperation, NewTopic, TopicError, check_name,
@@ -75,6 +77,7 @@ pub struct Broker {
     pub metrics: Arc<Metrics>,
     /// Decides which operations clients may perform; `None` allows all of them.
     pub authorizer: Option<Box<dyn Authorizer>>,
+    pub quotas: Arc<Quotas>,
     pub waiting_fetches: Arc<WaitingFetches>,
     pub fetch_sessions: Arc<FetchSessions>,
     pub produce_refusals: ProduceRefusals,
@@ -89,6 +92,8 @@ pub struct Broker {
     /// Held during each change of the set of topics or a topic's configs, so that such changes happen one after another
     /// and catalog and storage see them in the same order.
     topic_changes: tokio::sync::Mutex<()>,
+    /// Held during each change of quotas.
+    quota_changes: tokio::sync::Mutex<()>,
     waiting: watch::Sender<Waiting>,
 }
 
@@ -148,6 +153,7 @@ impl Broker {
         // Decides about records that a crash left open, before any client can read them.
         transactions.recover().await?;
         blocking(move || {
+            let quotas = Arc::new(Quotas::new(&config, catalog.client_quotas()?));
             let groups = Groups::open(
                 Arc::clone(&catalog),
                 Arc::new(Arc::clone(&topics)),
@@ -168,6 +174,7 @@ impl Broker {
                 clock,
                 metrics,
                 authorizer: None,
+                quotas,
                 waiting_fetches: Arc::default(),
                 produce_refusals,
                 refused_authentications: LogThrottle::default(),
@@ -175,6 +182,7 @@ impl Broker {
                 logged_commits: LogThrottle::default(),
                 refused_software: LogThrottle::default(),
                 topic_changes: tokio::sync::Mutex::default(),
+                quota_changes: tokio::sync::Mutex::default(),
                 waiting: watch::Sender::default(),
             }))
         })

@@ -16,6 +16,11 @@ impl Principal {
     pub(super) const fn named(name: &'static str) -> Principal {
         Principal(Cow::Borrowed(name))
     }
+
+    /// Returns the name without the type, by which quotas name a user.
+    pub fn name(&self) -> &str {
+        self.0.split_once(':').map_or(&*self.0, |(_, name)| name)
+    }
 }
 
 impl fmt::Display for Principal {

@@ -80,6 +80,7 @@ conformance! {
     transactional_ids_survive_reopening_with_partitions_and_groups
     pending_offsets_are_committed_with_the_decision_and_dropped_with_an_abort
     deleted_topics_and_groups_lose_their_pending_offsets
+    client_quotas_are_replaced_and_deleted_by_entity
     a_change_applies_even_if_its_caller_has_gone
     a_closed_catalog_applies_queued_changes_and_refuses_later_ones
 }
@@ -473,4 +474,47 @@ async fn deleted_topics_and_groups_lose_their_pending_offsets(home: &dyn Home) {
     let decided = transaction("t", TransactionState::PrepareCommit);
     catalog.decide_transaction(decided, true).await.unwrap();
     assert!(catalog.groups_with_offsets().is_empty());
+}
+
+async fn client_quotas_are_replaced_and_deleted_by_entity(home: &dyn Home) {
+    let catalog = home.open();
+    let named = |name: &str| Some(QuotaName::Named(name.to_owned()));
+    let row = |entity: QuotaEntity, values: &[(&str, f64)]| QuotaRow {
+        entity,
+        values: values
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), *value))
+            .collect(),
+    };
+    let both = QuotaEntity {
+        user: named("alice"),
+        client_id: Some(QuotaName::Default),
+        ..QuotaEntity::default()
+    };
+    // A name may be the mark of a default.
+    let starred = QuotaEntity {
+        user: named("*"),
+        ..QuotaEntity::default()
+    };
+    let ip = QuotaEntity {
+        ip: Some(QuotaName::Default),
+        ..QuotaEntity::default()
+    };
+    for stored in [
+        row(both.clone(), &[("producer_byte_rate", 1024.0)]),
+        row(starred.clone(), &[("request_percentage", 12.5)]),
+        row(ip.clone(), &[("connection_creation_rate", 3.0)]),
+    ] {
+        catalog.set_client_quotas(stored).await.unwrap();
+    }
+    let replaced = row(
+        both,
+        &[("consumer_byte_rate", 0.1), ("request_percentage", 200.0)],
+    );
+    catalog.set_client_quotas(replaced.clone()).await.unwrap();
+    catalog.set_client_quotas(row(ip, &[])).await.unwrap();
+    let catalog = home.reopen(catalog);
+    let mut expected = vec![replaced, row(starred, &[("request_percentage", 12.5)])];
+    expected.sort_by(|one, other| one.entity.cmp(&other.entity));
+    assert_eq!(catalog.client_quotas().unwrap(), expected);
 }

@@ -1,5 +1,5 @@
 //! The small transactional state: topics, their configs, committed offsets, groups, producer ids, transactional ids,
-//! feature levels.
+//! feature levels, client quotas.
 //!
 //! [`Catalog`] is the contract, which the tests in `conformance` check for every implementation; [`sqlite`] keeps the
 //! catalog of a single server. The database is read only at start; data read while serving (committed offsets) is kept
@@ -11,6 +11,7 @@
 mod error;
 mod offsets;
 mod pending_offsets;
+mod quotas;
 mod rows;
 mod sqlite;
 
@@ -24,6 +25,7 @@ use uuid::Uuid;
 pub use error::Error;
 pub use offsets::{CommittedOffset, GroupOffsets, OffsetCommit, TopicPartition};
 pub use pending_offsets::PendingOffset;
+pub use quotas::{QuotaEntity, QuotaName, QuotaRow};
 pub use rows::{FeatureLevels, GroupRow, MemberRow, TopicRow, TransactionRow, TransactionState};
 pub use sqlite::Sqlite;
 
@@ -52,6 +54,9 @@ pub trait Catalog: Send + Sync {
 
     /// Returns the feature levels that were set. Reads the database and blocks: for use at start.
     fn feature_levels(&self) -> Result<FeatureLevels, Error>;
+
+    /// Returns all client quotas, by entity. Reads the database and blocks: for use at start.
+    fn client_quotas(&self) -> Result<Vec<QuotaRow>, Error>;
 
     /// Creates a topic; fails with [`Error::TopicExists`] if the name is taken.
     fn create_topic(&self, topic: TopicRow) -> Change;
@@ -101,6 +106,9 @@ pub trait Catalog: Send + Sync {
     /// Deletes a group unless it has offsets, committed or pending, when this change is applied, including those of commits queued before it.
     /// A missing group is not an error.
     fn delete_group_without_offsets(&self, group: &str) -> Change;
+
+    /// Replaces all quotas of an entity; without values it is deleted.
+    fn set_client_quotas(&self, quotas: QuotaRow) -> Change;
 
     /// Returns a group's committed offsets, from memory; `None` if it has none. Only durable commits are visible.
     fn offsets(&self, group: &str) -> Option<Arc<RwLock<GroupOffsets>>>;

@@ -64,6 +64,8 @@ pub struct Config {
 
     pub max_connections: usize,
     pub max_connections_per_ip: usize,
+    pub quota_window_num: usize,
+    pub quota_window_size_seconds: u64,
     pub connections_max_idle_ms: u64,
     pub request_read_timeout_ms: u64,
     pub response_write_timeout_ms: u64,
@@ -167,6 +169,8 @@ impl Config {
             transaction_remove_expired_transaction_cleanup_interval_ms: 0,
             max_connections: 0,
             max_connections_per_ip: 0,
+            quota_window_num: 0,
+            quota_window_size_seconds: 0,
             connections_max_idle_ms: 0,
             request_read_timeout_ms: 0,
             response_write_timeout_ms: 0,

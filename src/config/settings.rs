@@ -525,6 +525,24 @@ static SERVER: &[Setting] = &[
         }),
     },
     Setting {
+        name: "quota_window_num",
+        kafka_name: None,
+        group: Group::Limits,
+        kind: Kind::Int { min: 1, max: 3600 },
+        default: "11",
+        help: "Number of samples of which the sliding window of client quotas consists.",
+        target: Target::Server(|config, text| store(&mut config.quota_window_num, text)),
+    },
+    Setting {
+        name: "quota_window_size_seconds",
+        kafka_name: None,
+        group: Group::Limits,
+        kind: Kind::Int { min: 1, max: 3600 },
+        default: "1",
+        help: "Time of each sample of client quotas.",
+        target: Target::Server(|config, text| store(&mut config.quota_window_size_seconds, text)),
+    },
+    Setting {
         name: "http_max_connections",
         kafka_name: None,
         group: Group::Http,
@@ -586,7 +604,14 @@ pub(super) const ABSENT: &[(&str, &str)] = &[
     ("process_roles", "there is no controller quorum"),
     ("node_id", "there is a single broker with id 1"),
     ("broker_id", "there is a single broker with id 1"),
-    ("quota_", "quotas are not available"),
+    (
+        "quota_producer_default",
+        "default quotas are set with kafka-configs.sh, as in Kafka 4",
+    ),
+    (
+        "quota_consumer_default",
+        "default quotas are set with kafka-configs.sh, as in Kafka 4",
+    ),
 ];
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use futures_util::future::{self, BoxFuture};
 use super::{
     Call, CloseReason, Reply, Session, acls, api_versions, cluster, configs, delegation_tokens,
     delete_records, elect_leaders, fetch, groups, init_producer_id, leader_epoch, list_offsets,
-    log_dirs, metadata, offsets, produce, quorum, reassignments, sasl_handshake, serve,
+    log_dirs, metadata, offsets, produce, quorum, quotas, reassignments, sasl_handshake, serve,
     topic_partitions, topics, transaction_admin, transaction_offsets, transactions,
     update_features,
 };
@@ -116,6 +116,14 @@ pub static APIS: &[Api] = &[
     api!(
         messages::describe_cluster::DescribeClusterRequest,
         cluster::handle
+    ),
+    api!(
+        messages::describe_client_quotas::DescribeClientQuotasRequest,
+        quotas::describe
+    ),
+    api!(
+        messages::alter_client_quotas::AlterClientQuotasRequest,
+        quotas::alter
     ),
     api!(messages::list_groups::ListGroupsRequest, groups::list),
     api!(
@@ -229,12 +237,14 @@ pub fn dispatch(
         let api_key = header.api_key;
         return closing(CloseReason::UnknownApi { api_key });
     };
+    let meter = session.meter(api.key, header.client_id.as_deref(), body.len());
     let call = Call {
         session: Arc::clone(session),
         api: api.key,
         version: header.api_version,
         correlation_id: header.correlation_id,
         client_id: header.client_id,
+        meter,
     };
     if api.versions.contains(&call.version) {
         (api.serve)(call, body)

@@ -1,16 +1,20 @@
 //! The vocabulary of handlers: a request with its surroundings, its answer, and the encoded reply.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::ops::Deref;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::Session;
+use super::metering::RequestMeter;
 use crate::broker::CONSUMER_OFFSETS;
 use crate::metrics::TopicCounters;
 use crate::protocol::kafka::{
-    ApiKey, DecodeError, Request, ResponseFrame, Wire, decode_request, encode_response,
+    ApiKey, DecodeError, Message, Request, ResponseFrame, Wire, decode_request, encode_response,
 };
 use crate::storage::Isolation;
 
@@ -29,6 +33,8 @@ pub(super) struct Call {
     pub(super) version: i16,
     pub(super) correlation_id: i32,
     pub(super) client_id: Option<String>,
+    /// `None` if the client has no quotas.
+    pub(super) meter: Option<Arc<RequestMeter>>,
 }
 
 /// A call has the properties of its session.
@@ -95,6 +101,8 @@ pub struct Reply {
     pub bytes_out: Vec<(Arc<TopicCounters>, u64)>,
     /// Reason to close the connection, after sending the frame if there is one.
     pub close: Option<CloseReason>,
+    /// Time for which nothing more is read from the client, because it has exceeded a quota.
+    pub throttled: Duration,
 }
 
 /// Reason for which a request closes its connection.
@@ -156,6 +164,7 @@ impl Reply {
             error: true,
             bytes_out: Vec::new(),
             close: Some(reason),
+            throttled: Duration::ZERO,
         }
     }
 }
@@ -169,7 +178,8 @@ where
     A: Into<Answer<R::Response>>,
 {
     let (version, correlation_id) = (call.version, call.correlation_id);
-    let request = match decode_request::<R>(body, version) {
+    let meter = call.meter.clone();
+    let request = match metered(&meter, || decode_request::<R>(body, version)) {
         Ok(request) => request,
         Err(error) => {
             return Reply::closing(CloseReason::Malformed {
@@ -179,8 +189,39 @@ where
             });
         }
     };
-    let answer = handle(call, request).await.into();
-    encode::<R>(answer, correlation_id, version)
+    let mut handling = pin!(handle(call, request));
+    let answer = match &meter {
+        None => handling.await,
+        Some(meter) => poll_fn(|cx| meter.time(|| handling.as_mut().poll(cx))).await,
+    };
+    let mut answer: Answer<R::Response> = answer.into();
+    let throttled = match &meter {
+        None => Duration::ZERO,
+        Some(meter) => meter.finish(answer.response.is_some()),
+    };
+    if !throttled.is_zero()
+        && let Some(response) = &mut answer.response
+    {
+        response.set_throttle_time_ms(millis(throttled));
+    }
+    let reply = metered(&meter, || encode::<R>(answer, correlation_id, version));
+    if let Some(meter) = &meter {
+        meter.charge_rest();
+    }
+    Reply { throttled, ..reply }
+}
+
+/// Runs a part of the work on a request, and adds the time that it takes if the client has quotas.
+fn metered<T>(meter: &Option<Arc<RequestMeter>>, work: impl FnOnce() -> T) -> T {
+    match meter {
+        None => work(),
+        Some(meter) => meter.time(work),
+    }
+}
+
+/// Converts the time for which a client is throttled; Kafka's field for it ends at 24 days.
+fn millis(throttled: Duration) -> i32 {
+    i32::try_from(throttled.as_millis()).unwrap_or(i32::MAX)
 }
 
 pub(super) fn encode<R: Request>(
@@ -194,6 +235,7 @@ pub(super) fn encode<R: Request>(
             error: answer.close.is_some(),
             bytes_out: answer.bytes_out,
             close: answer.close,
+            throttled: Duration::ZERO,
         };
     };
     match encode_response::<R>(correlation_id, version, &response) {
@@ -202,6 +244,7 @@ pub(super) fn encode<R: Request>(
             error: response.has_error(),
             bytes_out: answer.bytes_out,
             close: answer.close,
+            throttled: Duration::ZERO,
         },
         Err(error) => Reply::closing(CloseReason::Unencodable {
             api: R::KEY,

@@ -4,7 +4,7 @@
 //! single APIs make exceptions to it. Handlers choose codes themselves only for what they check themselves: the request and
 //! its deadline.
 
-use crate::broker::{FeatureError, FetchSessionError, TopicError};
+use crate::broker::{FeatureError, FetchSessionError, QuotaError, TopicError};
 use crate::coordinator::group::GroupError;
 use crate::coordinator::transaction::{OffsetsError, TransactionError};
 use crate::protocol::kafka::ErrorCode;
@@ -198,6 +198,14 @@ pub(super) fn of_features(error: &FeatureError) -> ErrorCode {
         | FeatureError::Higher { .. } => ErrorCode::INVALID_UPDATE_VERSION,
         FeatureError::Catalog(error) => of_catalog(error),
         FeatureError::Interrupted => ErrorCode::NOT_CONTROLLER,
+    }
+}
+
+pub(super) fn of_quota_change(error: &QuotaError) -> ErrorCode {
+    match error {
+        QuotaError::Invalid(_) => ErrorCode::INVALID_REQUEST,
+        QuotaError::Catalog(error) => of_catalog(error),
+        QuotaError::Interrupted => ErrorCode::NOT_CONTROLLER,
     }
 }
 

@@ -47,6 +47,9 @@ const READ_INLINE_MAX: usize = 500;
 /// may cause many of them.
 const COPIED_BYTES_MAX: usize = 512 * 1024;
 
+/// Bytes of one partition in a response, besides its records.
+const PARTITION_BYTES: usize = 40;
+
 pub(super) async fn handle(call: Call, request: FetchRequest) -> Answer<FetchResponse> {
     let plan = match Plan::new(&call, request) {
         Ok(plan) => Arc::new(plan),
@@ -58,6 +61,9 @@ pub(super) async fn handle(call: Call, request: FetchRequest) -> Answer<FetchRes
         }
     };
     match plan.fetch(&call.broker).await {
+        Some(round) if call.is_fetch_throttled(plan.response_bytes(&round)) => {
+            plan.answer_throttled().into()
+        }
         Some(round) => plan.answer(&call, round),
         None => plan.answer(&call, plan.read_failed()),
     }
@@ -157,12 +163,14 @@ impl Plan {
         topics: Vec<TopicPlan>,
         session: SessionUse,
     ) -> Plan {
+        let max_bytes = request
+            .max_bytes
+            .clamp(0, call.broker.config.fetch_max_bytes) as usize;
+        let max_bytes = max_bytes.min(call.fetch_bytes_max());
         Plan {
             max_wait: Duration::from_millis(request.max_wait_ms.max(0) as u64),
-            min_bytes: request.min_bytes.max(0) as usize,
-            max_bytes: request
-                .max_bytes
-                .clamp(0, call.broker.config.fetch_max_bytes) as usize,
+            min_bytes: (request.min_bytes.max(0) as usize).min(max_bytes),
+            max_bytes,
             isolation: isolation(request.isolation_level),
             by_id: call.version >= TOPIC_IDS_FROM,
             partitions,
@@ -212,6 +220,15 @@ impl Plan {
             .filter(|partition| watched.insert(Arc::as_ptr(partition).cast::<()>()))
             .map(|partition| partition.watch(waiter))
             .collect()
+    }
+
+    /// Returns the size of a response, without the names of topics. A session leaves out most partitions without records.
+    fn response_bytes(&self, round: &Round) -> usize {
+        let partitions = match self.session {
+            SessionUse::Continued(_) => 0,
+            SessionUse::None | SessionUse::New => round.found.len(),
+        };
+        round.size_bytes + partitions * PARTITION_BYTES
     }
 
     fn is_enough(&self, round: &Round) -> bool {

@@ -122,6 +122,13 @@ async fn find_or_create(
         partitions: broker.config.default_partitions,
         configs: BTreeMap::new(),
     };
+    if call.has_quotas() {
+        let invalid = |error| error::of_topic_change(&error);
+        broker.check_new_topic(&new).map_err(invalid)?;
+        if !call.may_auto_create(new.partitions) {
+            return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+        }
+    }
     let audit = audit.get_or_insert_with(|| call.audit(TOPICS_CREATED));
     let what = creation(&new);
     match audit.attempt(what, broker.create_topic(new)).await {

@@ -7,7 +7,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
-use crate::broker::{Broker, Principal};
+use parking_lot::Mutex;
+
+use crate::broker::{Broker, ClientQuotas, Principal};
 
 /// One connection's session, shared by its requests.
 pub struct Session {
@@ -19,6 +21,8 @@ pub struct Session {
     pub(super) local: SocketAddr,
     pub(super) principal: Principal,
     software: OnceLock<ClientSoftware>,
+    /// Quotas of the client, as last found.
+    pub(super) quotas: Mutex<Option<Arc<ClientQuotas>>>,
 }
 
 /// Name and version of a client's software, which it gives in ApiVersions (KIP-511).
@@ -49,6 +53,7 @@ impl Session {
             local,
             principal: Principal::ANONYMOUS,
             software: OnceLock::new(),
+            quotas: Mutex::default(),
         })
     }
 

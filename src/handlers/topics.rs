@@ -39,6 +39,10 @@ const CREATED_AT_ONCE_MAX: usize = 10_000;
 
 /// Largest number of partitions that one request creates, the same as Kafka's.
 const PARTITIONS_AT_ONCE_MAX: i64 = 10_000;
+/// The first versions whose clients know the error of an exhausted quota (KIP-599).
+const CREATE_STRICT_FROM: i16 = 6;
+const DELETE_STRICT_FROM: i16 = 5;
+const PARTITIONS_STRICT_FROM: i16 = 3;
 
 /// The first version that deletes topics by id too.
 const DELETE_BY_ID_FROM: i16 = 6;
@@ -130,6 +134,11 @@ async fn create_one(
         configs: configs_of(&asked)?,
         name: asked.name,
     };
+    if call.has_quotas() {
+        // An invalid topic does not count.
+        broker.check_new_topic(&new)?;
+        call.mutate(partitions, CREATE_STRICT_FROM)?;
+    }
     // With validate_only the topic id stays nil.
     let mut result = CreatableTopicResult {
         name: new.name.clone(),
@@ -281,6 +290,7 @@ async fn delete_found(
     }
     result.name = Some(topic.name().to_string());
     result.topic_id = topic.id();
+    call.mutate(topic.partition_count(), DELETE_STRICT_FROM)?;
     let what = format!("{} id={}", topic.name(), topic.id());
     let deletion = audit.attempt(what, call.broker.delete_topic(topic));
     deletion.await.map_err(Refusal::from)
@@ -383,6 +393,7 @@ async fn add_partitions(
         }
     }
     *left -= added;
+    call.mutate(asked.count - current, PARTITIONS_STRICT_FROM)?;
     if validate_only {
         return Ok(());
     }

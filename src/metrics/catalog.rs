@@ -127,6 +127,14 @@ catalog! {
             "Times a connection was paused because request memory was exhausted";
         CONNECTIONS_WAITING_FOR_MEMORY: Gauge "streamline_connections_waiting_for_memory" []
             "Connections currently paused because request memory is exhausted";
+        REQUESTS_THROTTLED_TOTAL: Counter "streamline_requests_throttled_total" ["api_key", "quota"]
+            "Requests whose client exceeded a quota, by the quota that required the longest pause";
+        THROTTLE_SECONDS_TOTAL: Counter "streamline_throttle_seconds_total" ["api_key", "quota"]
+            "Time for which clients were throttled because they exceeded a quota";
+        CONNECTIONS_THROTTLED: Gauge "streamline_connections_throttled" []
+            "Connections from which no requests are currently read, because their clients exceeded a quota";
+        QUOTA_ENTITIES: Gauge "streamline_quota_entities" []
+            "Number of users, client ids, their combinations and addresses that have quotas";
         PRODUCE_REFUSED_TOTAL: Counter "streamline_produce_refused_total" ["reason"]
             "Produce batches answered with an error; a request has one batch per partition";
         RESPONSES_WAITING_BYTES: Gauge "streamline_responses_waiting_bytes" []
@@ -266,6 +274,8 @@ label_values! {
         TooMany = "too_many",
         /// The limit on connections from one address was reached.
         TooManyFromAddress = "too_many_from_address",
+        /// The quota on the rate of connections from the address was exceeded.
+        RateFromAddress = "rate_from_address",
     }
 }
 

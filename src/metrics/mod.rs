@@ -43,6 +43,8 @@ pub struct Metrics {
     enabled: bool,
     pub connections_active: Gauge,
     pub connections_total: Counter,
+    /// Connections paused because their clients exceeded a quota.
+    pub connections_throttled: Gauge,
     pub connections_rejected: LabelledCounters<ConnectionRejection>,
     pub requests_rejected: LabelledCounters<RequestRejection>,
     pub http_rejected: LabelledCounters<HttpRejection>,
@@ -68,6 +70,7 @@ impl Metrics {
             enabled,
             connections_active: Gauge::new(enabled),
             connections_total: Counter::new(enabled),
+            connections_throttled: Gauge::new(enabled),
             connections_rejected: LabelledCounters::new(enabled),
             requests_rejected: LabelledCounters::new(enabled),
             http_rejected: LabelledCounters::new(enabled),
@@ -130,11 +133,21 @@ impl Metrics {
         }
     }
 
+    /// Counts a connection as throttled until the guard is dropped.
+    pub fn connection_throttled(self: &Arc<Self>) -> ThrottledGuard {
+        self.connections_throttled.add(1);
+        ThrottledGuard {
+            metrics: Arc::clone(self),
+        }
+    }
+
     fn collect(&self, out: &mut Samples) {
         out.family(&catalog::CONNECTIONS_ACTIVE)
             .sample(&[], self.connections_active.value());
         out.family(&catalog::CONNECTIONS_TOTAL)
             .sample(&[], self.connections_total.value());
+        out.family(&catalog::CONNECTIONS_THROTTLED)
+            .sample(&[], self.connections_throttled.value());
         out.family(&catalog::CONNECTION_PANICS_TOTAL)
             .sample(&[], self.connection_panics.value());
         for (reason, counter) in self.connections_rejected.iter() {
@@ -215,6 +228,17 @@ pub struct ConnectionGuard {
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.metrics.connections_active.add(-1);
+    }
+}
+
+/// Counts a throttled connection until it is dropped.
+pub struct ThrottledGuard {
+    metrics: Arc<Metrics>,
+}
+
+impl Drop for ThrottledGuard {
+    fn drop(&mut self) {
+        self.metrics.connections_throttled.add(-1);
     }
 }
 

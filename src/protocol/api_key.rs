@@ -99,6 +99,8 @@ api_keys! {
     OffsetDelete = 47, "offset_delete", flexible NEVER;
     DescribeQuorum = 55, "describe_quorum", flexible 0;
     UpdateFeatures = 57, "update_features", flexible 0;
+    DescribeClientQuotas = 48, "describe_client_quotas", flexible 1;
+    AlterClientQuotas = 49, "alter_client_quotas", flexible 1;
     DescribeCluster = 60, "describe_cluster", flexible 0;
     DescribeTransactions = 65, "describe_transactions", flexible 0;
     ListTransactions = 66, "list_transactions", flexible 0;

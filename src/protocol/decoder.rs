@@ -157,6 +157,10 @@ impl Decoder {
         Ok(i64::from_be_bytes(self.array()?))
     }
 
+    pub fn f64(&mut self) -> Result<f64, DecodeError> {
+        Ok(f64::from_be_bytes(self.array()?))
+    }
+
     /// Reads an unsigned integer in groups of 7 bits, lowest first; the top bit of a byte means that another follows.
     pub fn unsigned_varint(&mut self) -> Result<u32, DecodeError> {
         let mut value = 0u32;

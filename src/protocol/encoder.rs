@@ -69,6 +69,10 @@ impl Encoder {
         self.put_slice(&value.to_be_bytes());
     }
 
+    pub fn put_f64(&mut self, value: f64) {
+        self.put_slice(&value.to_be_bytes());
+    }
+
     #[inline]
     pub fn put_slice(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);

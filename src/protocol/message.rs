@@ -44,6 +44,9 @@ use super::wire::{Version, Wire};
 pub trait Message: Wire + Debug + Default + Clone + PartialEq {
     /// Kafka's name of the structure.
     const NAME: &'static str;
+
+    /// Sets the time for which the client is throttled; without effect on a structure that has no field for it.
+    fn set_throttle_time_ms(&mut self, throttle_time_ms: i32);
 }
 
 /// The request half of an API.
@@ -88,6 +91,10 @@ macro_rules! messages {
 
         impl $crate::protocol::message::Message for $name {
             const NAME: &'static str = stringify!($name);
+
+            fn set_throttle_time_ms(&mut self, _throttle_time_ms: i32) {
+                $(if_throttle_time!($field, self.$field = _throttle_time_ms);)*
+            }
         }
 
         /// A byte before a nullable structure tells whether it is null, in every version.
@@ -248,6 +255,12 @@ macro_rules! default_of {
 macro_rules! by_tag {
     ([] untagged {$($untagged:tt)*} tagged {$($tagged:tt)*}) => { $($untagged)* };
     ([$tag:literal] untagged {$($untagged:tt)*} tagged {$($tagged:tt)*}) => { $($tagged)* };
+}
+
+/// Expands to a statement about the field `throttle_time_ms`, and to nothing for any other.
+macro_rules! if_throttle_time {
+    (throttle_time_ms, $($statement:tt)*) => { $($statement)* };
+    ($other:ident, $($statement:tt)*) => {};
 }
 
 macro_rules! refuse_if_lost {

@@ -54,7 +54,7 @@ pub trait Nullable: Wire {
     }
 }
 
-macro_rules! integers {
+macro_rules! numbers {
     ($($type:ident $put:ident)*) => {
         $(impl Wire for $type {
             fn size_min(_: Version) -> usize {
@@ -73,12 +73,13 @@ macro_rules! integers {
     };
 }
 
-integers! {
+numbers! {
     i8 put_i8
     u16 put_u16
     i16 put_i16
     i32 put_i32
     i64 put_i64
+    f64 put_f64
 }
 
 impl Wire for bool {

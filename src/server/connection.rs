@@ -11,11 +11,13 @@
 //! - Responses buffered in memory are bounded for each connection and, where the socket does not accept them, for the whole
 //!   server ([`ConnectionSlot::hold`]).
 //! - An idle connection holds no buffer.
+//! - A client that has exceeded a quota is not read for the time of its pause ([`mute`]).
 //! - A disconnect does not cancel the client's requests at once: they get a short time to finish, since half of a
 //!   change is worse than an unread response.
 
 mod ended;
 mod in_flight;
+mod mute;
 mod report;
 mod turn;
 
@@ -33,9 +35,11 @@ use futures_util::future::BoxFuture;
 
 use ended::{Ended, Ending};
 use in_flight::{BufferedBytes, Finished, InFlight, Outcome, Pipeline, Work};
+use mute::Mute;
 use report::{PROGRESS_BYTES_MIN, Report};
 use turn::Turn;
 
+use super::delayed_closes::DelayedCloses;
 use super::frame::FrameError;
 use super::incoming::Incoming;
 use super::memory::{MemoryPermit, RequestMemory};
@@ -44,6 +48,7 @@ use super::refusals::Refusals;
 use super::registry::{Activity, ConnectionSlot, DisconnectReason};
 use super::request::{Counting, RequestGuard, ResponseGuard};
 use super::transport::Transport;
+use crate::broker::Quotas;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::handlers::{self, CloseReason, Reply};
@@ -79,6 +84,8 @@ pub struct Shared {
     counting: Arc<Counting>,
     refusals: Refusals,
     memory: RequestMemory,
+    quotas: Arc<Quotas>,
+    delayed_closes: DelayedCloses,
     frame_bytes_max: usize,
     in_flight_max: usize,
 }
@@ -87,6 +94,7 @@ impl Shared {
     pub fn new(
         config: &Config,
         start_session: StartSession,
+        quotas: Arc<Quotas>,
         metrics: Arc<Metrics>,
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
@@ -95,6 +103,8 @@ impl Shared {
             refusals: Refusals::new(Arc::clone(&metrics), Arc::clone(&clock)),
             counting: Arc::new(Counting { metrics, clock }),
             memory: RequestMemory::new(config.queued_max_request_bytes),
+            quotas,
+            delayed_closes: DelayedCloses::default(),
             frame_bytes_max: config.socket_request_max_bytes,
             in_flight_max: config.connection_max_inflight_requests,
         })
@@ -106,6 +116,14 @@ impl Shared {
 
     pub fn request_memory(&self) -> &RequestMemory {
         &self.memory
+    }
+
+    pub fn quotas(&self) -> &Quotas {
+        &self.quotas
+    }
+
+    pub fn delayed_closes(&self) -> &DelayedCloses {
+        &self.delayed_closes
     }
 
     pub fn metrics(&self) -> &Arc<Metrics> {
@@ -129,6 +147,7 @@ pub struct Connection {
     incoming: Incoming,
     in_flight: Pipeline,
     outgoing: Outgoing<ResponseGuard>,
+    mute: Mute,
     turn: Turn,
     /// Time of the last read.
     received_at: Duration,
@@ -157,6 +176,7 @@ impl Connection {
             incoming: Incoming::new(peer.ip(), shared.frame_bytes_max),
             in_flight: Pipeline::default(),
             outgoing: Outgoing::default(),
+            mute: Mute::default(),
             turn: Turn::new(now),
             received_at: now,
             ending: Ending::default(),
@@ -210,8 +230,13 @@ impl Connection {
     fn is_busy(&self) -> bool {
         !self.in_flight.is_empty()
             || !self.outgoing.is_empty()
-            || self.incoming.is_within_request()
-            || self.incoming.awaits_memory()
+            || !self.is_muted()
+                && (self.incoming.is_within_request() || self.incoming.awaits_memory())
+    }
+
+    /// Returns whether no further request is read, because the client has exceeded a quota.
+    fn is_muted(&self) -> bool {
+        self.mute.is_on() && !self.incoming.is_within_large_request()
     }
 
     /// Stops reading requests; the first reason given is kept.
@@ -250,6 +275,9 @@ impl Connection {
             }
         };
         request.error = reply.error;
+        if !reply.throttled.is_zero() {
+            self.mute.begin(reply.throttled, &self.counting.metrics);
+        }
         if let Some(frame) = reply.frame {
             let response = ResponseGuard {
                 request,
@@ -320,6 +348,7 @@ impl Connection {
 
     fn may_take_more(&self) -> bool {
         !self.ending.is_set()
+            && !self.is_muted()
             && self.in_flight.len() + self.outgoing.len() < self.shared.in_flight_max
             && self.in_flight.bytes() < IN_FLIGHT_BYTES_MAX
             && match self.waiting_bytes() {
@@ -470,7 +499,7 @@ impl Connection {
             Activity::Writing
         } else if !self.in_flight.is_empty() || self.incoming.awaits_memory() {
             Activity::Working
-        } else if self.incoming.is_within_request() {
+        } else if self.incoming.is_within_request() && !self.is_muted() {
             Activity::Reading
         } else {
             Activity::Idle
@@ -493,6 +522,7 @@ impl Future for Connection {
             return Poll::Ready(ended);
         }
         for _ in 0..ROUNDS_MAX {
+            this.mute.poll(cx);
             let collected = this.collect(cx);
             let taken = this.take_in(cx);
             let written = this.write(cx);

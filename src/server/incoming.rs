@@ -90,6 +90,11 @@ impl Incoming {
         self.reader.is_within_frame()
     }
 
+    /// Returns whether part of a request has arrived that has memory of its own.
+    pub fn is_within_large_request(&self) -> bool {
+        self.reader.is_large()
+    }
+
     /// Returns whether nothing has arrived, no memory is charged and none is awaited.
     pub fn is_empty(&self) -> bool {
         !self.is_within_request() && self.permit.is_empty() && self.awaited.is_none()

@@ -187,18 +187,14 @@ fn admit(
         }
     };
     let now = shared.clock().monotonic();
+    if let Err(pause) = shared.quotas().admit_connection(peer.ip(), now) {
+        let reason = ConnectionRejection::RateFromAddress;
+        refuse(reason, peer, shared);
+        return shared.delayed_closes().close(stream, pause);
+    }
     let slot = match connections.enter(peer.ip(), now, shared.metrics()) {
         Ok(slot) => slot,
-        Err(reason) => {
-            let why = match reason {
-                ConnectionRejection::TooMany => "max_connections reached",
-                ConnectionRejection::TooManyFromAddress => {
-                    "max_connections_per_ip reached for this address"
-                }
-            };
-            shared.refusals().connection(reason, peer, &why);
-            return;
-        }
+        Err(reason) => return refuse(reason, peer, shared),
     };
     tracing::debug!(%peer, "connection accepted");
     let accepted = Accepted {
@@ -218,6 +214,19 @@ fn admit(
             }
         }
     });
+}
+
+fn refuse(reason: ConnectionRejection, peer: SocketAddr, shared: &Shared) {
+    let why = match reason {
+        ConnectionRejection::TooMany => "max_connections reached",
+        ConnectionRejection::TooManyFromAddress => {
+            "max_connections_per_ip reached for this address"
+        }
+        ConnectionRejection::RateFromAddress => {
+            "quota connection_creation_rate exceeded for this address"
+        }
+    };
+    shared.refusals().connection(reason, peer, &why);
 }
 
 /// Converts an IPv4-mapped address of a dual-stack socket to IPv4.

@@ -7,6 +7,7 @@
 mod background;
 mod connection;
 mod data_dir;
+mod delayed_closes;
 mod foreign;
 pub mod frame;
 mod http;
@@ -324,7 +325,13 @@ fn share(
     let start_session = start_session(Arc::clone(broker));
     let clock = Arc::clone(&broker.clock);
     let metrics = metrics.metrics();
-    let shared = Shared::new(config, start_session, Arc::clone(&metrics), clock);
+    let shared = Shared::new(
+        config,
+        start_session,
+        Arc::clone(&broker.quotas),
+        Arc::clone(&metrics),
+        clock,
+    );
     metrics.register(Arc::clone(connections) as _);
     metrics.register(Arc::new(shared.request_memory().clone()));
     shared
@@ -385,6 +392,7 @@ fn watch_broker(broker: &Arc<Broker>, metrics: &PrometheusHandle, health: &Healt
     metrics.register(Arc::new(Arc::downgrade(broker)));
     metrics.register(Arc::clone(&broker.waiting_fetches) as _);
     metrics.register(Arc::clone(&broker.fetch_sessions) as _);
+    metrics.register(Arc::clone(&broker.quotas) as _);
     let broker = Arc::clone(broker);
     health.watch_storage(move || {
         broker.topics.health()?;

@@ -127,7 +127,8 @@ impl<'a> Parser<'a> {
             let mut fields = BTreeMap::new();
             while !self.eat("}") {
                 let colon = self.rest.find(':').expect("a field has a name");
-                let field = self.take(colon).trim().to_owned();
+                // The witness has `_match` where the name is a keyword of Rust.
+                let field = self.take(colon).trim().trim_start_matches('_').to_owned();
                 assert!(self.eat(":"));
                 fields.insert(field, self.value());
                 self.eat(",");

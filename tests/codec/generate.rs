@@ -145,6 +145,14 @@ macro_rules! generate_integers {
 
 generate_integers!(i8 u16 i16 i32 i64);
 
+/// Finite numbers only, which equal themselves.
+impl Generate for f64 {
+    fn write(w: &mut Writer<'_>) {
+        let value = w.integer() as f64 / 8.0;
+        w.out.extend_from_slice(&value.to_be_bytes());
+    }
+}
+
 impl Generate for bool {
     fn write(w: &mut Writer<'_>) {
         let value = w.random.below(2) as u8;

@@ -114,6 +114,8 @@ apis! {
     delete_groups: DeleteGroupsRequest, DeleteGroupsResponse;
     incremental_alter_configs: IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse;
     offset_delete: OffsetDeleteRequest, OffsetDeleteResponse;
+    describe_client_quotas: DescribeClientQuotasRequest, DescribeClientQuotasResponse;
+    alter_client_quotas: AlterClientQuotasRequest, AlterClientQuotasResponse;
     describe_cluster: DescribeClusterRequest, DescribeClusterResponse;
     describe_transactions: DescribeTransactionsRequest, DescribeTransactionsResponse;
     list_transactions: ListTransactionsRequest, ListTransactionsResponse;

@@ -6,6 +6,8 @@ pub mod add_offsets_to_txn;
 pub mod add_partitions_to_txn;
 #[path = "../../src/protocol/messages/add_raft_voter.rs"]
 pub mod add_raft_voter;
+#[path = "../../src/protocol/messages/alter_client_quotas.rs"]
+pub mod alter_client_quotas;
 #[path = "../../src/protocol/messages/alter_configs.rs"]
 pub mod alter_configs;
 #[path = "../../src/protocol/messages/alter_partition_reassignments.rs"]
@@ -32,6 +34,8 @@ pub mod delete_records;
 pub mod delete_topics;
 #[path = "../../src/protocol/messages/describe_acls.rs"]
 pub mod describe_acls;
+#[path = "../../src/protocol/messages/describe_client_quotas.rs"]
+pub mod describe_client_quotas;
 #[path = "../../src/protocol/messages/describe_cluster.rs"]
 pub mod describe_cluster;
 #[path = "../../src/protocol/messages/describe_configs.rs"]

@@ -23,6 +23,7 @@ mod metadata;
 mod produce;
 mod produce_refusals;
 mod producer_ids;
+mod quotas;
 mod repetition;
 mod shutdown;
 mod startup;

@@ -16,6 +16,7 @@ mod groups;
 mod offsets;
 mod pending_offsets;
 mod producer_ids;
+mod quotas;
 mod schema;
 mod topics;
 mod transactions;
@@ -35,8 +36,8 @@ use uuid::Uuid;
 use super::offsets::OffsetsInMemory;
 use super::pending_offsets::PendingInMemory;
 use super::{
-    Catalog, Change, Error, FeatureLevels, GroupOffsets, GroupRow, OffsetCommit, TopicPartition,
-    TopicRow, TransactionRow,
+    Catalog, Change, Error, FeatureLevels, GroupOffsets, GroupRow, OffsetCommit, QuotaRow,
+    TopicPartition, TopicRow, TransactionRow,
 };
 use crate::fs::Reserve;
 use producer_ids::ClaimedIds;
@@ -184,6 +185,10 @@ impl Catalog for Sqlite {
         features::load(&self.reader()?)
     }
 
+    fn client_quotas(&self) -> Result<Vec<QuotaRow>, Error> {
+        quotas::load(&self.reader()?)
+    }
+
     fn create_topic(&self, topic: TopicRow) -> Change {
         self.write(move |db| topics::create(db, &topic))
     }
@@ -301,6 +306,10 @@ impl Catalog for Sqlite {
     fn delete_group_without_offsets(&self, group: &str) -> Change {
         let group = group.to_owned();
         self.write(move |db| groups::delete_without_offsets(db, &group))
+    }
+
+    fn set_client_quotas(&self, quotas: QuotaRow) -> Change {
+        self.write(move |db| quotas::store(db, &quotas))
     }
 
     fn offsets(&self, group: &str) -> Option<Arc<RwLock<GroupOffsets>>> {

@@ -125,6 +125,17 @@ const MIGRATIONS: &[&str] = &[
         level INTEGER NOT NULL
     ) WITHOUT ROWID;
     ",
+    // 4: client quotas.
+    "
+    CREATE TABLE client_quotas (
+        user_name TEXT             NOT NULL,
+        client_id TEXT             NOT NULL,
+        ip        TEXT             NOT NULL,
+        key       TEXT             NOT NULL,
+        value     DOUBLE PRECISION NOT NULL,
+        PRIMARY KEY (user_name, client_id, ip, key)
+    ) WITHOUT ROWID;
+    ",
 ];
 
 /// The version that this release writes.
@@ -228,6 +239,6 @@ mod tests {
                 |row| row.get(0),
             )
             .unwrap();
-        assert_eq!(tables, 14);
+        assert_eq!(tables, 15);
     }
 }

@@ -16,6 +16,7 @@ use crate::protocol::messages::add_partitions_to_txn::{
     AddPartitionsToTxnRequest, AddPartitionsToTxnTopic,
 };
 use crate::protocol::messages::add_raft_voter::AddRaftVoterRequest;
+use crate::protocol::messages::alter_client_quotas::{self, AlterClientQuotasRequest};
 use crate::protocol::messages::alter_configs::{AlterConfigsRequest, AlterConfigsResource};
 use crate::protocol::messages::alter_partition_reassignments::AlterPartitionReassignmentsRequest;
 use crate::protocol::messages::alter_replica_log_dirs::{
@@ -35,6 +36,7 @@ use crate::protocol::messages::delete_records::{
 };
 use crate::protocol::messages::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use crate::protocol::messages::describe_acls::DescribeAclsRequest;
+use crate::protocol::messages::describe_client_quotas::DescribeClientQuotasRequest;
 use crate::protocol::messages::describe_cluster::DescribeClusterRequest;
 use crate::protocol::messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource,
@@ -698,6 +700,29 @@ impl Client {
                 assert!(topics[0].topic_id.is_nil(), "the id is disclosed");
                 let codes = topics.iter().map(|it| it.error_code).collect();
                 (&["Describe Topic(\"orders\")"], vec![TOPIC_DENIED], codes)
+            }
+
+            ApiKey::DescribeClientQuotas => {
+                let response = self.send(DescribeClientQuotasRequest::default()).await;
+                assert_eq!(response.entries, None);
+                let codes = vec![response.error_code];
+                (&["DescribeConfigs Cluster"], vec![CLUSTER_DENIED], codes)
+            }
+            ApiKey::AlterClientQuotas => {
+                let entry = alter_client_quotas::EntryData {
+                    entity: vec![alter_client_quotas::EntityData {
+                        entity_type: "user".to_owned(),
+                        entity_name: None,
+                    }],
+                    ops: Vec::new(),
+                };
+                let response = self.send(AlterClientQuotasRequest {
+                    entries: vec![entry],
+                    validate_only: false,
+                });
+                let entries = response.await.entries;
+                let codes = entries.iter().map(|it| it.error_code).collect();
+                (&["AlterConfigs Cluster"], vec![CLUSTER_DENIED], codes)
             }
             ApiKey::DescribeCluster => {
                 let response = self.send(DescribeClusterRequest {

@@ -162,6 +162,17 @@ impl Plan {
         created.unwrap_or(0)
     }
 
+    /// Returns the response without records of a throttled fetch. Its session continues.
+    pub(super) fn answer_throttled(&self) -> FetchResponse {
+        FetchResponse {
+            session_id: match &self.session {
+                SessionUse::Continued(continued) => continued.session.id(),
+                SessionUse::None | SessionUse::New => 0,
+            },
+            ..FetchResponse::default()
+        }
+    }
+
     /// Answers a fetch that continues a session with the partitions about which there is something to tell.
     pub(super) fn answer_incremental(
         &self,

@@ -8,6 +8,7 @@ use super::kafka::{ApiKey, Request};
 pub mod add_offsets_to_txn;
 pub mod add_partitions_to_txn;
 pub mod add_raft_voter;
+pub mod alter_client_quotas;
 pub mod alter_configs;
 pub mod alter_partition_reassignments;
 pub mod alter_replica_log_dirs;
@@ -22,6 +23,7 @@ pub mod delete_groups;
 pub mod delete_records;
 pub mod delete_topics;
 pub mod describe_acls;
+pub mod describe_client_quotas;
 pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_delegation_token;
@@ -134,6 +136,10 @@ pub fn for_api<F: ForApi>(key: ApiKey, what: F) -> F::Output {
         ApiKey::OffsetDelete => what.run::<offset_delete::OffsetDeleteRequest>(),
         ApiKey::DescribeQuorum => what.run::<describe_quorum::DescribeQuorumRequest>(),
         ApiKey::UpdateFeatures => what.run::<update_features::UpdateFeaturesRequest>(),
+        ApiKey::DescribeClientQuotas => {
+            what.run::<describe_client_quotas::DescribeClientQuotasRequest>()
+        }
+        ApiKey::AlterClientQuotas => what.run::<alter_client_quotas::AlterClientQuotasRequest>(),
         ApiKey::DescribeCluster => what.run::<describe_cluster::DescribeClusterRequest>(),
         ApiKey::DescribeTransactions => {
             what.run::<describe_transactions::DescribeTransactionsRequest>()

@@ -1,5 +1,7 @@
 //! Tests of the connection with a scripted handler, over a real socket.
 
+mod muting;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -78,6 +80,7 @@ fn large_answer(correlation_id: i32, padding: usize) -> Reply {
         error: false,
         bytes_out: Vec::new(),
         close: None,
+        throttled: Duration::ZERO,
     }
 }
 
@@ -137,6 +140,7 @@ async fn start_dispatching(
     let shared = Shared::new(
         &config,
         start_session,
+        Arc::new(Quotas::new(&config, Vec::new())),
         Arc::clone(&metrics),
         Arc::clone(&clock),
     );
