@@ -193,6 +193,7 @@ fn fetch_offsets(
                 vec![OffsetFetchRequestTopics {
                     name: name.to_owned(),
                     partition_indexes: vec![0],
+                    ..OffsetFetchRequestTopics::default()
                 }]
             }),
             ..OffsetFetchRequestGroup::default()
@@ -499,6 +500,7 @@ fn producers_learn_the_version_of_the_protocol_from_the_features() {
     let request = ApiVersionsRequest {
         client_software_name: "test".to_owned(),
         client_software_version: "1".to_owned(),
+        ..ApiVersionsRequest::default()
     };
     let answer = client.call(4, &request);
     let feature = answer
