@@ -90,7 +90,7 @@ fn metrics_document() -> String {
             .unwrap();
         }
     }
-    out.push_str("\n## Values of `reason`\n\n");
+    out.push_str("\n## Values of `reason` and `outcome`\n\n");
     values::<ConnectionRejection>(&catalog::CONNECTIONS_REJECTED_TOTAL, &mut out);
     values::<RequestRejection>(&catalog::REQUESTS_REJECTED_TOTAL, &mut out);
     values::<HttpRejection>(&catalog::HTTP_REJECTED_TOTAL, &mut out);
@@ -157,9 +157,9 @@ const DIFFERENCES: &str = "
 - An LZ4 batch must be one frame of independent blocks. Kafka's clients cannot read anything else, so other batches are
   rejected with `INVALID_RECORD` and a message that names the setting to change; Kafka returns `UNKNOWN_SERVER_ERROR`. If a
   client uses the defaults of an LZ4 library, configure it for independent (not linked) blocks.
-- Transactions are not supported. A producer with a transactional id is rejected with
-  `TRANSACTIONAL_ID_AUTHORIZATION_FAILED`, which producers treat as fatal at once. Idempotent producers are supported, and
-  their state survives restarts.
+- Transactions follow versions 1 and 2 of the protocol (KIP-890). Their state is in the server's catalog, and a commit is
+  durable when it is acknowledged. InitProducerId aborts an ongoing transaction and answers afterwards, where Kafka answers
+  `CONCURRENT_TRANSACTIONS` and has the client repeat its request. Two-phase commit (KIP-939) is not supported.
 - Fetch sessions belong to the principal that created them, and take at most 128 MiB together. A response also contains a
   partition if only its last stable offset changed.
 - Consumer groups use the classic protocol. The consumer group protocol of KIP-848 and share groups are not supported. A
@@ -209,7 +209,6 @@ source code.
 | MirrorMaker 2 (`connect-mirror-maker`) to this server | does not start | create `mm2-configs.A.internal` (1 partition), `mm2-offsets.A.internal` (25), `mm2-status.A.internal` (5), `A.checkpoints.internal` (1) and `heartbeats` (1) first, where `A` is the source's alias. Topics, their configs and group offsets are then mirrored, but not topics that are compacted at the source: list the others in `topics`, or create `A.name` like the internal ones |
 | Kafka Streams without state, or with `withLoggingDisabled()` | works; state without a changelog is lost with the process | |
 | Kafka Streams with logged stores | fails at the first changelog topic | create each `<application.id>-<store>-changelog` first, with as many partitions as the store's input; for a windowed store `cleanup.policy=delete` with a `retention.ms` beyond its window is enough |
-| Kafka Streams with `exactly_once_v2`, Connect with exactly-once sources | fail: transactions are not supported | use `at_least_once` |
 | Karapace | keeps trying to create `_schemas` | create `_schemas` (1 partition) first; the policy of an existing topic is not checked |
 | Confluent Schema Registry | does not start: it requires `compact` | create `_schemas` (1 partition) first, and set `kafkastore.topic.skip.validation=true` |
 

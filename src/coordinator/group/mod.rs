@@ -104,7 +104,9 @@ impl Groups {
         for row in rows {
             groups.restore(row);
         }
-        for group_id in groups.catalog.groups_with_offsets() {
+        let pending = groups.catalog.transactions_with_offsets();
+        let with_offsets = groups.catalog.groups_with_offsets().into_iter();
+        for group_id in with_offsets.chain(pending.into_values().flatten()) {
             groups.with_group(&group_id, true, |_, _| {});
         }
         Ok(groups)

@@ -136,14 +136,12 @@ impl Transactions {
     ) -> Result<(), TransactionError> {
         require_id(id)?;
         let now_ms = self.clock.now_ms();
+        // Stored again if nothing changes: the previous attempt to store it may have failed.
         let stored = self.with_row(id, |row| {
-            let is_changed = state::add(row, producer, partitions, group, now_ms)?;
-            Ok(is_changed.then(|| self.catalog.store_transaction(row.clone())))
+            state::add(row, producer, partitions, group, now_ms)?;
+            Ok(self.catalog.store_transaction(row.clone()))
         })?;
-        match stored {
-            Some(stored) => Ok(stored.await?),
-            None => Ok(()),
-        }
+        Ok(stored.await?)
     }
 
     /// Checks, for the broker that holds a partition, that it was added to the producer's transaction.

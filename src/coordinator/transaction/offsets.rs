@@ -29,10 +29,9 @@ impl Transactions {
             let now_ms = self.clock.now_ms();
             // Queued under the row's lock, so that the decision comes after them.
             let queued = self.with_row(id, |row| {
-                if !is_added {
-                    state::check_group(row, producer, &group)?;
-                } else if state::add(row, producer, &[], Some(&group), now_ms)? {
-                    drop(self.catalog.store_transaction(row.clone()));
+                match is_added {
+                    true => state::add(row, producer, &[], Some(&group), now_ms)?,
+                    false => state::check_group(row, producer, &group)?,
                 }
                 Ok(self.catalog.add_pending_offsets(id, &group, offsets))
             });

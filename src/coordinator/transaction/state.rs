@@ -200,7 +200,10 @@ fn check_producer(
     row: &TransactionRow,
     producer: ProducerIdentity,
 ) -> Result<(), TransactionError> {
-    if row.producer_id != producer.producer_id {
+    let is_next = is_completing(row) && row.next_producer_id == producer.producer_id;
+    if is_next {
+        Err(TransactionError::ConcurrentTransactions)
+    } else if row.producer_id != producer.producer_id {
         Err(TransactionError::InvalidProducerIdMapping)
     } else if row.producer_epoch != producer.producer_epoch {
         Err(TransactionError::ProducerFenced)
@@ -237,21 +240,15 @@ pub(super) fn check_group(
     }
 }
 
-/// Adds partitions and groups to the producer's transaction, which begins if there is none. Returns whether the row has
-/// changed.
+/// Adds partitions and groups to the producer's transaction, which begins if there is none.
 pub(super) fn add(
     row: &mut TransactionRow,
     producer: ProducerIdentity,
     partitions: &[(Uuid, i32)],
     group: Option<&str>,
     now_ms: i64,
-) -> Result<bool, TransactionError> {
+) -> Result<(), TransactionError> {
     check_producer(row, producer)?;
-    let has_all = partitions.iter().all(|it| row.partitions.contains(it))
-        && group.is_none_or(|group| row.groups.contains(group));
-    if row.state == TransactionState::Ongoing && has_all {
-        return Ok(false);
-    }
     if row.state != TransactionState::Ongoing {
         row.state = TransactionState::Ongoing;
         row.started_ms = now_ms;
@@ -259,7 +256,7 @@ pub(super) fn add(
     row.updated_ms = now_ms;
     row.partitions.extend(partitions);
     row.groups.extend(group.map(str::to_owned));
-    Ok(true)
+    Ok(())
 }
 
 /// Decides the producer's transaction. `increments` is set for clients of version 2 of the protocol. `spare_id` is the

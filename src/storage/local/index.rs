@@ -245,8 +245,7 @@ pub(super) fn load_entries<E: Entry>(fs: &Fs, path: &Path) -> Result<Option<Vec<
     Ok(entries.filter(|entries| entries.is_sorted_by(|a, b| b.follows(a))))
 }
 
-/// Writes the entries that follow the `written` ones; without any, to a new file.
-pub(super) fn append_entries<E: Entry>(
+fn append_entries<E: Entry>(
     fs: &Fs,
     path: &Path,
     entries: &[E],

@@ -136,6 +136,7 @@ impl Log {
         self.make_ready(writer)?;
         let closed = self.active();
         check_unbroken(writer, &closed)?;
+        closed.save_transactions()?;
         let opened = Arc::new(Segment::sound(
             &self.fs,
             &self.dir,

@@ -338,7 +338,7 @@ impl Recovery<'_> {
         replay.take_aborted();
         replay.note_all(segment)?;
         segment.set_aborted(replay.take_aborted());
-        segment.save_transactions()
+        segment.close_transactions()
     }
 
     /// Removes snapshots except the newest and those taken at a segment's base offset. A snapshot past the log's end
@@ -402,7 +402,8 @@ impl Recovery<'_> {
         let mut producers = self.replay_before(unread, read.first(), point)?;
         let (recovered, mut end) = self.recover_segments(read, &mut producers)?;
         let segments = [unread, &recovered].concat();
-        let segments = self.ensure_active(segments, &mut end, point)?;
+        let producers = producers.finish();
+        let segments = self.ensure_active(segments, &mut end, point, &producers)?;
         self.remove_stale_snapshots(&segments, end)?;
         let last = segments.last().expect("ensure_active leaves one");
         let closed = segments.len() - 1;
@@ -420,7 +421,7 @@ impl Recovery<'_> {
             end: position,
             durable: point.min(end),
             unsynced,
-            producers: Producers::Loaded(producers.finish()),
+            producers: Producers::Loaded(producers),
             segments,
         })
     }
@@ -614,6 +615,7 @@ impl Recovery<'_> {
         mut segments: Vec<Arc<Segment>>,
         end: &mut i64,
         point: i64,
+        producers: &ProducerState,
     ) -> Result<Vec<Arc<Segment>>, Error> {
         if *end < point {
             error!(
@@ -632,6 +634,14 @@ impl Recovery<'_> {
             empty.remove_files()?;
         }
         *end = next_offset;
+        if !producers.is_empty() {
+            // As with a roll: the snapshot of the segment that was removed may have been the only one.
+            let path = file_path(self.dir, *end, "snapshot");
+            let content = producers.to_snapshot();
+            self.fs
+                .write_atomically(&path, &content)
+                .during("write", &path)?;
+        }
         let next = Segment::sound(self.fs, self.dir, *end, 0, SparseIndex::new());
         next.create_file()?;
         segments.push(Arc::new(next));

@@ -8,8 +8,9 @@
 //! .txnindex   version i16 = 0 │ producer id i64 │ first offset i64 │ last offset i64 │ last stable offset i64
 //! ```
 //!
-//! Like the sparse indexes, that of the active segment is in memory, and that of a closed segment is searched in its file.
-//! There is no file without aborted transactions.
+//! Like the sparse indexes, that of the active segment is in memory, and that of a closed segment is searched in its file,
+//! which is durable before the next segment exists: recovery reads that one only. There is no file without aborted
+//! transactions.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -136,11 +137,6 @@ impl TransactionIndex {
         state.in_memory.as_ref().map_or(0, Vec::len) * Aborted::LEN
     }
 
-    /// Returns true if the index has a file.
-    pub fn has_file(&self) -> bool {
-        self.state.read().has_file
-    }
-
     /// Reads the list from its file into memory, unless it is there; fails if the file is invalid.
     pub fn load(&self, fs: &Fs, path: &Path) -> Result<(), Error> {
         let mut state = self.state.write();
@@ -177,22 +173,34 @@ impl TransactionIndex {
         }
     }
 
-    /// Writes the file, or removes it if the list is empty, and drops the list from memory. A failure leaves it there.
+    /// Writes the list to the file durably, or removes the file if the list is empty.
+    pub fn save(&self, fs: &Fs, path: &Path) -> Result<(), Error> {
+        self.state.write().save(fs, path)
+    }
+
+    /// Saves the list and drops it from memory. A failure leaves it there.
     pub fn close(&self, fs: &Fs, path: &Path) -> Result<(), Error> {
         let mut state = self.state.write();
-        let Some(list) = &state.in_memory else {
+        state.save(fs, path)?;
+        state.in_memory = None;
+        Ok(())
+    }
+}
+
+impl State {
+    fn save(&mut self, fs: &Fs, path: &Path) -> Result<(), Error> {
+        let Some(list) = self.in_memory.as_ref().filter(|_| !self.is_saved) else {
             return Ok(());
         };
-        if list.is_empty() {
-            if state.has_file {
-                fs.remove_file(path).during("remove", path)?;
-                state.has_file = false;
-            }
-        } else if !state.is_saved {
-            index::append_entries(fs, path, list, &mut 0)?;
-            state.has_file = true;
+        if !list.is_empty() {
+            let mut bytes = Vec::with_capacity(list.len() * Aborted::LEN);
+            list.iter().for_each(|entry| entry.write(&mut bytes));
+            fs.write_atomically(path, &bytes).during("write", path)?;
+        } else if self.has_file {
+            fs.remove_file(path).during("remove", path)?;
         }
-        state.in_memory = None;
+        self.has_file = !list.is_empty();
+        self.is_saved = true;
         Ok(())
     }
 }

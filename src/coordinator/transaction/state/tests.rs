@@ -1,3 +1,5 @@
+//! Each request in each state, and the crashes between two steps.
+
 use super::*;
 
 const NOW: i64 = 1_000;
@@ -31,10 +33,7 @@ fn identity(row: &TransactionRow) -> ProducerIdentity {
 fn ongoing() -> TransactionRow {
     let mut row = fresh();
     let producer = identity(&row);
-    assert_eq!(
-        add(&mut row, producer, &[partition(0)], None, NOW),
-        Ok(true)
-    );
+    assert_eq!(add(&mut row, producer, &[partition(0)], None, NOW), Ok(()));
     row
 }
 
@@ -158,6 +157,11 @@ fn a_transaction_of_version_2_ends_with_an_incremented_epoch_or_a_new_id() {
     );
     let completed = complete(&decision, NOW);
     assert_eq!((completed.producer_id, completed.producer_epoch), (9, 0));
+    // The producer's next request may come before the markers are written.
+    let next = identity(&completed);
+    let mut early = decision.clone();
+    let too_early = add(&mut early, next, &[partition(0)], None, NOW);
+    assert_eq!(too_early, Err(TransactionError::ConcurrentTransactions));
     let repeated = end(
         &completed,
         identity(&last),
@@ -173,15 +177,9 @@ fn a_transaction_of_version_2_ends_with_an_incremented_epoch_or_a_new_id() {
 fn only_the_current_producer_adds_to_a_transaction_and_not_while_one_completes() {
     let mut row = ongoing();
     let producer = identity(&row);
-    assert_eq!(
-        add(&mut row, producer, &[partition(0)], None, NOW),
-        Ok(false)
-    );
-    assert_eq!(
-        add(&mut row, producer, &[partition(1)], None, NOW),
-        Ok(true)
-    );
-    assert_eq!(add(&mut row, producer, &[], Some("g"), NOW), Ok(true));
+    assert_eq!(add(&mut row, producer, &[partition(0)], None, NOW), Ok(()));
+    assert_eq!(add(&mut row, producer, &[partition(1)], None, NOW), Ok(()));
+    assert_eq!(add(&mut row, producer, &[], Some("g"), NOW), Ok(()));
     assert_eq!(check_partition(&row, producer, partition(1)), Ok(()));
     assert_eq!(check_group(&row, producer, "g"), Ok(()));
     let missing = Err(TransactionError::NotInTransaction);

@@ -3,7 +3,6 @@
 use tracing::info;
 
 use super::{Located, Segment};
-use crate::storage::local::aborted::Aborted;
 use crate::storage::local::error::{Error, IoContext};
 use crate::storage::local::index::{Entry, IndexFile, IndexedBatch, SparseIndex};
 use crate::storage::local::scan::{Found, Scanner};
@@ -39,11 +38,9 @@ impl Segment {
         Ok(())
     }
 
-    /// Flushes a closed segment's index files.
+    /// Flushes the files of a closed segment's sparse indexes.
     pub fn sync_index(&self) -> Result<(), Error> {
-        let has_transactions = self.transactions.has_file();
-        let transactions = has_transactions.then_some(Aborted::EXTENSION);
-        for extension in ["index", "timeindex"].into_iter().chain(transactions) {
+        for extension in ["index", "timeindex"] {
             let path = self.path(extension);
             let synced = self
                 .fs

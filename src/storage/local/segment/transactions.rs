@@ -48,16 +48,16 @@ impl Segment {
         self.transactions.search(&self.fs, &path, search)
     }
 
-    /// Writes the index file and drops the index from memory.
-    pub(super) fn close_transactions(&self) -> Result<(), Error> {
+    /// Writes the index file durably.
+    pub fn save_transactions(&self) -> Result<(), Error> {
         let path = self.path(Aborted::EXTENSION);
-        self.transactions.close(&self.fs, &path)
+        self.transactions.save(&self.fs, &path)
     }
 
     /// Writes the index file durably and drops the index from memory.
-    pub fn save_transactions(&self) -> Result<(), Error> {
-        self.close_transactions()?;
-        self.sync_index()
+    pub fn close_transactions(&self) -> Result<(), Error> {
+        let path = self.path(Aborted::EXTENSION);
+        self.transactions.close(&self.fs, &path)
     }
 
     /// Takes over the aborted transactions of the segments that it replaces, as far as it has their markers: readers would
