@@ -29,7 +29,6 @@ pub(super) async fn handle(call: Call, request: DescribeClusterRequest) -> Descr
         return DescribeClusterResponse {
             error_code,
             error_message: Some(message),
-            endpoint_type: request.endpoint_type,
             cluster_id,
             ..DescribeClusterResponse::default()
         };

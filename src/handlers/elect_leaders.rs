@@ -10,8 +10,15 @@ use crate::protocol::messages::elect_leaders::{
 };
 
 pub(super) async fn handle(call: Call, request: ElectLeadersRequest) -> ElectLeadersResponse {
-    // Null asks for all partitions, of which only those that need an election are listed.
-    let asked = request.topic_partitions.unwrap_or_default();
+    // Null asks for all topics. As in Kafka, each is listed with the partitions that need an election.
+    let all = || {
+        let topics = call.broker.topics.list().into_iter();
+        topics.map(|topic| TopicPartitions {
+            topic: topic.name().to_string(),
+            ..TopicPartitions::default()
+        })
+    };
+    let asked = (request.topic_partitions).unwrap_or_else(|| all().collect());
     if let Err(error_code) = call.authorize(Operation::Alter, Resource::Cluster) {
         let Refusal { code, message } = Refusal::denied(error_code);
         return ElectLeadersResponse {

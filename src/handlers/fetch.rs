@@ -100,7 +100,7 @@ enum Found {
     Records(Fetched),
     /// The client's log diverges after this point.
     Diverged(EpochEndOffset, storage::Offsets),
-    Error(ErrorCode, Option<storage::Offsets>),
+    Error(ErrorCode),
 }
 
 /// A read of one partition that has begun.
@@ -294,7 +294,7 @@ impl Plan {
 
     /// Returns an error for every partition, for a read that panicked or was cancelled.
     fn read_failed(&self) -> Round {
-        let failed = |_| Found::Error(error::TASK_FAILED, None);
+        let failed = |_| Found::Error(error::TASK_FAILED);
         Round {
             found: self.partitions.iter().map(failed).collect(),
             size_bytes: 0,
@@ -381,15 +381,15 @@ impl PartitionPlan {
     fn begin(&self, options: ReadOptions, by_id: bool) -> Reading {
         let partition = match &self.partition {
             Ok(partition) => &**partition,
-            Err(code) => return Reading::Done(Found::Error(*code, None)),
+            Err(code) => return Reading::Done(Found::Error(*code)),
         };
         if let Err(code) = lookup::check_leader_epoch(partition, self.asked.current_leader_epoch) {
-            return Reading::Done(Found::Error(code, None));
+            return Reading::Done(Found::Error(code));
         }
         match self.divergence(partition) {
             Ok(None) => {}
             Ok(Some(end)) => return Reading::Done(Found::Diverged(end, partition.offsets())),
-            Err(code) => return Reading::Done(Found::Error(code, Some(partition.offsets()))),
+            Err(code) => return Reading::Done(Found::Error(code)),
         }
         match partition.read(options) {
             ReadTicket::Ready(result) => Reading::Done(self.found(result, by_id)),
@@ -402,15 +402,8 @@ impl PartitionPlan {
     fn found(&self, result: Result<Fetched, storage::Error>, by_id: bool) -> Found {
         match result {
             Ok(fetched) => Found::Records(fetched),
-            // As in Kafka, an unknown id is answered without offsets.
-            Err(error @ storage::Error::Deleted) if by_id => {
-                Found::Error(error::of_storage_by_id(&error), None)
-            }
-            Err(error) => {
-                let partition = self.partition.as_ref().ok();
-                let offsets = partition.map(|partition| partition.offsets());
-                Found::Error(error::of_storage(&error), offsets)
-            }
+            Err(error) if by_id => Found::Error(error::of_storage_by_id(&error)),
+            Err(error) => Found::Error(error::of_storage(&error)),
         }
     }
 
@@ -436,34 +429,38 @@ impl PartitionPlan {
     }
 
     fn response(&self, found: Found, isolation: Isolation) -> PartitionData {
-        let mut aborted = Vec::new();
-        let (code, offsets, records, diverging_epoch) = match found {
-            Found::Records(fetched) => {
-                aborted = fetched.aborted;
-                (
-                    ErrorCode::NONE,
-                    Some(fetched.offsets),
-                    fetched.records,
-                    EpochEndOffset::default(),
-                )
+        let partition_index = self.asked.partition;
+        // Empty records rather than null: not every client expects null here.
+        let (offsets, aborted, records, diverging_epoch) = match found {
+            Found::Records(fetched) => (
+                fetched.offsets,
+                fetched.aborted,
+                fetched.records.unwrap_or_default(),
+                EpochEndOffset::default(),
+            ),
+            Found::Diverged(end, offsets) => (offsets, Vec::new(), Records::default(), end),
+            // Without offsets, as in Kafka.
+            Found::Error(error_code) => {
+                return PartitionData {
+                    partition_index,
+                    error_code,
+                    high_watermark: -1,
+                    aborted_transactions: Some(Vec::new()),
+                    records: Some(Records::default()),
+                    ..PartitionData::default()
+                };
             }
-            Found::Diverged(end, offsets) => (ErrorCode::NONE, Some(offsets), None, end),
-            Found::Error(code, offsets) => (code, offsets, None, EpochEndOffset::default()),
         };
         PartitionData {
-            partition_index: self.asked.partition,
-            error_code: code,
-            high_watermark: offsets
-                .as_ref()
-                .map_or(-1, |offsets| offsets.high_watermark),
-            last_stable_offset: offsets.as_ref().map_or(-1, |offsets| offsets.last_stable),
-            log_start_offset: offsets.as_ref().map_or(-1, |offsets| offsets.log_start),
+            partition_index,
+            high_watermark: offsets.high_watermark,
+            last_stable_offset: offsets.last_stable,
+            log_start_offset: offsets.log_start,
             diverging_epoch,
             // Null for read_uncommitted.
             aborted_transactions: (isolation == Isolation::ReadCommitted)
                 .then(|| aborted.into_iter().map(aborted_transaction).collect()),
-            // Empty rather than null: not every client expects null here.
-            records: Some(records.unwrap_or_default()),
+            records: Some(records),
             ..PartitionData::default()
         }
     }

@@ -235,8 +235,8 @@ fn an_error_of_one_partition_answers_the_fetch_at_once() {
     ];
     assert_eq!(codes, expected);
     let out_of_range = &response.responses[0].partitions[1];
-    assert_eq!(out_of_range.high_watermark, 1);
-    assert_eq!(out_of_range.log_start_offset, 0);
+    assert_eq!(out_of_range.high_watermark, -1);
+    assert_eq!(out_of_range.log_start_offset, -1);
 }
 
 #[test]

@@ -1,9 +1,7 @@
 //! Group administration: list, describe, delete.
 
 use super::protocol::Protocol;
-use super::{
-    Group, GroupDescription, GroupError, GroupListing, GroupState, Groups, Now, require_group_id,
-};
+use super::{Group, GroupDescription, GroupError, GroupListing, GroupState, Groups, Now};
 
 impl Groups {
     /// Lists all groups, ordered by id.
@@ -24,7 +22,6 @@ impl Groups {
 
     /// Deletes a group that has no members, together with its committed offsets.
     pub async fn delete_group(&self, group_id: &str) -> Result<(), GroupError> {
-        require_group_id(group_id)?;
         let (row, deleted) = self
             .with_group(group_id, false, |group, now| {
                 if group.protocol().state() != GroupState::Empty {

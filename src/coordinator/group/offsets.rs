@@ -50,7 +50,6 @@ impl Groups {
         check: impl FnOnce(&mut dyn Protocol, &MemberIdentity, Now) -> Result<(), GroupError>,
         store: impl FnOnce(&str, Vec<OffsetCommit>) -> Result<Change<HashSet<String>>, E>,
     ) -> Result<Vec<Result<(), GroupError>>, E> {
-        require_group_id(&commit.group_id)?;
         let (mut answers, accepted) = self.accept(&commit);
         // A consumer that assigns its partitions itself creates its group by committing.
         let create = commit.member.generation < 0 && !accepted.is_empty();
