@@ -5,11 +5,13 @@ mod support;
 
 mod audit;
 mod cli;
+mod cluster;
 mod configs;
 mod configuration;
 mod connections;
 mod counting;
 mod dump_log;
+mod features;
 mod fetch;
 mod groups;
 mod health;
@@ -26,6 +28,8 @@ mod repetition;
 mod shutdown;
 mod startup;
 mod thin_whole;
+mod topic_ids;
+mod topic_partitions;
 mod topics;
 
 use support::kafka;
