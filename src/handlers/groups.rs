@@ -460,6 +460,7 @@ pub(super) async fn delete(call: Call, request: DeleteGroupsRequest) -> DeleteGr
         results.push(DeletableGroupResult {
             error_code,
             group_id,
+            error_message: None,
         });
     }
     DeleteGroupsResponse {

@@ -23,12 +23,13 @@ impl Tree {
 }
 
 /// Fields of versions that the reference codec does not have yet, by the beginning of the message's name.
-const NEWER_FIELDS: [(&str, &str); 6] = [
+const NEWER_FIELDS: [(&str, &str); 7] = [
     ("OffsetCommit", "topic_id"),
     ("OffsetFetch", "topic_id"),
     ("ApiVersionsRequest", "cluster_id"),
     ("ApiVersionsRequest", "node_id"),
     ("DescribeLogDirsResponse", "is_cordoned"),
+    ("DeleteGroupsResponse", "error_message"),
     ("AddRaftVoterRequest", "ack_when_committed"),
 ];
 

@@ -142,12 +142,13 @@ apis! {
 const UNWITNESSED: [ApiKey; 1] = [ApiKey::UnregisterController];
 
 /// Versions that the witness does not have yet: they are only decoded and encoded again.
-const NEWER_THAN_WITNESS: [(ApiKey, i16); 6] = [
+const NEWER_THAN_WITNESS: [(ApiKey, i16); 7] = [
     (ApiKey::ListOffsets, 11),
     (ApiKey::OffsetCommit, 10),
     (ApiKey::OffsetFetch, 10),
     (ApiKey::ApiVersions, 5),
     (ApiKey::DescribeLogDirs, 5),
+    (ApiKey::DeleteGroups, 3),
     (ApiKey::AddRaftVoter, 1),
 ];
 

@@ -12,7 +12,9 @@ use streamline::protocol::messages::incremental_alter_configs::{
 };
 use streamline::record::Compression;
 
-use crate::kafka::{batch, batch_in, batches_of, create, create_with, fetch, produce};
+use crate::kafka::{
+    PRODUCE, batch, batch_in, batches_of, create, create_with, fetch, produce, produce_request,
+};
 use crate::support::{Client, Server, until};
 
 const TOPIC: i8 = 2;
@@ -450,10 +452,16 @@ fn lists_may_be_empty_and_duplicates_are_removed() {
             assert_eq!(done, (ErrorCode::NONE, None), "{edits:?}");
             assert_eq!(value(&mut client, "listed", name), "");
         }
-        let edits = [(name, APPEND, Some("0:1"))];
+        for (given, expected) in [("0:1", "0:1"), ("1:1,0:1", "0:1,1:1")] {
+            let edits = [(name, APPEND, Some(given))];
+            let done = edit(&mut client, 1, (TOPIC, "listed"), &edits, false);
+            assert_eq!(done, (ErrorCode::NONE, None), "{edits:?}");
+            assert_eq!(value(&mut client, "listed", name), expected);
+        }
+        let edits = [(name, APPEND, Some("all"))];
         let (code, message) = edit(&mut client, 1, (TOPIC, "listed"), &edits, false);
         assert_eq!(code, ErrorCode::INVALID_CONFIG);
-        assert!(message.unwrap().contains("no replication to throttle"));
+        assert!(message.unwrap().contains("partition:broker"));
     }
     for (name, given, shown) in [
         ("made-empty", "", ""),
@@ -470,6 +478,7 @@ fn every_config_accepts_its_default_value_by_every_api() {
     let mut client = server.connect();
     let defaults: Vec<(&str, &str)> = TOPIC_CONFIGS
         .iter()
+        .filter(|each| !each.is_internal())
         .map(|each| (each.name, each.default))
         .collect();
     create_with(&mut client, "explicit", 1, &defaults);
@@ -590,4 +599,87 @@ fn a_changed_config_applies_at_once_and_survives_a_kill() {
         value(&mut client, "recompressed", "compression.type"),
         "zstd"
     );
+}
+
+#[test]
+fn segments_below_1_mib_are_refused_and_the_internal_size_is_shown_only_where_it_is_set() {
+    let server = Server::start();
+    let mut client = server.connect();
+    create(&mut client, "t", 1);
+    let small = [("segment.bytes", SET, Some("1048575"))];
+    let (code, message) = edit(&mut client, 1, (TOPIC, "t"), &small, false);
+    assert_eq!(code, ErrorCode::INVALID_CONFIG);
+    assert!(message.unwrap().contains("from 1048576"));
+    const INTERNAL: &str = "internal.segment.bytes";
+    let asked = Some(&[INTERNAL][..]);
+    assert!(
+        describe(&mut client, 4, TOPIC, "t", asked)
+            .configs
+            .is_empty()
+    );
+    let set = [(INTERNAL, SET, Some("512"))];
+    let done = edit(&mut client, 1, (TOPIC, "t"), &set, false);
+    assert_eq!(done, (ErrorCode::NONE, None));
+    assert_eq!(value(&mut client, "t", INTERNAL), "512");
+    assert_eq!(value(&mut client, "t", "segment.bytes"), "1073741824");
+}
+
+#[test]
+fn settings_that_change_nothing_on_one_broker_are_kept_as_set() {
+    let server = Server::start();
+    let mut client = server.connect();
+    let set = [
+        ("preallocate", "true"),
+        ("unclean.leader.election.enable", "true"),
+        ("min.insync.replicas", "2"),
+        ("leader.replication.throttled.replicas", "*"),
+        ("remote.storage.enable", "false"),
+        ("remote.log.copy.disable", "true"),
+        ("local.retention.ms", "-1"),
+        ("retention.bytes", "-2"),
+    ];
+    let topic = create_with(&mut client, "t", 1, &set);
+    for (name, expected) in set {
+        assert_eq!(value(&mut client, "t", name), expected);
+    }
+    // A partition never needs more replicas than it has, in Kafka either.
+    let records = batch(&["x"]).bytes().clone();
+    let request = produce_request(&topic, -1, &[(0, records)]);
+    let response = client.call(PRODUCE, &request);
+    let acknowledged = &response.responses[0].partition_responses[0];
+    assert_eq!(acknowledged.error_code, ErrorCode::NONE);
+}
+
+#[test]
+fn names_that_no_topic_can_have_are_refused_as_such() {
+    let server = Server::start();
+    let mut client = server.connect();
+    let described = describe(&mut client, 4, TOPIC, "not valid", None);
+    assert_eq!(described.error_code, ErrorCode::INVALID_TOPIC_EXCEPTION);
+    let edits = [("retention.ms", SET, Some("1"))];
+    let (code, _) = edit(&mut client, 1, (TOPIC, "not valid"), &edits, false);
+    assert_eq!(code, ErrorCode::INVALID_TOPIC_EXCEPTION);
+    let (code, _) = edit(&mut client, 1, (TOPIC, ""), &edits, false);
+    assert_eq!(code, ErrorCode::INVALID_REQUEST);
+}
+
+#[test]
+fn levels_of_gzip_and_zstd_change_the_size_of_recompressed_batches() {
+    let server = Server::start();
+    let mut client = server.connect();
+    let words: Vec<String> = (0..20_000u64)
+        .map(|number| format!("{:x}", number.wrapping_mul(0x9e37_79b9) % 65_536))
+        .collect();
+    let text = words.join(" ");
+    let mut size = |codec: &str, level: &str| {
+        let name = format!("{codec}.{level}");
+        let setting = format!("compression.{codec}.level");
+        let configs = [("compression.type", codec), (&*setting, level)];
+        let topic = create_with(&mut client, &name, 1, &configs);
+        produce(&mut client, &topic, 0, &batch(&[&text]));
+        let fetched = fetch(&mut client, &topic, 0, 0);
+        batches_of(&fetched)[0].size_bytes()
+    };
+    assert!(size("gzip", "1") > size("gzip", "9"));
+    assert!(size("zstd", "1") > size("zstd", "19"));
 }

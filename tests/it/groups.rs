@@ -495,7 +495,8 @@ fn commits_into_groups_that_do_not_exist_are_answered_by_version() {
     let server = start();
     let mut wire = server.connect();
     create_topic(&mut wire, "t", 2);
-    for version in OffsetCommitRequest::VERSIONS {
+    // From version 10 on, topics have ids instead of names.
+    for version in 2..=9 {
         let request = OffsetCommitRequest {
             generation_id_or_member_epoch: 3,
             member_id: "someone".into(),

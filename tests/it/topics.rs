@@ -1,5 +1,9 @@
 //! Tests of CreateTopics, DeleteTopics, CreatePartitions and DescribeLogDirs.
 
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::RDKafkaErrorCode;
 use streamline::config::TOPIC_CONFIGS;
 use streamline::protocol::kafka::{ErrorCode, Request};
 use streamline::protocol::messages::create_partitions::{
@@ -482,5 +486,67 @@ fn every_version_of_describe_log_dirs_returns_sizes() {
         assert_eq!(topics.len(), 1);
         assert_eq!(topics[0].partitions.len(), 1);
         assert_eq!(topics[0].partitions[0].partition_index, 1);
+    }
+}
+
+#[tokio::test]
+async fn librdkafka_assigns_partitions_to_the_only_broker() {
+    let server = Server::start();
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", server.kafka_addr().to_string())
+        .create()
+        .unwrap();
+    let options = AdminOptions::new();
+    let assigned = |name| NewTopic::new(name, 2, TopicReplication::Variable(&[&[1], &[1]]));
+    let elsewhere = NewTopic::new("elsewhere", 1, TopicReplication::Variable(&[&[2]]));
+    let topics = [assigned("t"), elsewhere];
+    let created = admin.create_topics(&topics, &options).await.unwrap();
+    assert_eq!(created[0], Ok("t".to_owned()));
+    let refused = created[1].as_ref().unwrap_err().1;
+    assert_eq!(refused, RDKafkaErrorCode::InvalidReplicaAssignment);
+    let more = NewPartitions::new("t", 4).assign(&[&[1], &[1]]);
+    let added = admin.create_partitions([&more], &options).await.unwrap();
+    assert_eq!(added, [Ok("t".to_owned())]);
+    let other = NewPartitions::new("t", 5).assign(&[&[2]]);
+    let added = admin.create_partitions([&other], &options).await.unwrap();
+    let refused = added[0].as_ref().unwrap_err().1;
+    assert_eq!(refused, RDKafkaErrorCode::InvalidReplicaAssignment);
+    assert_eq!(listed(&mut server.connect()), [("t".to_owned(), 4)]);
+}
+
+#[test]
+fn a_request_creates_a_bounded_number_of_partitions() {
+    let server = Server::start();
+    let mut client = server.connect();
+    create(&mut client, "t", 1);
+    let request = |first: i32, second: i32| CreateTopicsRequest {
+        topics: vec![creatable("a", first, &[]), creatable("b", second, &[])],
+        validate_only: true,
+        ..CreateTopicsRequest::default()
+    };
+    for (second, expected) in [
+        (5_000, ErrorCode::NONE),
+        (5_001, ErrorCode::POLICY_VIOLATION),
+    ] {
+        let response = client.call(CREATE_TOPICS, &request(5_000, second));
+        for topic in response.topics {
+            assert_eq!(topic.error_code, expected, "{topic:?}");
+        }
+    }
+    for (count, expected) in [
+        (10_001, ErrorCode::NONE),
+        (10_002, ErrorCode::POLICY_VIOLATION),
+    ] {
+        let request = CreatePartitionsRequest {
+            topics: vec![CreatePartitionsTopic {
+                name: "t".to_owned(),
+                count,
+                assignments: None,
+            }],
+            validate_only: true,
+            ..CreatePartitionsRequest::default()
+        };
+        let response = client.call(3, &request);
+        assert_eq!(response.results[0].error_code, expected);
     }
 }

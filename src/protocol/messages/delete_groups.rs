@@ -1,8 +1,10 @@
 //! DeleteGroups: deletes groups without members, together with their committed offsets.
+//!
+//! * 3: error messages
 
 use crate::protocol::error_code::ErrorCode;
 
-api!(DeleteGroups: DeleteGroupsRequest => DeleteGroupsResponse, versions 0..=2);
+api!(DeleteGroups: DeleteGroupsRequest => DeleteGroupsResponse, versions 0..=3);
 
 messages! {
     DeleteGroupsRequest {
@@ -19,5 +21,6 @@ messages! {
     DeletableGroupResult {
         group_id: String;
         error_code: ErrorCode;
+        error_message: Option<String>, in 3..;
     }
 }
