@@ -7,11 +7,7 @@ use bytes::Bytes;
 use futures_util::future::{self, BoxFuture};
 
 use super::{
-    Call, CloseReason, Reply, Session, acls, api_versions, cluster, configs, delegation_tokens,
-    delete_records, elect_leaders, fetch, groups, init_producer_id, leader_epoch, list_offsets,
-    log_dirs, metadata, offsets, produce, quorum, quotas, reassignments, sasl_handshake, serve,
-    topic_partitions, topics, transaction_admin, transaction_offsets, transactions,
-    update_features,
+    Call, CloseReason, Reply, Session, acls, api_versions, cluster, configs, delegation_tokens, delete_records, describe_producers, elect_leaders, fetch, groups, init_producer_id, leader_epoch, list_offsets, log_dirs, metadata, offsets, produce, quorum, quotas, reassignments, sasl_handshake, serve, topic_partitions, topics, transaction_admin, transaction_offsets, transactions, update_features,
 };
 use crate::protocol::kafka::{ApiKey, Request, RequestHeader};
 use crate::protocol::messages;
@@ -124,6 +120,10 @@ pub static APIS: &[Api] = &[
     api!(
         messages::alter_client_quotas::AlterClientQuotasRequest,
         quotas::alter
+    ),
+    api!(
+        messages::describe_producers::DescribeProducersRequest,
+        describe_producers::handle
     ),
     api!(messages::list_groups::ListGroupsRequest, groups::list),
     api!(

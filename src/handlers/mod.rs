@@ -17,12 +17,15 @@ mod configs;
 mod delegation_tokens;
 mod delete_records;
 mod elect_leaders;
+mod describe_producers;
 mod error;
 mod fetch;
 mod groups;
 #[cfg(test)]
 mod harness;
 mod init_producer_id;
+#[cfg(test)]
+mod isolation_tests;
 mod leader_epoch;
 mod list_offsets;
 mod log_dirs;

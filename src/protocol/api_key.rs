@@ -109,6 +109,7 @@ api_keys! {
     AddRaftVoter = 80, "add_raft_voter", flexible 0;
     RemoveRaftVoter = 81, "remove_raft_voter", flexible 0;
     UnregisterController = 94, "unregister_controller", flexible 0;
+    DescribeProducers = 61, "describe_producers", flexible 0;
 }
 
 /// An API key that is not declared here.

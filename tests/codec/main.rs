@@ -136,6 +136,7 @@ apis! {
     describe_topic_partitions: DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse;
     add_raft_voter: AddRaftVoterRequest, AddRaftVoterResponse;
     remove_raft_voter: RemoveRaftVoterRequest, RemoveRaftVoterResponse;
+    describe_producers: DescribeProducersRequest, DescribeProducersResponse;
 }
 
 /// APIs of which the witness has no messages at all.

@@ -58,6 +58,8 @@ pub mod elect_leaders;
 pub mod end_txn;
 #[path = "../../src/protocol/messages/expire_delegation_token.rs"]
 pub mod expire_delegation_token;
+#[path = "../../src/protocol/messages/describe_producers.rs"]
+pub mod describe_producers;
 #[path = "../../src/protocol/messages/fetch.rs"]
 pub mod fetch;
 #[path = "../../src/protocol/messages/find_coordinator.rs"]

@@ -52,6 +52,9 @@ use crate::protocol::messages::describe_transactions::DescribeTransactionsReques
 use crate::protocol::messages::elect_leaders::{ElectLeadersRequest, TopicPartitions};
 use crate::protocol::messages::end_txn::EndTxnRequest;
 use crate::protocol::messages::expire_delegation_token::ExpireDelegationTokenRequest;
+use crate::protocol::messages::describe_producers::{
+    DescribeProducersRequest, TopicRequest as ProducersTopic,
+};
 use crate::protocol::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use crate::protocol::messages::find_coordinator::FindCoordinatorRequest;
 use crate::protocol::messages::heartbeat::HeartbeatRequest;
@@ -397,6 +400,18 @@ impl Client {
                 let codes = codes.iter().flat_map(|it| &it.partitions);
                 let codes = codes.map(|it| it.error_code).collect();
                 (&["Delete Topic(\"orders\")"], vec![TOPIC_DENIED], codes)
+            }
+            ApiKey::DescribeProducers => {
+                let response = self.send(DescribeProducersRequest {
+                    topics: vec![ProducersTopic {
+                        name: topic(),
+                        partition_indexes: vec![0],
+                    }],
+                });
+                let codes = response.await.topics;
+                let codes = codes.iter().flat_map(|it| &it.partitions);
+                let codes = codes.map(|it| it.error_code).collect();
+                (&["Read Topic(\"orders\")"], vec![TOPIC_DENIED], codes)
             }
             ApiKey::InitProducerId => {
                 let response = self.send(InitProducerIdRequest {

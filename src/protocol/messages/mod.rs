@@ -35,6 +35,7 @@ pub mod describe_transactions;
 pub mod elect_leaders;
 pub mod end_txn;
 pub mod expire_delegation_token;
+pub mod describe_producers;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod heartbeat;
@@ -154,5 +155,6 @@ pub fn for_api<F: ForApi>(key: ApiKey, what: F) -> F::Output {
         ApiKey::UnregisterController => {
             what.run::<unregister_controller::UnregisterControllerRequest>()
         }
+        ApiKey::DescribeProducers => what.run::<describe_producers::DescribeProducersRequest>(),
     }
 }

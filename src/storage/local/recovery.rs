@@ -634,8 +634,9 @@ impl Recovery<'_> {
             empty.remove_files()?;
         }
         *end = next_offset;
-        if !producers.is_empty() {
-            // As with a roll: the snapshot of the segment that was removed may have been the only one.
+        if next_offset > 0 {
+            // The snapshot of the segment that was removed may have been the only one. An empty one counts, too: those of
+            // deleted segments, of which a power failure may undo the removal, do not apply here.
             let path = file_path(self.dir, *end, "snapshot");
             let content = producers.to_snapshot();
             self.fs
