@@ -4,6 +4,7 @@
 //! component that handlers access through it. It knows nothing of requests or error codes.
 
 mod authorizer;
+mod dynamic_settings;
 mod home;
 mod log_throttle;
 mod principal;
@@ -27,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::storage::{self, Engine, Opening};
 
 pub use authorizer::{Authorizer, Operation, Resource};
+pub use dynamic_settings::{DynamicSettings, SettingScope};
 use home::{Home, OpenedHome};
 pub use log_throttle::{LogThrottle, shortened};
 pub use principal::Principal;
@@ -53,7 +55,10 @@ struct Waiting {
 
 /// One server's components.
 pub struct Broker {
+    /// Settings as they were at the start.
     pub config: Config,
+    /// Settings with those changed while the server runs.
+    pub dynamic: DynamicSettings,
     /// The server's settings, each with its source.
     pub settings: Vec<Effective>,
     pub topics: Arc<dyn Engine>,
@@ -105,10 +110,11 @@ impl Broker {
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
         };
-        let (opened, inventory) = blocking(move || {
+        let (opened, inventory, server_configs) = blocking(move || {
             let opened = home.open()?;
             let inventory = TopicInventory::take(&*opened.catalog, &*opened.storage)?;
-            Ok((opened, inventory))
+            let server_configs = opened.catalog.server_configs()?;
+            Ok((opened, inventory, server_configs))
         })
         .await?;
         let OpenedHome {
@@ -116,7 +122,8 @@ impl Broker {
             catalog,
             storage,
         } = opened;
-        let specs = inventory.topics(&config.topic_defaults)?;
+        let dynamic = DynamicSettings::new(config.clone(), &server_configs);
+        let specs = inventory.topics(&dynamic.config().topic_defaults)?;
         let produce_refusals = ProduceRefusals::new(Arc::clone(&metrics), Arc::clone(&clock));
         let (topics, inventory, largest_producer_id) = blocking(move || {
             let topics = storage.open(specs, inventory.adopted())?;
@@ -136,6 +143,7 @@ impl Broker {
             )?;
             Ok(Arc::new(Broker {
                 config,
+                dynamic,
                 settings,
                 topics,
                 catalog,

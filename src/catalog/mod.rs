@@ -1,4 +1,5 @@
-//! The small transactional state: topics, their configs, committed offsets, groups, producer ids, client quotas.
+//! The small transactional state: topics, their configs, committed offsets, groups, producer ids, client quotas,
+//! settings changed at run time.
 //!
 //! [`Catalog`] is the contract, which the tests in `conformance` check for every implementation; [`sqlite`] keeps the
 //! catalog of a single server. The database is read only at start; data read while serving (committed offsets) is kept
@@ -11,6 +12,7 @@ mod error;
 mod offsets;
 mod quotas;
 mod rows;
+mod server_configs;
 mod sqlite;
 
 use std::collections::{BTreeMap, HashSet};
@@ -24,6 +26,7 @@ pub use error::Error;
 pub use offsets::{CommittedOffset, GroupOffsets, OffsetCommit, TopicPartition};
 pub use quotas::{QuotaEntity, QuotaName, QuotaRow};
 pub use rows::{GroupRow, MemberRow, TopicRow};
+pub use server_configs::{ConfigResource, ServerConfigRow};
 pub use sqlite::Sqlite;
 
 /// A change of the catalog that is queued already. Resolves when the change is durable; dropping it does not cancel the
@@ -48,6 +51,9 @@ pub trait Catalog: Send + Sync {
 
     /// Returns all client quotas, by entity. Reads the database and blocks: for use at start.
     fn client_quotas(&self) -> Result<Vec<QuotaRow>, Error>;
+
+    /// Returns the configs of all resources other than topics. Reads the database and blocks: for use at start.
+    fn server_configs(&self) -> Result<Vec<ServerConfigRow>, Error>;
 
     /// Creates a topic; fails with [`Error::TopicExists`] if the name is taken.
     fn create_topic(&self, topic: TopicRow) -> Change;
@@ -97,6 +103,9 @@ pub trait Catalog: Send + Sync {
 
     /// Replaces all quotas of an entity; without values it is deleted.
     fn set_client_quotas(&self, quotas: QuotaRow) -> Change;
+
+    /// Replaces all configs of a resource other than a topic; without configs it is deleted.
+    fn set_server_configs(&self, row: ServerConfigRow) -> Change;
 
     /// Returns a group's committed offsets, from memory; `None` if it has none. Only durable commits are visible.
     fn offsets(&self, group: &str) -> Option<Arc<RwLock<GroupOffsets>>>;

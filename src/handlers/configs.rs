@@ -1,7 +1,7 @@
 //! DescribeConfigs, AlterConfigs, IncrementalAlterConfigs.
 //!
-//! Topic configs can be read and changed. The server's own settings are shown with their effective values, read-only: they
-//! come from its file, environment and flags. Type, default and documentation of a setting are declared once, in `config`.
+//! Topic configs can be read and changed. The server's own settings are shown with their effective values; those whose
+//! change takes effect at once can be changed, for this broker or for all, and override file, environment and flags. Type, default and documentation of a setting are declared once, in `config`.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -10,7 +10,8 @@ use super::audit::{Audit, Name};
 use super::refusal::{Refusal, error_fields};
 use super::repetition::answer_each;
 use crate::broker::{
-    Broker, ConfigChange, ConfigEdit, ConfigOperation, NODE_ID, Operation, Resource, TopicError,
+    Broker, ConfigChange, ConfigEdit, ConfigOperation, NODE_ID, Operation, Resource, SettingScope,
+    TopicError,
 };
 use crate::config::{
     ConfigType, Effective, Kind, Origin, TOPIC_CONFIGS, TopicConfig, TopicConfigDef,
@@ -23,8 +24,9 @@ use crate::protocol::messages::describe_configs::{
 };
 use crate::protocol::messages::{alter_configs, incremental_alter_configs};
 
-/// Event of the audit log for changed configs.
-const CONFIGS_CHANGED: &str = "topic configs changed";
+/// Events of the audit log for changed configs: of topics only, and of other resources too.
+const TOPIC_CONFIGS_CHANGED: &str = "topic configs changed";
+const CONFIGS_CHANGED: &str = "configs changed";
 
 /// Kafka's numbers of the supported resource types.
 const TOPIC: i8 = 2;
@@ -32,6 +34,8 @@ const BROKER: i8 = 4;
 
 /// Kafka's numbers of config sources.
 const SET_FOR_TOPIC: i8 = 1;
+const SET_FOR_BROKER: i8 = 2;
+const SET_FOR_ALL_BROKERS: i8 = 3;
 const SET_FOR_SERVER: i8 = 4;
 const BY_DEFAULT: i8 = 5;
 
@@ -195,7 +199,7 @@ fn sources(
         .iter()
         .find(|each| is_spelled(each.setting.name, server_name));
     if let Some(setting) = server_wide {
-        sources.extend(server_sources(setting, server_name));
+        sources.extend(server_sources(setting, server_name, broker));
     } else {
         sources.push(DescribeConfigsSynonym {
             name: server_name.to_owned(),
@@ -211,20 +215,30 @@ fn effective_source(sources: &[DescribeConfigsSynonym]) -> i8 {
     sources.first().map_or(BY_DEFAULT, |each| each.source)
 }
 
-fn server_sources(setting: &Effective, name: &str) -> Vec<DescribeConfigsSynonym> {
+/// Returns the sources of a server setting's value, the effective one first, the default last.
+fn server_sources(setting: &Effective, name: &str, broker: &Broker) -> Vec<DescribeConfigsSynonym> {
     let source = |value: &str, source| DescribeConfigsSynonym {
         name: name.to_owned(),
         value: Some(kafka_value(setting.setting.kind, value)),
         source,
     };
+    let dynamic = [
+        (SettingScope::Broker, SET_FOR_BROKER),
+        (SettingScope::Default, SET_FOR_ALL_BROKERS),
+    ];
+    let mut sources: Vec<_> = dynamic
+        .into_iter()
+        .filter_map(|(scope, number)| Some(source(&broker.dynamic.value(scope, name)?, number)))
+        .collect();
     match setting.origin {
         // The effective value rather than the declared default, which another setting may have changed.
-        Origin::Default => vec![source(&setting.value, BY_DEFAULT)],
-        _ => vec![
+        Origin::Default => sources.push(source(&setting.value, BY_DEFAULT)),
+        _ => sources.extend([
             source(&setting.value, SET_FOR_SERVER),
             source(setting.setting.default, BY_DEFAULT),
-        ],
+        ]),
     }
+    sources
 }
 
 fn describe_broker(
@@ -232,40 +246,31 @@ fn describe_broker(
     resource: &DescribeConfigsResource,
     detail: Detail,
 ) -> Result<Vec<DescribeConfigsResourceResult>, Refusal> {
-    check_broker(&resource.resource_name)?;
-    if resource.resource_name.is_empty() {
-        // An empty name requests the dynamic defaults of all brokers, which do not exist here.
-        return Ok(Vec::new());
-    }
-    let described = broker
-        .settings
-        .iter()
-        .filter(|setting| is_wanted(resource, &kafka_name(setting)))
-        .map(|setting| {
-            let name = kafka_name(setting);
-            let sources = server_sources(setting, &name);
-            DescribeConfigsResourceResult {
-                value: sources[0].value.clone(),
-                read_only: true,
-                config_source: sources[0].source,
-                is_sensitive: false,
-                config_type: type_number(setting.setting.kind.config_type()),
-                documentation: detail
-                    .documentation
-                    .then(|| setting.setting.help.to_owned()),
-                synonyms: if detail.synonyms { sources } else { Vec::new() },
-                name,
-            }
-        });
+    let scope = scope_of(&resource.resource_name)?;
+    let described = broker.settings.iter().filter_map(|setting| {
+        let name = setting.setting.dotted_name();
+        if !is_wanted(resource, &name) {
+            return None;
+        }
+        let mut sources = server_sources(setting, &name, broker);
+        if scope == SettingScope::Default {
+            sources.retain(|each| each.source == SET_FOR_ALL_BROKERS);
+        }
+        let effective = sources.first()?;
+        Some(DescribeConfigsResourceResult {
+            value: effective.value.clone(),
+            read_only: !setting.setting.is_dynamic(),
+            config_source: effective.source,
+            is_sensitive: false,
+            config_type: type_number(setting.setting.kind.config_type()),
+            documentation: detail
+                .documentation
+                .then(|| setting.setting.help.to_owned()),
+            synonyms: if detail.synonyms { sources } else { Vec::new() },
+            name,
+        })
+    });
     Ok(described.collect())
-}
-
-/// Returns Kafka's name of a server setting, or for a setting unknown to Kafka its own name with dots.
-fn kafka_name(setting: &Effective) -> String {
-    match setting.setting.kafka_name {
-        Some(name) => name.to_owned(),
-        None => setting.setting.name.replace('_', "."),
-    }
 }
 
 /// Returns a value as Kafka clients parse it: a boolean is only `true` or `false`.
@@ -280,13 +285,25 @@ fn is_spelled(setting: &str, kafka_name: &str) -> bool {
     setting.bytes().eq(kafka_name.bytes().map(undotted))
 }
 
-fn check_broker(name: &str) -> Result<(), Refusal> {
-    if name.is_empty() || name.parse() == Ok(NODE_ID) {
-        return Ok(());
+/// Returns the brokers that a resource's name stands for.
+fn scope_of(name: &str) -> Result<SettingScope, Refusal> {
+    if name.is_empty() {
+        return Ok(SettingScope::Default);
+    }
+    if name.parse() == Ok(NODE_ID) {
+        return Ok(SettingScope::Broker);
     }
     Err(invalid_request(format!(
         "unknown broker '{name}': expected {NODE_ID}, or an empty name for the settings of all brokers"
     )))
+}
+
+/// Maps the refusal of a broker's configs, for which Kafka has another code than for those of topics.
+fn refused_setting(error: TopicError) -> Refusal {
+    match error {
+        TopicError::InvalidConfig(message) => invalid_request(message),
+        other => other.into(),
+    }
 }
 
 fn no_such_type(resource_type: i8) -> Refusal {
@@ -325,12 +342,14 @@ pub(super) async fn alter(
     request: alter_configs::AlterConfigsRequest,
 ) -> alter_configs::AlterConfigsResponse {
     let mut responses = Vec::with_capacity(request.resources.len());
-    let mut audit = call.audit(CONFIGS_CHANGED).unless(request.validate_only);
+    let types = request.resources.iter().map(|each| each.resource_type);
+    let mut audit = call.audit(event(types)).unless(request.validate_only);
     for resource in request.resources {
         let (resource_type, resource_name) =
             (resource.resource_type, resource.resource_name.clone());
         let change = replace(&call, resource, request.validate_only);
-        let done = audit.attempt(Name(&resource_name), change).await;
+        let what = resource_label(resource_type, &resource_name);
+        let done = audit.attempt(what, change).await;
         let done = done.map(|changes| audit_changes(&mut audit, &changes));
         let (error_code, error_message) = error_fields(done.err());
         responses.push(alter_configs::AlterConfigsResourceResponse {
@@ -351,7 +370,7 @@ async fn replace(
     resource: alter_configs::AlterConfigsResource,
     validate_only: bool,
 ) -> Result<Vec<ConfigChange>, Refusal> {
-    check_alterable(call, resource.resource_type, &resource.resource_name)?;
+    let target = check_alterable(call, resource.resource_type, &resource.resource_name)?;
     check_named_once(resource.configs.iter().map(|each| &each.name))?;
     let mut configs = BTreeMap::new();
     for config in resource.configs {
@@ -361,10 +380,14 @@ async fn replace(
         }
     }
     let name = resource.resource_name;
-    Ok(call
-        .broker
-        .replace_configs(name, configs, validate_only)
-        .await?)
+    let broker = &call.broker;
+    match target {
+        Target::Topic => Ok(broker.replace_configs(name, configs, validate_only).await?),
+        Target::Broker(scope) => {
+            let replacing = broker.replace_settings(scope, configs, validate_only);
+            replacing.await.map_err(refused_setting)
+        }
+    }
 }
 
 pub(super) async fn alter_incrementally(
@@ -372,12 +395,14 @@ pub(super) async fn alter_incrementally(
     request: incremental_alter_configs::IncrementalAlterConfigsRequest,
 ) -> incremental_alter_configs::IncrementalAlterConfigsResponse {
     let mut responses = Vec::with_capacity(request.resources.len());
-    let mut audit = call.audit(CONFIGS_CHANGED).unless(request.validate_only);
+    let types = request.resources.iter().map(|each| each.resource_type);
+    let mut audit = call.audit(event(types)).unless(request.validate_only);
     for resource in request.resources {
         let (resource_type, resource_name) =
             (resource.resource_type, resource.resource_name.clone());
         let change = edit(&call, resource, request.validate_only);
-        let done = audit.attempt(Name(&resource_name), change).await;
+        let what = resource_label(resource_type, &resource_name);
+        let done = audit.attempt(what, change).await;
         let done = done.map(|changes| audit_changes(&mut audit, &changes));
         let (error_code, error_message) = error_fields(done.err());
         responses.push(incremental_alter_configs::AlterConfigsResourceResponse {
@@ -398,7 +423,7 @@ async fn edit(
     resource: incremental_alter_configs::AlterConfigsResource,
     validate_only: bool,
 ) -> Result<Vec<ConfigChange>, Refusal> {
-    check_alterable(call, resource.resource_type, &resource.resource_name)?;
+    let target = check_alterable(call, resource.resource_type, &resource.resource_name)?;
     check_named_once(resource.configs.iter().map(|each| &each.name))?;
     let edits = resource
         .configs
@@ -406,7 +431,31 @@ async fn edit(
         .map(edit_of)
         .collect::<Result<Vec<_>, _>>()?;
     let name = resource.resource_name;
-    Ok(call.broker.edit_configs(name, edits, validate_only).await?)
+    let broker = &call.broker;
+    match target {
+        Target::Topic => Ok(broker.edit_configs(name, edits, validate_only).await?),
+        Target::Broker(scope) => {
+            let editing = broker.edit_settings(scope, edits, validate_only);
+            editing.await.map_err(refused_setting)
+        }
+    }
+}
+
+/// Returns the event of the audit log for changes of resources of these types.
+fn event(mut types: impl Iterator<Item = i8>) -> &'static str {
+    match types.all(|each| each == TOPIC) {
+        true => TOPIC_CONFIGS_CHANGED,
+        false => CONFIGS_CHANGED,
+    }
+}
+
+/// Returns how the audit log names a resource.
+fn resource_label(resource_type: i8, name: &str) -> String {
+    match (resource_type, name) {
+        (BROKER, "") => "brokers".to_owned(),
+        (BROKER, id) => format!("broker {}", Name(id)),
+        (_, name) => Name(name).to_string(),
+    }
 }
 
 /// Adds the config changes to the resource listed last in the audit log.
@@ -456,17 +505,17 @@ fn check_named_once<'a>(names: impl Iterator<Item = &'a String>) -> Result<(), R
     Ok(())
 }
 
-fn check_alterable(call: &Call, resource_type: i8, resource_name: &str) -> Result<(), Refusal> {
+/// Resource whose configs a request changes.
+enum Target {
+    Topic,
+    Broker(SettingScope),
+}
+
+fn check_alterable(call: &Call, resource_type: i8, resource_name: &str) -> Result<Target, Refusal> {
     authorize(call, Operation::AlterConfigs, resource_type, resource_name)?;
     match resource_type {
-        TOPIC => Ok(()),
-        BROKER => {
-            check_broker(resource_name)?;
-            Err(Refusal::new(
-                ErrorCode::INVALID_CONFIG,
-                "broker configs cannot be changed at run time: change the config file, environment or flags, and restart",
-            ))
-        }
+        TOPIC => Ok(Target::Topic),
+        BROKER => Ok(Target::Broker(scope_of(resource_name)?)),
         other => Err(no_such_type(other)),
     }
 }

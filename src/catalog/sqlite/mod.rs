@@ -16,6 +16,7 @@ mod offsets;
 mod producer_ids;
 mod quotas;
 mod schema;
+mod server_configs;
 mod topics;
 mod writer;
 
@@ -32,8 +33,8 @@ use uuid::Uuid;
 
 use super::offsets::OffsetsInMemory;
 use super::{
-    Catalog, Change, Error, GroupOffsets, GroupRow, OffsetCommit, QuotaRow, TopicPartition,
-    TopicRow,
+    Catalog, Change, Error, GroupOffsets, GroupRow, OffsetCommit, QuotaRow, ServerConfigRow,
+    TopicPartition, TopicRow,
 };
 use crate::fs::Reserve;
 use producer_ids::ClaimedIds;
@@ -174,6 +175,10 @@ impl Catalog for Sqlite {
         quotas::load(&self.reader()?)
     }
 
+    fn server_configs(&self) -> Result<Vec<ServerConfigRow>, Error> {
+        server_configs::load(&self.reader()?)
+    }
+
     fn create_topic(&self, topic: TopicRow) -> Change {
         self.write(move |db| topics::create(db, &topic))
     }
@@ -278,6 +283,10 @@ impl Catalog for Sqlite {
 
     fn set_client_quotas(&self, quotas: QuotaRow) -> Change {
         self.write(move |db| quotas::store(db, &quotas))
+    }
+
+    fn set_server_configs(&self, row: ServerConfigRow) -> Change {
+        self.write(move |db| server_configs::store(db, &row))
     }
 
     fn offsets(&self, group: &str) -> Option<Arc<RwLock<GroupOffsets>>> {

@@ -75,7 +75,7 @@ const MIGRATIONS: &[&str] = &[
     );
     INSERT INTO producer_ids (only_row, next_block) VALUES (1, 0);
     ",
-    // 2: client quotas.
+    // 2: client quotas; configs of brokers and of subscriptions to clients' metrics.
     "
     CREATE TABLE client_quotas (
         user_name TEXT             NOT NULL,
@@ -84,6 +84,14 @@ const MIGRATIONS: &[&str] = &[
         key       TEXT             NOT NULL,
         value     DOUBLE PRECISION NOT NULL,
         PRIMARY KEY (user_name, client_id, ip, key)
+    ) WITHOUT ROWID;
+
+    CREATE TABLE server_configs (
+        resource_type TEXT NOT NULL,
+        resource_name TEXT NOT NULL,
+        key           TEXT NOT NULL,
+        value         TEXT NOT NULL,
+        PRIMARY KEY (resource_type, resource_name, key)
     ) WITHOUT ROWID;
     ",
 ];
@@ -189,6 +197,6 @@ mod tests {
                 |row| row.get(0),
             )
             .unwrap();
-        assert_eq!(tables, 10);
+        assert_eq!(tables, 11);
     }
 }
