@@ -4,6 +4,7 @@
 //! component that handlers access through it. It knows nothing of requests or error codes.
 
 mod authorizer;
+mod client_metrics;
 mod dynamic_settings;
 mod home;
 mod log_throttle;
@@ -28,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::storage::{self, Engine, Opening};
 
 pub use authorizer::{Authorizer, Operation, Resource};
+pub use client_metrics::{CLIENT_METRICS_CONFIGS, ClientMetrics};
 pub use dynamic_settings::{DynamicSettings, SettingScope};
 use home::{Home, OpenedHome};
 pub use log_throttle::{LogThrottle, shortened};
@@ -70,6 +72,7 @@ pub struct Broker {
     /// Decides which operations clients may perform; `None` allows all of them.
     pub authorizer: Option<Box<dyn Authorizer>>,
     pub quotas: Arc<Quotas>,
+    pub client_metrics: ClientMetrics,
     pub waiting_fetches: Arc<WaitingFetches>,
     pub produce_refusals: ProduceRefusals,
     /// Throttles the log lines of refused transactional producers, by address.
@@ -153,6 +156,7 @@ impl Broker {
                 metrics,
                 authorizer: None,
                 quotas,
+                client_metrics: ClientMetrics::new(server_configs),
                 waiting_fetches: Arc::default(),
                 produce_refusals,
                 refused_transactions: LogThrottle::default(),

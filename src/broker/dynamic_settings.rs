@@ -108,7 +108,8 @@ impl DynamicSettings {
             } else {
                 &current[each as usize]
             };
-            config.apply_dynamic(values)?;
+            let applied = config.apply_dynamic(values);
+            applied.map_err(|error| TopicError::InvalidRequest(error.to_string()))?;
         }
         Ok(config)
     }

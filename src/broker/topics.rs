@@ -94,6 +94,9 @@ pub enum TopicError {
     LimitReached(String),
     #[error("{0}")]
     InvalidConfig(String),
+    /// Kafka has another code for these than for invalid configs.
+    #[error("{0}")]
+    InvalidRequest(String),
     #[error(transparent)]
     Catalog(#[from] catalog::Error),
     #[error(transparent)]
@@ -124,7 +127,8 @@ impl TopicError {
             | TopicError::Unknown(_)
             | TopicError::InvalidPartitions(_)
             | TopicError::LimitReached(_)
-            | TopicError::InvalidConfig(_) => false,
+            | TopicError::InvalidConfig(_)
+            | TopicError::InvalidRequest(_) => false,
         }
     }
 }

@@ -95,6 +95,10 @@ pub static APIS: &[Api] = &[
         configs::alter_incrementally
     ),
     api!(
+        messages::list_config_resources::ListConfigResourcesRequest,
+        configs::list
+    ),
+    api!(
         messages::describe_log_dirs::DescribeLogDirsRequest,
         log_dirs::handle
     ),

@@ -1,4 +1,4 @@
-//! DescribeConfigs, AlterConfigs, IncrementalAlterConfigs.
+//! DescribeConfigs, AlterConfigs, IncrementalAlterConfigs, ListConfigResources.
 //!
 //! Topic configs can be read and changed. The server's own settings are shown with their effective values; those whose
 //! change takes effect at once can be changed, for this broker or for all, and override file, environment and flags. Type, default and documentation of a setting are declared once, in `config`.
@@ -10,8 +10,8 @@ use super::audit::{Audit, Name};
 use super::refusal::{Refusal, error_fields};
 use super::repetition::answer_each;
 use crate::broker::{
-    Broker, ConfigChange, ConfigEdit, ConfigOperation, NODE_ID, Operation, Resource, SettingScope,
-    TopicError,
+    Broker, CLIENT_METRICS_CONFIGS, ConfigChange, ConfigEdit, ConfigOperation, NODE_ID, Operation,
+    Resource, SettingScope, TopicError,
 };
 use crate::config::{
     ConfigType, Effective, Kind, Origin, TOPIC_CONFIGS, TopicConfig, TopicConfigDef,
@@ -22,6 +22,9 @@ use crate::protocol::messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
     DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym,
 };
+use crate::protocol::messages::list_config_resources::{
+    ConfigResource, ListConfigResourcesRequest, ListConfigResourcesResponse,
+};
 use crate::protocol::messages::{alter_configs, incremental_alter_configs};
 
 /// Events of the audit log for changed configs: of topics only, and of other resources too.
@@ -31,6 +34,12 @@ const CONFIGS_CHANGED: &str = "configs changed";
 /// Kafka's numbers of the supported resource types.
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+const CLIENT_METRICS: i8 = 16;
+/// Of groups, which have no configs here.
+const GROUP: i8 = 32;
+
+/// The first version of ListConfigResources that names types.
+const RESOURCE_TYPES_FROM: i16 = 1;
 
 /// Kafka's numbers of config sources.
 const SET_FOR_TOPIC: i8 = 1;
@@ -38,6 +47,7 @@ const SET_FOR_BROKER: i8 = 2;
 const SET_FOR_ALL_BROKERS: i8 = 3;
 const SET_FOR_SERVER: i8 = 4;
 const BY_DEFAULT: i8 = 5;
+const SET_FOR_CLIENT_METRICS: i8 = 7;
 
 /// Kafka's numbers of the operations of IncrementalAlterConfigs.
 const SET: i8 = 0;
@@ -68,6 +78,7 @@ pub(super) async fn describe(
         .and_then(|()| match resource.resource_type {
             TOPIC => describe_topic(&call.broker, resource, detail),
             BROKER => describe_broker(&call.broker, resource, detail),
+            CLIENT_METRICS => describe_client_metrics(&call.broker, resource, detail),
             other => Err(no_such_type(other)),
         });
         let (configs, refusal) = match described {
@@ -109,7 +120,7 @@ fn authorize(
 ) -> Result<(), Refusal> {
     let resource = match resource_type {
         TOPIC => Resource::Topic(name),
-        BROKER => Resource::Cluster,
+        BROKER | CLIENT_METRICS => Resource::Cluster,
         _ => return Ok(()),
     };
     call.authorize(operation, resource).map_err(Refusal::denied)
@@ -273,6 +284,49 @@ fn describe_broker(
     Ok(described.collect())
 }
 
+fn describe_client_metrics(
+    broker: &Broker,
+    resource: &DescribeConfigsResource,
+    detail: Detail,
+) -> Result<Vec<DescribeConfigsResourceResult>, Refusal> {
+    if resource.resource_name.is_empty() {
+        return Err(invalid_request(
+            "the name of a subscription to client metrics is empty",
+        ));
+    }
+    let configs = broker.client_metrics.configs(&resource.resource_name);
+    let wanted = CLIENT_METRICS_CONFIGS
+        .iter()
+        .filter(|each| is_wanted(resource, each.name));
+    let described = wanted.map(|each| {
+        let (value, config_source) = match configs.get(each.name) {
+            Some(value) => (value.as_str(), SET_FOR_CLIENT_METRICS),
+            None => (each.default, BY_DEFAULT),
+        };
+        let value = Some(value.to_owned());
+        let synonym = DescribeConfigsSynonym {
+            name: each.name.to_owned(),
+            value: value.clone(),
+            source: config_source,
+        };
+        let config_type = match each.is_list {
+            true => ConfigType::List,
+            false => ConfigType::Int,
+        };
+        DescribeConfigsResourceResult {
+            name: each.name.to_owned(),
+            value,
+            read_only: false,
+            config_source,
+            is_sensitive: false,
+            config_type: type_number(config_type),
+            documentation: detail.documentation.then(|| each.doc.to_owned()),
+            synonyms: Vec::from_iter(detail.synonyms.then_some(synonym)),
+        }
+    });
+    Ok(described.collect())
+}
+
 /// Returns a value as Kafka clients parse it: a boolean is only `true` or `false`.
 fn kafka_value(kind: Kind, value: &str) -> String {
     let normalized = (kind == Kind::Switch).then(|| kind.normalize(value));
@@ -298,17 +352,9 @@ fn scope_of(name: &str) -> Result<SettingScope, Refusal> {
     )))
 }
 
-/// Maps the refusal of a broker's configs, for which Kafka has another code than for those of topics.
-fn refused_setting(error: TopicError) -> Refusal {
-    match error {
-        TopicError::InvalidConfig(message) => invalid_request(message),
-        other => other.into(),
-    }
-}
-
 fn no_such_type(resource_type: i8) -> Refusal {
     invalid_request(format!(
-        "resource type {resource_type} has no configs: supported are topics ({TOPIC}) and brokers ({BROKER})"
+        "resource type {resource_type} has no configs: supported are topics ({TOPIC}), brokers ({BROKER}) and client metrics ({CLIENT_METRICS})"
     ))
 }
 
@@ -335,6 +381,60 @@ pub(super) fn created(config: &TopicConfig, broker: &Broker) -> Vec<CreatableTop
             is_sensitive: false,
         })
         .collect()
+}
+
+pub(super) async fn list(
+    call: Call,
+    request: ListConfigResourcesRequest,
+) -> ListConfigResourcesResponse {
+    let refuse = |error_code| ListConfigResourcesResponse {
+        error_code,
+        ..ListConfigResourcesResponse::default()
+    };
+    if let Err(denied) = call.authorize(Operation::DescribeConfigs, Resource::Cluster) {
+        return refuse(denied);
+    }
+    let listed: &[i8] = match call.version >= RESOURCE_TYPES_FROM {
+        true => &[CLIENT_METRICS, BROKER, TOPIC],
+        false => &[CLIENT_METRICS],
+    };
+    let asked: HashSet<i8> = request.resource_types.into_iter().collect();
+    // Groups have no configs of their own, so there are none to list.
+    if asked
+        .iter()
+        .any(|each| !listed.contains(each) && *each != GROUP)
+    {
+        return refuse(ErrorCode::UNSUPPORTED_VERSION);
+    }
+    let wanted = listed.iter();
+    let wanted = wanted.filter(|each| asked.is_empty() || asked.contains(each));
+    let resources = wanted.flat_map(|resource_type| {
+        let names = names_of(&call.broker, *resource_type).into_iter();
+        names.map(|resource_name| ConfigResource {
+            resource_name,
+            resource_type: *resource_type,
+        })
+    });
+    ListConfigResourcesResponse {
+        config_resources: resources.collect(),
+        ..ListConfigResourcesResponse::default()
+    }
+}
+
+/// Returns the names of all resources of a type.
+fn names_of(broker: &Broker, resource_type: i8) -> Vec<String> {
+    match resource_type {
+        TOPIC => {
+            let topics = broker.topics.list();
+            topics
+                .iter()
+                .map(|topic| topic.name().to_string())
+                .collect()
+        }
+        BROKER => vec![NODE_ID.to_string()],
+        CLIENT_METRICS => broker.client_metrics.names(),
+        _ => Vec::new(),
+    }
 }
 
 pub(super) async fn alter(
@@ -385,7 +485,11 @@ async fn replace(
         Target::Topic => Ok(broker.replace_configs(name, configs, validate_only).await?),
         Target::Broker(scope) => {
             let replacing = broker.replace_settings(scope, configs, validate_only);
-            replacing.await.map_err(refused_setting)
+            Ok(replacing.await?)
+        }
+        Target::ClientMetrics => {
+            let replacing = broker.replace_client_metrics(name, configs, validate_only);
+            Ok(replacing.await?)
         }
     }
 }
@@ -436,7 +540,11 @@ async fn edit(
         Target::Topic => Ok(broker.edit_configs(name, edits, validate_only).await?),
         Target::Broker(scope) => {
             let editing = broker.edit_settings(scope, edits, validate_only);
-            editing.await.map_err(refused_setting)
+            Ok(editing.await?)
+        }
+        Target::ClientMetrics => {
+            let editing = broker.edit_client_metrics(name, edits, validate_only);
+            Ok(editing.await?)
         }
     }
 }
@@ -454,6 +562,7 @@ fn resource_label(resource_type: i8, name: &str) -> String {
     match (resource_type, name) {
         (BROKER, "") => "brokers".to_owned(),
         (BROKER, id) => format!("broker {}", Name(id)),
+        (CLIENT_METRICS, name) => format!("client metrics {}", Name(name)),
         (_, name) => Name(name).to_string(),
     }
 }
@@ -509,6 +618,7 @@ fn check_named_once<'a>(names: impl Iterator<Item = &'a String>) -> Result<(), R
 enum Target {
     Topic,
     Broker(SettingScope),
+    ClientMetrics,
 }
 
 fn check_alterable(call: &Call, resource_type: i8, resource_name: &str) -> Result<Target, Refusal> {
@@ -516,6 +626,7 @@ fn check_alterable(call: &Call, resource_type: i8, resource_name: &str) -> Resul
     match resource_type {
         TOPIC => Ok(Target::Topic),
         BROKER => Ok(Target::Broker(scope_of(resource_name)?)),
+        CLIENT_METRICS => Ok(Target::ClientMetrics),
         other => Err(no_such_type(other)),
     }
 }

@@ -84,6 +84,7 @@ api_keys! {
     DescribeClientQuotas = 48, "describe_client_quotas", flexible 1;
     AlterClientQuotas = 49, "alter_client_quotas", flexible 1;
     DescribeCluster = 60, "describe_cluster", flexible 0;
+    ListConfigResources = 74, "list_config_resources", flexible 0;
 }
 
 /// An API key that is not declared here.

@@ -111,6 +111,7 @@ apis! {
     describe_client_quotas: DescribeClientQuotasRequest, DescribeClientQuotasResponse;
     alter_client_quotas: AlterClientQuotasRequest, AlterClientQuotasResponse;
     describe_cluster: DescribeClusterRequest, DescribeClusterResponse;
+    list_config_resources: ListConfigResourcesRequest, ListConfigResourcesResponse;
 }
 
 /// Returns the seed of this run, from the environment or at random.

@@ -40,6 +40,8 @@ pub mod init_producer_id;
 pub mod join_group;
 #[path = "../../src/protocol/messages/leave_group.rs"]
 pub mod leave_group;
+#[path = "../../src/protocol/messages/list_config_resources.rs"]
+pub mod list_config_resources;
 #[path = "../../src/protocol/messages/list_groups.rs"]
 pub mod list_groups;
 #[path = "../../src/protocol/messages/list_offsets.rs"]

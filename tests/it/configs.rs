@@ -10,6 +10,7 @@ use streamline::protocol::messages::describe_configs::{
 use streamline::protocol::messages::incremental_alter_configs::{
     self, IncrementalAlterConfigsRequest,
 };
+use streamline::protocol::messages::list_config_resources::ListConfigResourcesRequest;
 use streamline::record::Compression;
 
 use crate::kafka::{batch, batch_in, batches_of, create, create_with, fetch, produce, try_produce};
@@ -17,6 +18,7 @@ use crate::support::{Client, Server, until};
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+const CLIENT_METRICS: i8 = 16;
 
 const SET: i8 = 0;
 const DELETE: i8 = 1;
@@ -562,7 +564,7 @@ fn brokers_configs_that_are_fixed_unknown_or_invalid_are_refused_with_kafkas_cod
         ((BROKER, "1"), "num.partitions", "2"),
         ((BROKER, ""), "listeners", ":9092"),
         ((BROKER, ""), "no.such.setting", "1"),
-        ((16, "x"), "interval.ms", "1000"),
+        ((32, "group"), "consumer.session.timeout.ms", "45000"),
     ] {
         let valid = ("log.segment.bytes", SET, Some("2000000"));
         let edits = [valid, (name, SET, Some(value))];
@@ -702,6 +704,95 @@ fn brokers_configs_are_in_effect_at_once() {
     until("connections are accepted", || {
         !server.connect().is_refused()
     });
+}
+
+/// Returns the values and sources of all configs of a subscription.
+fn of_subscription(client: &mut Client, name: &str) -> Vec<(String, String, i8)> {
+    let shown = describe(client, 4, CLIENT_METRICS, name, None);
+    assert_eq!(shown.error_code, ErrorCode::NONE);
+    let configs = shown.configs.into_iter();
+    configs
+        .map(|each| (each.name, each.value.expect("a value"), each.config_source))
+        .collect()
+}
+
+fn listed(client: &mut Client, version: i16, types: &[i8]) -> Result<Vec<(i8, String)>, ErrorCode> {
+    let request = ListConfigResourcesRequest {
+        resource_types: types.to_vec(),
+    };
+    let response = client.call(version, &request);
+    if response.error_code.is_error() {
+        return Err(response.error_code);
+    }
+    let resources = response.config_resources.into_iter();
+    let mut resources: Vec<_> = resources
+        .map(|each| (each.resource_type, each.resource_name))
+        .collect();
+    resources.sort();
+    Ok(resources)
+}
+
+#[test]
+fn subscriptions_to_client_metrics_are_kept_and_listed() {
+    let mut server = Server::start();
+    let mut client = server.connect();
+    create(&mut client, "t", 1);
+    let resource = (CLIENT_METRICS, "mine");
+    let edits = [
+        ("interval.ms", SET, Some("1000")),
+        ("metrics", APPEND, Some("org.apache.kafka.")),
+    ];
+    let (code, _) = edit(&mut client, 1, resource, &edits, true);
+    assert_eq!(code, ErrorCode::NONE);
+    assert_eq!(listed(&mut client, 0, &[]), Ok(Vec::new()));
+    let (code, _) = edit(&mut client, 1, resource, &edits, false);
+    assert_eq!(code, ErrorCode::NONE);
+    server.kill9();
+    server.restart();
+    let mut client = server.connect();
+    let config = |name: &str, value: &str, source| (name.to_owned(), value.to_owned(), source);
+    let expected = [
+        config("interval.ms", "1000", 7),
+        config("match", "", DEFAULT),
+        config("metrics", "org.apache.kafka.", 7),
+    ];
+    assert_eq!(of_subscription(&mut client, "mine"), expected);
+    let named = |resource_type, name: &str| (resource_type, name.to_owned());
+    let mine = named(CLIENT_METRICS, "mine");
+    assert_eq!(listed(&mut client, 0, &[]), Ok(vec![mine.clone()]));
+    let all = vec![named(TOPIC, "t"), named(BROKER, "1"), mine.clone()];
+    assert_eq!(listed(&mut client, 1, &[]), Ok(all));
+    let some = listed(&mut client, 1, &[TOPIC, CLIENT_METRICS, TOPIC]);
+    assert_eq!(some, Ok(vec![named(TOPIC, "t"), mine]));
+    assert_eq!(listed(&mut client, 1, &[32]), Ok(Vec::new()));
+    let refused = listed(&mut client, 1, &[TOPIC, 99]);
+    assert_eq!(refused, Err(ErrorCode::UNSUPPORTED_VERSION));
+    // A subscription without configs is gone.
+    let edits = [("interval.ms", DELETE, None), ("metrics", DELETE, None)];
+    edit(&mut client, 1, resource, &edits, false);
+    assert_eq!(listed(&mut client, 0, &[]), Ok(Vec::new()));
+}
+
+#[test]
+fn invalid_subscriptions_are_refused_with_kafkas_codes() {
+    let server = Server::start();
+    let mut client = server.connect();
+    for (name, config, value, expected) in [
+        ("", "interval.ms", "1000", ErrorCode::INVALID_REQUEST),
+        ("a", "interval.ms", "99", ErrorCode::INVALID_REQUEST),
+        ("a", "interval.ms", "often", ErrorCode::INVALID_CONFIG),
+        ("a", "match", "client=a", ErrorCode::INVALID_CONFIG),
+        ("a", "unknown", "1", ErrorCode::INVALID_REQUEST),
+    ] {
+        let edits = [(config, SET, Some(value))];
+        let (code, _) = edit(&mut client, 1, (CLIENT_METRICS, name), &edits, false);
+        assert_eq!(code, expected, "{config}={value}");
+        let configs = [(config, Some(value))];
+        let (code, _) = alter(&mut client, 2, (CLIENT_METRICS, name), &configs, false);
+        assert_eq!(code, expected, "{config}={value}");
+    }
+    let nameless = describe(&mut client, 4, CLIENT_METRICS, "", None);
+    assert_eq!(nameless.error_code, ErrorCode::INVALID_REQUEST);
 }
 
 #[test]

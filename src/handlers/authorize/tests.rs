@@ -37,6 +37,7 @@ use crate::protocol::messages::incremental_alter_configs::{self, IncrementalAlte
 use crate::protocol::messages::init_producer_id::InitProducerIdRequest;
 use crate::protocol::messages::join_group::JoinGroupRequest;
 use crate::protocol::messages::leave_group::{LeaveGroupRequest, MemberIdentity};
+use crate::protocol::messages::list_config_resources::ListConfigResourcesRequest;
 use crate::protocol::messages::list_groups::ListGroupsRequest;
 use crate::protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
@@ -443,6 +444,12 @@ impl Client {
                 assert!(response.results.is_empty(), "{response:?}");
                 let codes = vec![response.error_code];
                 (&["Describe Cluster"], vec![CLUSTER_DENIED], codes)
+            }
+            ApiKey::ListConfigResources => {
+                let response = self.send(ListConfigResourcesRequest::default()).await;
+                assert!(response.config_resources.is_empty());
+                let codes = vec![response.error_code];
+                (&["DescribeConfigs Cluster"], vec![CLUSTER_DENIED], codes)
             }
             ApiKey::DescribeClientQuotas => {
                 let response = self.send(DescribeClientQuotasRequest::default()).await;

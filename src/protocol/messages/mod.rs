@@ -26,6 +26,7 @@ pub mod incremental_alter_configs;
 pub mod init_producer_id;
 pub mod join_group;
 pub mod leave_group;
+pub mod list_config_resources;
 pub mod list_groups;
 pub mod list_offsets;
 pub mod metadata;
@@ -82,5 +83,8 @@ pub fn for_api<F: ForApi>(key: ApiKey, what: F) -> F::Output {
         }
         ApiKey::AlterClientQuotas => what.run::<alter_client_quotas::AlterClientQuotasRequest>(),
         ApiKey::DescribeCluster => what.run::<describe_cluster::DescribeClusterRequest>(),
+        ApiKey::ListConfigResources => {
+            what.run::<list_config_resources::ListConfigResourcesRequest>()
+        }
     }
 }
