@@ -4,6 +4,8 @@
 //! component that handlers access through it. It knows nothing of requests or error codes.
 
 mod authorizer;
+mod client_metrics;
+mod dynamic_settings;
 mod features;
 mod fetch_sessions;
 mod home;
@@ -30,6 +32,8 @@ use crate::metrics::Metrics;
 use crate::storage::{self, Engine, Opening};
 
 pub use authorizer::{Authorizer, Operation, Resource};
+pub use client_metrics::{CLIENT_METRICS_CONFIGS, ClientMetrics};
+pub use dynamic_settings::{DynamicSettings, SettingScope};
 pub use features::{
     FeatureError, FeatureUpdate, Features, FinalizedFeatures, SUPPORTED as SUPPORTED_FEATURES,
     UpdateDirection,
@@ -64,7 +68,10 @@ struct Waiting {
 
 /// One server's components.
 pub struct Broker {
+    /// Settings as they were at the start.
     pub config: Config,
+    /// Settings with those changed while the server runs.
+    pub dynamic: DynamicSettings,
     /// The server's settings, each with its source.
     pub settings: Vec<Effective>,
     pub topics: Arc<dyn Engine>,
@@ -78,6 +85,7 @@ pub struct Broker {
     /// Decides which operations clients may perform; `None` allows all of them.
     pub authorizer: Option<Box<dyn Authorizer>>,
     pub quotas: Arc<Quotas>,
+    pub client_metrics: ClientMetrics,
     pub waiting_fetches: Arc<WaitingFetches>,
     pub fetch_sessions: Arc<FetchSessions>,
     pub produce_refusals: ProduceRefusals,
@@ -117,10 +125,11 @@ impl Broker {
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
         };
-        let (opened, inventory) = blocking(move || {
+        let (opened, inventory, server_configs) = blocking(move || {
             let opened = home.open()?;
             let inventory = TopicInventory::take(&*opened.catalog, &*opened.storage)?;
-            Ok((opened, inventory))
+            let server_configs = opened.catalog.server_configs()?;
+            Ok((opened, inventory, server_configs))
         })
         .await?;
         let OpenedHome {
@@ -129,7 +138,8 @@ impl Broker {
             storage,
         } = opened;
         let features = Features::open(Arc::clone(&catalog)).await?;
-        let specs = inventory.topics(&config.topic_defaults)?;
+        let dynamic = DynamicSettings::new(config.clone(), &server_configs);
+        let specs = inventory.topics(&dynamic.config().topic_defaults)?;
         let produce_refusals = ProduceRefusals::new(Arc::clone(&metrics), Arc::clone(&clock));
         let (topics, inventory, largest_producer_id) = blocking(move || {
             let topics = storage.open(specs, inventory.adopted())?;
@@ -163,6 +173,7 @@ impl Broker {
             let slots = config.max_incremental_fetch_session_cache_slots;
             Ok(Arc::new(Broker {
                 config,
+                dynamic,
                 settings,
                 topics,
                 catalog,
@@ -175,6 +186,7 @@ impl Broker {
                 metrics,
                 authorizer: None,
                 quotas,
+                client_metrics: ClientMetrics::new(server_configs),
                 waiting_fetches: Arc::default(),
                 produce_refusals,
                 refused_authentications: LogThrottle::default(),

@@ -259,8 +259,10 @@ fn remark(api: &Api) -> &'static str {
         ApiKey::Produce if api.advertised_min == Some(0) => {
             "Advertised from 0, because older versions of librdkafka require it for compression"
         }
-        ApiKey::DescribeConfigs => "Topics; the server's settings are read-only",
-        ApiKey::AlterConfigs | ApiKey::IncrementalAlterConfigs => "Topics",
+        ApiKey::DescribeConfigs | ApiKey::AlterConfigs | ApiKey::IncrementalAlterConfigs => {
+            "Topics, brokers, client metrics"
+        }
+        ApiKey::ListConfigResources => "Topics, brokers, client metrics; groups have no configs",
         ApiKey::InitProducerId => "Idempotent producers",
         _ => "",
     }

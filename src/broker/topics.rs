@@ -94,6 +94,9 @@ pub enum TopicError {
     LimitReached(String),
     #[error("{0}")]
     InvalidConfig(String),
+    /// Kafka has another code for these than for invalid configs.
+    #[error("{0}")]
+    InvalidRequest(String),
     #[error(transparent)]
     Catalog(#[from] catalog::Error),
     #[error(transparent)]
@@ -104,6 +107,13 @@ pub enum TopicError {
 }
 
 impl TopicError {
+    /// Creates the refusal to edit the items of a config that is no list.
+    pub(super) fn no_list(name: &str) -> Self {
+        TopicError::InvalidConfig(format!(
+            "{name} is not a list: APPEND and SUBTRACT are not supported"
+        ))
+    }
+
     /// Returns true if the change failed because of the server's environment, not because of the request.
     fn is_fault(&self) -> bool {
         match self {
@@ -117,7 +127,8 @@ impl TopicError {
             | TopicError::Unknown(_)
             | TopicError::InvalidPartitions(_)
             | TopicError::LimitReached(_)
-            | TopicError::InvalidConfig(_) => false,
+            | TopicError::InvalidConfig(_)
+            | TopicError::InvalidRequest(_) => false,
         }
     }
 }
@@ -156,7 +167,7 @@ impl Broker {
             )));
         }
         self.check_partitions_max(new.partitions)?;
-        Ok(self.config.topic_defaults.apply(&new.configs)?)
+        Ok(self.dynamic.config().topic_defaults.apply(&new.configs)?)
     }
 
     /// Creates a topic. Of several attempts with the same name one succeeds, the others return `AlreadyExists`.
@@ -200,8 +211,9 @@ impl Broker {
         validate_only: bool,
     ) -> Result<Vec<ConfigChange>, TopicError> {
         self.change(move |broker| async move {
-            let defaults = &broker.config.topic_defaults;
-            let configs = edited(broker.overrides(&name), edits, defaults)?;
+            let defaults = &broker.dynamic.config().topic_defaults;
+            let list_default = |name: &str| topic_list_default(name, defaults);
+            let configs = edited(broker.overrides(&name), edits, list_default)?;
             broker.set_configs_now(name, configs, validate_only).await
         })
         .await
@@ -219,7 +231,7 @@ impl Broker {
     }
 
     /// Runs one change to its end, even if the caller is dropped, and one at a time.
-    async fn change<T, F, Fut>(self: &Arc<Self>, change: F) -> Result<T, TopicError>
+    pub(super) async fn change<T, F, Fut>(self: &Arc<Self>, change: F) -> Result<T, TopicError>
     where
         T: Send + 'static,
         F: FnOnce(Arc<Broker>) -> Fut + Send + 'static,
@@ -334,7 +346,7 @@ impl Broker {
         validate_only: bool,
     ) -> Result<Vec<ConfigChange>, TopicError> {
         let before = self.known_topic(&name)?.config();
-        let defaults = &self.config.topic_defaults;
+        let defaults = &self.dynamic.config().topic_defaults;
         let after = defaults.apply_over(&configs, &before.overrides)?;
         if validate_only {
             return Ok(Vec::new());
@@ -534,11 +546,11 @@ fn collides(one: &str, other: &str) -> bool {
     one != other && one.bytes().map(plain).eq(other.bytes().map(plain))
 }
 
-/// Returns `configs` after `edits`.
-fn edited(
+/// Returns `configs` after `edits`. `list_default` returns the default of a list, and an error for a config that is none.
+pub(super) fn edited(
     mut configs: BTreeMap<String, String>,
     edits: Vec<ConfigEdit>,
-    defaults: &TopicConfig,
+    list_default: impl Fn(&str) -> Result<String, TopicError>,
 ) -> Result<BTreeMap<String, String>, TopicError> {
     for ConfigEdit { name, operation } in edits {
         match operation {
@@ -550,7 +562,7 @@ fn edited(
                 configs.remove(&name);
             }
             ConfigOperation::Append(value) => {
-                let mut items = list_items(&configs, &name, defaults)?;
+                let mut items = list_items(&configs, &name, &list_default)?;
                 if !value.trim().is_empty() {
                     for item in value.split(',').map(str::trim) {
                         if !items.iter().any(|each| each == item) {
@@ -561,7 +573,7 @@ fn edited(
                 configs.insert(name, items.join(","));
             }
             ConfigOperation::Subtract(value) => {
-                let mut items = list_items(&configs, &name, defaults)?;
+                let mut items = list_items(&configs, &name, &list_default)?;
                 items.retain(|each| value.split(',').all(|item| item.trim() != each));
                 configs.insert(name, items.join(","));
             }
@@ -571,7 +583,7 @@ fn edited(
 }
 
 /// Returns the differences between two sets of configs.
-fn changes(
+pub(super) fn changes(
     before: &BTreeMap<String, String>,
     after: &BTreeMap<String, String>,
 ) -> Vec<ConfigChange> {
@@ -587,23 +599,24 @@ fn changes(
         .collect()
 }
 
-/// Returns the items of a list config, as set or by default.
+/// Returns the default of a topic's list config; fails for a config that is no list.
+fn topic_list_default(name: &str, defaults: &TopicConfig) -> Result<String, TopicError> {
+    let definition = TopicConfig::definition(name)
+        .ok_or_else(|| TopicError::InvalidConfig(format!("unknown topic config {name}")))?;
+    match definition.kind.config_type() {
+        ConfigType::List => Ok(definition.value(defaults)),
+        _ => Err(TopicError::no_list(name)),
+    }
+}
+
+/// Returns the items of a list config, as set or by default. Checks that the config is a list even if it is set.
 fn list_items(
     configs: &BTreeMap<String, String>,
     name: &str,
-    defaults: &TopicConfig,
+    list_default: impl Fn(&str) -> Result<String, TopicError>,
 ) -> Result<Vec<String>, TopicError> {
-    let definition = TopicConfig::definition(name)
-        .ok_or_else(|| TopicError::InvalidConfig(format!("unknown topic config {name}")))?;
-    if definition.kind.config_type() != ConfigType::List {
-        return Err(TopicError::InvalidConfig(format!(
-            "{name} is not a list: APPEND and SUBTRACT are not supported"
-        )));
-    }
-    let value = match configs.get(name) {
-        Some(value) => value.clone(),
-        None => definition.value(defaults),
-    };
+    let default = list_default(name)?;
+    let value = configs.get(name).unwrap_or(&default);
     Ok(value
         .split(',')
         .map(str::trim)
@@ -651,13 +664,14 @@ mod tests {
     #[test]
     fn edits_apply_in_order_and_keep_other_configs() {
         let before = configs(&[("retention.ms", "1"), ("segment.bytes", "1024")]);
+        let defaults = TopicConfig::default();
         let after = edited(
             before,
             vec![
                 edit("retention.ms", ConfigOperation::Delete),
                 edit("retention.bytes", ConfigOperation::Set("5".into())),
             ],
-            &TopicConfig::default(),
+            |name| topic_list_default(name, &defaults),
         );
         assert_eq!(
             after.unwrap(),
@@ -689,7 +703,10 @@ mod tests {
         operation: ConfigOperation,
     ) -> Result<BTreeMap<String, String>, TopicError> {
         let edits = vec![edit(name, operation)];
-        edited(before.clone(), edits, &TopicConfig::default())
+        let defaults = TopicConfig::default();
+        edited(before.clone(), edits, |name| {
+            topic_list_default(name, &defaults)
+        })
     }
 
     #[test]
@@ -716,7 +733,8 @@ mod tests {
             .apply(&configs(&[("cleanup.policy", "")]))
             .unwrap();
         let append = edit("cleanup.policy", ConfigOperation::Append(String::new()));
-        let after = edited(configs(&[]), vec![append], &keeping).unwrap();
+        let list_default = |name: &str| topic_list_default(name, &keeping);
+        let after = edited(configs(&[]), vec![append], list_default).unwrap();
         assert_eq!(after["cleanup.policy"], "");
     }
 

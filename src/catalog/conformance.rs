@@ -80,6 +80,7 @@ conformance! {
     transactional_ids_survive_reopening_with_partitions_and_groups
     pending_offsets_are_committed_with_the_decision_and_dropped_with_an_abort
     deleted_topics_and_groups_lose_their_pending_offsets
+    server_configs_are_replaced_and_deleted_by_resource
     client_quotas_are_replaced_and_deleted_by_entity
     a_change_applies_even_if_its_caller_has_gone
     a_closed_catalog_applies_queued_changes_and_refuses_later_ones
@@ -517,4 +518,35 @@ async fn client_quotas_are_replaced_and_deleted_by_entity(home: &dyn Home) {
     let mut expected = vec![replaced, row(starred, &[("request_percentage", 12.5)])];
     expected.sort_by(|one, other| one.entity.cmp(&other.entity));
     assert_eq!(catalog.client_quotas().unwrap(), expected);
+}
+
+async fn server_configs_are_replaced_and_deleted_by_resource(home: &dyn Home) {
+    let catalog = home.open();
+    let row = |resource, name: &str, configs: &[(&str, &str)]| ServerConfigRow {
+        resource,
+        name: name.to_owned(),
+        configs: configs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
+    };
+    let (broker, metrics) = (ConfigResource::Broker, ConfigResource::ClientMetrics);
+    for stored in [
+        row(broker, "", &[("log.retention.ms", "1")]),
+        row(
+            broker,
+            "1",
+            &[("log.retention.ms", "2"), ("max.connections", "3")],
+        ),
+        row(metrics, "1", &[("interval.ms", "100")]),
+    ] {
+        catalog.set_server_configs(stored).await.unwrap();
+    }
+    let replaced = row(broker, "1", &[("log.segment.bytes", "4")]);
+    catalog.set_server_configs(replaced.clone()).await.unwrap();
+    let deleted = row(broker, "", &[]);
+    catalog.set_server_configs(deleted).await.unwrap();
+    let catalog = home.reopen(catalog);
+    let expected = [replaced, row(metrics, "1", &[("interval.ms", "100")])];
+    assert_eq!(catalog.server_configs().unwrap(), expected);
 }

@@ -1,5 +1,5 @@
 //! The small transactional state: topics, their configs, committed offsets, groups, producer ids, transactional ids,
-//! feature levels, client quotas.
+//! feature levels, client quotas, settings changed at run time.
 //!
 //! [`Catalog`] is the contract, which the tests in `conformance` check for every implementation; [`sqlite`] keeps the
 //! catalog of a single server. The database is read only at start; data read while serving (committed offsets) is kept
@@ -13,6 +13,7 @@ mod offsets;
 mod pending_offsets;
 mod quotas;
 mod rows;
+mod server_configs;
 mod sqlite;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -27,6 +28,7 @@ pub use offsets::{CommittedOffset, GroupOffsets, OffsetCommit, TopicPartition};
 pub use pending_offsets::PendingOffset;
 pub use quotas::{QuotaEntity, QuotaName, QuotaRow};
 pub use rows::{FeatureLevels, GroupRow, MemberRow, TopicRow, TransactionRow, TransactionState};
+pub use server_configs::{ConfigResource, ServerConfigRow};
 pub use sqlite::Sqlite;
 
 /// A change of the catalog that is queued already. Resolves when the change is durable; dropping it does not cancel the
@@ -57,6 +59,9 @@ pub trait Catalog: Send + Sync {
 
     /// Returns all client quotas, by entity. Reads the database and blocks: for use at start.
     fn client_quotas(&self) -> Result<Vec<QuotaRow>, Error>;
+
+    /// Returns the configs of all resources other than topics. Reads the database and blocks: for use at start.
+    fn server_configs(&self) -> Result<Vec<ServerConfigRow>, Error>;
 
     /// Creates a topic; fails with [`Error::TopicExists`] if the name is taken.
     fn create_topic(&self, topic: TopicRow) -> Change;
@@ -109,6 +114,9 @@ pub trait Catalog: Send + Sync {
 
     /// Replaces all quotas of an entity; without values it is deleted.
     fn set_client_quotas(&self, quotas: QuotaRow) -> Change;
+
+    /// Replaces all configs of a resource other than a topic; without configs it is deleted.
+    fn set_server_configs(&self, row: ServerConfigRow) -> Change;
 
     /// Returns a group's committed offsets, from memory; `None` if it has none. Only durable commits are visible.
     fn offsets(&self, group: &str) -> Option<Arc<RwLock<GroupOffsets>>>;

@@ -4,6 +4,7 @@
 //! values. All settings are validated before the server starts and all errors are reported together, so that a bad
 //! configuration can be fixed at once. A [`Config`] is plain data: components are passed beside it, never inside it.
 
+mod dynamic;
 mod error;
 mod listeners;
 mod load;

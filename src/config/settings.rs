@@ -63,6 +63,19 @@ impl Setting {
         self.name.replace('_', "-")
     }
 
+    /// Returns Kafka's name of the setting, or for one unknown to Kafka its own name with dots.
+    pub fn dotted_name(&self) -> String {
+        match self.kafka_name {
+            Some(name) => name.to_owned(),
+            None => self.name.replace('_', "."),
+        }
+    }
+
+    /// Returns whether a change takes effect while the server runs.
+    pub fn is_dynamic(&self) -> bool {
+        matches!(self.target, Target::TopicDefault(_)) || DYNAMIC.contains(&self.name)
+    }
+
     /// Stores the value in `config`. Returns false if it is not allowed.
     pub(super) fn set(&self, config: &mut Config, text: &str) -> bool {
         self.kind
@@ -111,6 +124,9 @@ const TIMEOUT_MS: Kind = Kind::Int {
     min: 1,
     max: 86_400_000,
 };
+
+/// Settings other than the defaults of topics whose changes take effect while the server runs.
+const DYNAMIC: &[&str] = &["max_connections", "max_connections_per_ip"];
 
 /// Settings other than the defaults of topics.
 static SERVER: &[Setting] = &[

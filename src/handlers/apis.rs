@@ -7,7 +7,11 @@ use bytes::Bytes;
 use futures_util::future::{self, BoxFuture};
 
 use super::{
-    Call, CloseReason, Reply, Session, acls, api_versions, cluster, configs, delegation_tokens, delete_records, describe_producers, elect_leaders, fetch, groups, init_producer_id, leader_epoch, list_offsets, log_dirs, metadata, offsets, produce, quorum, quotas, reassignments, sasl_handshake, serve, topic_partitions, topics, transaction_admin, transaction_offsets, transactions, update_features,
+    Call, CloseReason, Reply, Session, acls, api_versions, cluster, configs, delegation_tokens,
+    delete_records, describe_producers, elect_leaders, fetch, groups, init_producer_id,
+    leader_epoch, list_offsets, log_dirs, metadata, offsets, produce, quorum, quotas,
+    reassignments, sasl_handshake, serve, topic_partitions, topics, transaction_admin,
+    transaction_offsets, transactions, update_features,
 };
 use crate::protocol::kafka::{ApiKey, Request, RequestHeader};
 use crate::protocol::messages;
@@ -104,6 +108,10 @@ pub static APIS: &[Api] = &[
     api!(
         messages::incremental_alter_configs::IncrementalAlterConfigsRequest,
         configs::alter_incrementally
+    ),
+    api!(
+        messages::list_config_resources::ListConfigResourcesRequest,
+        configs::list
     ),
     api!(
         messages::describe_log_dirs::DescribeLogDirsRequest,

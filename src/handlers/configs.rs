@@ -1,7 +1,7 @@
-//! DescribeConfigs, AlterConfigs, IncrementalAlterConfigs.
+//! DescribeConfigs, AlterConfigs, IncrementalAlterConfigs, ListConfigResources.
 //!
-//! Topic configs can be read and changed. The server's own settings are shown with their effective values, read-only: they
-//! come from its file, environment and flags. Type, default and documentation of a setting are declared once, in `config`.
+//! Topic configs can be read and changed. The server's own settings are shown with their effective values; those whose
+//! change takes effect at once can be changed, for this broker or for all, and override file, environment and flags. Type, default and documentation of a setting are declared once, in `config`.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -10,8 +10,8 @@ use super::audit::{Audit, Name};
 use super::refusal::{Refusal, error_fields};
 use super::repetition::answer_each;
 use crate::broker::{
-    Broker, ConfigChange, ConfigEdit, ConfigOperation, NODE_ID, Operation, Resource, TopicError,
-    check_name,
+    Broker, CLIENT_METRICS_CONFIGS, ConfigChange, ConfigEdit, ConfigOperation, NODE_ID, Operation,
+    Resource, SettingScope, TopicError, check_name,
 };
 use crate::config::{
     ConfigType, Effective, Kind, Origin, TOPIC_CONFIGS, TopicConfig, TopicConfigDef,
@@ -22,19 +22,32 @@ use crate::protocol::messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
     DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym,
 };
+use crate::protocol::messages::list_config_resources::{
+    ConfigResource, ListConfigResourcesRequest, ListConfigResourcesResponse,
+};
 use crate::protocol::messages::{alter_configs, incremental_alter_configs};
 
-/// Event of the audit log for changed configs.
-const CONFIGS_CHANGED: &str = "topic configs changed";
+/// Events of the audit log for changed configs: of topics only, and of other resources too.
+const TOPIC_CONFIGS_CHANGED: &str = "topic configs changed";
+const CONFIGS_CHANGED: &str = "configs changed";
 
 /// Kafka's numbers of the supported resource types.
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+const CLIENT_METRICS: i8 = 16;
+/// Of groups, which have no configs here.
+const GROUP: i8 = 32;
+
+/// The first version of ListConfigResources that names types.
+const RESOURCE_TYPES_FROM: i16 = 1;
 
 /// Kafka's numbers of config sources.
 const SET_FOR_TOPIC: i8 = 1;
+const SET_FOR_BROKER: i8 = 2;
+const SET_FOR_ALL_BROKERS: i8 = 3;
 const SET_FOR_SERVER: i8 = 4;
 const BY_DEFAULT: i8 = 5;
+const SET_FOR_CLIENT_METRICS: i8 = 7;
 
 /// Kafka's numbers of the operations of IncrementalAlterConfigs.
 const SET: i8 = 0;
@@ -65,6 +78,7 @@ pub(super) async fn describe(
         .and_then(|()| match resource.resource_type {
             TOPIC => describe_topic(&call.broker, resource, detail),
             BROKER => describe_broker(&call.broker, resource, detail),
+            CLIENT_METRICS => describe_client_metrics(&call.broker, resource, detail),
             other => Err(no_such_type(other)),
         });
         let (configs, refusal) = match described {
@@ -106,7 +120,7 @@ fn authorize(
 ) -> Result<(), Refusal> {
     let resource = match resource_type {
         TOPIC => Resource::Topic(name),
-        BROKER => Resource::Cluster,
+        BROKER | CLIENT_METRICS => Resource::Cluster,
         _ => return Ok(()),
     };
     call.authorize(operation, resource).map_err(Refusal::denied)
@@ -202,7 +216,7 @@ fn sources(
         .iter()
         .find(|each| is_spelled(each.setting.name, server_name));
     if let Some(setting) = server_wide {
-        sources.extend(server_sources(setting, server_name));
+        sources.extend(server_sources(setting, server_name, broker));
     } else {
         sources.push(DescribeConfigsSynonym {
             name: server_name.to_owned(),
@@ -218,20 +232,30 @@ fn effective_source(sources: &[DescribeConfigsSynonym]) -> i8 {
     sources.first().map_or(BY_DEFAULT, |each| each.source)
 }
 
-fn server_sources(setting: &Effective, name: &str) -> Vec<DescribeConfigsSynonym> {
+/// Returns the sources of a server setting's value, the effective one first, the default last.
+fn server_sources(setting: &Effective, name: &str, broker: &Broker) -> Vec<DescribeConfigsSynonym> {
     let source = |value: &str, source| DescribeConfigsSynonym {
         name: name.to_owned(),
         value: Some(kafka_value(setting.setting.kind, value)),
         source,
     };
+    let dynamic = [
+        (SettingScope::Broker, SET_FOR_BROKER),
+        (SettingScope::Default, SET_FOR_ALL_BROKERS),
+    ];
+    let mut sources: Vec<_> = dynamic
+        .into_iter()
+        .filter_map(|(scope, number)| Some(source(&broker.dynamic.value(scope, name)?, number)))
+        .collect();
     match setting.origin {
         // The effective value rather than the declared default, which another setting may have changed.
-        Origin::Default => vec![source(&setting.value, BY_DEFAULT)],
-        _ => vec![
+        Origin::Default => sources.push(source(&setting.value, BY_DEFAULT)),
+        _ => sources.extend([
             source(&setting.value, SET_FOR_SERVER),
             source(setting.setting.default, BY_DEFAULT),
-        ],
+        ]),
     }
+    sources
 }
 
 fn describe_broker(
@@ -239,40 +263,74 @@ fn describe_broker(
     resource: &DescribeConfigsResource,
     detail: Detail,
 ) -> Result<Vec<DescribeConfigsResourceResult>, Refusal> {
-    check_broker(&resource.resource_name)?;
-    if resource.resource_name.is_empty() {
-        // An empty name requests the dynamic defaults of all brokers, which do not exist here.
-        return Ok(Vec::new());
-    }
-    let described = broker
-        .settings
-        .iter()
-        .filter(|setting| is_wanted(resource, &kafka_name(setting)))
-        .map(|setting| {
-            let name = kafka_name(setting);
-            let sources = server_sources(setting, &name);
-            DescribeConfigsResourceResult {
-                value: sources[0].value.clone(),
-                read_only: true,
-                config_source: sources[0].source,
-                is_sensitive: false,
-                config_type: type_number(setting.setting.kind.config_type()),
-                documentation: detail
-                    .documentation
-                    .then(|| setting.setting.help.to_owned()),
-                synonyms: if detail.synonyms { sources } else { Vec::new() },
-                name,
-            }
-        });
+    let scope = scope_of(&resource.resource_name)?;
+    let described = broker.settings.iter().filter_map(|setting| {
+        let name = setting.setting.dotted_name();
+        if !is_wanted(resource, &name) {
+            return None;
+        }
+        let mut sources = server_sources(setting, &name, broker);
+        if scope == SettingScope::Default {
+            sources.retain(|each| each.source == SET_FOR_ALL_BROKERS);
+        }
+        let effective = sources.first()?;
+        Some(DescribeConfigsResourceResult {
+            value: effective.value.clone(),
+            read_only: !setting.setting.is_dynamic(),
+            config_source: effective.source,
+            is_sensitive: false,
+            config_type: type_number(setting.setting.kind.config_type()),
+            documentation: detail
+                .documentation
+                .then(|| setting.setting.help.to_owned()),
+            synonyms: if detail.synonyms { sources } else { Vec::new() },
+            name,
+        })
+    });
     Ok(described.collect())
 }
 
-/// Returns Kafka's name of a server setting, or for a setting unknown to Kafka its own name with dots.
-fn kafka_name(setting: &Effective) -> String {
-    match setting.setting.kafka_name {
-        Some(name) => name.to_owned(),
-        None => setting.setting.name.replace('_', "."),
+fn describe_client_metrics(
+    broker: &Broker,
+    resource: &DescribeConfigsResource,
+    detail: Detail,
+) -> Result<Vec<DescribeConfigsResourceResult>, Refusal> {
+    if resource.resource_name.is_empty() {
+        return Err(invalid_request(
+            "the name of a subscription to client metrics is empty",
+        ));
     }
+    let configs = broker.client_metrics.configs(&resource.resource_name);
+    let wanted = CLIENT_METRICS_CONFIGS
+        .iter()
+        .filter(|each| is_wanted(resource, each.name));
+    let described = wanted.map(|each| {
+        let (value, config_source) = match configs.get(each.name) {
+            Some(value) => (value.as_str(), SET_FOR_CLIENT_METRICS),
+            None => (each.default, BY_DEFAULT),
+        };
+        let value = Some(value.to_owned());
+        let synonym = DescribeConfigsSynonym {
+            name: each.name.to_owned(),
+            value: value.clone(),
+            source: config_source,
+        };
+        let config_type = match each.is_list {
+            true => ConfigType::List,
+            false => ConfigType::Int,
+        };
+        DescribeConfigsResourceResult {
+            name: each.name.to_owned(),
+            value,
+            read_only: false,
+            config_source,
+            is_sensitive: false,
+            config_type: type_number(config_type),
+            documentation: detail.documentation.then(|| each.doc.to_owned()),
+            synonyms: Vec::from_iter(detail.synonyms.then_some(synonym)),
+        }
+    });
+    Ok(described.collect())
 }
 
 /// Returns a value as Kafka clients parse it: a boolean is only `true` or `false`.
@@ -287,9 +345,13 @@ fn is_spelled(setting: &str, kafka_name: &str) -> bool {
     setting.bytes().eq(kafka_name.bytes().map(undotted))
 }
 
-fn check_broker(name: &str) -> Result<(), Refusal> {
-    if name.is_empty() || name.parse() == Ok(NODE_ID) {
-        return Ok(());
+/// Returns the brokers that a resource's name stands for.
+fn scope_of(name: &str) -> Result<SettingScope, Refusal> {
+    if name.is_empty() {
+        return Ok(SettingScope::Default);
+    }
+    if name.parse() == Ok(NODE_ID) {
+        return Ok(SettingScope::Broker);
     }
     Err(invalid_request(format!(
         "unknown broker '{name}': expected {NODE_ID}, or an empty name for the settings of all brokers"
@@ -298,7 +360,7 @@ fn check_broker(name: &str) -> Result<(), Refusal> {
 
 fn no_such_type(resource_type: i8) -> Refusal {
     invalid_request(format!(
-        "resource type {resource_type} has no configs: supported are topics ({TOPIC}) and brokers ({BROKER})"
+        "resource type {resource_type} has no configs: supported are topics ({TOPIC}), brokers ({BROKER}) and client metrics ({CLIENT_METRICS})"
     ))
 }
 
@@ -328,17 +390,73 @@ pub(super) fn created(config: &TopicConfig, broker: &Broker) -> Vec<CreatableTop
         .collect()
 }
 
+pub(super) async fn list(
+    call: Call,
+    request: ListConfigResourcesRequest,
+) -> ListConfigResourcesResponse {
+    let refuse = |error_code| ListConfigResourcesResponse {
+        error_code,
+        ..ListConfigResourcesResponse::default()
+    };
+    if let Err(denied) = call.authorize(Operation::DescribeConfigs, Resource::Cluster) {
+        return refuse(denied);
+    }
+    let listed: &[i8] = match call.version >= RESOURCE_TYPES_FROM {
+        true => &[CLIENT_METRICS, BROKER, TOPIC],
+        false => &[CLIENT_METRICS],
+    };
+    let asked: HashSet<i8> = request.resource_types.into_iter().collect();
+    // Groups have no configs of their own, so there are none to list.
+    if asked
+        .iter()
+        .any(|each| !listed.contains(each) && *each != GROUP)
+    {
+        return refuse(ErrorCode::UNSUPPORTED_VERSION);
+    }
+    let wanted = listed.iter();
+    let wanted = wanted.filter(|each| asked.is_empty() || asked.contains(each));
+    let resources = wanted.flat_map(|resource_type| {
+        let names = names_of(&call.broker, *resource_type).into_iter();
+        names.map(|resource_name| ConfigResource {
+            resource_name,
+            resource_type: *resource_type,
+        })
+    });
+    ListConfigResourcesResponse {
+        config_resources: resources.collect(),
+        ..ListConfigResourcesResponse::default()
+    }
+}
+
+/// Returns the names of all resources of a type.
+fn names_of(broker: &Broker, resource_type: i8) -> Vec<String> {
+    match resource_type {
+        TOPIC => {
+            let topics = broker.topics.list();
+            topics
+                .iter()
+                .map(|topic| topic.name().to_string())
+                .collect()
+        }
+        BROKER => vec![NODE_ID.to_string()],
+        CLIENT_METRICS => broker.client_metrics.names(),
+        _ => Vec::new(),
+    }
+}
+
 pub(super) async fn alter(
     call: Call,
     request: alter_configs::AlterConfigsRequest,
 ) -> alter_configs::AlterConfigsResponse {
     let mut responses = Vec::with_capacity(request.resources.len());
-    let mut audit = call.audit(CONFIGS_CHANGED).unless(request.validate_only);
+    let types = request.resources.iter().map(|each| each.resource_type);
+    let mut audit = call.audit(event(types)).unless(request.validate_only);
     for resource in request.resources {
         let (resource_type, resource_name) =
             (resource.resource_type, resource.resource_name.clone());
         let change = replace(&call, resource, request.validate_only);
-        let done = audit.attempt(Name(&resource_name), change).await;
+        let what = resource_label(resource_type, &resource_name);
+        let done = audit.attempt(what, change).await;
         let done = done.map(|changes| audit_changes(&mut audit, &changes));
         let (error_code, error_message) = error_fields(done.err());
         responses.push(alter_configs::AlterConfigsResourceResponse {
@@ -359,7 +477,7 @@ async fn replace(
     resource: alter_configs::AlterConfigsResource,
     validate_only: bool,
 ) -> Result<Vec<ConfigChange>, Refusal> {
-    check_alterable(call, resource.resource_type, &resource.resource_name)?;
+    let target = check_alterable(call, resource.resource_type, &resource.resource_name)?;
     check_named_once(resource.configs.iter().map(|each| &each.name))?;
     let mut configs = BTreeMap::new();
     for config in resource.configs {
@@ -369,10 +487,18 @@ async fn replace(
         }
     }
     let name = resource.resource_name;
-    Ok(call
-        .broker
-        .replace_configs(name, configs, validate_only)
-        .await?)
+    let broker = &call.broker;
+    match target {
+        Target::Topic => Ok(broker.replace_configs(name, configs, validate_only).await?),
+        Target::Broker(scope) => {
+            let replacing = broker.replace_settings(scope, configs, validate_only);
+            Ok(replacing.await?)
+        }
+        Target::ClientMetrics => {
+            let replacing = broker.replace_client_metrics(name, configs, validate_only);
+            Ok(replacing.await?)
+        }
+    }
 }
 
 pub(super) async fn alter_incrementally(
@@ -380,12 +506,14 @@ pub(super) async fn alter_incrementally(
     request: incremental_alter_configs::IncrementalAlterConfigsRequest,
 ) -> incremental_alter_configs::IncrementalAlterConfigsResponse {
     let mut responses = Vec::with_capacity(request.resources.len());
-    let mut audit = call.audit(CONFIGS_CHANGED).unless(request.validate_only);
+    let types = request.resources.iter().map(|each| each.resource_type);
+    let mut audit = call.audit(event(types)).unless(request.validate_only);
     for resource in request.resources {
         let (resource_type, resource_name) =
             (resource.resource_type, resource.resource_name.clone());
         let change = edit(&call, resource, request.validate_only);
-        let done = audit.attempt(Name(&resource_name), change).await;
+        let what = resource_label(resource_type, &resource_name);
+        let done = audit.attempt(what, change).await;
         let done = done.map(|changes| audit_changes(&mut audit, &changes));
         let (error_code, error_message) = error_fields(done.err());
         responses.push(incremental_alter_configs::AlterConfigsResourceResponse {
@@ -406,7 +534,7 @@ async fn edit(
     resource: incremental_alter_configs::AlterConfigsResource,
     validate_only: bool,
 ) -> Result<Vec<ConfigChange>, Refusal> {
-    check_alterable(call, resource.resource_type, &resource.resource_name)?;
+    let target = check_alterable(call, resource.resource_type, &resource.resource_name)?;
     check_named_once(resource.configs.iter().map(|each| &each.name))?;
     let edits = resource
         .configs
@@ -414,7 +542,36 @@ async fn edit(
         .map(edit_of)
         .collect::<Result<Vec<_>, _>>()?;
     let name = resource.resource_name;
-    Ok(call.broker.edit_configs(name, edits, validate_only).await?)
+    let broker = &call.broker;
+    match target {
+        Target::Topic => Ok(broker.edit_configs(name, edits, validate_only).await?),
+        Target::Broker(scope) => {
+            let editing = broker.edit_settings(scope, edits, validate_only);
+            Ok(editing.await?)
+        }
+        Target::ClientMetrics => {
+            let editing = broker.edit_client_metrics(name, edits, validate_only);
+            Ok(editing.await?)
+        }
+    }
+}
+
+/// Returns the event of the audit log for changes of resources of these types.
+fn event(mut types: impl Iterator<Item = i8>) -> &'static str {
+    match types.all(|each| each == TOPIC) {
+        true => TOPIC_CONFIGS_CHANGED,
+        false => CONFIGS_CHANGED,
+    }
+}
+
+/// Returns how the audit log names a resource.
+fn resource_label(resource_type: i8, name: &str) -> String {
+    match (resource_type, name) {
+        (BROKER, "") => "brokers".to_owned(),
+        (BROKER, id) => format!("broker {}", Name(id)),
+        (CLIENT_METRICS, name) => format!("client metrics {}", Name(name)),
+        (_, name) => Name(name).to_string(),
+    }
 }
 
 /// Adds the config changes to the resource listed last in the audit log.
@@ -464,20 +621,25 @@ fn check_named_once<'a>(names: impl Iterator<Item = &'a String>) -> Result<(), R
     Ok(())
 }
 
-fn check_alterable(call: &Call, resource_type: i8, resource_name: &str) -> Result<(), Refusal> {
+/// Resource whose configs a request changes.
+enum Target {
+    Topic,
+    Broker(SettingScope),
+    ClientMetrics,
+}
+
+fn check_alterable(call: &Call, resource_type: i8, resource_name: &str) -> Result<Target, Refusal> {
     authorize(call, Operation::AlterConfigs, resource_type, resource_name)?;
     match resource_type {
         TOPIC if resource_name.is_empty() => {
             Err(invalid_request("there are no configs of all topics"))
         }
-        TOPIC => Ok(check_name(resource_name)?),
-        BROKER => {
-            check_broker(resource_name)?;
-            Err(Refusal::new(
-                ErrorCode::INVALID_CONFIG,
-                "broker configs cannot be changed at run time: change the config file, environment or flags, and restart",
-            ))
+        TOPIC => {
+            check_name(resource_name)?;
+            Ok(Target::Topic)
         }
+        BROKER => Ok(Target::Broker(scope_of(resource_name)?)),
+        CLIENT_METRICS => Ok(Target::ClientMetrics),
         other => Err(no_such_type(other)),
     }
 }

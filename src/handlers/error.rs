@@ -219,6 +219,7 @@ pub(super) fn of_topic_change(error: &TopicError) -> ErrorCode {
         TopicError::InvalidPartitions(_) => ErrorCode::INVALID_PARTITIONS,
         TopicError::LimitReached(_) => ErrorCode::POLICY_VIOLATION,
         TopicError::InvalidConfig(_) => ErrorCode::INVALID_CONFIG,
+        TopicError::InvalidRequest(_) => ErrorCode::INVALID_REQUEST,
         TopicError::Catalog(error) => of_catalog(error),
         TopicError::Storage(error) => of_storage(error),
         TopicError::Interrupted => ErrorCode::NOT_CONTROLLER,

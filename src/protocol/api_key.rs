@@ -110,6 +110,7 @@ api_keys! {
     RemoveRaftVoter = 81, "remove_raft_voter", flexible 0;
     UnregisterController = 94, "unregister_controller", flexible 0;
     DescribeProducers = 61, "describe_producers", flexible 0;
+    ListConfigResources = 74, "list_config_resources", flexible 0;
 }
 
 /// An API key that is not declared here.

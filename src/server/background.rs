@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::memory::RequestMemory;
 use super::registry::ConnectionRegistry;
 use crate::broker::Broker;
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::storage::Engine;
 
 /// Interval of the check for logs whose unflushed records have reached the age of `flush.ms`.
@@ -27,14 +29,19 @@ pub struct Background {
 }
 
 impl Background {
+    /// Starts the tasks. `fit` adjusts changed `settings` to the limits of the process.
     pub fn start(
         connections: Arc<ConnectionRegistry>,
         memory: RequestMemory,
         broker: Arc<Broker>,
         clock: Arc<dyn Clock>,
+        settings: watch::Receiver<Arc<Config>>,
+        fit: impl Fn(Config) -> Config + Send + 'static,
     ) -> Self {
         let mut tasks = JoinSet::new();
         tasks.spawn(sweep(Arc::clone(&connections), Arc::clone(&clock)));
+        let limited = Arc::clone(&connections);
+        tasks.spawn(apply_limits(limited, settings, fit));
         let shared = Arc::clone(&broker);
         tasks.spawn(relieve_shortages(connections, memory, shared, clock));
         tasks.spawn(Arc::clone(&broker.groups).run());
@@ -62,6 +69,19 @@ async fn sweep(connections: Arc<ConnectionRegistry>, clock: Arc<dyn Clock>) {
     loop {
         interval.tick().await;
         connections.sweep(clock.monotonic());
+    }
+}
+
+/// Applies the limits of connections whenever the settings change.
+async fn apply_limits(
+    connections: Arc<ConnectionRegistry>,
+    mut settings: watch::Receiver<Arc<Config>>,
+    fit: impl Fn(Config) -> Config,
+) {
+    // Ends with the broker, of which the sender is a part.
+    while settings.changed().await.is_ok() {
+        let config = Config::clone(&settings.borrow_and_update());
+        connections.set_limits(&fit(config));
     }
 }
 

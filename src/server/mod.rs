@@ -137,7 +137,10 @@ impl Server {
             source,
         })?;
         watch_broker(&broker, &metrics, &health);
-        let config = fit_connections(broker.config.clone(), descriptors);
+        // Subscribed to before clients can change them.
+        let settings = broker.dynamic.subscribe();
+        let config = Config::clone(&settings.borrow());
+        let config = fit_connections(config, descriptors);
         let connections = ConnectionRegistry::new(&config);
         facts.lock().opened(&broker, &connections);
         let shared = share(&config, &broker, &connections, &metrics);
@@ -148,6 +151,8 @@ impl Server {
             shared.request_memory().clone(),
             Arc::clone(&broker),
             Arc::clone(&clock),
+            settings,
+            move |config| fit_connections(config, descriptors),
         );
         let running = Running {
             kafka_addrs,

@@ -203,16 +203,31 @@ pub struct ConnectionRegistry {
     open: Mutex<Open>,
     /// Number of open connections, watched while a drain waits for zero.
     count: watch::Sender<usize>,
-    max: usize,
-    max_per_address: usize,
     timeouts: Timeouts,
     /// Sum of all entries' `held_bytes`, except those that are ending because of it: their memory is about to be freed.
     held_bytes: AtomicUsize,
     held_bytes_max: usize,
 }
 
+/// Limits on the number of open connections.
+#[derive(Debug, Clone, Copy, Default)]
+struct Limits {
+    total: usize,
+    from_address: usize,
+}
+
+impl Limits {
+    fn of(config: &Config) -> Self {
+        Limits {
+            total: config.max_connections,
+            from_address: config.max_connections_per_ip,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Open {
+    limits: Limits,
     entries: HashMap<u64, Arc<Entry>>,
     by_address: HashMap<IpAddr, usize>,
     next_id: u64,
@@ -245,10 +260,11 @@ pub struct ConnectionSlot {
 impl ConnectionRegistry {
     pub fn new(config: &Config) -> Arc<Self> {
         Arc::new(ConnectionRegistry {
-            open: Mutex::default(),
+            open: Mutex::new(Open {
+                limits: Limits::of(config),
+                ..Open::default()
+            }),
             count: watch::Sender::new(0),
-            max: config.max_connections,
-            max_per_address: config.max_connections_per_ip,
             timeouts: Timeouts {
                 idle: Duration::from_millis(config.connections_max_idle_ms),
                 read: Duration::from_millis(config.request_read_timeout_ms),
@@ -269,11 +285,15 @@ impl ConnectionRegistry {
         let entry = Arc::new(Entry::new(address));
         entry.set_activity(Activity::Idle, now);
         let mut open = self.open.lock();
-        if open.entries.len() >= self.max {
+        let Limits {
+            total,
+            from_address: from_address_max,
+        } = open.limits;
+        if open.entries.len() >= total {
             return Err(ConnectionRejection::TooMany);
         }
         let from_address = open.by_address.entry(address).or_default();
-        if *from_address >= self.max_per_address {
+        if *from_address >= from_address_max {
             return Err(ConnectionRejection::TooManyFromAddress);
         }
         *from_address += 1;
@@ -291,6 +311,11 @@ impl ConnectionRegistry {
             connections: Arc::clone(self),
             _counted: metrics.connection_opened(),
         })
+    }
+
+    /// Sets the limits to those of `config`. Open connections stay open.
+    pub fn set_limits(&self, config: &Config) {
+        self.open.lock().limits = Limits::of(config);
     }
 
     /// Returns the number of open connections.

@@ -137,6 +137,7 @@ apis! {
     add_raft_voter: AddRaftVoterRequest, AddRaftVoterResponse;
     remove_raft_voter: RemoveRaftVoterRequest, RemoveRaftVoterResponse;
     describe_producers: DescribeProducersRequest, DescribeProducersResponse;
+    list_config_resources: ListConfigResourcesRequest, ListConfigResourcesResponse;
 }
 
 /// APIs of which the witness has no messages at all.

@@ -46,6 +46,8 @@ pub mod describe_delegation_token;
 pub mod describe_groups;
 #[path = "../../src/protocol/messages/describe_log_dirs.rs"]
 pub mod describe_log_dirs;
+#[path = "../../src/protocol/messages/describe_producers.rs"]
+pub mod describe_producers;
 #[path = "../../src/protocol/messages/describe_quorum.rs"]
 pub mod describe_quorum;
 #[path = "../../src/protocol/messages/describe_topic_partitions.rs"]
@@ -58,8 +60,6 @@ pub mod elect_leaders;
 pub mod end_txn;
 #[path = "../../src/protocol/messages/expire_delegation_token.rs"]
 pub mod expire_delegation_token;
-#[path = "../../src/protocol/messages/describe_producers.rs"]
-pub mod describe_producers;
 #[path = "../../src/protocol/messages/fetch.rs"]
 pub mod fetch;
 #[path = "../../src/protocol/messages/find_coordinator.rs"]
@@ -74,6 +74,8 @@ pub mod init_producer_id;
 pub mod join_group;
 #[path = "../../src/protocol/messages/leave_group.rs"]
 pub mod leave_group;
+#[path = "../../src/protocol/messages/list_config_resources.rs"]
+pub mod list_config_resources;
 #[path = "../../src/protocol/messages/list_groups.rs"]
 pub mod list_groups;
 #[path = "../../src/protocol/messages/list_offsets.rs"]

@@ -10,15 +10,18 @@ use streamline::protocol::messages::describe_configs::{
 use streamline::protocol::messages::incremental_alter_configs::{
     self, IncrementalAlterConfigsRequest,
 };
+use streamline::protocol::messages::list_config_resources::ListConfigResourcesRequest;
 use streamline::record::Compression;
 
 use crate::kafka::{
     PRODUCE, batch, batch_in, batches_of, create, create_with, fetch, produce, produce_request,
+    try_produce,
 };
 use crate::support::{Client, Server, until};
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+const CLIENT_METRICS: i8 = 16;
 
 const SET: i8 = 0;
 const DELETE: i8 = 1;
@@ -139,14 +142,21 @@ fn every_version_describes_a_topic_with_sources_types_and_documentation() {
 }
 
 #[test]
-fn the_servers_own_settings_are_shown_read_only() {
+fn the_servers_own_settings_are_shown() {
     let server = Server::with(&["--default-partitions", "3", "--metrics", "off"]);
     let mut client = server.connect();
     let shown = describe(&mut client, 4, BROKER, "1", None);
     assert_eq!(shown.error_code, ErrorCode::NONE);
     assert_eq!(shown.configs.len(), settings().len());
-    assert!(shown.configs.iter().all(|each| each.read_only));
     let of = |name: &str| shown.configs.iter().find(|each| each.name == name).unwrap();
+    for (name, read_only) in [
+        ("log.retention.ms", false),
+        ("max.connections", false),
+        ("num.partitions", true),
+        ("listeners", true),
+    ] {
+        assert_eq!(of(name).read_only, read_only, "{name}");
+    }
     let partitions = of("num.partitions");
     assert_eq!(
         (partitions.value.as_deref(), partitions.config_source),
@@ -555,24 +565,245 @@ fn an_empty_cleanup_policy_keeps_records_for_ever_even_after_a_restart() {
 }
 
 #[test]
-fn broker_configs_cannot_be_altered() {
+fn brokers_configs_that_are_fixed_unknown_or_invalid_are_refused_with_kafkas_code() {
     let server = Server::start();
     let mut client = server.connect();
-    for (resource, expected) in [
-        ((BROKER, "1"), ErrorCode::INVALID_CONFIG),
-        ((BROKER, ""), ErrorCode::INVALID_CONFIG),
-        ((BROKER, "7"), ErrorCode::INVALID_REQUEST),
-        ((16, "x"), ErrorCode::INVALID_REQUEST),
+    for (resource, name, value) in [
+        ((BROKER, "7"), "log.retention.ms", "1"),
+        ((BROKER, "one"), "log.retention.ms", "1"),
+        ((BROKER, "1"), "log.retention.ms", "soon"),
+        ((BROKER, "1"), "num.partitions", "2"),
+        ((BROKER, ""), "listeners", ":9092"),
+        ((BROKER, ""), "no.such.setting", "1"),
+        ((32, "group"), "consumer.session.timeout.ms", "45000"),
     ] {
-        let edits = [("log.retention.ms", SET, Some("1"))];
+        let valid = ("log.segment.bytes", SET, Some("2000000"));
+        let edits = [valid, (name, SET, Some(value))];
         let (code, message) = edit(&mut client, 1, resource, &edits, false);
-        assert_eq!(code, expected);
+        assert_eq!(code, ErrorCode::INVALID_REQUEST, "{name}={value}");
         assert!(message.is_some());
-        let configs = [("log.retention.ms", Some("1"))];
+        let configs = [(name, Some(value))];
         let (code, message) = alter(&mut client, 2, resource, &configs, false);
-        assert_eq!(code, expected);
+        assert_eq!(code, ErrorCode::INVALID_REQUEST, "{name}={value}");
         assert!(message.is_some());
     }
+    let own = of_broker(&mut client, "1", "log.segment.bytes").expect("shown");
+    assert_eq!(own.config_source, DEFAULT);
+}
+
+const OF_BROKER: i8 = 2;
+const OF_ALL_BROKERS: i8 = 3;
+
+/// Returns a config of a broker, or of all with an empty name, if it is shown.
+fn of_broker(
+    client: &mut Client,
+    broker: &str,
+    name: &str,
+) -> Option<DescribeConfigsResourceResult> {
+    let shown = describe(client, 4, BROKER, broker, Some(&[name]));
+    assert_eq!(shown.error_code, ErrorCode::NONE);
+    shown.configs.into_iter().next()
+}
+
+#[track_caller]
+fn edit_broker(client: &mut Client, broker: &str, edits: &[(&str, i8, Option<&str>)]) {
+    let (code, message) = edit(client, 1, (BROKER, broker), edits, false);
+    assert_eq!((code, message), (ErrorCode::NONE, None));
+}
+
+#[test]
+fn brokers_configs_are_shown_with_all_their_sources() {
+    let mut server = Server::with(&["--log-retention-ms", "4"]);
+    let mut client = server.connect();
+    create(&mut client, "t", 1);
+    let name = "log.retention.ms";
+    edit_broker(&mut client, "", &[(name, SET, Some("3"))]);
+    edit_broker(&mut client, "1", &[(name, SET, Some("2"))]);
+    for _ in 0..2 {
+        let own = of_broker(&mut client, "1", name).expect("shown");
+        assert_eq!(
+            (own.value.as_deref(), own.config_source),
+            (Some("2"), OF_BROKER)
+        );
+        assert!(!own.read_only);
+        let synonyms = own.synonyms.iter();
+        let synonyms: Vec<_> = synonyms
+            .map(|each| {
+                (
+                    each.name.as_str(),
+                    each.value.as_deref().unwrap(),
+                    each.source,
+                )
+            })
+            .collect();
+        let expected = [
+            (name, "2", OF_BROKER),
+            (name, "3", OF_ALL_BROKERS),
+            (name, "4", OF_SERVER),
+            (name, "604800000", DEFAULT),
+        ];
+        assert_eq!(synonyms, expected);
+        let all = of_broker(&mut client, "", name).expect("shown");
+        assert_eq!(
+            (all.value.as_deref(), all.config_source),
+            (Some("3"), OF_ALL_BROKERS)
+        );
+        assert_eq!(all.synonyms.len(), 1);
+        assert_eq!(value(&mut client, "t", "retention.ms"), "2");
+        server.kill9();
+        server.restart();
+        client = server.connect();
+    }
+    edit_broker(&mut client, "1", &[(name, DELETE, None)]);
+    assert_eq!(value(&mut client, "t", "retention.ms"), "3");
+    // A replacement resets what it does not name.
+    let (code, _) = alter(
+        &mut client,
+        2,
+        (BROKER, ""),
+        &[("max.connections", Some("9"))],
+        false,
+    );
+    assert_eq!(code, ErrorCode::NONE);
+    assert_eq!(value(&mut client, "t", "retention.ms"), "4");
+    let names: Vec<String> = describe(&mut client, 4, BROKER, "", None)
+        .configs
+        .into_iter()
+        .map(|each| each.name)
+        .collect();
+    assert_eq!(names, ["max.connections"]);
+}
+
+#[test]
+fn brokers_configs_are_in_effect_at_once() {
+    let server = Server::start();
+    let mut client = server.connect();
+    let topic = create(&mut client, "default", 1);
+    let own = create_with(&mut client, "own", 1, &[("max.message.bytes", "5000")]);
+    let large = batch(&[&"x".repeat(3000)]);
+    produce(&mut client, &topic, 0, &large);
+    let limit = [("message.max.bytes", SET, Some("1000"))];
+    let (code, _) = edit(&mut client, 1, (BROKER, ""), &limit, true);
+    assert_eq!(code, ErrorCode::NONE);
+    produce(&mut client, &topic, 0, &large);
+    edit_broker(&mut client, "", &limit);
+    let refused = try_produce(&mut client, &topic, 0, &large);
+    assert_eq!(refused.error_code, ErrorCode::MESSAGE_TOO_LARGE);
+    produce(&mut client, &own, 0, &large);
+    let later = create(&mut client, "later", 1);
+    let refused = try_produce(&mut client, &later, 0, &large);
+    assert_eq!(refused.error_code, ErrorCode::MESSAGE_TOO_LARGE);
+    // Lists are edited as they are in effect.
+    edit_broker(
+        &mut client,
+        "",
+        &[("log.cleanup.policy", SUBTRACT, Some("delete"))],
+    );
+    assert_eq!(value(&mut client, "default", "cleanup.policy"), "");
+    edit_broker(
+        &mut client,
+        "",
+        &[("log.cleanup.policy", APPEND, Some("delete"))],
+    );
+    assert_eq!(value(&mut client, "default", "cleanup.policy"), "delete");
+    // Connections that are open stay open.
+    edit_broker(&mut client, "1", &[("max.connections", SET, Some("1"))]);
+    until("further connections are refused", || {
+        server.connect().is_refused()
+    });
+    edit_broker(&mut client, "1", &[("max.connections", DELETE, None)]);
+    until("connections are accepted", || {
+        !server.connect().is_refused()
+    });
+}
+
+/// Returns the values and sources of all configs of a subscription.
+fn of_subscription(client: &mut Client, name: &str) -> Vec<(String, String, i8)> {
+    let shown = describe(client, 4, CLIENT_METRICS, name, None);
+    assert_eq!(shown.error_code, ErrorCode::NONE);
+    let configs = shown.configs.into_iter();
+    configs
+        .map(|each| (each.name, each.value.expect("a value"), each.config_source))
+        .collect()
+}
+
+fn listed(client: &mut Client, version: i16, types: &[i8]) -> Result<Vec<(i8, String)>, ErrorCode> {
+    let request = ListConfigResourcesRequest {
+        resource_types: types.to_vec(),
+    };
+    let response = client.call(version, &request);
+    if response.error_code.is_error() {
+        return Err(response.error_code);
+    }
+    let resources = response.config_resources.into_iter();
+    let mut resources: Vec<_> = resources
+        .map(|each| (each.resource_type, each.resource_name))
+        .collect();
+    resources.sort();
+    Ok(resources)
+}
+
+#[test]
+fn subscriptions_to_client_metrics_are_kept_and_listed() {
+    let mut server = Server::start();
+    let mut client = server.connect();
+    create(&mut client, "t", 1);
+    let resource = (CLIENT_METRICS, "mine");
+    let edits = [
+        ("interval.ms", SET, Some("1000")),
+        ("metrics", APPEND, Some("org.apache.kafka.")),
+    ];
+    let (code, _) = edit(&mut client, 1, resource, &edits, true);
+    assert_eq!(code, ErrorCode::NONE);
+    assert_eq!(listed(&mut client, 0, &[]), Ok(Vec::new()));
+    let (code, _) = edit(&mut client, 1, resource, &edits, false);
+    assert_eq!(code, ErrorCode::NONE);
+    server.kill9();
+    server.restart();
+    let mut client = server.connect();
+    let config = |name: &str, value: &str, source| (name.to_owned(), value.to_owned(), source);
+    let expected = [
+        config("interval.ms", "1000", 7),
+        config("match", "", DEFAULT),
+        config("metrics", "org.apache.kafka.", 7),
+    ];
+    assert_eq!(of_subscription(&mut client, "mine"), expected);
+    let named = |resource_type, name: &str| (resource_type, name.to_owned());
+    let mine = named(CLIENT_METRICS, "mine");
+    assert_eq!(listed(&mut client, 0, &[]), Ok(vec![mine.clone()]));
+    let all = vec![named(TOPIC, "t"), named(BROKER, "1"), mine.clone()];
+    assert_eq!(listed(&mut client, 1, &[]), Ok(all));
+    let some = listed(&mut client, 1, &[TOPIC, CLIENT_METRICS, TOPIC]);
+    assert_eq!(some, Ok(vec![named(TOPIC, "t"), mine]));
+    assert_eq!(listed(&mut client, 1, &[32]), Ok(Vec::new()));
+    let refused = listed(&mut client, 1, &[TOPIC, 99]);
+    assert_eq!(refused, Err(ErrorCode::UNSUPPORTED_VERSION));
+    // A subscription without configs is gone.
+    let edits = [("interval.ms", DELETE, None), ("metrics", DELETE, None)];
+    edit(&mut client, 1, resource, &edits, false);
+    assert_eq!(listed(&mut client, 0, &[]), Ok(Vec::new()));
+}
+
+#[test]
+fn invalid_subscriptions_are_refused_with_kafkas_codes() {
+    let server = Server::start();
+    let mut client = server.connect();
+    for (name, config, value, expected) in [
+        ("", "interval.ms", "1000", ErrorCode::INVALID_REQUEST),
+        ("a", "interval.ms", "99", ErrorCode::INVALID_REQUEST),
+        ("a", "interval.ms", "often", ErrorCode::INVALID_CONFIG),
+        ("a", "match", "client=a", ErrorCode::INVALID_CONFIG),
+        ("a", "unknown", "1", ErrorCode::INVALID_REQUEST),
+    ] {
+        let edits = [(config, SET, Some(value))];
+        let (code, _) = edit(&mut client, 1, (CLIENT_METRICS, name), &edits, false);
+        assert_eq!(code, expected, "{config}={value}");
+        let configs = [(config, Some(value))];
+        let (code, _) = alter(&mut client, 2, (CLIENT_METRICS, name), &configs, false);
+        assert_eq!(code, expected, "{config}={value}");
+    }
+    let nameless = describe(&mut client, 4, CLIENT_METRICS, "", None);
+    assert_eq!(nameless.error_code, ErrorCode::INVALID_REQUEST);
 }
 
 #[test]

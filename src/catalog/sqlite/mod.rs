@@ -18,6 +18,7 @@ mod pending_offsets;
 mod producer_ids;
 mod quotas;
 mod schema;
+mod server_configs;
 mod topics;
 mod transactions;
 mod writer;
@@ -37,7 +38,7 @@ use super::offsets::OffsetsInMemory;
 use super::pending_offsets::PendingInMemory;
 use super::{
     Catalog, Change, Error, FeatureLevels, GroupOffsets, GroupRow, OffsetCommit, QuotaRow,
-    TopicPartition, TopicRow, TransactionRow,
+    ServerConfigRow, TopicPartition, TopicRow, TransactionRow,
 };
 use crate::fs::Reserve;
 use producer_ids::ClaimedIds;
@@ -189,6 +190,10 @@ impl Catalog for Sqlite {
         quotas::load(&self.reader()?)
     }
 
+    fn server_configs(&self) -> Result<Vec<ServerConfigRow>, Error> {
+        server_configs::load(&self.reader()?)
+    }
+
     fn create_topic(&self, topic: TopicRow) -> Change {
         self.write(move |db| topics::create(db, &topic))
     }
@@ -310,6 +315,10 @@ impl Catalog for Sqlite {
 
     fn set_client_quotas(&self, quotas: QuotaRow) -> Change {
         self.write(move |db| quotas::store(db, &quotas))
+    }
+
+    fn set_server_configs(&self, row: ServerConfigRow) -> Change {
+        self.write(move |db| server_configs::store(db, &row))
     }
 
     fn offsets(&self, group: &str) -> Option<Arc<RwLock<GroupOffsets>>> {

@@ -125,7 +125,7 @@ const MIGRATIONS: &[&str] = &[
         level INTEGER NOT NULL
     ) WITHOUT ROWID;
     ",
-    // 4: client quotas.
+    // 4: client quotas; configs of brokers and of subscriptions to clients' metrics.
     "
     CREATE TABLE client_quotas (
         user_name TEXT             NOT NULL,
@@ -134,6 +134,14 @@ const MIGRATIONS: &[&str] = &[
         key       TEXT             NOT NULL,
         value     DOUBLE PRECISION NOT NULL,
         PRIMARY KEY (user_name, client_id, ip, key)
+    ) WITHOUT ROWID;
+
+    CREATE TABLE server_configs (
+        resource_type TEXT NOT NULL,
+        resource_name TEXT NOT NULL,
+        key           TEXT NOT NULL,
+        value         TEXT NOT NULL,
+        PRIMARY KEY (resource_type, resource_name, key)
     ) WITHOUT ROWID;
     ",
 ];
@@ -239,6 +247,6 @@ mod tests {
                 |row| row.get(0),
             )
             .unwrap();
-        assert_eq!(tables, 15);
+        assert_eq!(tables, 16);
     }
 }

@@ -44,6 +44,9 @@ use crate::protocol::messages::describe_configs::{
 use crate::protocol::messages::describe_delegation_token::DescribeDelegationTokenRequest;
 use crate::protocol::messages::describe_groups::DescribeGroupsRequest;
 use crate::protocol::messages::describe_log_dirs::DescribeLogDirsRequest;
+use crate::protocol::messages::describe_producers::{
+    DescribeProducersRequest, TopicRequest as ProducersTopic,
+};
 use crate::protocol::messages::describe_quorum::DescribeQuorumRequest;
 use crate::protocol::messages::describe_topic_partitions::{
     DescribeTopicPartitionsRequest, TopicRequest,
@@ -52,9 +55,6 @@ use crate::protocol::messages::describe_transactions::DescribeTransactionsReques
 use crate::protocol::messages::elect_leaders::{ElectLeadersRequest, TopicPartitions};
 use crate::protocol::messages::end_txn::EndTxnRequest;
 use crate::protocol::messages::expire_delegation_token::ExpireDelegationTokenRequest;
-use crate::protocol::messages::describe_producers::{
-    DescribeProducersRequest, TopicRequest as ProducersTopic,
-};
 use crate::protocol::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use crate::protocol::messages::find_coordinator::FindCoordinatorRequest;
 use crate::protocol::messages::heartbeat::HeartbeatRequest;
@@ -62,6 +62,7 @@ use crate::protocol::messages::incremental_alter_configs::{self, IncrementalAlte
 use crate::protocol::messages::init_producer_id::InitProducerIdRequest;
 use crate::protocol::messages::join_group::JoinGroupRequest;
 use crate::protocol::messages::leave_group::{LeaveGroupRequest, MemberIdentity};
+use crate::protocol::messages::list_config_resources::ListConfigResourcesRequest;
 use crate::protocol::messages::list_groups::ListGroupsRequest;
 use crate::protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
@@ -717,6 +718,12 @@ impl Client {
                 (&["Describe Topic(\"orders\")"], vec![TOPIC_DENIED], codes)
             }
 
+            ApiKey::ListConfigResources => {
+                let response = self.send(ListConfigResourcesRequest::default()).await;
+                assert!(response.config_resources.is_empty());
+                let codes = vec![response.error_code];
+                (&["DescribeConfigs Cluster"], vec![CLUSTER_DENIED], codes)
+            }
             ApiKey::DescribeClientQuotas => {
                 let response = self.send(DescribeClientQuotasRequest::default()).await;
                 assert_eq!(response.entries, None);

@@ -29,13 +29,13 @@ pub mod describe_configs;
 pub mod describe_delegation_token;
 pub mod describe_groups;
 pub mod describe_log_dirs;
+pub mod describe_producers;
 pub mod describe_quorum;
 pub mod describe_topic_partitions;
 pub mod describe_transactions;
 pub mod elect_leaders;
 pub mod end_txn;
 pub mod expire_delegation_token;
-pub mod describe_producers;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod heartbeat;
@@ -43,6 +43,7 @@ pub mod incremental_alter_configs;
 pub mod init_producer_id;
 pub mod join_group;
 pub mod leave_group;
+pub mod list_config_resources;
 pub mod list_groups;
 pub mod list_offsets;
 pub mod list_partition_reassignments;
@@ -156,5 +157,8 @@ pub fn for_api<F: ForApi>(key: ApiKey, what: F) -> F::Output {
             what.run::<unregister_controller::UnregisterControllerRequest>()
         }
         ApiKey::DescribeProducers => what.run::<describe_producers::DescribeProducersRequest>(),
+        ApiKey::ListConfigResources => {
+            what.run::<list_config_resources::ListConfigResourcesRequest>()
+        }
     }
 }
