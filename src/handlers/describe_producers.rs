@@ -19,7 +19,12 @@ const PRODUCER_BYTES: usize = 37;
 /// A topic of the request, with its partitions looked up.
 struct Asked {
     name: String,
-    partitions: Vec<(i32, Result<Arc<dyn PartitionLog>, ErrorCode>)>,
+    partitions: Vec<AskedPartition>,
+}
+
+struct AskedPartition {
+    index: i32,
+    partition: Result<Arc<dyn PartitionLog>, ErrorCode>,
 }
 
 pub(super) async fn handle(
@@ -31,7 +36,10 @@ pub(super) async fn handle(
         let partitions = asked.partition_indexes.iter();
         Asked {
             partitions: partitions
-                .map(|index| (*index, lookup::partition(&topic, *index)))
+                .map(|index| AskedPartition {
+                    index: *index,
+                    partition: lookup::partition(&topic, *index),
+                })
                 .collect(),
             name: asked.name,
         }
@@ -54,8 +62,8 @@ fn describe_all(asked: Vec<Asked>) -> Vec<TopicResponse> {
     let mut seen = HashSet::new();
     let mut repetitions = Repetitions::default();
     let topics = asked.into_iter().map(|asked| {
-        let partitions = asked.partitions.into_iter().map(|(index, partition)| {
-            let described = partition.and_then(|partition| {
+        let partitions = asked.partitions.into_iter().map(|each| {
+            let described = each.partition.and_then(|partition| {
                 if seen.insert(Arc::as_ptr(&partition).cast::<()>()) {
                     return describe(&*partition);
                 }
@@ -65,7 +73,7 @@ fn describe_all(asked: Vec<Asked>) -> Vec<TopicResponse> {
                 let repeated = repetitions.repeat(|| describe(&*partition), bytes);
                 repeated.unwrap_or(Err(ErrorCode::INVALID_REQUEST))
             });
-            response(index, described)
+            response(each.index, described)
         });
         TopicResponse {
             partitions: partitions.collect(),

@@ -135,8 +135,10 @@ impl Transactions {
         unknown.retain(|(id, first_offset)| *id < first_producer && *first_offset < log_start);
         self.transactions.retain(|it| {
             let is_known = it.producer_id >= first_producer || it.first_offset() >= log_start;
-            is_known || it.end.is_some()
+            is_known || it.end.is_some() || unknown.iter().any(|(id, _)| *id == it.producer_id)
         });
+        let open = self.open();
+        unknown.retain(|(id, _)| !open.contains(id));
         let adopted = unknown.iter().map(|(id, first_offset)| Transaction {
             producer_id: *id,
             batches: vec![(*first_offset, *first_offset)],
