@@ -17,6 +17,9 @@ use crate::protocol::messages::api_versions::{
 /// The first version in which clients name their software.
 const CLIENT_SOFTWARE_FROM: i16 = 3;
 
+/// The first version whose clients can read that a feature is supported from level 0 on.
+const FEATURE_LEVEL_0_FROM: i16 = 4;
+
 /// Kafka's feature by which producers learn the version of the transaction protocol.
 const TRANSACTION_VERSION_FEATURE: &str = "transaction.version";
 
@@ -49,7 +52,8 @@ pub(super) async fn handle(call: Call, request: ApiVersionsRequest) -> ApiVersio
         api_keys: advertised(APIS),
         supported_features: vec![SupportedFeatureKey {
             name: TRANSACTION_VERSION_FEATURE.to_owned(),
-            min_version: 0,
+            // Clients of older versions cannot read a level of 0 (KAFKA-17011).
+            min_version: i16::from(call.version < FEATURE_LEVEL_0_FROM),
             max_version: TRANSACTION_VERSION,
         }],
         finalized_features_epoch: 0,

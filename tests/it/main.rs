@@ -10,6 +10,7 @@ mod configuration;
 mod connections;
 mod counting;
 mod dump_log;
+mod exactly_once;
 mod fetch;
 mod groups;
 mod health;
