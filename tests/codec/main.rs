@@ -114,6 +114,7 @@ apis! {
     incremental_alter_configs: IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse;
     offset_delete: OffsetDeleteRequest, OffsetDeleteResponse;
     describe_cluster: DescribeClusterRequest, DescribeClusterResponse;
+    describe_producers: DescribeProducersRequest, DescribeProducersResponse;
     describe_transactions: DescribeTransactionsRequest, DescribeTransactionsResponse;
     list_transactions: ListTransactionsRequest, ListTransactionsResponse;
 }

@@ -26,6 +26,8 @@ pub mod describe_configs;
 pub mod describe_groups;
 #[path = "../../src/protocol/messages/describe_log_dirs.rs"]
 pub mod describe_log_dirs;
+#[path = "../../src/protocol/messages/describe_producers.rs"]
+pub mod describe_producers;
 #[path = "../../src/protocol/messages/describe_transactions.rs"]
 pub mod describe_transactions;
 #[path = "../../src/protocol/messages/end_txn.rs"]

@@ -32,6 +32,7 @@ use crate::protocol::messages::describe_configs::{
 };
 use crate::protocol::messages::describe_groups::DescribeGroupsRequest;
 use crate::protocol::messages::describe_log_dirs::DescribeLogDirsRequest;
+use crate::protocol::messages::describe_producers::{DescribeProducersRequest, TopicRequest};
 use crate::protocol::messages::describe_transactions::DescribeTransactionsRequest;
 use crate::protocol::messages::end_txn::EndTxnRequest;
 use crate::protocol::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
@@ -368,6 +369,18 @@ impl Client {
                 let codes = codes.iter().flat_map(|it| &it.partitions);
                 let codes = codes.map(|it| it.error_code).collect();
                 (&["Delete Topic(\"orders\")"], vec![TOPIC_DENIED], codes)
+            }
+            ApiKey::DescribeProducers => {
+                let response = self.send(DescribeProducersRequest {
+                    topics: vec![TopicRequest {
+                        name: topic(),
+                        partition_indexes: vec![0],
+                    }],
+                });
+                let codes = response.await.topics;
+                let codes = codes.iter().flat_map(|it| &it.partitions);
+                let codes = codes.map(|it| it.error_code).collect();
+                (&["Read Topic(\"orders\")"], vec![TOPIC_DENIED], codes)
             }
             ApiKey::InitProducerId => {
                 let response = self.send(InitProducerIdRequest {

@@ -19,6 +19,7 @@ pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_groups;
 pub mod describe_log_dirs;
+pub mod describe_producers;
 pub mod describe_transactions;
 pub mod end_txn;
 pub mod fetch;
@@ -90,6 +91,7 @@ pub fn for_api<F: ForApi>(key: ApiKey, what: F) -> F::Output {
         }
         ApiKey::OffsetDelete => what.run::<offset_delete::OffsetDeleteRequest>(),
         ApiKey::DescribeCluster => what.run::<describe_cluster::DescribeClusterRequest>(),
+        ApiKey::DescribeProducers => what.run::<describe_producers::DescribeProducersRequest>(),
         ApiKey::DescribeTransactions => {
             what.run::<describe_transactions::DescribeTransactionsRequest>()
         }
