@@ -1,6 +1,7 @@
 //! Administration of transactions: DescribeTransactions, ListTransactions, WriteTxnMarkers.
 
 use futures_util::future::join_all;
+use regex::{Regex, RegexBuilder};
 
 use super::audit::Name;
 use super::repetition::answer_each;
@@ -22,6 +23,9 @@ use crate::protocol::messages::write_txn_markers::{
     WriteTxnMarkersResponse,
 };
 use crate::storage::{Acks, AppendOptions, TransactionMarker, TransactionOutcome};
+
+/// Limit on the memory of a compiled regular expression.
+const PATTERN_BYTES_MAX: usize = 1 << 20;
 
 /// States of Kafka in which no transactional id can be observed here.
 const PASSING_STATES: [&str; 2] = ["Dead", "PrepareEpochFence"];
@@ -88,6 +92,12 @@ fn size_of_description(state: &TransactionState) -> usize {
 }
 
 pub(super) async fn list(call: Call, request: ListTransactionsRequest) -> ListTransactionsResponse {
+    let Ok(pattern) = pattern_of(request.transactional_id_pattern) else {
+        return ListTransactionsResponse {
+            error_code: ErrorCode::INVALID_REGULAR_EXPRESSION,
+            ..ListTransactionsResponse::default()
+        };
+    };
     let (states, unknown_state_filters) = states_of(request.state_filters);
     let filter = TransactionFilter {
         states,
@@ -96,6 +106,7 @@ pub(super) async fn list(call: Call, request: ListTransactionsRequest) -> ListTr
             false => Some(request.producer_id_filters.into_iter().collect()),
         },
         older_than_ms: Some(request.duration_filter).filter(|age_ms| *age_ms >= 0),
+        pattern,
     };
     let found = call.broker.transactions.list(&filter).into_iter();
     let visible = found
@@ -111,6 +122,20 @@ pub(super) async fn list(call: Call, request: ListTransactionsRequest) -> ListTr
             .collect(),
         ..ListTransactionsResponse::default()
     }
+}
+
+/// Parses a regular expression that has to match a whole id. An empty one selects all.
+fn pattern_of(pattern: Option<String>) -> Result<Option<Regex>, regex::Error> {
+    let Some(pattern) = pattern.filter(|pattern| !pattern.is_empty()) else {
+        return Ok(None);
+    };
+    let compile = |pattern: &str| {
+        let mut builder = RegexBuilder::new(pattern);
+        builder.size_limit(PATTERN_BYTES_MAX).build()
+    };
+    // Valid by itself, and not only with the parentheses around it.
+    compile(&pattern)?;
+    compile(&format!("^(?:{pattern})$")).map(Some)
 }
 
 /// Parses the names of states. Returns those that are no names of states beside them, and `None` if all are selected.

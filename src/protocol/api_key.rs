@@ -67,7 +67,6 @@ api_keys! {
     SyncGroup = 14, "sync_group", flexible 4;
     DescribeGroups = 15, "describe_groups", flexible 5;
     ListGroups = 16, "list_groups", flexible 3;
-    SaslHandshake = 17, "sasl_handshake", flexible NEVER;
     ApiVersions = 18, "api_versions", flexible 3;
     CreateTopics = 19, "create_topics", flexible 5;
     DeleteTopics = 20, "delete_topics", flexible 4;
@@ -96,21 +95,22 @@ api_keys! {
     IncrementalAlterConfigs = 44, "incremental_alter_configs", flexible 1;
     AlterPartitionReassignments = 45, "alter_partition_reassignments", flexible 0;
     ListPartitionReassignments = 46, "list_partition_reassignments", flexible 0;
-    OffsetDelete = 47, "offset_delete", flexible NEVER;
-    DescribeQuorum = 55, "describe_quorum", flexible 0;
-    UpdateFeatures = 57, "update_features", flexible 0;
     DescribeClientQuotas = 48, "describe_client_quotas", flexible 1;
     AlterClientQuotas = 49, "alter_client_quotas", flexible 1;
+    DescribeQuorum = 55, "describe_quorum", flexible 0;
+    UpdateFeatures = 57, "update_features", flexible 0;
     DescribeCluster = 60, "describe_cluster", flexible 0;
+    DescribeProducers = 61, "describe_producers", flexible 0;
+    UnregisterBroker = 64, "unregister_broker", flexible 0;
     DescribeTransactions = 65, "describe_transactions", flexible 0;
     ListTransactions = 66, "list_transactions", flexible 0;
-    UnregisterBroker = 64, "unregister_broker", flexible 0;
+    ListConfigResources = 74, "list_config_resources", flexible 0;
     DescribeTopicPartitions = 75, "describe_topic_partitions", flexible 0;
     AddRaftVoter = 80, "add_raft_voter", flexible 0;
     RemoveRaftVoter = 81, "remove_raft_voter", flexible 0;
     UnregisterController = 94, "unregister_controller", flexible 0;
-    DescribeProducers = 61, "describe_producers", flexible 0;
-    ListConfigResources = 74, "list_config_resources", flexible 0;
+    SaslHandshake = 17, "sasl_handshake", flexible NEVER;
+    OffsetDelete = 47, "offset_delete", flexible NEVER;
 }
 
 /// An API key that is not declared here.

@@ -29,6 +29,7 @@ CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 PARTITIONS = 4
 RECORDS_PER_CODEC = 40
 PATIENCE_S = 90
+TRANSACTION_CHECKS = 13
 
 
 @dataclasses.dataclass
@@ -44,6 +45,7 @@ class Kind:
     acknowledges: bool = True
     has_admin: bool = True
     has_full_admin: bool = False
+    has_transactions: bool = False
 
 
 def kinds(work):
@@ -54,6 +56,7 @@ def kinds(work):
             + ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "Client"],
             restart=signal.SIGKILL,
             has_full_admin=True,
+            has_transactions=True,
         ),
         "franz-go": Kind([str(work / "franz-go")]),
         "kafkajs": Kind(
@@ -473,6 +476,10 @@ class Scenario:
             require(shown == waiting, f"the admin client computes a lag of {shown}, expected {waiting}")
             size = sum(size for _, size, _, _ in self.server.batches(self.topic))
             require(["size", str(size)] in answers, f"log directories of {size} bytes are described as {answers}")
+        if self.kind.has_transactions:
+            yield "transactions"
+            checks = self.client.run("transactions", f"{self.topic}-transactions")
+            require(len(checks) == TRANSACTION_CHECKS, f"{len(checks)} checks of transactions passed: {checks}")
 
         yield "a later member resumes from the committed offsets"
         third = Member(self.client, self.topic, self.group, self.seen)

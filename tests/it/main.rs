@@ -11,6 +11,7 @@ mod configuration;
 mod connections;
 mod counting;
 mod dump_log;
+mod exactly_once;
 mod features;
 mod fetch;
 mod fetch_sessions;

@@ -332,6 +332,17 @@ fn every_version_of_api_versions_lists_the_supported_apis() {
             };
             assert_eq!(listed.min_version, lowest, "{}", api.key);
         }
+        let features = response.supported_features.iter();
+        let transactions = features.filter(|it| it.name == "transaction.version");
+        let levels: Vec<_> = transactions
+            .map(|it| it.min_version..=it.max_version)
+            .collect();
+        let expected = match version {
+            ..=2 => vec![],
+            3 => vec![1..=2],
+            _ => vec![0..=2],
+        };
+        assert_eq!(levels, expected, "{version}");
     }
 }
 

@@ -459,6 +459,7 @@ fn transactional_ids_are_listed_and_described() {
             state_filters: states.iter().map(|it| it.to_string()).collect(),
             producer_id_filters: vec![producer.id],
             duration_filter,
+            transactional_id_pattern: None,
         };
         let listed = client.call(version, &request);
         assert_eq!(listed.error_code, ErrorCode::NONE);
@@ -472,6 +473,25 @@ fn transactional_ids_are_listed_and_described() {
     assert_eq!(list(0, &["Empty"], -1), (0, vec![]));
     assert_eq!(list(0, &["ongoing"], -1), (0, vec!["ongoing".to_owned()]));
     assert_eq!(list(1, &["Ongoing"], 3_600_000), (0, vec![]));
+    for (pattern, expected) in [
+        (Some("pay.*"), Ok(1)),
+        (Some(""), Ok(1)),
+        (None, Ok(1)),
+        (Some("pay"), Ok(0)),
+        (Some("x|payments"), Ok(1)),
+        (Some("(a"), Err(ErrorCode::INVALID_REGULAR_EXPRESSION)),
+    ] {
+        let request = ListTransactionsRequest {
+            transactional_id_pattern: pattern.map(str::to_owned),
+            ..ListTransactionsRequest::default()
+        };
+        let listed = client.call(2, &request);
+        let found = match listed.error_code {
+            ErrorCode::NONE => Ok(listed.transaction_states.len()),
+            code => Err(code),
+        };
+        assert_eq!(found, expected, "{pattern:?}");
+    }
     let request = DescribeTransactionsRequest {
         transactional_ids: [ID, "missing", ""].map(str::to_owned).into(),
     };

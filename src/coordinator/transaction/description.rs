@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use regex::Regex;
+
 use super::{ProducerIdentity, TransactionError, TransactionState, Transactions, require_id};
+use crate::catalog::TransactionRow;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransactionListing {
@@ -29,6 +32,27 @@ pub struct TransactionFilter {
     pub producer_ids: Option<HashSet<i64>>,
     /// Minimum age of the transaction.
     pub older_than_ms: Option<i64>,
+    /// Matches the whole id.
+    pub pattern: Option<Regex>,
+}
+
+impl TransactionFilter {
+    fn selects(&self, row: &TransactionRow, now_ms: i64) -> bool {
+        let age_ms = now_ms.saturating_sub(row.started_ms);
+        let is_old = |older_than_ms: i64| age_ms > older_than_ms;
+        self.states
+            .as_ref()
+            .is_none_or(|states| states.contains(&row.state))
+            && self
+                .producer_ids
+                .as_ref()
+                .is_none_or(|ids| ids.contains(&row.producer_id))
+            && self.older_than_ms.is_none_or(is_old)
+            && self
+                .pattern
+                .as_ref()
+                .is_none_or(|pattern| pattern.is_match(&row.id))
+    }
 }
 
 impl Transactions {
@@ -38,20 +62,7 @@ impl Transactions {
         let mut all: Vec<_> = self
             .rows()
             .into_iter()
-            .filter(|row| {
-                filter
-                    .states
-                    .as_ref()
-                    .is_none_or(|it| it.contains(&row.state))
-            })
-            .filter(|row| {
-                let ids = filter.producer_ids.as_ref();
-                ids.is_none_or(|ids| ids.contains(&row.producer_id))
-            })
-            .filter(|row| {
-                let older_than_ms = filter.older_than_ms;
-                older_than_ms.is_none_or(|age_ms| now_ms.saturating_sub(row.started_ms) > age_ms)
-            })
+            .filter(|row| filter.selects(row, now_ms))
             .map(|row| TransactionListing {
                 id: row.id,
                 producer_id: row.producer_id,

@@ -143,6 +143,7 @@ pub fn for_api<F: ForApi>(key: ApiKey, what: F) -> F::Output {
         }
         ApiKey::AlterClientQuotas => what.run::<alter_client_quotas::AlterClientQuotasRequest>(),
         ApiKey::DescribeCluster => what.run::<describe_cluster::DescribeClusterRequest>(),
+        ApiKey::DescribeProducers => what.run::<describe_producers::DescribeProducersRequest>(),
         ApiKey::DescribeTransactions => {
             what.run::<describe_transactions::DescribeTransactionsRequest>()
         }
@@ -156,7 +157,6 @@ pub fn for_api<F: ForApi>(key: ApiKey, what: F) -> F::Output {
         ApiKey::UnregisterController => {
             what.run::<unregister_controller::UnregisterControllerRequest>()
         }
-        ApiKey::DescribeProducers => what.run::<describe_producers::DescribeProducersRequest>(),
         ApiKey::ListConfigResources => {
             what.run::<list_config_resources::ListConfigResourcesRequest>()
         }

@@ -52,6 +52,7 @@ public final class Client {
             case "offsets" -> offsets(bootstrap, topic, args[3]);
             case "admin" -> admin(bootstrap, topic, args[3]);
             case "delete" -> delete(bootstrap, topic);
+            case "transactions" -> Transactions.run(bootstrap, topic);
             default -> throw new IllegalArgumentException(args[0]);
         }
     }

@@ -1,5 +1,6 @@
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ExecutionException;
@@ -36,10 +37,10 @@ public final class Transactions {
         this.topic = topic;
     }
 
-    public static void main(String[] args) throws Exception {
-        Transactions scenario = new Transactions(args[0], args[1]);
+    static void run(String bootstrap, String topic) throws Exception {
+        Transactions scenario = new Transactions(bootstrap, topic);
         try (Admin admin = scenario.admin()) {
-            for (String name : List.of(args[1], args[1] + "-out")) {
+            for (String name : List.of(topic, topic + "-out")) {
                 admin.createTopics(List.of(new NewTopic(name, 2, (short) 1))).all().get();
             }
         }
@@ -150,7 +151,7 @@ public final class Transactions {
                     transformed.add(commits + record.value());
                     producer.send(new ProducerRecord<>(out, record.partition(), null, commits + record.value()));
                 }
-                Map<TopicPartition, OffsetAndMetadata> offsets = new java.util.HashMap<>();
+                Map<TopicPartition, OffsetAndMetadata> offsets = new HashMap<>();
                 for (TopicPartition partition : consumer.assignment()) {
                     offsets.put(partition, new OffsetAndMetadata(consumer.position(partition)));
                 }
