@@ -190,6 +190,14 @@ impl ProducerState {
         self.producers.keys().copied().max()
     }
 
+    /// Returns the last offset of each producer that has a batch in the log.
+    pub fn last_offsets(&self) -> HashMap<i64, i64> {
+        let producers = self.producers.iter();
+        producers
+            .filter_map(|(id, producer)| Some((*id, producer.batches().last()?.last_offset)))
+            .collect()
+    }
+
     /// Checks the sequences of batches that are to be appended together, without recording them.
     ///
     /// Either all of them are new and in sequence, or all are duplicates; anything else is out of order.

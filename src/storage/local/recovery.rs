@@ -44,6 +44,8 @@ pub(super) struct Before {
     pub recovery_point: Option<i64>,
     /// The log start offset, if it is not the first segment's base offset.
     pub log_start: Option<i64>,
+    /// The offset below which the log was compacted.
+    pub compacted_to: Option<i64>,
 }
 
 /// A log that was opened, recovered if need be.
@@ -189,7 +191,11 @@ impl Recovery<'_> {
         for base in self.listing.logs.clone() {
             let path = file_path(self.dir, base, "log");
             let size = self.fs.size(&path).during("read the size of", &path)?;
-            segments.push(Arc::new(Segment::found(self.fs, self.dir, base, size)));
+            let mut segment = Segment::found(self.fs, self.dir, base, size);
+            if self.before.compacted_to.is_some_and(|end| base < end) {
+                segment = segment.with_gaps();
+            }
+            segments.push(Arc::new(segment));
         }
         if self.before.clean
             && let Some(opened) = self.open_clean(&segments)?
