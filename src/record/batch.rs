@@ -426,6 +426,13 @@ impl RecordBatch {
         iter::visit_timestamps(&self.header, source, visit)
     }
 
+    /// Calls `visit` with the index of every record that has no key. Streams like
+    /// [`validate_records`](Self::validate_records), which must be called first.
+    pub fn visit_keyless(&self, limit: DecompressLimit, visit: impl FnMut(usize)) -> Result<()> {
+        let source = Decompressor::new(self.compression(), self.payload(), limit)?;
+        iter::visit_keyless(&self.header, source, visit)
+    }
+
     /// Returns the batch recompressed with `codec`. All other header fields are unchanged.
     ///
     /// Streams from codec to codec, so that only the result is held in memory.
