@@ -258,7 +258,14 @@ fn panels_are_in_named_rows_without_overlap() {
         .collect();
     assert_eq!(
         rows,
-        ["Server", "Requests", "Topics", "Storage", "Consumer groups"]
+        [
+            "Server",
+            "Requests",
+            "Topics",
+            "Storage",
+            "Consumer groups",
+            "Compaction"
+        ]
     );
 }
 
