@@ -3,7 +3,8 @@
 //! Two logs are on a simulated disk that loses everything unflushed: sectors of files, file sizes, names. Random operations
 //! run on them, and the power fails at a random moment: in the middle of an append, a roll, a checkpoint, a recovery or a
 //! shutdown. The logs found afterwards are compared with what was acknowledged: all flushed records are present, once and
-//! in order; no record is present that was never written; and retries are recognised.
+//! in order; no record is present that was never written; retries are recognised; and readers of committed records see
+//! neither aborted nor undecided ones.
 //!
 //! `POWER_CUTS=100000 cargo test --test power_loss -- --nocapture` runs that many power failures and prints its progress.
 //! A failed run prints its seed and the operations; `POWER_SEED=…` repeats it.
@@ -12,6 +13,8 @@
 mod model;
 #[path = "support/random.rs"]
 mod random;
+#[path = "support/transactions.rs"]
+mod transactions;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,11 +30,13 @@ use streamline::fs::{Disk, Faults, Fs};
 use streamline::metrics::Metrics;
 use streamline::record::{BatchBuilder, Compression, RecordBatch};
 use streamline::storage::{
-    Acks, AppendOptions, Engine, Error, PartitionLog, ReadOptions, TopicSpec,
+    Acks, AppendOptions, Engine, Error, PartitionLog, ReadOptions, Ticket, TopicSpec,
+    TransactionOutcome,
     local::{LocalEngine, Partition, StorageOptions},
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use transactions::{Transactions, marker};
 use uuid::Uuid;
 
 const CUTS: u64 = 600;
@@ -39,6 +44,11 @@ const CUTS: u64 = 600;
 const CUTS_PER_MACHINE: u64 = 10;
 const START_MS: i64 = 1_700_000_000_000;
 const TOPIC: &str = "power";
+/// Producers of a log, and the first of them whose batches belong to transactions.
+const PRODUCERS: i64 = 4;
+const FIRST_TRANSACTIONAL: i64 = 2;
+/// Distance between the ids of producers that are replaced by new ones.
+const PRODUCERS_MAX: i64 = 10;
 
 /// The error of an operation or a start during which the power failed.
 struct PowerFailed;
@@ -57,6 +67,7 @@ struct Model {
     log_start_max: i64,
     producers: BTreeMap<i64, Producer>,
     first_producer: i64,
+    transactions: Transactions,
 }
 
 impl Model {
@@ -170,7 +181,8 @@ impl Machine {
     fn step(&mut self) -> Result<(), PowerFailed> {
         let number = self.random.below(2) as usize;
         match self.random.below(200) {
-            0..80 => self.append(number),
+            0..68 => self.append(number),
+            68..80 => self.end_transaction(number),
             80..88 => self.retry(number),
             88..108 => self.wait_durable(number),
             108..114 => self.flush_due(),
@@ -216,6 +228,9 @@ impl Machine {
         let mut builder = BatchBuilder::new(Compression::None);
         if let Some((id, sequence)) = producer {
             builder = builder.producer(id, 0, sequence);
+            if is_transactional(id) {
+                builder = builder.transactional();
+            }
         }
         let mut records = Vec::new();
         // With batches of equal size and count, one history of the log could be mistaken for another.
@@ -235,7 +250,7 @@ impl Machine {
 
     fn append(&mut self, number: usize) -> Result<(), PowerFailed> {
         let acks = self.random.pick(&[Acks::None, Acks::Leader, Acks::All]);
-        let producer = self.random.between(-1, 2);
+        let producer = self.random.between(-1, PRODUCERS - 1);
         let mut batches = Vec::new();
         let mut records = Vec::new();
         let mut id = None;
@@ -269,6 +284,10 @@ impl Machine {
                 base_offset,
                 last_offset: base_offset + count - 1,
             });
+            if is_transactional(id) {
+                let last_offset = base_offset + count - 1;
+                model.transactions.note_batch(id, base_offset, last_offset);
+            }
         }
         let awaits = self.random.one_in(2);
         let (partition, options) = (self.partition(number), AppendOptions { acks });
@@ -288,9 +307,41 @@ impl Machine {
         Ok(())
     }
 
+    fn end_transaction(&mut self, number: usize) -> Result<(), PowerFailed> {
+        let acks = self.random.pick(&[Acks::Leader, Acks::All]);
+        let outcome = self
+            .random
+            .pick(&[TransactionOutcome::Commit, TransactionOutcome::Abort]);
+        let model = &mut self.models[number];
+        let id = model.first_producer + self.random.between(FIRST_TRANSACTIONAL, PRODUCERS - 1);
+        // Producers that were replaced do not end their transactions themselves.
+        let open = model.transactions.open();
+        let id = open.into_iter().find(|open| *open < id).unwrap_or(id);
+        let offset = model.end();
+        self.log.push(format!(
+            "{outcome:?} in {number} at {offset} as {acks:?} by {id}"
+        ));
+        let (marker, written) = marker(id, outcome, self.clock.now_ms());
+        model.records.push(written);
+        model.transactions.note_marker(id, offset, outcome);
+        let partition = self.partition(number);
+        let ended = match partition.end_transaction(marker, AppendOptions { acks }) {
+            Ticket::Pending(waiting) if self.random.one_in(2) => self.runtime.block_on(waiting),
+            Ticket::Pending(_) => return Ok(()),
+            Ticket::Ready(ended) => ended,
+        };
+        let ended = self.check_result(ended)?;
+        assert_eq!(ended.base_offset, offset);
+        if acks == Acks::All {
+            self.note(format!("acknowledged to {}", offset + 1));
+            self.models[number].durable = offset + 1;
+        }
+        Ok(())
+    }
+
     fn retry(&mut self, number: usize) -> Result<(), PowerFailed> {
         let model = &self.models[number];
-        let id = model.first_producer + self.random.between(0, 2);
+        let id = model.first_producer + self.random.between(0, PRODUCERS - 1);
         let Some(sent) = model.producers.get(&id).and_then(|it| it.sent.last()) else {
             return Ok(());
         };
@@ -504,20 +555,28 @@ impl Machine {
             assert_eq!(offsets.log_start, model.log_start);
         }
         model.records.truncate(offsets.log_end as usize);
+        model.transactions.truncate(offsets.log_end);
         model.log_start = offsets.log_start;
         model.log_start_max = offsets.log_start;
         if end == End::PowerLost {
             if model.durable < offsets.log_start {
                 // Some deleted records had never been flushed, so it is unknown which producers they belonged to.
-                model.first_producer += 10;
+                model.first_producer += PRODUCERS_MAX;
                 model.producers.clear();
+                let transactions = &mut model.transactions;
+                transactions.adopt(&partition, offsets.log_start);
             }
             // All data that survived is on disk.
             model.durable = model.end();
         }
         check_records(&partition, model);
         check_producers(&partition, model);
+        model.transactions.check(&partition, &model.records);
     }
+}
+
+fn is_transactional(id: i64) -> bool {
+    id % PRODUCERS_MAX >= FIRST_TRANSACTIONAL
 }
 
 fn check_records(partition: &Arc<Partition>, model: &Model) {

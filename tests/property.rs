@@ -9,6 +9,8 @@
 
 #[path = "support/model.rs"]
 mod model;
+#[path = "support/transactions.rs"]
+mod transactions;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -28,11 +30,13 @@ use streamline::fs::{Fault, Faults, Fs, Op};
 use streamline::metrics::Metrics;
 use streamline::record::{BatchBuilder, Compression, RecordBatch};
 use streamline::storage::{
-    Acks, AppendOptions, Engine, Error, PartitionLog, ReadOptions, TopicSpec,
+    Acks, AppendOptions, Engine, Error, PartitionLog, ReadOptions, Ticket, TopicSpec,
+    TransactionOutcome,
     local::{LocalEngine, Partition, StorageOptions},
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use transactions::{Transactions, marker};
 use uuid::Uuid;
 
 const CASES: u32 = 12;
@@ -40,6 +44,12 @@ const OPERATIONS_MAX: usize = 240;
 const SHRINK_TIME_MAX_MS: u32 = 120_000;
 const START_MS: i64 = 1_700_000_000_000;
 const RETENTION_MS: i64 = 100_000;
+
+/// The first of a log's four producers whose batches belong to transactions.
+const FIRST_TRANSACTIONAL: i64 = 2;
+
+/// Distance between the ids of producers that are replaced by new ones.
+const PRODUCERS_MAX: i64 = 10;
 
 /// A step of a test. An [`Index`] picks among the possibilities at that step, such as the offsets of the log.
 #[derive(Debug, Clone)]
@@ -59,6 +69,11 @@ enum Operation {
         producer: i64,
         skipped: i32,
         batch: Batch,
+    },
+    EndTransaction {
+        producer: i64,
+        outcome: TransactionOutcome,
+        acks: Acks,
     },
     WaitDurable,
     AppendToFullDisk {
@@ -135,6 +150,8 @@ fn operation() -> impl Strategy<Value = Operation> {
         5 => (0..=3_i64, index()).prop_map(|(producer, batch)| Operation::Retry { producer, batch }),
         3 => (0..=3_i64, 1..=10, batch())
             .prop_map(|(producer, skipped, batch)| Operation::SkipSequences { producer, skipped, batch }),
+        12 => (FIRST_TRANSACTIONAL..=3_i64, outcome(), acks())
+            .prop_map(|(producer, outcome, acks)| Operation::EndTransaction { producer, outcome, acks }),
         5 => Just(Operation::WaitDurable),
         3 => (batch(), 0..40_u64)
             .prop_map(|(batch, space_left)| Operation::AppendToFullDisk { batch, space_left }),
@@ -154,6 +171,10 @@ fn operation() -> impl Strategy<Value = Operation> {
 
 fn acks() -> impl Strategy<Value = Acks> {
     select(&[Acks::None, Acks::Leader, Acks::All][..])
+}
+
+fn outcome() -> impl Strategy<Value = TransactionOutcome> {
+    select(&[TransactionOutcome::Commit, TransactionOutcome::Abort][..])
 }
 
 fn sender() -> impl Strategy<Value = Sender> {
@@ -218,6 +239,10 @@ fn configs() -> impl Strategy<Value = BTreeMap<String, String>> {
         )
 }
 
+fn is_transactional(id: i64) -> bool {
+    id >= 0 && id % PRODUCERS_MAX >= FIRST_TRANSACTIONAL
+}
+
 /// Returns the number from `low` to `high`, inclusive, that `index` picks.
 fn pick(index: &Index, low: i64, high: i64) -> i64 {
     low + index.index((high - low + 1) as usize) as i64
@@ -232,6 +257,7 @@ struct Model {
     /// Records below this offset have been flushed.
     durable: i64,
     producers: BTreeMap<i64, Producer>,
+    transactions: Transactions,
     next_value: u64,
     first_producer: i64,
 }
@@ -290,6 +316,7 @@ impl Run {
                 high_watermark: 0,
                 durable: 0,
                 producers: BTreeMap::new(),
+                transactions: Transactions::default(),
                 next_value: 0,
                 first_producer: 0,
             },
@@ -321,6 +348,11 @@ impl Run {
                 skipped,
                 batch,
             } => self.skip_sequences(producer, skipped, &batch),
+            Operation::EndTransaction {
+                producer,
+                outcome,
+                acks,
+            } => self.end_transaction(producer, outcome, acks),
             Operation::WaitDurable => self.wait_durable(),
             Operation::AppendToFullDisk { batch, space_left } => {
                 self.append_to_full_disk(&batch, space_left);
@@ -354,6 +386,9 @@ impl Run {
         let mut builder = BatchBuilder::new(batch.codec);
         if let Some((id, sequence)) = producer {
             builder = builder.producer(id, 0, sequence);
+            if is_transactional(id) {
+                builder = builder.transactional();
+            }
         }
         let mut records = Vec::new();
         for (ahead_ms, padding) in &batch.records {
@@ -409,15 +444,42 @@ impl Run {
                 base_offset: appended.base_offset,
                 last_offset: appended.last_offset,
             });
+            if is_transactional(id) {
+                let transactions = &mut self.model.transactions;
+                transactions.note_batch(id, appended.base_offset, appended.last_offset);
+            }
         }
-        // The high watermark never moves back. It moves forward unless an earlier acks=all append waits for its flush.
-        let flush_pending = self.model.high_watermark < appended.base_offset;
-        if acks != Acks::All && !flush_pending {
-            self.model.high_watermark = self.model.end();
-        }
+        self.note_appended(acks, appended.base_offset);
         if acks == Acks::All && waits {
             self.wait_durable();
         }
+    }
+
+    /// Moves the high watermark. It never moves back, and forward unless an earlier acks=all append waits for its flush.
+    fn note_appended(&mut self, acks: Acks, base_offset: i64) {
+        let flush_pending = self.model.high_watermark < base_offset;
+        if acks != Acks::All && !flush_pending {
+            self.model.high_watermark = self.model.end();
+        }
+    }
+
+    fn end_transaction(&mut self, producer: i64, outcome: TransactionOutcome, acks: Acks) {
+        let id = self.model.first_producer + producer;
+        // Producers that were replaced do not end their transactions themselves.
+        let open = self.model.transactions.open();
+        let id = open.into_iter().find(|open| *open < id).unwrap_or(id);
+        self.note(format!("{outcome:?} by {id} as {acks:?}"));
+        let (marker, written) = marker(id, outcome, self.clock.now_ms());
+        let offset = self.model.end();
+        let ticket = self
+            .partition
+            .end_transaction(marker, AppendOptions { acks });
+        if let Ticket::Ready(ended) = ticket {
+            assert_eq!(ended.unwrap().base_offset, offset);
+        }
+        self.model.records.push(written);
+        self.model.transactions.note_marker(id, offset, outcome);
+        self.note_appended(acks, offset);
     }
 
     fn retry(&mut self, producer: i64, batch: Index) {
@@ -489,6 +551,7 @@ impl Run {
     }
 
     fn read(&mut self, offset: &Index, max_bytes: usize, at_least_one: bool) {
+        self.check_transactions();
         let (low, high) = (self.model.log_start, self.model.high_watermark);
         let offset = pick(offset, low, high);
         self.note(format!(
@@ -632,17 +695,21 @@ impl Run {
                 run.model.durable
             );
             run.model.records.truncate(end as usize);
+            run.model.transactions.truncate(end);
             if end == run.model.log_start {
+                let transactions = &mut run.model.transactions;
+                transactions.adopt(&run.partition, end);
                 // Deleted records may be among the lost ones, so the model does not know which producers are still known.
-                run.model.first_producer += 10;
+                run.model.first_producer += PRODUCERS_MAX;
                 run.model.producers.clear();
             }
             for producer in run.model.producers.values_mut() {
                 producer.sent.retain(|sent| sent.last_offset < end);
-                if let Some(last) = producer.sent.last() {
+                // A marker may be left of a producer without a batch.
+                producer.next_sequence = producer.sent.last().map_or(0, |last| {
                     let header = last.batch.header();
-                    producer.next_sequence = header.base_sequence + header.record_count;
-                }
+                    header.base_sequence + header.record_count
+                });
             }
         });
     }
@@ -681,6 +748,7 @@ impl Run {
         self.check_offsets();
         self.check_everything();
         self.check_producers();
+        self.check_transactions();
     }
 
     /// Checks that retries of each producer's last five batches are recognised.
@@ -688,6 +756,15 @@ impl Run {
         for (id, producer) in &self.model.producers {
             producer.check_recognised(&self.partition, *id);
         }
+    }
+
+    fn check_transactions(&self) {
+        let Model {
+            transactions,
+            records,
+            ..
+        } = &self.model;
+        transactions.check(&self.partition, records);
     }
 
     fn check_offsets(&self) {

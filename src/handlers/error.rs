@@ -28,6 +28,8 @@ pub(super) fn of_storage(error: &storage::Error) -> ErrorCode {
         Error::InvalidBatch(error) => of_record(error),
         Error::OutOfOrderSequence { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
         Error::ProducerFenced { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,
+        Error::TransactionOpen { .. } => ErrorCode::INVALID_TXN_STATE,
+        Error::CoordinatorFenced { .. } => ErrorCode::TRANSACTION_COORDINATOR_FENCED,
         Error::DiskFull { .. }
         | Error::NoSpace { .. }
         | Error::Io { .. }

@@ -21,8 +21,8 @@ use crate::config::CompressionType;
 use crate::metrics::TopicCounters;
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::fetch::{
-    EpochEndOffset, FetchPartition, FetchRequest, FetchResponse, FetchableTopicResponse,
-    PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchPartition, FetchRequest, FetchResponse,
+    FetchableTopicResponse, PartitionData,
 };
 use crate::record::Records;
 use crate::storage::{
@@ -387,13 +387,17 @@ impl PartitionPlan {
     }
 
     fn response(&self, found: Found, isolation: Isolation) -> PartitionData {
+        let mut aborted = Vec::new();
         let (code, offsets, records, diverging_epoch) = match found {
-            Found::Records(fetched) => (
-                ErrorCode::NONE,
-                Some(fetched.offsets),
-                fetched.records,
-                EpochEndOffset::default(),
-            ),
+            Found::Records(fetched) => {
+                aborted = fetched.aborted;
+                (
+                    ErrorCode::NONE,
+                    Some(fetched.offsets),
+                    fetched.records,
+                    EpochEndOffset::default(),
+                )
+            }
             Found::Diverged(end, offsets) => (ErrorCode::NONE, Some(offsets), None, end),
             Found::Error(code, offsets) => (code, offsets, None, EpochEndOffset::default()),
         };
@@ -406,12 +410,20 @@ impl PartitionPlan {
             last_stable_offset: offsets.as_ref().map_or(-1, |offsets| offsets.last_stable),
             log_start_offset: offsets.as_ref().map_or(-1, |offsets| offsets.log_start),
             diverging_epoch,
-            // There are no transactions, so none was aborted. Null for read_uncommitted.
-            aborted_transactions: (isolation == Isolation::ReadCommitted).then(Vec::new),
+            // Null for read_uncommitted.
+            aborted_transactions: (isolation == Isolation::ReadCommitted)
+                .then(|| aborted.into_iter().map(aborted_transaction).collect()),
             // Empty rather than null: not every client expects null here.
             records: Some(records.unwrap_or_default()),
             ..PartitionData::default()
         }
+    }
+}
+
+fn aborted_transaction(aborted: storage::AbortedTransaction) -> AbortedTransaction {
+    AbortedTransaction {
+        producer_id: aborted.producer_id,
+        first_offset: aborted.first_offset,
     }
 }
 

@@ -1,5 +1,7 @@
 //! The behaviour that every engine has in common: each case runs with all of them.
 
+mod transactions;
+
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;

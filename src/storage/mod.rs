@@ -8,6 +8,8 @@
 //! Callers use the traits and know no engine, except where they choose one. Deliberately unknown here: API keys, error
 //! codes, sockets, HTTP, and clients.
 
+#[cfg(test)]
+mod committed_reader;
 mod common;
 #[cfg(test)]
 mod conformance;
@@ -21,6 +23,9 @@ pub use common::fetch_waiters::FetchWaiter;
 pub use common::opening::Opening;
 pub use common::scrape::ScrapedOffsets;
 pub use common::topic::{Topic, TopicInfo, TopicSpec};
+pub use common::transaction::{
+    AbortedTransaction, ProducerInfo, TransactionMarker, TransactionOutcome,
+};
 pub use engine::{Engine, FoundTopic, Storage, Volume};
 pub use partition::{
     Acks, AppendOptions, Appended, Fetched, Isolation, Offsets, PartitionLog, PartitionSnapshot,

@@ -13,6 +13,7 @@ use futures_util::future::BoxFuture;
 use super::common::error::Error;
 use super::common::fetch_waiters::FetchWaiter;
 use super::common::topic::TopicInfo;
+use super::common::transaction::{AbortedTransaction, ProducerInfo, TransactionMarker};
 use crate::record::{RecordBatch, Records};
 use crate::sync::Notify;
 
@@ -30,6 +31,18 @@ pub trait PartitionLog: Send + Sync {
     /// The ticket is ready once the durability that `options.acks` asks for is reached. The append is completed even if
     /// the ticket is dropped.
     fn append(&self, batches: Vec<RecordBatch>, options: AppendOptions) -> Ticket<Appended>;
+
+    /// Appends the control batch that ends a producer's transaction; ordered with appends, and ready like them.
+    ///
+    /// A marker of a greater epoch than the producer's raises that epoch, and the next sequence to expect is 0. A marker of
+    /// a producer without an open transaction is appended, too: the coordinator may repeat one after a crash. Fails with
+    /// [`Error::ProducerFenced`] or [`Error::CoordinatorFenced`] if the producer's epoch, or the coordinator epoch of its
+    /// last marker, is greater than the marker's.
+    fn end_transaction(
+        &self,
+        marker: TransactionMarker,
+        options: AppendOptions,
+    ) -> Ticket<Appended>;
 
     /// Reads whole batches, starting with the one that holds the offset or, if that was removed, with the next one.
     fn read(&self, options: ReadOptions) -> ReadTicket;
@@ -61,6 +74,9 @@ pub trait PartitionLog: Send + Sync {
 
     /// Returns the largest id in the producer state. May block.
     fn largest_producer_id(&self) -> Result<Option<i64>, Error>;
+
+    /// Returns the producers whose state the partition keeps. May block.
+    fn producers(&self) -> Result<Vec<ProducerInfo>, Error>;
 }
 
 impl fmt::Display for dyn PartitionLog {
@@ -188,6 +204,8 @@ pub struct Fetched {
     /// Whole batches; the first may begin before the offset asked for.
     pub records: Option<Records>,
     pub offsets: Offsets,
+    /// For a read of committed records, the aborted transactions that overlap the records, by first offset.
+    pub aborted: Vec<AbortedTransaction>,
     /// Set if the read ended at an internal boundary of the log, such as the end of a segment, so that waiting for more
     /// records would not add to it.
     pub ends_early: bool,

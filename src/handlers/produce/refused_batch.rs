@@ -151,6 +151,7 @@ fn reason_of_storage(failure: &storage::Error) -> ProduceRefusal {
         Error::InvalidBatch(invalid) => reason_of_record(invalid),
         Error::OutOfOrderSequence { .. } => ProduceRefusal::OutOfOrderSequence,
         Error::ProducerFenced { .. } => ProduceRefusal::ProducerEpoch,
+        Error::TransactionOpen { .. } => ProduceRefusal::Transactional,
         Error::DiskFull { .. } | Error::NoSpace { .. } => ProduceRefusal::DiskFull,
         Error::Io { .. } | Error::Corrupt { .. } | Error::Poisoned { .. } => {
             ProduceRefusal::Storage
@@ -159,6 +160,7 @@ fn reason_of_storage(failure: &storage::Error) -> ProduceRefusal {
         Error::TopicExists { .. }
         | Error::InvalidPartitionCount { .. }
         | Error::OffsetOutOfRange { .. }
+        | Error::CoordinatorFenced { .. }
         | Error::Interrupted => ProduceRefusal::Storage,
         Error::Closed => ProduceRefusal::Closing,
     }

@@ -33,7 +33,7 @@ pub enum Error {
     TimestampsOutOfRange(Arc<TimestampsOutOfRange>),
     #[error(transparent)]
     RecordsWithoutKey(Arc<RecordsWithoutKey>),
-    #[error("clients cannot write control batches or transactional batches")]
+    #[error("clients cannot write control batches, or transactional batches without a producer id")]
     NotAClientBatch,
     #[error(transparent)]
     InvalidBatch(#[from] Arc<record::Error>),
@@ -51,6 +51,16 @@ pub enum Error {
         producer_id: i64,
         current: i16,
         got: i16,
+    },
+    #[error("producer {producer_id} has an open transaction, and the batch is not part of it")]
+    TransactionOpen { producer_id: i64 },
+    #[error(
+        "the last marker of producer {producer_id} is of coordinator epoch {current}; epoch {got} is fenced"
+    )]
+    CoordinatorFenced {
+        producer_id: i64,
+        current: i32,
+        got: i32,
     },
 
     // The disk failed; the log is as it was before the call.

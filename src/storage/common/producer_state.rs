@@ -1,183 +1,38 @@
-//! The state of a partition's idempotent producers, which ensures that a retried batch is stored once.
+//! The state of a partition's producers: their sequences, which ensure that a retried batch is stored once, and their open
+//! transactions.
 //!
 //! The last five batches of each producer are kept, as many as a client may have in flight. A batch equal to one of
 //! them is a duplicate; otherwise its first sequence must follow the last one. Sequences wrap from 2³¹−1 to 0. An
 //! unknown producer, new or expired, may start at any sequence: clients differ in how they recover, and there is
 //! nothing to compare it with.
 //!
-//! A snapshot is Kafka's `.snapshot` file (version 1), which holds one batch per producer. The others follow in an
-//! appendix that Kafka's reader ignores, though its CRC covers it:
-//!
-//! ```text
-//! version i16 = 1 │ crc32c u32, of all that follows │ count i32 │ count × Kafka's entry │ "SL01" │ count × ours
-//! Kafka's entry: id i64, epoch i16, last sequence i32, last offset i64, offset delta i32, timestamp i64,
-//!                coordinator epoch i32, first offset of the open transaction i64
-//! ours:          last seen i64, batches u8, batches × (last sequence i32, last offset i64, delta i32, timestamp i64)
-//! ```
+//! A transaction is open from its first batch to its marker. Which transactions the coordinator knows is not checked here.
 
-use std::collections::HashMap;
+mod producer;
+mod snapshot;
 
+use std::collections::{BTreeMap, HashMap};
+
+use self::producer::Producer;
+pub(in crate::storage) use self::producer::{Duplicate, SequenceCheck};
 use super::error::Error;
+use super::transaction::{EndedTransaction, ProducerInfo, TransactionMarker};
 use crate::record::BatchHeader;
-use crate::storage::Appended;
 
-/// Batches kept per producer: the most that an idempotent client has in flight.
-const BATCHES_MAX: usize = 5;
-
-const VERSION: i16 = 1;
-const APPENDIX_MAGIC: &[u8; 4] = b"SL01";
-const ENTRY_LEN: usize = 46;
-
-/// A batch that is in the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Stored {
-    last_sequence: i32,
-    last_offset: i64,
-    /// Last offset minus first offset; equal to last sequence minus first sequence.
-    offset_delta: i32,
-    timestamp_ms: i64,
-}
-
-impl Stored {
-    fn base_sequence(&self) -> i32 {
-        wrap(i64::from(self.last_sequence) - i64::from(self.offset_delta))
-    }
-
-    fn base_offset(&self) -> i64 {
-        self.last_offset - i64::from(self.offset_delta)
-    }
-}
-
-/// Reduces a sequence modulo 2³¹.
-fn wrap(sequence: i64) -> i32 {
-    (sequence & i64::from(i32::MAX)) as i32
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Producer {
-    epoch: i16,
-    /// Oldest first; the first `len` are in use.
-    batches: [Stored; BATCHES_MAX],
-    len: u8,
-    /// Time of its last append, by the server's clock.
-    last_seen_ms: i64,
-    /// Kafka's field, preserved for it.
-    coordinator_epoch: i32,
-    transaction_first_offset: i64,
-}
-
-impl Producer {
-    fn new(epoch: i16) -> Self {
-        Self {
-            epoch,
-            batches: [Stored::default(); BATCHES_MAX],
-            len: 0,
-            last_seen_ms: 0,
-            coordinator_epoch: -1,
-            transaction_first_offset: -1,
-        }
-    }
-
-    fn batches(&self) -> &[Stored] {
-        &self.batches[..usize::from(self.len)]
-    }
-
-    fn push(&mut self, batch: Stored) {
-        if usize::from(self.len) == BATCHES_MAX {
-            self.batches.rotate_left(1);
-            self.len -= 1;
-        }
-        self.batches[usize::from(self.len)] = batch;
-        self.len += 1;
-    }
-
-    fn check_sequence(&self, header: &BatchHeader) -> Result<SequenceCheck, Error> {
-        if header.producer_epoch < self.epoch {
-            return Err(Error::ProducerFenced {
-                producer_id: header.producer_id,
-                current: self.epoch,
-                got: header.producer_epoch,
-            });
-        }
-        let expected = match self.batches().last() {
-            Some(last) if header.producer_epoch == self.epoch => {
-                wrap(i64::from(last.last_sequence) + 1)
-            }
-            _ => 0,
-        };
-        if header.producer_epoch == self.epoch
-            && let Some(same) = self.batches().iter().find(|stored| {
-                stored.base_sequence() == header.base_sequence
-                    && stored.last_sequence == header.last_sequence()
-            })
-        {
-            return Ok(SequenceCheck::Duplicate(Duplicate {
-                base_offset: same.base_offset(),
-                last_offset: same.last_offset,
-                timestamp_ms: same.timestamp_ms,
-            }));
-        }
-        if header.base_sequence != expected {
-            return Err(Error::OutOfOrderSequence {
-                producer_id: header.producer_id,
-                epoch: header.producer_epoch,
-                expected,
-                got: header.base_sequence,
-            });
-        }
-        Ok(SequenceCheck::Append)
-    }
-
-    fn record(&mut self, base_offset: i64, header: &BatchHeader, now_ms: i64) {
-        if header.producer_epoch != self.epoch {
-            *self = Producer {
-                coordinator_epoch: self.coordinator_epoch,
-                ..Producer::new(header.producer_epoch)
-            };
-        }
-        self.push(Stored {
-            last_sequence: header.last_sequence(),
-            last_offset: base_offset + i64::from(header.last_offset_delta),
-            offset_delta: header.last_offset_delta,
-            timestamp_ms: header.max_timestamp,
-        });
-        self.last_seen_ms = now_ms;
-    }
-}
-
-/// The offsets and timestamp of the first copy of a batch.
+/// The batch or marker that has the state of a producer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::storage) struct Duplicate {
-    pub base_offset: i64,
-    pub last_offset: i64,
-    pub timestamp_ms: i64,
-}
-
-impl Duplicate {
-    /// Returns the result of appending the batches again, with the offsets and the time of the first append.
-    pub fn appended(self, stamps: bool, log_start_offset: i64) -> Appended {
-        Appended {
-            base_offset: self.base_offset,
-            last_offset: self.last_offset,
-            log_append_time_ms: stamps.then_some(self.timestamp_ms),
-            log_start_offset,
-            duplicate: true,
-        }
-    }
-}
-
-/// The result of checking the sequences of an append.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::storage) enum SequenceCheck {
-    Append,
-    /// The batches are already in the log.
-    Duplicate(Duplicate),
+pub(in crate::storage) struct LastBatch {
+    pub producer_epoch: i16,
+    /// Last offset of its last batch; `None` if it has written none in this epoch, which its last marker began.
+    pub last_offset: Option<i64>,
 }
 
 /// All producers known to a partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::storage) struct ProducerState {
     producers: HashMap<i64, Producer>,
+    /// Producers with an open transaction, by its first offset.
+    open: BTreeMap<i64, i64>,
 }
 
 impl ProducerState {
@@ -190,11 +45,15 @@ impl ProducerState {
         self.producers.keys().copied().max()
     }
 
-    /// Returns the last offset of each producer that has a batch in the log.
-    pub fn last_offsets(&self) -> HashMap<i64, i64> {
+    /// Returns the last batch of each producer.
+    pub fn last_batches(&self) -> HashMap<i64, LastBatch> {
+        let last_batch = |producer: &Producer| LastBatch {
+            producer_epoch: producer.epoch,
+            last_offset: producer.batches().last().map(|last| last.last_offset),
+        };
         let producers = self.producers.iter();
         producers
-            .filter_map(|(id, producer)| Some((*id, producer.batches().last()?.last_offset)))
+            .map(|(id, producer)| (*id, last_batch(producer)))
             .collect()
     }
 
@@ -231,7 +90,7 @@ impl ProducerState {
                     return Err(Error::OutOfOrderSequence {
                         producer_id: id,
                         epoch: header.producer_epoch,
-                        expected: wrap(i64::from(header.last_sequence()) + 1),
+                        expected: producer::sequence_after(header.last_sequence()),
                         got: header.base_sequence,
                     });
                 }
@@ -251,129 +110,67 @@ impl ProducerState {
         Ok(check.unwrap_or(SequenceCheck::Append))
     }
 
-    /// Records a batch that was appended to the log.
+    /// Checks the epochs of a marker.
+    pub fn check_marker(&self, marker: &TransactionMarker) -> Result<(), Error> {
+        match self.producers.get(&marker.producer_id) {
+            Some(producer) => producer.check_marker(marker),
+            None => Ok(()),
+        }
+    }
+
+    /// Records a batch that was appended to the log, unless it is a control batch.
     pub fn record(&mut self, base_offset: i64, header: &BatchHeader, now_ms: i64) {
-        if header.is_idempotent() && !header.attributes.is_control() {
-            self.producers
-                .entry(header.producer_id)
-                .or_insert_with(|| Producer::new(header.producer_epoch))
-                .record(base_offset, header, now_ms);
+        if !header.is_idempotent() || header.attributes.is_control() {
+            return;
+        }
+        let id = header.producer_id;
+        let producer = self
+            .producers
+            .entry(id)
+            .or_insert_with(|| Producer::new(header.producer_epoch));
+        if producer.record(base_offset, header, now_ms) {
+            self.open.insert(base_offset, id);
         }
     }
 
-    /// Removes producers not seen since `before_ms`.
-    pub fn expire(&mut self, before_ms: i64) {
-        self.producers
-            .retain(|_, producer| producer.last_seen_ms >= before_ms);
-    }
-
-    /// Returns the content of a snapshot file.
-    pub fn to_snapshot(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(10 + self.producers.len() * (ENTRY_LEN + 60));
-        out.extend_from_slice(&VERSION.to_be_bytes());
-        out.extend_from_slice(&[0; 4]);
-        out.extend_from_slice(&(self.producers.len() as i32).to_be_bytes());
-        for (id, producer) in &self.producers {
-            let last = producer.batches().last();
-            let of_last = |pick: fn(&Stored) -> i64, none| last.map_or(none, pick);
-            out.extend_from_slice(&id.to_be_bytes());
-            out.extend_from_slice(&producer.epoch.to_be_bytes());
-            out.extend_from_slice(
-                &(of_last(|b| i64::from(b.last_sequence), -1) as i32).to_be_bytes(),
-            );
-            out.extend_from_slice(&of_last(|b| b.last_offset, -1).to_be_bytes());
-            out.extend_from_slice(
-                &(of_last(|b| i64::from(b.offset_delta), 0) as i32).to_be_bytes(),
-            );
-            out.extend_from_slice(&of_last(|b| b.timestamp_ms, -1).to_be_bytes());
-            out.extend_from_slice(&producer.coordinator_epoch.to_be_bytes());
-            out.extend_from_slice(&producer.transaction_first_offset.to_be_bytes());
-        }
-        out.extend_from_slice(APPENDIX_MAGIC);
-        for producer in self.producers.values() {
-            out.extend_from_slice(&producer.last_seen_ms.to_be_bytes());
-            out.push(producer.len);
-            for batch in producer.batches() {
-                out.extend_from_slice(&batch.last_sequence.to_be_bytes());
-                out.extend_from_slice(&batch.last_offset.to_be_bytes());
-                out.extend_from_slice(&batch.offset_delta.to_be_bytes());
-                out.extend_from_slice(&batch.timestamp_ms.to_be_bytes());
-            }
-        }
-        let crc = crc32c::crc32c(&out[6..]);
-        out[2..6].copy_from_slice(&crc.to_be_bytes());
-        out
-    }
-
-    /// Reads a snapshot file, ours or Kafka's; `None` if it is corrupt. Without our appendix, producers count as last
-    /// seen at `now_ms`.
-    pub fn from_snapshot(bytes: &[u8], now_ms: i64) -> Option<Self> {
-        let mut cursor = Cursor(bytes);
-        if cursor.i16()? != VERSION || cursor.i32()? as u32 != crc32c::crc32c(bytes.get(6..)?) {
-            return None;
-        }
-        let count = usize::try_from(cursor.i32()?).ok()?;
-        if count > cursor.0.len() / ENTRY_LEN {
-            return None;
-        }
-        let mut producers = Vec::with_capacity(count);
-        for _ in 0..count {
-            let id = cursor.i64()?;
-            let mut producer = Producer::new(cursor.i16()?);
-            let batch = Stored {
-                last_sequence: cursor.i32()?,
-                last_offset: cursor.i64()?,
-                offset_delta: cursor.i32()?,
-                timestamp_ms: cursor.i64()?,
-            };
-            producer.coordinator_epoch = cursor.i32()?;
-            producer.transaction_first_offset = cursor.i64()?;
-            producer.last_seen_ms = now_ms;
-            if batch.last_offset >= 0 {
-                producer.push(batch);
-            }
-            producers.push((id, producer));
-        }
-        if cursor.take::<4>().as_ref() == Some(APPENDIX_MAGIC) {
-            for (_, producer) in &mut producers {
-                producer.last_seen_ms = cursor.i64()?;
-                producer.len = 0;
-                for _ in 0..cursor.take::<1>()?[0] {
-                    producer.push(Stored {
-                        last_sequence: cursor.i32()?,
-                        last_offset: cursor.i64()?,
-                        offset_delta: cursor.i32()?,
-                        timestamp_ms: cursor.i64()?,
-                    });
-                }
-            }
-        }
-        Some(Self {
-            producers: producers.into_iter().collect(),
+    /// Records a marker that was appended to the log at `offset`. Returns the transaction that it ended, if one was open.
+    pub fn end_transaction(
+        &mut self,
+        offset: i64,
+        marker: &TransactionMarker,
+        timestamp_ms: i64,
+        now_ms: i64,
+    ) -> Option<EndedTransaction> {
+        let producer = self
+            .producers
+            .entry(marker.producer_id)
+            .or_insert_with(|| Producer::new(marker.producer_epoch));
+        let first_offset = producer.end_transaction(marker, timestamp_ms, now_ms)?;
+        self.open.remove(&first_offset);
+        Some(EndedTransaction {
+            producer_id: marker.producer_id,
+            outcome: marker.outcome,
+            first_offset,
+            last_offset: offset,
+            last_stable: self.first_open().unwrap_or(offset + 1),
         })
     }
-}
 
-/// Reads big-endian numbers from the front of a slice.
-struct Cursor<'a>(&'a [u8]);
-
-impl Cursor<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (head, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*head)
+    /// Returns the first offset of the oldest open transaction.
+    pub fn first_open(&self) -> Option<i64> {
+        self.open.keys().next().copied()
     }
 
-    fn i16(&mut self) -> Option<i16> {
-        self.take().map(i16::from_be_bytes)
+    /// Returns the state of every producer.
+    pub fn infos(&self) -> Vec<ProducerInfo> {
+        let producers = self.producers.iter();
+        producers.map(|(id, producer)| producer.info(*id)).collect()
     }
 
-    fn i32(&mut self) -> Option<i32> {
-        self.take().map(i32::from_be_bytes)
-    }
-
-    fn i64(&mut self) -> Option<i64> {
-        self.take().map(i64::from_be_bytes)
+    /// Removes producers not seen since `before_ms`, except those with an open transaction.
+    pub fn expire(&mut self, before_ms: i64) {
+        self.producers
+            .retain(|_, producer| producer.is_in_transaction() || producer.is_seen(before_ms));
     }
 }
 
@@ -527,7 +324,7 @@ mod tests {
             append(&mut state, i64::from(number), batch(7, 1, number, 1));
         }
         let mut bytes = state.to_snapshot();
-        bytes.truncate(10 + ENTRY_LEN);
+        bytes.truncate(10 + snapshot::ENTRY_LEN);
         let crc = crc32c::crc32c(&bytes[6..]);
         bytes[2..6].copy_from_slice(&crc.to_be_bytes());
         let mut restored = ProducerState::from_snapshot(&bytes, 9_000).unwrap();

@@ -30,8 +30,9 @@ pub(in crate::storage) fn validate(
     }
     let stamps = config.message_timestamp_type == TimestampType::LogAppendTime;
     for batch in &mut batches {
-        let attributes = batch.header().attributes;
-        if attributes.is_control() || attributes.is_transactional() {
+        let header = batch.header();
+        let attributes = header.attributes;
+        if attributes.is_control() || (attributes.is_transactional() && !header.is_idempotent()) {
             return Err(Error::NotAClientBatch);
         }
         check_size(batch, config)?;

@@ -6,7 +6,8 @@
 //!
 //! 1. The dirty part is read, and the last offset of each key is put into an [`offset_map`] of bounded size. If the map is
 //!    full before the end, the rest of the dirty part is left to the next compaction.
-//! 2. All segments up to there are rewritten, several small ones as one, with the records that [`filter`] keeps. `rewrite`
+//! 2. All segments up to there are rewritten, several small ones as one, with the records that [`filter`] keeps; [`transactions`]
+//!    tells which were committed. `rewrite`
 //!    replaces them atomically.
 //!
 //! [`Compactor`] has the settings, the pace and the numbers for metrics; `selection` chooses the log that needs compaction
@@ -24,6 +25,7 @@ mod filter;
 mod offset_map;
 mod pass;
 mod selection;
+mod transactions;
 
 pub use compactor::CompactionOptions;
 pub(super) use compactor::{Compactor, LogName};

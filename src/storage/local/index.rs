@@ -17,6 +17,12 @@ use std::path::{Path, PathBuf};
 use super::error::{Error, IoContext};
 use crate::fs::{File, Fs};
 
+/// Length of the longest entry.
+const ENTRY_LEN_MAX: usize = 34;
+
+/// Entries read from a file at once.
+const READ_ENTRIES: usize = 128;
+
 /// States that the batch that ends at this offset begins at this position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct OffsetEntry {
@@ -226,7 +232,8 @@ fn floor<E: Entry>(entries: &[E], is_before: impl Fn(&E) -> bool) -> Option<E> {
     after.checked_sub(1).map(|last| entries[last])
 }
 
-fn load_entries<E: Entry>(fs: &Fs, path: &Path) -> Result<Option<Vec<E>>, Error> {
+/// Reads all entries of a file; `None` if it is absent or invalid.
+pub(super) fn load_entries<E: Entry>(fs: &Fs, path: &Path) -> Result<Option<Vec<E>>, Error> {
     let bytes = match fs.read(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         other => other.during("read", path)?,
@@ -290,6 +297,16 @@ impl<E: Entry> IndexFile<E> {
 
     /// Returns the last entry for which `is_before` holds, by binary search.
     pub fn floor(&self, is_before: impl Fn(&E) -> bool) -> Result<Option<E>, Error> {
+        Ok(self.search(is_before)?.0)
+    }
+
+    /// Returns the number of the first entry for which `is_before` does not hold, by binary search.
+    pub fn partition_point(&self, is_before: impl Fn(&E) -> bool) -> Result<u64, Error> {
+        Ok(self.search(is_before)?.1)
+    }
+
+    /// Returns the last entry for which `is_before` holds, and the number of the next one.
+    fn search(&self, is_before: impl Fn(&E) -> bool) -> Result<(Option<E>, u64), Error> {
         let (mut low, mut high) = (0, self.entries);
         let mut found = None;
         while low < high {
@@ -302,7 +319,21 @@ impl<E: Entry> IndexFile<E> {
                 _ => high = middle,
             }
         }
-        Ok(found)
+        Ok((found, low))
+    }
+
+    pub fn len(&self) -> u64 {
+        self.entries
+    }
+
+    /// Returns some entries from this number on; none at the end, or where an entry is invalid.
+    pub fn read(&self, number: u64) -> Result<Vec<E>, Error> {
+        let count = self.entries.saturating_sub(number).min(READ_ENTRIES as u64);
+        let mut bytes = vec![0; count as usize * E::LEN];
+        self.file
+            .read_exact_at(&mut bytes, number * E::LEN as u64)
+            .during("read", &self.path)?;
+        Ok(bytes.chunks_exact(E::LEN).map_while(E::read).collect())
     }
 
     pub fn last(&self) -> Result<Option<E>, Error> {
@@ -313,7 +344,7 @@ impl<E: Entry> IndexFile<E> {
     }
 
     fn entry(&self, number: u64) -> Result<Option<E>, Error> {
-        let mut bytes = [0; 16];
+        let mut bytes = [0; ENTRY_LEN_MAX];
         let bytes = &mut bytes[..E::LEN];
         self.file
             .read_exact_at(bytes, number * E::LEN as u64)

@@ -137,6 +137,7 @@ impl Log {
         self.make_ready(writer)?;
         let closed = self.active();
         check_unbroken(writer, &closed)?;
+        closed.save_transactions()?;
         let opened = Arc::new(Segment::sound(
             &self.fs,
             &self.dir,
@@ -267,9 +268,10 @@ impl Log {
         Ok(())
     }
 
-    /// Loads the active segment's index and the timestamp of its first batch.
+    /// Loads the active segment's indexes and the timestamp of its first batch.
     fn look_at_active(&self, writer: &mut Writer) -> Result<(), Error> {
         let active = self.active();
+        active.load_transactions()?;
         if writer.position > 0 {
             writer.first_timestamp_ms = active.first_header()?.map(|header| header.max_timestamp);
         }

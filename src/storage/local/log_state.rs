@@ -8,8 +8,8 @@
 //!
 //! * The high watermark does not pass a batch that awaits its flush (`acks=all`), nor anything behind that batch, so
 //!   consumers always read a prefix. Other batches can be read at once.
-//! * The last stable offset is where the first undecided transaction begins, at most the high watermark. There are no
-//!   transactions yet, so the two move together.
+//! * The last stable offset is where the first unstable transaction begins (see [`Unstable`]), at most the high watermark.
+//!   Without transactions the two are equal.
 //! * One flush runs at a time. It covers what was written when it started; later waiters are served by the next one.
 //! * A failed flush ends the partition: nothing is acknowledged, written or made readable afterwards. The kernel marks
 //!   pages clean that it could not write, so a retry would report success for data that is lost.
@@ -22,7 +22,8 @@ use tokio::sync::oneshot;
 
 use super::error::Error;
 use super::segment::Segment;
-use crate::storage::Isolation;
+use super::unstable::Unstable;
+use crate::storage::Offsets;
 
 /// A position between two batches of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +43,8 @@ pub(super) struct LogState {
     pub end: LogPosition,
     /// Consumers may read up to here.
     pub high_watermark: LogPosition,
-    /// Consumers that read committed records only may read up to here. Without transactions it is the high watermark.
-    pub last_stable: LogPosition,
+    /// Transactions that hold the last stable offset back.
+    pub unstable: Unstable,
     /// Everything below this offset is durable.
     pub durable: i64,
     pub active: Arc<Segment>,
@@ -92,12 +93,18 @@ pub(super) enum Wait {
 
 impl LogState {
     /// Creates the state of a log that ends at `end` and is durable below `durable`.
-    pub fn new(log_start: i64, end: LogPosition, durable: i64, active: Arc<Segment>) -> Self {
+    pub fn new(
+        log_start: i64,
+        end: LogPosition,
+        durable: i64,
+        active: Arc<Segment>,
+        unstable: Unstable,
+    ) -> Self {
         Self {
             log_start,
             end,
             high_watermark: end,
-            last_stable: end,
+            unstable,
             durable,
             active,
             awaiting_flush: VecDeque::new(),
@@ -117,11 +124,15 @@ impl LogState {
         self.unsynced.extend(segments);
     }
 
-    /// Returns the position up to which consumers may read.
-    pub fn readable_to(&self, isolation: Isolation) -> LogPosition {
-        match isolation {
-            Isolation::ReadUncommitted => self.high_watermark,
-            Isolation::ReadCommitted => self.last_stable,
+    pub fn offsets(&self) -> Offsets {
+        let high_watermark = self.high_watermark.offset;
+        let first_unstable = self.unstable.first_offset();
+        Offsets {
+            log_start: self.log_start,
+            // The records where a transaction began may have been deleted.
+            last_stable: first_unstable.max(self.log_start).min(high_watermark),
+            high_watermark,
+            log_end: self.end.offset,
         }
     }
 
@@ -180,7 +191,7 @@ impl LogState {
         let high_watermark = self.awaiting_flush.front().copied().unwrap_or(self.end);
         if self.failure.is_none() && high_watermark.offset >= self.high_watermark.offset {
             self.high_watermark = high_watermark;
-            self.last_stable = high_watermark;
+            self.unstable.high_watermark_moved(high_watermark.offset);
         }
     }
 
@@ -325,7 +336,7 @@ mod tests {
     }
 
     fn log_state() -> LogState {
-        LogState::new(0, position(0), 0, segment(0))
+        LogState::new(0, position(0), 0, segment(0), Unstable::default())
     }
 
     fn append(log_state: &mut LogState, until: i64, needs_flush: bool) {

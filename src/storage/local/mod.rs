@@ -39,9 +39,12 @@ mod space;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod transaction_index;
+mod unstable;
 
 use super::common::{
-    error, fetch_waiters, opening, producer_state, registry, search, topic, validation,
+    aborted, error, fetch_waiters, opening, producer_state, registry, search, topic, transaction,
+    validation,
 };
 
 pub use compaction::CompactionOptions;

@@ -16,6 +16,7 @@ mod partition_log;
 mod reading;
 mod repairing;
 mod syncing;
+mod transactions;
 mod trimming;
 mod unsynced;
 
@@ -24,10 +25,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tracing::{error, warn};
 
 use self::trimming::Maintenance;
+use super::aborted::Aborted;
 use super::checkpoint::LeaderEpochs;
 use super::environment::Environment;
 use super::error::{Error, IoContext};
@@ -38,10 +40,12 @@ use super::producer_state::{ProducerState, SequenceCheck};
 use super::recovery::{Opened, Producers};
 use super::segment::file_path;
 use super::topic::TopicInfo;
+use super::transaction::{EndedTransaction, TransactionMarker};
+use super::unstable::Unstable;
 use super::validation;
 use crate::config::{Durability, TopicConfig};
 use crate::record::RecordBatch;
-use crate::storage::{Acks, AppendOptions, Appended, Offsets};
+use crate::storage::{Acks, AppendOptions, Appended};
 
 pub(super) use self::unsynced::Unsynced;
 
@@ -72,6 +76,20 @@ struct PartitionWriter {
     producers: Producers,
 }
 
+/// Batches to append, which were checked.
+struct Append<'a> {
+    batches: &'a [RecordBatch],
+    /// Size of the batches as their producer sent them.
+    wire_bytes: usize,
+    /// Set if the only batch is this marker.
+    marker: Option<&'a TransactionMarker>,
+    acks: Acks,
+    now_ms: i64,
+    /// The timestamp given to the records, if the topic uses `LogAppendTime`.
+    log_append_time_ms: Option<i64>,
+    log_start_offset: i64,
+}
+
 /// An append whose batches may not be durable yet.
 struct Unflushed {
     appended: Appended,
@@ -94,6 +112,7 @@ impl Partition {
             opened.end,
             opened.durable,
             Arc::clone(active),
+            Unstable::new(opened.producers.first_open()),
         );
         log_state.add_unsynced(opened.unsynced);
         let needs_flush = log_state.unsynced_since().is_some();
@@ -158,15 +177,10 @@ impl Partition {
         let now_ms = self.environment.clock.now_ms();
         let wire_bytes: usize = batches.iter().map(RecordBatch::size_bytes).sum();
         let validated = validation::validate(batches, &config, now_ms)?;
-        let batches = &validated.batches;
 
         let mut writer = self.writer.lock();
-        let log_start_offset = {
-            let log_state = self.log_state.lock();
-            log_state.check()?;
-            log_state.log_start
-        };
-        let check = self.check_sequence(&mut writer, batches)?;
+        let log_start_offset = self.check_writable()?;
+        let check = self.check_sequence(&mut writer, &validated.batches)?;
         if let SequenceCheck::Duplicate(duplicate) = check {
             let stamps = validated.log_append_time_ms.is_some();
             let log_state = self.log_state.lock();
@@ -177,14 +191,57 @@ impl Partition {
                 awaits_flush,
             });
         }
+        let append = Append {
+            batches: &validated.batches,
+            wire_bytes,
+            marker: None,
+            acks: options.acks,
+            now_ms,
+            log_append_time_ms: validated.log_append_time_ms,
+            log_start_offset,
+        };
+        self.store(writer, &append, &config)
+    }
+
+    /// Returns the log start offset, or why the partition accepts no more records.
+    fn check_writable(&self) -> Result<i64, Error> {
+        let log_state = self.log_state.lock();
+        log_state.check()?;
+        Ok(log_state.log_start)
+    }
+
+    /// Writes batches that were checked, updates the state of their producers and moves the log end past them.
+    fn store(
+        &self,
+        mut writer: MutexGuard<'_, PartitionWriter>,
+        append: &Append<'_>,
+        config: &TopicConfig,
+    ) -> Result<Unflushed, Error> {
+        let &Append {
+            batches,
+            wire_bytes,
+            acks,
+            ..
+        } = append;
         let written = self
-            .write(&mut writer, batches, &config)
+            .write(&mut writer, batches, config)
             .map_err(|failure| self.refuse_append(&writer, failure, wire_bytes))?;
-        record_producers(&mut writer, batches, written.base_offset, now_ms);
+        let transactions = record_producers(&mut writer, append, written.base_offset);
+        if let Some((_, Some(ended))) = &transactions
+            && let Some(aborted) = Aborted::of(ended)
+        {
+            // Before a reader can see its records.
+            written.segment.add_aborted(aborted);
+        }
         let next_offset = writer.log.next_offset;
-        let needs_flush = options.acks == Acks::All && self.syncs_acks();
-        let (was_clean, awaits_flush) =
-            self.note_written(&written, next_offset, options.acks, config.flush_messages);
+        let needs_flush = acks == Acks::All && self.syncs_acks();
+        let (was_clean, awaits_flush) = {
+            let mut log_state = self.log_state.lock();
+            if let Some((first_open, ended)) = transactions {
+                log_state.unstable.note(first_open, ended);
+            }
+            self.note_written(&mut log_state, &written, next_offset, acks, config)
+        };
         drop(writer);
 
         self.count_written(batches, wire_bytes);
@@ -197,8 +254,8 @@ impl Partition {
         let appended = Appended {
             base_offset: written.base_offset,
             last_offset: next_offset - 1,
-            log_append_time_ms: validated.log_append_time_ms,
-            log_start_offset,
+            log_append_time_ms: append.log_append_time_ms,
+            log_start_offset: append.log_start_offset,
             duplicate: false,
         };
         Ok(Unflushed {
@@ -222,24 +279,24 @@ impl Partition {
     /// unflushed records have accumulated.
     fn note_written(
         &self,
+        log_state: &mut LogState,
         written: &Written,
         next_offset: i64,
         acks: Acks,
-        flush_messages: i64,
+        config: &TopicConfig,
     ) -> (bool, bool) {
         let position = |offset, position| LogPosition {
             offset,
             segment: written.segment.base_offset,
             position,
         };
-        let mut log_state = self.log_state.lock();
         let was_clean = log_state.appended(
             position(written.base_offset, written.start),
             position(next_offset, written.end),
             acks == Acks::All && self.syncs_acks(),
             self.environment.clock.monotonic(),
         );
-        let flush_is_due = log_state.unsynced_records() >= flush_messages;
+        let flush_is_due = log_state.unsynced_records() >= config.flush_messages;
         if flush_is_due {
             log_state.require_flush();
         }
@@ -428,26 +485,27 @@ impl std::fmt::Debug for Partition {
     }
 }
 
-/// Updates the producer state, if it is loaded, by batches appended from `base_offset` on.
+/// Updates the producer state, if it is loaded, by batches appended from `base_offset` on. If they belong to transactions,
+/// returns the first offset of the oldest open one, and the one that they ended.
 fn record_producers(
     writer: &mut PartitionWriter,
-    batches: &[RecordBatch],
+    append: &Append<'_>,
     mut base_offset: i64,
-    now_ms: i64,
-) {
-    if let Producers::Loaded(producers) = &mut writer.producers {
-        for batch in batches {
-            producers.record(base_offset, batch.header(), now_ms);
-            base_offset += i64::from(batch.header().last_offset_delta) + 1;
-        }
+) -> Option<(Option<i64>, Option<EndedTransaction>)> {
+    let Producers::Loaded(producers) = &mut writer.producers else {
+        return None;
+    };
+    if let Some(marker) = append.marker {
+        let now_ms = append.now_ms;
+        let ended = producers.end_transaction(base_offset, marker, now_ms, now_ms);
+        return Some((producers.first_open(), ended));
     }
-}
-
-fn offsets_of(log_state: &LogState) -> Offsets {
-    Offsets {
-        log_start: log_state.log_start,
-        last_stable: log_state.last_stable.offset,
-        high_watermark: log_state.high_watermark.offset,
-        log_end: log_state.end.offset,
+    let mut is_transactional = false;
+    for batch in append.batches {
+        let header = batch.header();
+        producers.record(base_offset, header, append.now_ms);
+        base_offset += i64::from(header.last_offset_delta) + 1;
+        is_transactional |= header.attributes.is_transactional();
     }
+    is_transactional.then(|| (producers.first_open(), None))
 }

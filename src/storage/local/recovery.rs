@@ -14,12 +14,15 @@
 //! for those, and keeping a later batch of a producer without an earlier one would confuse its retries, so the log is
 //! truncated at the hole. A hole is told from damage by the boot id: the machine was restarted since the write.
 
+mod replay;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
+use self::replay::Replay;
 use super::checkpoint::LeaderEpochs;
 use super::error::{Error, IoContext};
 use super::index::{OffsetEntry, SparseIndex};
@@ -30,7 +33,7 @@ use super::offset_gap;
 use super::producer_state::ProducerState;
 use super::repair::{Damage, inspect, remove_corrupt_ranges, repair_leader_epochs};
 use super::rewrite::SwapFile;
-use super::segment::{Located, REBUILT_INTERVAL_BYTES, Segment, file_path};
+use super::segment::{REBUILT_INTERVAL_BYTES, Segment, file_path};
 use crate::fs::Fs;
 
 /// State of a log as known before its directory is read.
@@ -68,6 +71,16 @@ pub(super) enum Producers {
     Loaded(ProducerState),
 }
 
+impl Producers {
+    /// Returns the first offset of the oldest open transaction. A snapshot that has one is always loaded.
+    pub fn first_open(&self) -> Option<i64> {
+        match self {
+            Producers::Loaded(state) => state.first_open(),
+            Producers::Snapshot(_) => None,
+        }
+    }
+}
+
 /// The work that recovery did.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Report {
@@ -91,6 +104,7 @@ impl Report {
 struct Listing {
     logs: BTreeSet<i64>,
     indexes: BTreeSet<i64>,
+    transaction_indexes: BTreeSet<i64>,
     snapshots: BTreeSet<i64>,
     /// Segments that had corrupt ranges removed.
     repaired: BTreeSet<i64>,
@@ -127,6 +141,7 @@ impl Listing {
             match extension {
                 "log" => listing.logs.insert(base),
                 "index" => listing.indexes.insert(base),
+                "txnindex" => listing.transaction_indexes.insert(base),
                 "snapshot" => listing.snapshots.insert(base),
                 aside if aside.ends_with(".damaged") => listing.repaired.insert(base),
                 other => {
@@ -181,7 +196,11 @@ impl Recovery<'_> {
         for swap in std::mem::take(&mut self.listing.swaps) {
             self.complete_swap(swap)?;
         }
-        for base in self.listing.indexes.difference(&self.listing.logs) {
+        let indexes = self
+            .listing
+            .indexes
+            .union(&self.listing.transaction_indexes);
+        for base in indexes.filter(|base| !self.listing.logs.contains(base)) {
             for extension in ["index", "timeindex", "txnindex"] {
                 let path = file_path(self.dir, *base, extension);
                 self.fs.remove_file(&path).during("remove", &path)?;
@@ -194,6 +213,9 @@ impl Recovery<'_> {
             let mut segment = Segment::found(self.fs, self.dir, base, size);
             if self.before.compacted_to.is_some_and(|end| base < end) {
                 segment = segment.with_gaps();
+            }
+            if self.listing.transaction_indexes.contains(&base) {
+                segment.note_transaction_index();
             }
             segments.push(Arc::new(segment));
         }
@@ -223,6 +245,7 @@ impl Recovery<'_> {
         }
         self.listing.snapshots.retain(|base| !is_replaced(base));
         self.listing.indexes.remove(&base_offset);
+        self.listing.transaction_indexes.remove(&base_offset);
         swap.complete(self.fs, self.dir)
     }
 
@@ -239,7 +262,11 @@ impl Recovery<'_> {
         if self.before.recovery_point.is_some_and(|point| point != end) {
             return Ok(None);
         }
+        let Some(producers) = self.producers_at(end)? else {
+            return Ok(None);
+        };
         self.build_missing_indexes(&segments[..segments.len() - 1])?;
+        self.check_transaction_indexes(segments, end)?;
         self.remove_stale_snapshots(segments, end)?;
         Ok(Some(Opened {
             log_start: self.log_start(segments, end),
@@ -250,13 +277,23 @@ impl Recovery<'_> {
             },
             durable: end,
             unsynced: Vec::new(),
-            producers: Producers::Snapshot(
-                self.listing
-                    .snapshots
-                    .contains(&end)
-                    .then(|| file_path(self.dir, end, "snapshot")),
-            ),
+            producers,
             segments: segments.to_vec(),
+        }))
+    }
+
+    /// Returns the producer state at the end of a cleanly closed log, loaded only if a transaction is open in it: readers
+    /// of committed records depend on that one. `None` if its snapshot is corrupt.
+    fn producers_at(&self, end: i64) -> Result<Option<Producers>, Error> {
+        if !self.listing.snapshots.contains(&end) {
+            return Ok(Some(Producers::Snapshot(None)));
+        }
+        let path = file_path(self.dir, end, "snapshot");
+        let bytes = self.fs.read(&path).during("read", &path)?;
+        let state = ProducerState::from_snapshot(&bytes, self.now_ms);
+        Ok(state.map(|state| match state.first_open() {
+            Some(_) => Producers::Loaded(state),
+            None => Producers::Snapshot(Some(path)),
         }))
     }
 
@@ -270,6 +307,43 @@ impl Recovery<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Rebuilds transaction indexes that are invalid, or may be absent: if the offset index is, too. `end` is the offset
+    /// after the last of the segments.
+    fn check_transaction_indexes(&self, segments: &[Arc<Segment>], end: i64) -> Result<(), Error> {
+        for (number, segment) in segments.iter().enumerate() {
+            let base = segment.base_offset;
+            let after = segments
+                .get(number + 1)
+                .map_or(end, |next| next.base_offset);
+            let is_sound = match self.listing.transaction_indexes.contains(&base) {
+                true => is_sound(segment, after)?,
+                false => segment.size() == 0 || self.listing.indexes.contains(&base),
+            };
+            if !is_sound {
+                info!(path = %segment.log_path().display(), "rebuilding transaction index");
+                let rebuild =
+                    |segment: &Segment| self.rebuild_transactions(&segments[..number], segment);
+                segment.peek(rebuild)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Rebuilds the transaction index of a segment that follows these ones.
+    fn rebuild_transactions(
+        &self,
+        before: &[Arc<Segment>],
+        segment: &Segment,
+    ) -> Result<(), Error> {
+        let base = segment.base_offset;
+        let mut replay = Replay::start(self.fs, self.dir, &self.listing, base, base, self.now_ms)?;
+        self.replay_unread(before, base, &mut replay)?;
+        replay.take_aborted();
+        replay.note_all(segment)?;
+        segment.set_aborted(replay.take_aborted());
+        segment.close_transactions()
     }
 
     /// Removes snapshots except the newest and those taken at a segment's base offset. A snapshot past the log's end
@@ -327,10 +401,14 @@ impl Recovery<'_> {
             .saturating_sub(1);
         let (unread, read) = found.split_at(first_read);
         self.build_missing_indexes(unread)?;
+        if let Some(first) = read.first() {
+            self.check_transaction_indexes(unread, first.base_offset)?;
+        }
         let mut producers = self.replay_before(unread, read.first(), point)?;
         let (recovered, mut end) = self.recover_segments(read, &mut producers)?;
         let segments = [unread, &recovered].concat();
-        let segments = self.ensure_active(segments, &mut end, point)?;
+        let producers = producers.finish();
+        let segments = self.ensure_active(segments, &mut end, point, &producers)?;
         self.remove_stale_snapshots(&segments, end)?;
         let last = segments.last().expect("ensure_active leaves one");
         let closed = segments.len() - 1;
@@ -348,7 +426,7 @@ impl Recovery<'_> {
             end: position,
             durable: point.min(end),
             unsynced,
-            producers: Producers::Loaded(producers.state),
+            producers: Producers::Loaded(producers),
             segments,
         })
     }
@@ -360,17 +438,18 @@ impl Recovery<'_> {
         first_read: Option<&Arc<Segment>>,
         point: i64,
     ) -> Result<Replay, Error> {
-        // Nothing is truncated below the recovery point, so the batches of a snapshot from there are all present.
+        // Nothing is truncated below the recovery point, so a snapshot up to there does not know of lost batches.
         let first = first_read.map_or(0, |first| first.base_offset);
         let mut producers = Replay::start(
             self.fs,
             self.dir,
             &self.listing,
-            first.max(point),
             first,
+            first.max(point),
             self.now_ms,
         )?;
-        self.replay_unread(unread, &mut producers)?;
+        self.replay_unread(unread, first, &mut producers)?;
+        producers.take_aborted();
         Ok(producers)
     }
 
@@ -405,6 +484,10 @@ impl Recovery<'_> {
                 &mut truncated,
                 place + 1 == found.len(),
             )?;
+            if self.listing.transaction_indexes.contains(&kept.base_offset) {
+                kept.note_transaction_index();
+            }
+            kept.set_aborted(producers.take_aborted());
             segments.push(Arc::new(kept));
             end = kept_end;
         }
@@ -434,7 +517,7 @@ impl Recovery<'_> {
             false => point,
         };
         let inspected = inspect(segment, size, following, open_from, epochs, |located| {
-            producers.note(located);
+            producers.note(segment, located)
         })?;
         self.report.segments_read += 1;
         self.report.bytes_read += size;
@@ -521,7 +604,7 @@ impl Recovery<'_> {
         let size = segment.size();
         // The segment's end is known to be valid now, so a gap before the last batch is a real gap.
         let end = following.or(Some(i64::MAX));
-        let inspected = inspect(segment, size, end, i64::MAX, None, |_| {})?;
+        let inspected = inspect(segment, size, end, i64::MAX, None, |_| Ok(()))?;
         let sound = self.sound(segment.base_offset, size, inspected.index);
         Ok((sound, inspected.next_offset))
     }
@@ -537,6 +620,7 @@ impl Recovery<'_> {
         mut segments: Vec<Arc<Segment>>,
         end: &mut i64,
         point: i64,
+        producers: &ProducerState,
     ) -> Result<Vec<Arc<Segment>>, Error> {
         if *end < point {
             error!(
@@ -555,6 +639,14 @@ impl Recovery<'_> {
             empty.remove_files()?;
         }
         *end = next_offset;
+        if !producers.is_empty() {
+            // As with a roll: the snapshot of the segment that was removed may have been the only one.
+            let path = file_path(self.dir, *end, "snapshot");
+            let content = producers.to_snapshot();
+            self.fs
+                .write_atomically(&path, &content)
+                .during("write", &path)?;
+        }
         let next = Segment::sound(self.fs, self.dir, *end, 0, SparseIndex::new());
         next.create_file()?;
         segments.push(Arc::new(next));
@@ -568,82 +660,34 @@ impl Recovery<'_> {
         segment.remove_files()
     }
 
-    /// Replays producer batches between the snapshot and the first segment that is read completely.
+    /// Replays the batches between the snapshot and `end`, where the last of these segments ends.
     fn replay_unread(
         &self,
         segments: &[Arc<Segment>],
+        end: i64,
         producers: &mut Replay,
     ) -> Result<(), Error> {
-        for (place, segment) in segments.iter().enumerate() {
-            let next = segments.get(place + 1).map(|next| next.base_offset);
-            if next.is_some_and(|next| next <= producers.from) {
-                continue;
-            }
-            let size = segment.size();
-            let replayed = match segment.locate(producers.from.max(segment.base_offset), size) {
-                Ok(Some(first)) => segment.walk(first, size, |located| {
-                    producers.note(&located);
-                    true
-                }),
-                Ok(None) => Ok(()),
-                Err(error) => Err(error),
-            };
-            // Corruption is repaired when it is read.
-            match replayed {
-                Ok(()) | Err(Error::Corrupt { .. }) => {}
-                Err(error) => return Err(error),
+        for (number, segment) in segments.iter().enumerate() {
+            let after = segments
+                .get(number + 1)
+                .map_or(end, |next| next.base_offset);
+            if after > producers.from() {
+                producers.note_all(segment)?;
             }
         }
         Ok(())
     }
 }
 
-/// The producer state while it is replayed from the newest usable snapshot to the log's end.
-struct Replay {
-    state: ProducerState,
-    from: i64,
-    now_ms: i64,
-}
-
-impl Replay {
-    /// Starts from the newest valid snapshot taken at or before `offset`; without one, from an empty state at the first
-    /// segment that is read anyway, or, if there were only corrupt snapshots, at the first segment of the log.
-    fn start(
-        fs: &Fs,
-        dir: &Path,
-        listing: &Listing,
-        offset: i64,
-        first_read: i64,
-        now_ms: i64,
-    ) -> Result<Self, Error> {
-        for taken_at in listing.snapshots.range(..=offset).rev() {
-            let path = file_path(dir, *taken_at, "snapshot");
-            let bytes = fs.read(&path).during("read", &path)?;
-            if let Some(state) = ProducerState::from_snapshot(&bytes, now_ms) {
-                return Ok(Self {
-                    state,
-                    from: *taken_at,
-                    now_ms,
-                });
-            }
-            warn!(path = %path.display(), "producer snapshot corrupt, ignoring it");
-        }
-        let first = listing.logs.first().copied().unwrap_or(0);
-        // A roll writes no snapshot while no producer is known; corrupt ones mean that some were.
-        Ok(Self {
-            state: ProducerState::default(),
-            from: match listing.snapshots.is_empty() {
-                true => first_read,
-                false => first,
-            },
-            now_ms,
-        })
-    }
-
-    fn note(&mut self, located: &Located) {
-        if located.header.base_offset >= self.from {
-            self.state
-                .record(located.header.base_offset, &located.header, self.now_ms);
-        }
+/// Returns whether the entries of a segment's transaction index are valid and belong to the segment, which ends before
+/// `end`.
+fn is_sound(segment: &Segment, end: i64) -> Result<bool, Error> {
+    match segment.aborted() {
+        Ok(list) => Ok(
+            (list.first()).is_none_or(|it| it.last_offset >= segment.base_offset)
+                && (list.last()).is_none_or(|it| it.last_offset < end),
+        ),
+        Err(Error::Corrupt { .. }) => Ok(false),
+        Err(failure) => Err(failure),
     }
 }

@@ -44,7 +44,7 @@ pub(super) fn inspect(
     offset_end: Option<i64>,
     open_from: i64,
     epochs: Option<&LeaderEpochs>,
-    mut each: impl FnMut(&Located),
+    mut each: impl FnMut(&Located) -> Result<(), Error>,
 ) -> Result<Inspected, Error> {
     let path = segment.log_path();
     let file = segment.file()?;
@@ -64,7 +64,7 @@ pub(super) fn inspect(
             Found::Batch(header) => {
                 let located = Located { position, header };
                 found.note(segment, &located, epochs);
-                each(&located);
+                each(&located)?;
                 position = located.end();
                 continue;
             }

@@ -73,7 +73,7 @@ impl SwapFile {
 
     /// Gives the file its final name, once the files of the later segments are removed. Can be repeated.
     pub fn complete(self, fs: &Fs, dir: &Path) -> Result<(), Error> {
-        for extension in ["index", "timeindex"] {
+        for extension in ["index", "timeindex", "txnindex"] {
             let path = file_path(dir, self.base_offset, extension);
             fs.remove_file(&path).during("remove", &path)?;
         }
@@ -122,6 +122,7 @@ impl Swap {
             base_offset: first.base_offset,
             last_base_offset: last.base_offset,
         };
+        staged.segment.inherit_aborted(old)?;
         let path = file.path(dir);
         let from = &staged.path;
         fs.rename(from, &path).during("rename", from)?;

@@ -1,5 +1,5 @@
-//! One segment: a run of batches in one file. `lookup` finds batches in it, `indexing` maintains its index, `checking`
-//! tracks which of its bytes have been verified.
+//! One segment: a run of batches in one file. `lookup` finds batches in it, `indexing` maintains its index, `transactions`
+//! its transaction index, `checking` tracks which of its bytes have been verified.
 //!
 //! A segment's file holds whole batches from its base offset on. Bytes below the published size never change (a segment
 //! that has to be rewritten becomes a new segment), so they are read without a lock, and a deleted segment stays
@@ -9,6 +9,7 @@
 mod checking;
 mod indexing;
 mod lookup;
+mod transactions;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use self::lookup::Hints;
 use super::error::{Error, IoContext};
 use super::index::{IndexedBatch, SparseIndex, TimeEntry};
 use super::scan::read_bytes;
+use super::transaction_index::TransactionIndex;
 use crate::fs::{File, Fs};
 use crate::record::BatchHeader;
 
@@ -57,7 +59,7 @@ impl Located {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Run {
     pub end: u64,
-    /// The offset after the run, if it was read on the way.
+    /// The offset after the run; `None` if it ends at the limit.
     pub next_offset: Option<i64>,
 }
 
@@ -70,6 +72,7 @@ pub(super) struct Segment {
     size: AtomicU64,
     /// In memory while the segment is written; `None` once it is closed and its index files are complete.
     index: RwLock<Option<SparseIndex>>,
+    transactions: TransactionIndex,
     /// The largest timestamp and its batch, cached after the first lookup in a closed segment.
     max_time: Mutex<Option<TimeEntry>>,
     checked: Mutex<Checked>,
@@ -91,18 +94,21 @@ impl Segment {
         size: u64,
         index: SparseIndex,
     ) -> Self {
-        Self::build(fs, dir, base_offset, size, Some(index), 0)
+        let transactions = TransactionIndex::in_memory();
+        Self::build(fs, dir, base_offset, size, Some(index), transactions, 0)
     }
 
     /// Creates a segment that was found on disk and not read yet.
     pub fn found(fs: &Fs, dir: &Arc<Path>, base_offset: i64, size: u64) -> Self {
-        Self::build(fs, dir, base_offset, size, None, size)
+        let transactions = TransactionIndex::absent();
+        Self::build(fs, dir, base_offset, size, None, transactions, size)
     }
 
     /// Creates an empty segment whose file does not have its final name yet. What is written to it counts as not checked.
     pub fn staged(fs: &Fs, dir: &Arc<Path>, base_offset: i64, log: File) -> Self {
         let index = Some(SparseIndex::new());
-        let segment = Self::build(fs, dir, base_offset, 0, index, u64::MAX);
+        let transactions = TransactionIndex::in_memory();
+        let segment = Self::build(fs, dir, base_offset, 0, index, transactions, u64::MAX);
         *segment.log.write() = Some(log);
         segment
     }
@@ -119,6 +125,7 @@ impl Segment {
         base_offset: i64,
         size: u64,
         index: Option<SparseIndex>,
+        transactions: TransactionIndex,
         checked_from: u64,
     ) -> Self {
         Self {
@@ -128,6 +135,7 @@ impl Segment {
             log: RwLock::new(None),
             size: AtomicU64::new(size),
             index: RwLock::new(index),
+            transactions,
             max_time: Mutex::new(None),
             checked: Mutex::new(Checked::from(checked_from)),
             has_gaps: false,

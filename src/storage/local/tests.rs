@@ -7,6 +7,7 @@ mod faults;
 mod full_disk;
 mod kafka_swaps;
 mod rewriting;
+mod transactions;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;

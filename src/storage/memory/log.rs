@@ -1,6 +1,7 @@
 //! The batches of one log.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
@@ -46,30 +47,37 @@ impl Log {
         base_offset
     }
 
-    /// Returns batches from the one that holds `offset` on, up to `max_bytes`; the first even if it is larger, with
-    /// `at_least_one`.
-    pub fn read(&self, offset: i64, max_bytes: usize, at_least_one: bool) -> Option<Records> {
+    /// Returns batches from the one that holds `range.start` on, as far as they end by `range.end`, up to `max_bytes`; the
+    /// first even if it is larger, with `at_least_one`. Also returns the offset after them.
+    pub fn read(
+        &self,
+        range: Range<i64>,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Option<(Records, i64)> {
         let first = self
             .batches
-            .partition_point(|batch| batch.next_offset <= offset);
+            .partition_point(|batch| batch.next_offset <= range.start);
         let mut size = 0;
         let found = self.batches.range(first..).take_while(|batch| {
             size += batch.bytes.len();
-            size <= max_bytes || (at_least_one && size == batch.bytes.len())
+            batch.next_offset <= range.end
+                && (size <= max_bytes || (at_least_one && size == batch.bytes.len()))
         });
-        let found: Vec<&Bytes> = found.map(|batch| &batch.bytes).collect();
-        match found[..] {
-            [] => None,
-            [one] => Some(Records::Bytes(one.clone())),
+        let found: Vec<&Stored> = found.collect();
+        let next_offset = found.last()?.next_offset;
+        let bytes = match found[..] {
+            [one] => one.bytes.clone(),
             _ => {
-                let mut bytes =
-                    BytesMut::with_capacity(found.iter().map(|batch| batch.len()).sum());
+                let size = found.iter().map(|batch| batch.bytes.len()).sum();
+                let mut bytes = BytesMut::with_capacity(size);
                 for batch in found {
-                    bytes.extend_from_slice(batch);
+                    bytes.extend_from_slice(&batch.bytes);
                 }
-                Some(Records::Bytes(bytes.freeze()))
+                bytes.freeze()
             }
-        }
+        };
+        Some((Records::Bytes(bytes), next_offset))
     }
 
     /// Returns the batches from the log start on.

@@ -1,5 +1,6 @@
 //! One partition in memory.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,15 +8,18 @@ use parking_lot::Mutex;
 
 use super::log::{LEADER_EPOCH, Log};
 use crate::clock::Clock;
+use crate::config::TimestampType;
 use crate::record::RecordBatch;
+use crate::storage::common::aborted::{Aborted, AbortedSearch};
 use crate::storage::common::fetch_waiters::{FetchWaiter, FetchWaiters};
 use crate::storage::common::producer_state::{ProducerState, SequenceCheck};
 use crate::storage::common::search::{first_record, newest_record};
 use crate::storage::common::topic::TopicInfo;
 use crate::storage::common::validation::{self, Validated};
 use crate::storage::{
-    AppendOptions, Appended, Error, Fetched, Offsets, PartitionLog, PartitionSnapshot, ReadOptions,
-    ReadTicket, Ticket, TimestampedOffset,
+    AbortedTransaction, AppendOptions, Appended, Error, Fetched, Isolation, Offsets, PartitionLog,
+    PartitionSnapshot, ProducerInfo, ReadOptions, ReadTicket, Ticket, TimestampedOffset,
+    TransactionMarker,
 };
 use crate::sync::Notify;
 
@@ -32,6 +36,8 @@ pub(super) struct Partition {
 struct State {
     log: Log,
     producers: ProducerState,
+    /// In the order of their markers.
+    aborted: Vec<Aborted>,
     records_total: u64,
     /// Set once the partition accepts no more records.
     end: Option<Error>,
@@ -60,6 +66,19 @@ impl Partition {
         Ok(appended)
     }
 
+    fn end_transaction_now(&self, marker: TransactionMarker) -> Result<Appended, Error> {
+        let now_ms = self.clock.now_ms();
+        let stamps = self.topic.config().message_timestamp_type == TimestampType::LogAppendTime;
+        let batch = marker.to_batch(now_ms, stamps)?;
+        let appended = self.state.lock().end_transaction(marker, &batch, now_ms)?;
+        self.topic.counters.add_bytes_in(batch.size_bytes() as u64);
+        self.waiters.notify();
+        Ok(Appended {
+            log_append_time_ms: stamps.then_some(now_ms),
+            ..appended
+        })
+    }
+
     fn read_now(&self, options: ReadOptions) -> Result<Fetched, Error> {
         let state = self.state.lock();
         if let Some(Error::Deleted) = state.end {
@@ -67,11 +86,18 @@ impl Partition {
         }
         let offsets = state.offsets();
         state.check_range(options.offset, offsets.log_end)?;
+        let range = options.offset..offsets.readable_to(options.isolation);
+        let read = state
+            .log
+            .read(range, options.max_bytes, options.at_least_one);
+        let aborted = match (&read, options.isolation) {
+            (Some((_, end)), Isolation::ReadCommitted) => state.aborted_in(options.offset..*end),
+            _ => Vec::new(),
+        };
         Ok(Fetched {
-            records: state
-                .log
-                .read(options.offset, options.max_bytes, options.at_least_one),
+            records: read.map(|(records, _)| records),
             offsets,
+            aborted,
             ends_early: false,
         })
     }
@@ -81,10 +107,12 @@ impl Partition {
         let config = self.topic.config();
         let mut state = self.state.lock();
         state.producers.expire(producers_before_ms);
-        match config.cleanup_policy.delete && state.end.is_none() {
-            true => state.log.retain(&config, now_ms),
-            false => 0,
+        if !config.cleanup_policy.delete || state.end.is_some() {
+            return 0;
         }
+        let bytes = state.log.retain(&config, now_ms);
+        state.forget_aborted();
+        bytes
     }
 
     /// Refuses records from now on.
@@ -137,14 +165,57 @@ impl State {
         })
     }
 
-    /// Every record can be read at once.
+    fn end_transaction(
+        &mut self,
+        marker: TransactionMarker,
+        batch: &RecordBatch,
+        now_ms: i64,
+    ) -> Result<Appended, Error> {
+        self.check()?;
+        self.producers.check_marker(&marker)?;
+        let offset = self.log.push(batch, now_ms);
+        let ended = self
+            .producers
+            .end_transaction(offset, &marker, now_ms, now_ms);
+        self.aborted.extend(ended.as_ref().and_then(Aborted::of));
+        self.records_total += 1;
+        Ok(Appended {
+            base_offset: offset,
+            last_offset: offset,
+            log_append_time_ms: None,
+            log_start_offset: self.log.log_start,
+            duplicate: false,
+        })
+    }
+
+    /// Every record can be read at once, unless its transaction or an earlier one is open.
     fn offsets(&self) -> Offsets {
+        let Log {
+            log_start, log_end, ..
+        } = self.log;
+        let first_open = self.producers.first_open();
         Offsets {
-            log_start: self.log.log_start,
-            last_stable: self.log.log_end,
-            high_watermark: self.log.log_end,
-            log_end: self.log.log_end,
+            log_start,
+            last_stable: first_open.map_or(log_end, |first_open| first_open.max(log_start)),
+            high_watermark: log_end,
+            log_end,
         }
+    }
+
+    /// Returns the aborted transactions that overlap a range of offsets.
+    fn aborted_in(&self, range: Range<i64>) -> Vec<AbortedTransaction> {
+        let mut search = AbortedSearch::new(range);
+        search.add_from(&self.aborted);
+        search.finish()
+    }
+
+    /// Forgets aborted transactions whose records and markers were deleted.
+    fn forget_aborted(&mut self) {
+        let log_start = self.log.log_start;
+        let deleted = self
+            .aborted
+            .partition_point(|aborted| aborted.last_offset < log_start);
+        self.aborted.drain(..deleted);
     }
 }
 
@@ -160,6 +231,14 @@ impl PartitionLog for Partition {
     /// Ready at once, whatever the `acks`: no record outlives the process.
     fn append(&self, batches: Vec<RecordBatch>, _options: AppendOptions) -> Ticket<Appended> {
         Ticket::Ready(self.append_now(batches))
+    }
+
+    fn end_transaction(
+        &self,
+        marker: TransactionMarker,
+        _options: AppendOptions,
+    ) -> Ticket<Appended> {
+        Ticket::Ready(self.end_transaction_now(marker))
     }
 
     fn read(&self, options: ReadOptions) -> ReadTicket {
@@ -251,6 +330,7 @@ impl PartitionLog for Partition {
                 });
             }
             state.log.delete_before(offset);
+            state.forget_aborted();
             Ok(state.log.log_start)
         });
         Ticket::Ready(deleted)
@@ -258,6 +338,10 @@ impl PartitionLog for Partition {
 
     fn largest_producer_id(&self) -> Result<Option<i64>, Error> {
         Ok(self.state.lock().producers.largest_id())
+    }
+
+    fn producers(&self) -> Result<Vec<ProducerInfo>, Error> {
+        Ok(self.state.lock().producers.infos())
     }
 }
 

@@ -9,6 +9,7 @@ use super::compactor::Compactor;
 use super::filter::{Fate, Filter, Latest};
 use super::offset_map::OffsetMap;
 use super::selection::Dirt;
+use super::transactions::Transactions;
 use crate::config::TopicConfig;
 use crate::record::{BatchHeader, RecordBatch};
 use crate::storage::local::checkpoint::LeaderEpochs;
@@ -61,15 +62,16 @@ impl Pass<'_> {
         let mut work = Work::default();
         let latest = self.read_dirt(segments, &mut work)?;
         work.end = latest.end;
-        let filter = Filter {
+        let mut filter = Filter {
             latest,
-            producers: self.partition.last_offsets()?,
+            transactions: self.transactions_from(segments[0].base_offset)?,
+            producers: self.partition.last_batches()?,
             now_ms: self.now_ms,
             delete_retention_ms: self.config.delete_retention_ms,
         };
         let rewritten = segments.partition_point(|segment| segment.base_offset < work.end);
         for group in self.groups(segments, rewritten) {
-            self.rewrite(&group, &filter, &mut work)?;
+            self.rewrite(&group, &mut filter, &mut work)?;
         }
         Ok(work)
     }
@@ -78,7 +80,8 @@ impl Pass<'_> {
     fn read_dirt(&self, segments: &[Arc<Segment>], work: &mut Work) -> Result<Latest, Error> {
         let Dirt { start, end, .. } = self.dirt;
         let map = OffsetMap::new((end - start) as u64, self.compactor.dedupe_buffer_bytes());
-        let mut latest = Latest::new(map, start);
+        let transactions = self.transactions_from(start)?;
+        let mut latest = Latest::new(map, transactions, start);
         for (number, segment) in segments.iter().enumerate() {
             let offset_end = self.end_of(segments, number);
             if offset_end <= start {
@@ -96,6 +99,12 @@ impl Pass<'_> {
             latest.end = offset_end;
         }
         Ok(latest)
+    }
+
+    /// Returns the transactions of the log at an offset.
+    fn transactions_from(&self, offset: i64) -> Result<Transactions, Error> {
+        let aborted = self.partition.aborted_in(offset..self.dirt.end)?;
+        Ok(Transactions::new(aborted))
     }
 
     /// Returns the offset at which a segment ends.
@@ -131,7 +140,12 @@ impl Pass<'_> {
     }
 
     /// Rewrites segments as one, unless none of their records is dropped.
-    fn rewrite(&self, group: &Group<'_>, filter: &Filter, work: &mut Work) -> Result<(), Error> {
+    fn rewrite(
+        &self,
+        group: &Group<'_>,
+        filter: &mut Filter,
+        work: &mut Work,
+    ) -> Result<(), Error> {
         let first = &group.segments[0];
         let mut output = Output {
             staged: self.partition.stage(first.base_offset)?,

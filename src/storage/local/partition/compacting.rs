@@ -1,15 +1,19 @@
 //! Compaction of a partition: what can be compacted, and the replacement of segments.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
+use super::super::aborted::AbortedSearch;
 use super::super::compaction::Dirt;
 use super::super::error::Error;
 use super::super::log::Segments;
+use super::super::log_state::LogPosition;
+use super::super::producer_state::LastBatch;
 use super::super::rewrite::{Staged, Swap};
 use super::super::segment::Segment;
 use super::Partition;
-use crate::storage::{Isolation, PartitionLog};
+use crate::storage::{AbortedTransaction, PartitionLog};
 
 impl Partition {
     /// Returns the part of the log that can be compacted, and its segments with those before them. `None` if the log has
@@ -25,8 +29,12 @@ impl Partition {
             if log_state.failure().is_some() {
                 return Ok(None);
             }
-            let stable = log_state.readable_to(Isolation::ReadCommitted);
-            (log_state.log_start, log_state.end.offset, stable)
+            let offsets = log_state.offsets();
+            let stable = LogPosition {
+                offset: offsets.last_stable,
+                ..log_state.high_watermark
+            };
+            (offsets.log_start, offsets.log_end, stable)
         };
         let cleaner_offsets = &self.environment.cleaner_offsets;
         // An offset past the end is from before records were lost: nothing is known about those after them.
@@ -48,9 +56,26 @@ impl Partition {
         }
     }
 
-    /// Returns the last offset of each producer. May block.
-    pub(in crate::storage::local) fn last_offsets(&self) -> Result<HashMap<i64, i64>, Error> {
-        Ok(self.producers(&mut self.writer.lock())?.last_offsets())
+    /// Returns the last batch of each producer. May block.
+    pub(in crate::storage::local) fn last_batches(&self) -> Result<HashMap<i64, LastBatch>, Error> {
+        let mut writer = self.writer.lock();
+        Ok(self.producers(&mut writer)?.last_batches())
+    }
+
+    /// Returns the aborted transactions that overlap a range of offsets, by first offset.
+    pub(in crate::storage::local) fn aborted_in(
+        &self,
+        range: Range<i64>,
+    ) -> Result<Vec<AbortedTransaction>, Error> {
+        let segments = self.log.segments();
+        let after = segments.partition_point(|segment| segment.base_offset <= range.start);
+        let mut search = AbortedSearch::new(range);
+        for segment in &segments[after.saturating_sub(1)..] {
+            if !segment.search_aborted(&mut search)? {
+                break;
+            }
+        }
+        Ok(search.finish())
     }
 
     /// Creates the file of a rewritten segment. Its name differs from that of a repaired segment, which may be written at

@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 use super::super::error::Error;
 use super::super::fetch_waiters::FetchWaiter;
 use super::super::topic::TopicInfo;
-use super::{Partition, Unflushed, offsets_of};
+use super::{Partition, Unflushed};
 use crate::record::RecordBatch;
 use crate::storage::{
-    AppendOptions, Appended, Offsets, PartitionLog, PartitionSnapshot, ReadOptions, ReadTicket,
-    Ticket, TimestampedOffset,
+    AppendOptions, Appended, Offsets, PartitionLog, PartitionSnapshot, ProducerInfo, ReadOptions,
+    ReadTicket, Ticket, TimestampedOffset, TransactionMarker,
 };
 use crate::sync::Notify;
 
@@ -24,20 +24,15 @@ impl PartitionLog for Partition {
     }
 
     fn append(&self, batches: Vec<RecordBatch>, options: AppendOptions) -> Ticket<Appended> {
-        match self.append_now(batches, options) {
-            Ok(Unflushed {
-                appended,
-                awaits_flush: true,
-            }) => {
-                let partition = self.me();
-                // The wait begins when it is polled: one flush then covers all appends made until then.
-                Ticket::Pending(Box::pin(async move {
-                    partition.wait_durable(appended.last_offset + 1).await?;
-                    Ok(appended)
-                }))
-            }
-            appended => Ticket::Ready(appended.map(|unflushed| unflushed.appended)),
-        }
+        self.acknowledged(self.append_now(batches, options))
+    }
+
+    fn end_transaction(
+        &self,
+        marker: TransactionMarker,
+        options: AppendOptions,
+    ) -> Ticket<Appended> {
+        self.acknowledged(self.end_transaction_now(marker, options))
     }
 
     fn read(&self, options: ReadOptions) -> ReadTicket {
@@ -60,7 +55,7 @@ impl PartitionLog for Partition {
     }
 
     fn offsets(&self) -> Offsets {
-        offsets_of(&self.log_state.lock())
+        self.log_state.lock().offsets()
     }
 
     fn snapshot(&self) -> PartitionSnapshot {
@@ -99,9 +94,31 @@ impl PartitionLog for Partition {
     fn largest_producer_id(&self) -> Result<Option<i64>, Error> {
         Ok(self.producers(&mut self.writer.lock())?.largest_id())
     }
+
+    fn producers(&self) -> Result<Vec<ProducerInfo>, Error> {
+        Ok(Partition::producers(self, &mut self.writer.lock())?.infos())
+    }
 }
 
 impl Partition {
+    /// Returns the result of an append, once it may be acknowledged.
+    fn acknowledged(&self, appended: Result<Unflushed, Error>) -> Ticket<Appended> {
+        match appended {
+            Ok(Unflushed {
+                appended,
+                awaits_flush: true,
+            }) => {
+                let partition = self.me();
+                // The wait begins when it is polled: one flush then covers all appends made until then.
+                Ticket::Pending(Box::pin(async move {
+                    partition.wait_durable(appended.last_offset + 1).await?;
+                    Ok(appended)
+                }))
+            }
+            appended => Ticket::Ready(appended.map(|unflushed| unflushed.appended)),
+        }
+    }
+
     /// Runs work that may wait for the disk on a blocking thread.
     fn on_disk<T: Send + 'static>(
         &self,

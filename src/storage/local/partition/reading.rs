@@ -1,19 +1,21 @@
 //! Reading a partition by offset or timestamp, and its leader epochs. Of the partition's locks it takes only the log
 //! state, unless corruption has to be repaired.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::super::aborted::AbortedSearch;
 use super::super::checkpoint::LeaderEpochs;
 use super::super::error::Error;
 use super::super::log::Segments;
 use super::super::log_state::LogPosition;
 use super::super::search::{first_record, newest_record};
 use super::super::segment::{Located, Segment};
-use super::{Partition, offsets_of};
+use super::Partition;
 use crate::record::{FileRegion, RecordBatch, Records};
-use crate::storage::{Fetched, Isolation, ReadOptions, TimestampedOffset};
+use crate::storage::{AbortedTransaction, Fetched, Isolation, ReadOptions, TimestampedOffset};
 
 /// Regions up to this size are copied; larger ones are sent from the file.
 const COPIED_BYTES_MAX: u64 = 16 * 1024;
@@ -33,14 +35,13 @@ impl Partition {
 
     /// Reads like [`read_now`](Self::read_now), without repairing corruption.
     pub(super) fn read_once(&self, options: ReadOptions) -> Result<Fetched, Error> {
-        let (offsets, limit) = {
+        let (offsets, high_watermark) = {
             let log_state = self.log_state.lock();
             // A failed log can still be read; a deleted one cannot.
             if let Some(Error::Deleted) = log_state.failure() {
                 return Err(Error::Deleted);
             }
-            let limit = log_state.readable_to(options.isolation);
-            (offsets_of(&log_state), limit)
+            (log_state.offsets(), log_state.high_watermark)
         };
         let offset = options.offset;
         if offset < offsets.log_start || offset > offsets.log_end {
@@ -50,9 +51,10 @@ impl Partition {
                 log_end: offsets.log_end,
             });
         }
-        let found = self.find(offset, limit, options.isolation)?;
-        if let Some((_, first, _)) = &found
-            && first.header.base_offset > offset
+        let end = offsets.readable_to(options.isolation);
+        let found = self.find(offset, end, high_watermark)?;
+        if let Some(found) = &found
+            && found.first.header.base_offset > offset
         {
             // The next batch is the answer if the offset lies in a gap, but not where records were deleted just now.
             let log_start = self.log_state.lock().log_start;
@@ -64,40 +66,50 @@ impl Partition {
                 });
             }
         }
-        let (records, ends_early) = match found {
-            Some((segment, first, readable)) => {
-                let records = self.region(&segment, &first, readable, options)?;
-                let ends_early = records.is_some() && offset < readable.active;
-                (records, ends_early)
-            }
-            None => (None, false),
-        };
-        Ok(Fetched {
-            records,
+        let mut fetched = Fetched {
+            records: None,
             offsets,
-            ends_early,
-        })
+            aborted: Vec::new(),
+            ends_early: false,
+        };
+        if let Some(found) = &found
+            && let Some((records, end)) = self.region(found, options)?
+        {
+            fetched.records = Some(records);
+            fetched.ends_early = offset < found.readable.active;
+            if options.isolation == Isolation::ReadCommitted {
+                fetched.aborted = found.aborted_in(offset..end)?;
+            }
+        }
+        Ok(fetched)
     }
 
-    /// Finds the batch that holds `offset`, or the next one, below `limit`.
+    /// Finds the batch that holds `offset`, or the next one, below `end`, which is at most the high watermark.
     fn find(
         &self,
         offset: i64,
-        limit: LogPosition,
-        isolation: Isolation,
-    ) -> Result<Option<(Arc<Segment>, Located, Readable)>, Error> {
-        if offset >= limit.offset {
+        end: i64,
+        high_watermark: LogPosition,
+    ) -> Result<Option<Found>, Error> {
+        if offset >= end {
             return Ok(None);
         }
-        let (segments, limit) = self.segments_to(limit, isolation);
+        let (segments, mut limit) = self.segments_to(high_watermark);
+        if end < limit.offset {
+            limit = position_of(&segments, end, limit)?;
+        }
         let first = segments.partition_point(|segment| segment.base_offset <= offset);
         for number in first.saturating_sub(1)..segments.len() {
-            let segment = &segments[number];
             let Some(readable) = readable(&segments, number, limit) else {
                 break;
             };
-            if let Some(located) = segment.locate(offset, readable.end)? {
-                return Ok(Some((Arc::clone(segment), located, readable)));
+            if let Some(first) = segments[number].locate(offset, readable.end)? {
+                return Ok(Some(Found {
+                    segments,
+                    number,
+                    first,
+                    readable,
+                }));
             }
         }
         Ok(None)
@@ -110,14 +122,13 @@ impl Partition {
     pub(in crate::storage::local) fn segments_to(
         &self,
         mut limit: LogPosition,
-        isolation: Isolation,
     ) -> (Segments, LogPosition) {
         loop {
             let segments = self.log.segments();
             if segments[segments.len() - 1].base_offset == limit.segment {
                 return (segments, limit);
             }
-            let now = self.log_state.lock().readable_to(isolation);
+            let now = self.log_state.lock().high_watermark;
             if now.segment == limit.segment {
                 return (segments, limit);
             }
@@ -125,13 +136,12 @@ impl Partition {
         }
     }
 
-    fn region(
-        &self,
-        segment: &Arc<Segment>,
-        first: &Located,
-        readable: Readable,
-        options: ReadOptions,
-    ) -> Result<Option<Records>, Error> {
+    /// Returns the batches from the one found on, as many as fit, and the offset after them.
+    fn region(&self, found: &Found, options: ReadOptions) -> Result<Option<(Records, i64)>, Error> {
+        let Found {
+            first, readable, ..
+        } = found;
+        let segment = &found.segments[found.number];
         let max_bytes = options.max_bytes as u64;
         let run = segment.run_end(first, readable.end, max_bytes)?;
         let (start, end) = (first.position, run.end);
@@ -144,21 +154,22 @@ impl Partition {
                 epochs.at(offset)
             })?;
         }
-        if end == readable.end {
-            segment.remember(readable.offset_after, end);
-        } else if let Some(offset) = run.next_offset {
-            segment.remember(offset, end);
-        }
+        let next_offset = match run.next_offset {
+            Some(next_offset) if end < readable.end => next_offset,
+            _ => readable.offset_after,
+        };
+        segment.remember(next_offset, end);
         let len = (end - start) as usize;
-        if !options.in_place && end - start <= COPIED_BYTES_MAX {
-            return Ok(Some(Records::Bytes(segment.read(start, len)?.into())));
-        }
-        Ok(Some(Records::File(FileRegion {
-            file: Arc::clone(segment.file()?.handle()),
-            position: start,
-            len,
-            cold: segment.base_offset != readable.active,
-        })))
+        let records = match !options.in_place && end - start <= COPIED_BYTES_MAX {
+            true => Records::Bytes(segment.read(start, len)?.into()),
+            false => Records::File(FileRegion {
+                file: Arc::clone(segment.file()?.handle()),
+                position: start,
+                len,
+                cold: segment.base_offset != readable.active,
+            }),
+        };
+        Ok(Some((records, next_offset)))
     }
 
     /// Returns the first record below the high watermark whose timestamp is `timestamp_ms` or later. May block.
@@ -168,8 +179,7 @@ impl Partition {
 
     fn find_timestamp_once(&self, timestamp_ms: i64) -> Result<Option<TimestampedOffset>, Error> {
         let (log_start, high_watermark) = self.readable_now();
-        let (segments, high_watermark) =
-            self.segments_to(high_watermark, Isolation::ReadUncommitted);
+        let (segments, high_watermark) = self.segments_to(high_watermark);
         for (number, segment) in segments.iter().enumerate() {
             let Some(readable) = readable(&segments, number, high_watermark) else {
                 break;
@@ -204,8 +214,7 @@ impl Partition {
 
     fn find_max_timestamp_once(&self) -> Result<Option<TimestampedOffset>, Error> {
         let (log_start, high_watermark) = self.readable_now();
-        let (segments, high_watermark) =
-            self.segments_to(high_watermark, Isolation::ReadUncommitted);
+        let (segments, high_watermark) = self.segments_to(high_watermark);
         let mut at_start = None;
         let mut newest: Option<(&Segment, Located)> = None;
         for (number, segment) in segments.iter().enumerate() {
@@ -271,10 +280,52 @@ fn newest_kept(
     Ok((at_start, newest))
 }
 
+/// Returns the position at which the batch with `offset` begins, below the high watermark.
+fn position_of(
+    segments: &[Arc<Segment>],
+    offset: i64,
+    high_watermark: LogPosition,
+) -> Result<LogPosition, Error> {
+    let after = segments.partition_point(|segment| segment.base_offset <= offset);
+    let number = after.saturating_sub(1);
+    let segment = &segments[number];
+    let Some(readable) = readable(segments, number, high_watermark) else {
+        return Ok(high_watermark);
+    };
+    let located = segment.locate(offset, readable.end)?;
+    Ok(LogPosition {
+        offset,
+        segment: segment.base_offset,
+        position: located.map_or(readable.end, |located| located.position),
+    })
+}
+
 fn batch_at(segment: &Segment, located: &Located) -> Result<RecordBatch, Error> {
     let bytes = segment.read(located.position, located.header.size_bytes())?;
     RecordBatch::parse_stored(Bytes::from(bytes))
         .map_err(|error| segment.corrupt(located.position, error.to_string()))
+}
+
+/// The batch where a read begins.
+struct Found {
+    segments: Segments,
+    /// The segment of the batch.
+    number: usize,
+    first: Located,
+    readable: Readable,
+}
+
+impl Found {
+    /// Returns the aborted transactions that overlap a range of offsets, which begins in the segment of the batch.
+    fn aborted_in(&self, range: Range<i64>) -> Result<Vec<AbortedTransaction>, Error> {
+        let mut search = AbortedSearch::new(range);
+        for segment in &self.segments[self.number..] {
+            if !segment.search_aborted(&mut search)? {
+                break;
+            }
+        }
+        Ok(search.finish())
+    }
 }
 
 /// The readable part of a segment.

@@ -77,7 +77,7 @@ impl Partition {
             following,
             i64::MAX,
             Some(self.epochs()?),
-            |_| {},
+            |_| Ok(()),
         )?;
         repair::repair_leader_epochs(segment, &inspected)?;
         let mut damages = inspected.damages;

@@ -20,12 +20,15 @@ impl Segment {
         *self.index.write() = Some(index);
     }
 
+    /// Returns the size in bytes of the largest of the index files.
     pub fn index_bytes(&self) -> usize {
-        self.index.read().as_ref().map_or(0, SparseIndex::bytes)
+        let index_bytes = self.index.read().as_ref().map_or(0, SparseIndex::bytes);
+        index_bytes.max(self.transactions.bytes())
     }
 
-    /// Completes the index files and drops the index from memory.
+    /// Completes the index files and drops the indexes from memory.
     pub fn close_index(&self) -> Result<(), Error> {
+        self.close_transactions()?;
         if let Some(index) = &mut *self.index.write() {
             index.note_max_time();
             index.write_to(&self.fs, &self.path("index"), &self.path("timeindex"))?;
@@ -35,7 +38,7 @@ impl Segment {
         Ok(())
     }
 
-    /// Flushes a closed segment's index files.
+    /// Flushes the files of a closed segment's sparse indexes.
     pub fn sync_index(&self) -> Result<(), Error> {
         for extension in ["index", "timeindex"] {
             let path = self.path(extension);

@@ -122,50 +122,60 @@ impl Segment {
                 None => self.floor_in_file(|entry: &OffsetEntry| entry.position <= target)?,
             },
         };
+        let next_offset = first.header.next_offset();
         if let Some(entry) = near
             && u64::from(entry.position) >= first.end()
-            && self.begins_batch(entry, first.header.next_offset(), limit)?
+            && let Some(base_offset) = self.base_offset_at(entry, next_offset, limit)?
         {
-            let position = u64::from(entry.position);
-            return self.run_end_from(position, first.header.next_offset(), limit, target);
+            return self.run_end_from(u64::from(entry.position), base_offset, limit, target);
         }
-        self.run_end_from(first.end(), first.header.next_offset(), limit, target)
+        self.run_end_from(first.end(), next_offset, limit, target)
     }
 
-    /// Returns true if an index entry points at a batch with its offset.
-    fn begins_batch(&self, entry: OffsetEntry, offset_min: i64, limit: u64) -> Result<bool, Error> {
+    /// Returns the base offset of the batch that an index entry points at; `None` if it does not have the entry's offset.
+    fn base_offset_at(
+        &self,
+        entry: OffsetEntry,
+        offset_min: i64,
+        limit: u64,
+    ) -> Result<Option<i64>, Error> {
         let path = self.log_path();
         let file = self.file()?;
         let mut scanner = Scanner::for_headers(&file, path, self.base_offset, limit);
         let found = scanner.header(u64::from(entry.position), offset_min)?;
         let last_offset = self.base_offset + i64::from(entry.relative_offset);
         // Old servers store the last offset of all batches that were appended together.
-        Ok(matches!(found, Found::Batch(header)
-            if header.base_offset <= last_offset && header.last_offset() <= last_offset))
+        Ok(match found {
+            Found::Batch(header)
+                if header.base_offset <= last_offset && header.last_offset() <= last_offset =>
+            {
+                Some(header.base_offset)
+            }
+            _ => None,
+        })
     }
 
+    /// Returns the end of the run from `start` on, where a batch with an offset of at least `next_offset` begins.
     fn run_end_from(
         &self,
         start: u64,
-        offset_min: i64,
+        next_offset: i64,
         limit: u64,
         target: u64,
     ) -> Result<Run, Error> {
         let path = self.log_path();
         let file = self.file()?;
         let mut scanner = Scanner::for_headers(&file, path, self.base_offset, limit);
-        let (mut position, mut offset_min) = (start, offset_min);
-        let mut next_offset = None;
+        let (mut position, mut next_offset) = (start, next_offset);
         while position < target {
-            match scanner.header(position, offset_min)? {
+            match scanner.header(position, next_offset)? {
                 Found::Batch(header) => {
                     let end = position + header.size_bytes() as u64;
                     if end > target {
                         break;
                     }
                     position = end;
-                    offset_min = header.next_offset();
-                    next_offset = Some(offset_min);
+                    next_offset = header.next_offset();
                 }
                 Found::End => break,
                 Found::Damage(reason) => return Err(self.corrupt(position, reason)),
@@ -173,7 +183,7 @@ impl Segment {
         }
         Ok(Run {
             end: position,
-            next_offset,
+            next_offset: Some(next_offset),
         })
     }
 

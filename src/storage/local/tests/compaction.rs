@@ -7,7 +7,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::fs::Disk;
-use crate::record::BatchHeader;
+use crate::record::{BatchHeader, Record};
+use crate::storage::TransactionMarker;
+use crate::storage::TransactionOutcome::{self, Abort, Commit};
+use crate::storage::committed_reader::committed_records;
 
 /// Settings with which every closed segment is compacted at once.
 const COMPACTED: &[(&str, &str)] = &[
@@ -17,6 +20,8 @@ const COMPACTED: &[(&str, &str)] = &[
     ("min.cleanable.dirty.ratio", "0"),
     ("delete.retention.ms", "1000"),
 ];
+
+const UNCLEANABLE: &str = "streamline_compaction_uncleanable_partitions";
 
 /// The same, with segments that hold all records of a test up to [`Fixture::roll`].
 fn one_segment() -> Vec<(&'static str, &'static str)> {
@@ -60,17 +65,20 @@ fn read_batches(partition: &Arc<Partition>) -> Vec<RecordBatch> {
 }
 
 fn records_of(batches: &[RecordBatch]) -> Vec<Found> {
-    let text = |bytes: &bytes::Bytes| String::from_utf8(bytes.to_vec()).unwrap();
-    let records = batches.iter().flat_map(|batch| {
+    let data = batches
+        .iter()
+        .filter(|batch| !batch.header().attributes.is_control());
+    let records = data.flat_map(|batch| {
         let records = batch.records(DecompressLimit::default()).unwrap();
         records.map(|record| record.unwrap())
     });
-    records
-        .map(|record| {
-            let key = text(record.key.as_ref().unwrap());
-            (record.offset, key, record.value.as_ref().map(text))
-        })
-        .collect()
+    records.map(|record| found(&record)).collect()
+}
+
+fn found(record: &Record) -> Found {
+    let text = |bytes: &bytes::Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+    let key = text(record.key.as_ref().unwrap());
+    (record.offset, key, record.value.as_ref().map(text))
 }
 
 /// The last value of each key.
@@ -131,6 +139,7 @@ fn the_latest_record_of_each_key_is_left_at_its_offset() {
         fixture.put(["a", "b", "c"][n % 3], Some(&format!("{n}")));
     }
     fixture.roll();
+    let segments = fixture.partition().snapshot().segments;
     assert!(fixture.topics.compact());
     assert!(
         !fixture.topics.compact(),
@@ -410,17 +419,16 @@ fn a_corrupt_segment_stops_the_compaction_of_its_log_until_it_is_repaired() {
     let mut content = std::fs::read(&log).unwrap();
     content[65] ^= 1;
     std::fs::write(&log, content).unwrap();
-    let uncleanable = "streamline_compaction_uncleanable_partitions";
     assert!(fixture.topics.compact());
     assert!(!fixture.topics.compact());
-    assert_eq!(fixture.sample(uncleanable), 1.0);
+    assert_eq!(fixture.sample(UNCLEANABLE), 1.0);
     assert_eq!(files(&fixture.log_dir(), ".cleaned").len(), 0);
     let lost = 1;
     assert_eq!(fixture.offsets().len(), 20 - lost);
     fixture.clock.advance(Duration::from_secs(15 * 60));
     assert!(fixture.topics.compact());
     assert_eq!(fixture.offsets(), [19]);
-    assert_eq!(fixture.sample(uncleanable), 0.0);
+    assert_eq!(fixture.sample(UNCLEANABLE), 0.0);
 }
 
 #[test]
@@ -569,6 +577,101 @@ fn a_throttled_compaction_ends_when_the_engine_is_closed() {
     assert!(!fixture.topics.compact());
 }
 
+fn transactional(id: i64, sequence: i32, records: &[(&str, Option<&str>)]) -> RecordBatch {
+    let builder = BatchBuilder::new(Compression::None).producer(id, 0, sequence);
+    keyed_batch(builder.transactional(), records)
+}
+
+impl Fixture {
+    fn end_as(&self, producer_id: i64, outcome: TransactionOutcome) {
+        let marker = TransactionMarker {
+            producer_id,
+            producer_epoch: 0,
+            coordinator_epoch: 0,
+            outcome,
+        };
+        block_on(self.partition().end_transaction(marker, ACKS_LEADER)).unwrap();
+    }
+
+    /// Returns the records that a reader of committed records sees.
+    fn committed_records(&self) -> Vec<Found> {
+        let records = committed_records(&*self.partition(), 300);
+        records.iter().map(found).collect()
+    }
+
+    /// Returns the offsets of all batches that are not of [`roll`](Self::roll), and whether they are markers.
+    fn batch_offsets(&self) -> Vec<(i64, bool)> {
+        let batches = read_batches(&self.partition()).into_iter();
+        let headers = batches.map(|batch| *batch.header());
+        headers
+            .filter(|header| header.producer_id >= 0)
+            .map(|header| (header.last_offset(), header.attributes.is_control()))
+            .collect()
+    }
+}
+
+#[test]
+fn aborted_records_supersede_none_and_markers_outlive_their_transactions() {
+    let mut fixture = Fixture::new(&one_segment());
+    fixture.put("a", Some("0"));
+    fixture.put_batch(transactional(1, 0, &[("a", Some("1"))]));
+    fixture.put_batch(transactional(2, 0, &[("b", Some("2"))]));
+    fixture.end_as(1, Abort);
+    fixture.put_batch(transactional(1, 1, &[("c", Some("4"))]));
+    fixture.end_as(2, Commit);
+    fixture.end_as(1, Commit);
+    fixture.put_batch(transactional(2, 1, &[("d", Some("7"))]));
+    fixture.end_as(2, Commit);
+    fixture.put("b", Some("9"));
+    fixture.roll();
+    let expected = fixture.committed_records();
+    let last = last_values(&expected);
+    assert!(fixture.topics.compact());
+    let found = fixture.committed_records();
+    assert_eq!(last_values(&found), last);
+    assert_eq!(fixture.offsets(), [0, 4, 7, 9]);
+    let markers = [
+        (3, true),
+        (4, false),
+        (5, true),
+        (6, true),
+        (7, false),
+        (8, true),
+    ];
+    assert_eq!(fixture.batch_offsets(), markers);
+    // Nothing is left of the transactions that ended at 3 and 5, so the next compaction sets a delete horizon.
+    fixture.roll();
+    assert!(fixture.topics.compact());
+    assert_eq!(fixture.batch_offsets(), markers);
+    fixture.clock.advance(Duration::from_millis(1_000));
+    fixture.roll();
+    assert!(fixture.topics.compact());
+    let left = [(4, false), (6, true), (7, false), (8, true)];
+    assert_eq!(fixture.batch_offsets(), left);
+    assert_eq!(last_values(&fixture.committed_records()), last);
+    for reopen in [Fixture::restart, Fixture::crash] {
+        reopen(&mut fixture);
+        let offsets = fixture.partition().offsets();
+        assert_eq!(offsets.last_stable, offsets.log_end);
+        assert_eq!(fixture.offsets(), [0, 4, 7, 9]);
+    }
+}
+
+#[test]
+fn an_open_transaction_limits_what_is_compacted() {
+    let fixture = Fixture::new(COMPACTED);
+    fixture.put_batch(transactional(1, 0, &[("a", Some("1"))]));
+    for _ in 0..20 {
+        fixture.put("a", Some("2"));
+    }
+    fixture.roll();
+    assert!(!fixture.topics.compact());
+    fixture.end_as(1, Abort);
+    fixture.roll();
+    assert!(fixture.topics.compact());
+    assert_eq!(fixture.offsets(), [20]);
+}
+
 /// A compacted log on a disk that may lose power.
 struct Machine {
     dir: TempDir,
@@ -692,6 +795,15 @@ enum Step {
         /// Keys and whether they get a value.
         records: Vec<(u8, bool)>,
     },
+    /// Appends to the transaction of a producer.
+    AppendTo {
+        producer: i64,
+        records: Vec<(u8, bool)>,
+    },
+    End {
+        producer: i64,
+        is_committed: bool,
+    },
     Compact,
     Restart,
     Crash,
@@ -705,6 +817,10 @@ fn step() -> impl Strategy<Value = Step> {
     let append = (codec, prop::option::of(0..3_i64), records);
     prop_oneof![
         12 => append.prop_map(|(codec, producer, records)| Step::Append { codec, producer, records }),
+        6 => (3..5_i64, vec((0..8_u8, prop::bool::weighted(0.8)), 1..4))
+            .prop_map(|(producer, records)| Step::AppendTo { producer, records }),
+        6 => (3..5_i64, any::<bool>())
+            .prop_map(|(producer, is_committed)| Step::End { producer, is_committed }),
         3 => Just(Step::Compact),
         1 => Just(Step::Restart),
         1 => Just(Step::Crash),
@@ -713,55 +829,146 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+/// A record or a marker that was appended.
+#[derive(Debug, Clone)]
+enum Sent {
+    Record {
+        record: Found,
+        /// The producer whose transaction it is part of.
+        transaction: Option<i64>,
+        is_aborted: bool,
+    },
+    Marker,
+}
 
-    /// Whatever happens, the log has the last value of each key, as a map of keys has, and otherwise a part of the records
-    /// that were appended, in their order.
+/// Everything that was appended, by offset.
+#[derive(Default)]
+struct Sender {
+    sent: Vec<Sent>,
+    sequences: [i32; 5],
+    /// First offsets of open transactions, by producer.
+    open: BTreeMap<i64, usize>,
+}
+
+impl Sender {
+    /// Builds the next batch of a producer.
+    fn batch(
+        &mut self,
+        codec: Compression,
+        producer: Option<i64>,
+        is_transactional: bool,
+        records: Vec<(u8, bool)>,
+    ) -> RecordBatch {
+        let mut builder = BatchBuilder::new(codec);
+        if let Some(id) = producer {
+            let sequence = &mut self.sequences[id as usize];
+            builder = builder.producer(id, 0, *sequence);
+            *sequence += records.len() as i32;
+        }
+        if is_transactional {
+            builder = builder.transactional();
+        }
+        for (key, has_value) in records {
+            let offset = self.sent.len() as i64;
+            let (key, value) = (key.to_string(), has_value.then(|| offset.to_string()));
+            let bytes = value.as_deref().map(str::as_bytes);
+            builder.push(NOW_MS + offset % 7, Some(key.as_bytes()), bytes, &[]);
+            self.sent.push(Sent::Record {
+                record: (offset, key, value),
+                transaction: producer.filter(|_| is_transactional),
+                is_aborted: false,
+            });
+        }
+        builder.build().unwrap()
+    }
+
+    /// Notes that a producer's transaction is ended.
+    fn end(&mut self, producer: i64, outcome: TransactionOutcome) {
+        let begun = self.open.remove(&producer);
+        for sent in self.sent.iter_mut().skip(begun.unwrap_or(usize::MAX)) {
+            if let Sent::Record {
+                transaction,
+                is_aborted,
+                ..
+            } = sent
+                && *transaction == Some(producer)
+            {
+                *is_aborted = outcome == Abort;
+            }
+        }
+        self.sent.push(Sent::Marker);
+    }
+
+    fn record(&self, offset: i64) -> Option<&Found> {
+        match &self.sent[offset as usize] {
+            Sent::Record { record, .. } => Some(record),
+            Sent::Marker => None,
+        }
+    }
+
+    /// Returns the last value of each key in a range of offsets without open transactions.
+    fn last_values(&self, offsets: std::ops::Range<i64>) -> BTreeMap<String, String> {
+        let sent = &self.sent[offsets.start as usize..offsets.end as usize];
+        let committed = sent.iter().filter_map(|sent| match sent {
+            Sent::Record {
+                record,
+                is_aborted: false,
+                ..
+            } => Some(record.clone()),
+            _ => None,
+        });
+        last_values(&committed.collect::<Vec<_>>())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Whatever happens, a reader of committed records finds the last value of each key, as a map of keys has it, and
+    /// otherwise a part of the records that were appended, in their order.
     #[test]
     fn a_compacted_log_has_the_last_value_of_each_key(steps in vec(step(), 1..120)) {
         let mut fixture = Fixture::new(COMPACTED);
-        let mut appended: Vec<Found> = Vec::new();
-        let mut sequences = [0; 3];
+        let mut sender = Sender::default();
         for step in steps {
             match step {
                 Step::Append { codec, producer, records } => {
-                    let mut builder = BatchBuilder::new(codec);
-                    if let Some(id) = producer {
-                        builder = builder.producer(id, 0, sequences[id as usize]);
-                        sequences[id as usize] += records.len() as i32;
-                    }
-                    for (key, has_value) in records {
-                        let offset = appended.len() as i64;
-                        let (key, value) = (key.to_string(), has_value.then(|| offset.to_string()));
-                        let now_ms = NOW_MS + offset % 7;
-                        builder.push(now_ms, Some(key.as_bytes()), value.as_deref().map(str::as_bytes), &[]);
-                        appended.push((offset, key, value));
-                    }
-                    prop_assert!(!fixture.put_batch(builder.build().unwrap()).duplicate);
+                    let batch = sender.batch(codec, producer, false, records);
+                    prop_assert!(!fixture.put_batch(batch).duplicate);
+                }
+                Step::AppendTo { producer, records } => {
+                    let begun = sender.sent.len();
+                    sender.open.entry(producer).or_insert(begun);
+                    let batch = sender.batch(Compression::None, Some(producer), true, records);
+                    prop_assert!(!fixture.put_batch(batch).duplicate);
+                }
+                Step::End { producer, is_committed } => {
+                    let outcome = if is_committed { Commit } else { Abort };
+                    fixture.end_as(producer, outcome);
+                    sender.end(producer, outcome);
                 }
                 Step::Compact => while fixture.topics.compact() {},
                 Step::Restart => fixture.restart(),
                 Step::Crash => fixture.crash(),
                 Step::Advance(ms) => fixture.clock.advance(Duration::from_millis(ms)),
                 Step::DeleteRecords(index) => {
-                    let before = index.index(appended.len() + 1) as i64;
+                    let before = index.index(sender.sent.len() + 1) as i64;
                     fixture.partition().delete_records(before).unwrap();
                     let log_start = fixture.partition().offsets().log_start;
                     prop_assert!(log_start >= before);
                 }
             }
             let offsets = fixture.partition().offsets();
-            prop_assert_eq!(offsets.log_end, appended.len() as i64);
-            let found: Vec<Found> = fixture.records();
+            prop_assert_eq!(offsets.log_end, sender.sent.len() as i64);
+            let found = fixture.records();
             for record in &found {
-                prop_assert_eq!(record, &appended[record.0 as usize]);
+                prop_assert_eq!(Some(record), sender.record(record.0));
             }
             prop_assert!(found.is_sorted_by(|one, other| one.0 < other.0));
-            let left: Vec<Found> = found.into_iter().filter(|it| it.0 >= offsets.log_start).collect();
-            let expected = last_values(&appended[offsets.log_start as usize..]);
-            prop_assert_eq!(last_values(&left), expected);
+            let expected = sender.last_values(offsets.log_start..offsets.last_stable);
+            prop_assert_eq!(last_values(&fixture.committed_records()), expected);
         }
         prop_assert_eq!(fixture.damaged_ranges(), 0);
+        prop_assert_eq!(fixture.sample(UNCLEANABLE), 0.0);
     }
 }

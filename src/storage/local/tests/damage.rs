@@ -1,7 +1,6 @@
 //! Corrupt files.
 
 use super::*;
-use crate::storage::Isolation;
 
 #[test]
 fn a_torn_tail_is_truncated_after_a_crash() {
@@ -179,7 +178,7 @@ fn a_limit_from_before_a_repair_does_not_apply_to_the_rewritten_segment() {
     std::fs::write(&log, &content).unwrap();
     fixture.append(&["four"]);
     assert_eq!(fixture.values().len(), 3);
-    let (segments, limit) = partition.segments_to(limit, Isolation::ReadUncommitted);
+    let (segments, limit) = partition.segments_to(limit);
     assert_eq!(limit, partition.readable_now().1);
     assert_ne!(limit.segment, segments[0].base_offset);
 }
