@@ -166,5 +166,60 @@ fn many_partitions(criterion: &mut Criterion) {
     drop(topics);
 }
 
-criterion_group!(benches, append, read, many_partitions);
+/// Compaction of small updates, of which few are left.
+fn compact(criterion: &mut Criterion) {
+    const SEGMENT_BYTES: i32 = 16 << 20;
+    const SEGMENTS: usize = 4;
+    const KEYS: u32 = 100_000;
+    let dir = tempfile::tempdir().expect("there is room");
+    let options = StorageOptions::new(dir.path(), Durability::Os);
+    let topics = LocalEngine::open(options, vec![], SystemClock::new(), Metrics::new(true))
+        .expect("an empty directory opens");
+    let settings = [("cleanup.policy", "compact"), ("segment.bytes", "16777216")];
+    let settings = settings.map(|(name, value)| (name.to_string(), value.to_string()));
+    let config = TopicConfig::default()
+        .apply(&settings.into())
+        .expect("the settings are allowed");
+    let now_ms = SystemClock::new().now_ms();
+    let mut group = criterion.benchmark_group("compact");
+    group.sample_size(10);
+    group.throughput(Throughput::Bytes(SEGMENT_BYTES as u64 * SEGMENTS as u64));
+    group.bench_function("100 B updates", |bencher| {
+        bencher.iter_custom(|iterations| {
+            let mut took = Duration::ZERO;
+            let mut key: u32 = 1;
+            for _ in 0..iterations {
+                let spec = TopicSpec {
+                    name: "table".to_string(),
+                    id: Uuid::new_v4(),
+                    partitions: 1,
+                    config: config.clone(),
+                };
+                topics.create(spec).expect("the topic is new");
+                let partition = topics.partition("table", 0).expect("it has one partition");
+                while partition.snapshot().segments <= SEGMENTS {
+                    let mut builder = BatchBuilder::new(Compression::None);
+                    while builder.size_bytes() < 16 << 10 {
+                        key = key.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                        let name = format!("key-{}", (key >> 8) % KEYS);
+                        builder.push(now_ms, Some(name.as_bytes()), Some(&[b'x'; 100]), &[]);
+                    }
+                    let batch = builder.build().expect("it holds records");
+                    partition
+                        .append_unflushed(vec![batch], OPTIONS)
+                        .expect("the disk has room");
+                }
+                partition.flush().expect("the disk works");
+                let started = Instant::now();
+                assert!(topics.compact());
+                took += started.elapsed();
+                topics.delete("table").expect("it exists");
+            }
+            took
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, append, read, compact, many_partitions);
 criterion_main!(benches);

@@ -285,6 +285,11 @@ impl File {
         self.file.metadata()?.modified()
     }
 
+    /// Sets the time at which the file was last written to.
+    pub fn set_modified(&self, time: SystemTime) -> io::Result<()> {
+        self.file.set_modified(time)
+    }
+
     /// Fills `buffer` from `position`; fails if the file ends earlier.
     pub fn read_exact_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
         self.hooks.before_read()?;

@@ -264,6 +264,7 @@ fn panels_are_in_named_rows_without_overlap() {
             "Topics",
             "Storage",
             "Consumer groups",
+            "Compaction",
             "Transactions"
         ]
     );

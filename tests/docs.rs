@@ -165,8 +165,11 @@ const DIFFERENCES: &str = "
 - Consumer groups use the classic protocol. The consumer group protocol of KIP-848 and share groups are not supported. A
   consumer with `group.protocol=consumer` cannot join: the Java client fails with the reason, librdkafka keeps looking for a
   coordinator and reports it only in its debug log (`debug=cgrp`).
-- Log compaction, tiered storage, quotas, TLS, SASL and ACLs are not supported; settings for them are rejected with a reason.
-  A client that starts to authenticate gets `ILLEGAL_SASL_STATE`, as on a Kafka listener without SASL.
+- Tiered storage, quotas, TLS, SASL and ACLs are not supported; settings for them are rejected with a reason. A client that starts to authenticate gets `ILLEGAL_SASL_STATE`, as on a Kafka listener without SASL.
+- Compacted topics work as in Kafka: the same records are kept and dropped, at the same times, by the same settings, and
+  `cleaner-offset-checkpoint` has the same content. One log is compacted at a time (`log.cleaner.threads` is 1), and keys are
+  told apart by a keyed hash of 128 bits instead of MD5. The last batch of each rewritten segment is kept, if need be without
+  records; Kafka does so for the last one of each compaction. With `storage = \"memory\"` all records are kept.
 - `acks=all` is more durable by default: it is acknowledged once the records survive a power failure. With
   `durability = \"os\"` it is acknowledged from the page cache, as in Kafka by default. A request's `timeout_ms`, but at least
   5 seconds, limits the wait; in Kafka it limits the wait for other replicas, and never fails a write on a single broker. If
@@ -186,31 +189,6 @@ const DIFFERENCES: &str = "
   `Admin.listConsumerGroupOffsets`, kafka-consumer-groups) work. Tools that read the topic `__consumer_offsets` do not: Burrow,
   kminion with `scrapeMode: offsetsTopic`, kafka-console-consumer with the offsets formatter. Set kminion to
   `scrapeMode: adminApi`, or use the server's metric `streamline_consumer_lag`.
-
-## Programs that need compaction
-
-Topics with `cleanup.policy=compact` cannot be created yet, but some programs create their internal topics with it. Most of
-them accept an existing topic: create it before the first start, with the right number of partitions and an empty
-`cleanup.policy`, which keeps its records for ever:
-
-```
-streamline topics create connect-configs --partitions 1 --config cleanup.policy=
-```
-
-Such a topic has all records of a compacted one, and their older versions. It grows with every change, and the program reads
-all of it at startup, so use this for data that rarely changes. Do not use `cleanup.policy=delete`: it loses values that have
-not changed for a week. The table was tested with the programs of Kafka 4.2; for the schema registries it is based on their
-source code.
-
-| Program | Without preparation | Remedy |
-|---|---|---|
-| Kafka Connect, standalone | works: offsets are stored in a file | |
-| Kafka Connect, distributed | does not start: `Unable to create topic(s)` | create `config.storage.topic` (1 partition), `offset.storage.topic` and `status.storage.topic` first |
-| MirrorMaker 2 (`connect-mirror-maker`) to this server | does not start | create `mm2-configs.A.internal` (1 partition), `mm2-offsets.A.internal` (25), `mm2-status.A.internal` (5), `A.checkpoints.internal` (1) and `heartbeats` (1) first, where `A` is the source's alias. Topics, their configs and group offsets are then mirrored, but not topics that are compacted at the source: list the others in `topics`, or create `A.name` like the internal ones |
-| Kafka Streams without state, or with `withLoggingDisabled()` | works; state without a changelog is lost with the process | |
-| Kafka Streams with logged stores | fails at the first changelog topic | create each `<application.id>-<store>-changelog` first, with as many partitions as the store's input; for a windowed store `cleanup.policy=delete` with a `retention.ms` beyond its window is enough |
-| Karapace | keeps trying to create `_schemas` | create `_schemas` (1 partition) first; the policy of an existing topic is not checked |
-| Confluent Schema Registry | does not start: it requires `compact` | create `_schemas` (1 partition) first, and set `kafkastore.topic.skip.validation=true` |
 
 ## Topic settings
 

@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::config::{Config, StorageKind};
 use crate::fs::{Fs, Reserve};
 use crate::metrics::Metrics;
-use crate::storage::local::{LocalStorage, StorageOptions};
+use crate::storage::local::{CompactionOptions, LocalStorage, StorageOptions};
 use crate::storage::memory::MemoryStorage;
 use crate::storage::{Opening, Storage};
 
@@ -57,6 +57,11 @@ impl Home {
             reserve: Arc::clone(&reserve),
             fs: self.fs,
             opening: self.opening,
+            compaction: CompactionOptions {
+                is_enabled: config.log_cleaner_enable,
+                dedupe_buffer_bytes: config.log_cleaner_dedupe_buffer_size,
+                io_bytes_per_second: config.log_cleaner_io_max_bytes_per_second,
+            },
             ..StorageOptions::new(&config.data_dir, config.durability)
         };
         Ok(OpenedHome {

@@ -258,9 +258,9 @@ async fn invalid_changes_are_refused_before_anything_is_written() {
     );
     let none = refused(broker.create_topic(new("c", 0)).await);
     assert!(matches!(none, TopicError::InvalidPartitions(_)), "{none}");
-    let mut compacted = new("c", 1);
-    compacted.configs = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
-    let absent = refused(broker.create_topic(compacted).await);
+    let mut tiered = new("c", 1);
+    tiered.configs = BTreeMap::from([("remote.storage.enable".to_owned(), "true".to_owned())]);
+    let absent = refused(broker.create_topic(tiered).await);
     assert!(matches!(absent, TopicError::InvalidConfig(_)), "{absent}");
     let fewer = broker.add_partitions("a.b".to_owned(), 1).await;
     assert!(matches!(fewer, Err(TopicError::InvalidPartitions(_))));

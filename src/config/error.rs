@@ -57,6 +57,8 @@ pub enum ConfigError {
         name: String,
         reason: String,
     },
+    /// Two settings contradict each other.
+    Conflict(String),
     /// The file sets it twice, under two spellings of its name.
     Twice {
         origin: Origin,
@@ -120,6 +122,7 @@ impl fmt::Display for ConfigError {
                 write_origin(f, origin)?;
                 write!(f, "{name} is already set on line {other_line}")
             }
+            ConfigError::Conflict(message) => f.write_str(message),
             ConfigError::File { path, message } => write!(f, "{}: {message}", path.display()),
         }
     }

@@ -141,6 +141,9 @@ fn apply_dependencies(
         flush.value = NEVER_MS.to_string();
         config.topic_defaults.flush_ms = i64::MAX;
     }
+    if let Err(conflict) = config.topic_defaults.check_together() {
+        errors.push(conflict);
+    }
     if config.group_min_session_timeout_ms > config.group_max_session_timeout_ms
         && !invalid.contains(&"group_max_session_timeout_ms")
     {
@@ -246,7 +249,7 @@ fn flatten(text: &str, prefix: &str, table: &DeTable<'_>, out: &mut Vec<(String,
             DeValue::Boolean(switch) => switch.to_string(),
             DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
                 .map_or_else(|_| number.as_str().to_string(), |number| number.to_string()),
-            // No setting takes a float, a date or a list: passed on as written, the kind rejects them.
+            // Passed on as written: the kind accepts a number, and rejects a date or a list.
             _ => text.get(value.span()).unwrap_or_default().to_string(),
         };
         out.push((name, shown, line));
@@ -377,7 +380,7 @@ mod tests {
         let found = errors(Layers {
             file: Some(path.clone()),
             environment: pairs(&[("STREAMLINE_LOG_FORMAT", "xml")]),
-            flags: pairs(&[("log_cleanup_policy", "compact")]),
+            flags: pairs(&[("log_cleanup_policy", "purge")]),
         });
         let path = path.display();
         for expected in [
@@ -385,7 +388,7 @@ mod tests {
             format!("{path}:3: durability = \"disk\" is not allowed; allowed: acks, os"),
             format!("{path}:4: max_connections = \"1.5\" is not allowed; allowed: a whole number from 1 to 2^31-1"),
             "environment STREAMLINE_LOG_FORMAT: log_format = \"xml\" is not allowed; allowed: text, json".to_string(),
-            "flag --log-cleanup-policy: log_cleanup_policy = \"compact\" is not allowed; allowed: a list of delete, or an empty list (compaction is not available; whole segments are deleted by age or size)".to_string(),
+            "flag --log-cleanup-policy: log_cleanup_policy = \"purge\" is not allowed; allowed: a list of compact, delete, or an empty list (which keeps all records)".to_string(),
         ] {
             assert!(found.contains(&expected), "{expected} in {found:#?}");
         }

@@ -7,7 +7,7 @@
 use std::sync::LazyLock;
 
 use super::topic::{ServerDefault, TOPIC_CONFIGS, TopicConfigDef};
-use super::value::{Kind, store};
+use super::value::{ConfigType, Kind, store};
 use super::{Config, Durability, LogFormat, StorageKind};
 
 /// Group of a setting in `--help` and the reference.
@@ -127,6 +127,9 @@ const TIMEOUT_MS: Kind = Kind::Int {
 
 /// Settings other than the defaults of topics whose changes take effect while the server runs.
 const DYNAMIC: &[&str] = &["max_connections", "max_connections_per_ip"];
+
+/// Minimum of `log_cleaner_dedupe_buffer_size`; Kafka does not start with less per thread.
+const DEDUPE_BUFFER_MIN: i64 = 1 << 20;
 
 /// Settings other than the defaults of topics.
 static SERVER: &[Setting] = &[
@@ -283,6 +286,64 @@ static SERVER: &[Setting] = &[
         help: "Interval of retention checks.",
         target: Target::Server(|config, text| {
             store(&mut config.log_retention_check_interval_ms, text)
+        }),
+    },
+    Setting {
+        name: "log_cleaner_enable",
+        kafka_name: None,
+        group: Group::Topics,
+        kind: Kind::Switch,
+        default: "on",
+        help: "Compact the logs of topics with cleanup.policy=compact. If off, they keep all records.",
+        target: Target::Server(|config, text| store(&mut config.log_cleaner_enable, text)),
+    },
+    Setting {
+        name: "log_cleaner_threads",
+        kafka_name: None,
+        group: Group::Topics,
+        kind: Kind::Only(ConfigType::Int, "1", "one log is compacted at a time"),
+        default: "1",
+        help: "Number of threads that compact logs.",
+        target: Target::Server(|_, _| true),
+    },
+    Setting {
+        name: "log_cleaner_backoff_ms",
+        kafka_name: None,
+        group: Group::Topics,
+        kind: Kind::Int {
+            min: 0,
+            max: 86_400_000,
+        },
+        default: "15000",
+        help: "Time between two searches for logs to compact if there are none.",
+        target: Target::Server(|config, text| store(&mut config.log_cleaner_backoff_ms, text)),
+    },
+    Setting {
+        name: "log_cleaner_dedupe_buffer_size",
+        kafka_name: None,
+        group: Group::Topics,
+        kind: Kind::Int {
+            min: DEDUPE_BUFFER_MIN,
+            max: i64::MAX,
+        },
+        default: "134217728",
+        help: "Maximum memory for the keys of a log while it is compacted, 27 bytes per key. A log with more new keys is compacted in several passes.",
+        target: Target::Server(|config, text| {
+            store(&mut config.log_cleaner_dedupe_buffer_size, text)
+        }),
+    },
+    Setting {
+        name: "log_cleaner_io_max_bytes_per_second",
+        kafka_name: None,
+        group: Group::Topics,
+        kind: Kind::Double {
+            min: 1.0,
+            max: f64::MAX,
+        },
+        default: "1.7976931348623157E308",
+        help: "Maximum rate at which compaction reads and writes, on average. The default sets no limit.",
+        target: Target::Server(|config, text| {
+            store(&mut config.log_cleaner_io_max_bytes_per_second, text)
         }),
     },
     Setting {
@@ -596,7 +657,10 @@ pub(super) const ABSENT: &[(&str, &str)] = &[
     ("listener_security_", "TLS and SASL are not available"),
     ("authorizer_", "access control is not available"),
     ("super_users", "access control is not available"),
-    ("log_cleaner_", "compaction is not available"),
+    (
+        "log_cleaner_io_buffer_",
+        "buffers of compaction have a fixed size and load factor",
+    ),
     ("remote_log_", "tiered storage is not available"),
     (
         "transaction_state_log_",

@@ -12,7 +12,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::error::{ConfigError, Origin, nearest};
-use super::value::{ConfigType, Kind, store, words};
+use super::value::{ConfigType, Kind, double, store, words};
 
 /// Settings of one topic: those set for it, and the effective values that follow from them and the server's defaults.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +24,8 @@ pub struct TopicConfig {
     pub compression_gzip_level: i32,
     pub compression_type: CompressionType,
     pub compression_zstd_level: i32,
+    /// Time for which compaction keeps tombstones, from when it first sees them.
+    pub delete_retention_ms: i64,
     /// Delay before Kafka removes the files of deleted segments. Ignored here: files are removed at once, and open
     /// readers keep theirs.
     pub file_delete_delay_ms: i64,
@@ -35,6 +37,8 @@ pub struct TopicConfig {
     pub index_interval_bytes: i32,
     /// Size at which a segment is rolled instead of at `segment_bytes`, for tests.
     pub internal_segment_bytes: Option<i32>,
+    /// Age at which an uncompacted record makes its log due for compaction.
+    pub max_compaction_lag_ms: i64,
     /// Maximum size of a record batch, header included.
     pub max_message_bytes: i32,
     /// Maximum time by which a record's timestamp may be ahead of the server's clock.
@@ -42,6 +46,10 @@ pub struct TopicConfig {
     /// Maximum time by which a record's timestamp may be behind the server's clock.
     pub message_timestamp_before_max_ms: i64,
     pub message_timestamp_type: TimestampType,
+    /// Part of a log's bytes above which those not compacted yet make it due for compaction.
+    pub min_cleanable_dirty_ratio: f64,
+    /// Minimum time for which a record is not compacted.
+    pub min_compaction_lag_ms: i64,
     /// Replicas that need a record before it is acknowledged. Ignored here, since a partition cannot need more replicas than
     /// it has.
     pub min_insync_replicas: i32,
@@ -62,11 +70,16 @@ pub struct TopicConfig {
 /// Cleanup policy. An empty policy keeps records for ever (KIP-1161).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CleanupPolicy {
+    /// Keep the latest record of each key.
+    pub compact: bool,
     /// Delete whole segments by age or size.
     pub delete: bool,
+    /// `delete` is named before `compact`, which only its display shows.
+    delete_first: bool,
 }
 
 impl CleanupPolicy {
+    const COMPACT: &'static str = "compact";
     const DELETE: &'static str = "delete";
 }
 
@@ -74,15 +87,25 @@ impl FromStr for CleanupPolicy {
     type Err = Infallible;
 
     fn from_str(list: &str) -> Result<Self, Infallible> {
+        let place = |word| list.split(',').position(|item| item == word);
+        let (compact, delete) = (place(Self::COMPACT), place(Self::DELETE));
         Ok(CleanupPolicy {
-            delete: list.split(',').any(|item| item == Self::DELETE),
+            compact: compact.is_some(),
+            delete: delete.is_some(),
+            delete_first: compact.is_some() && delete.is_some() && delete < compact,
         })
     }
 }
 
 impl fmt::Display for CleanupPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.delete { Self::DELETE } else { "" })
+        f.write_str(match (self.compact, self.delete, self.delete_first) {
+            (false, false, _) => "",
+            (true, false, _) => Self::COMPACT,
+            (false, true, _) => Self::DELETE,
+            (true, true, false) => "compact,delete",
+            (true, true, true) => "delete,compact",
+        })
     }
 }
 
@@ -227,8 +250,7 @@ const REMOTE_COPY_LAG: Kind = Kind::Int {
     max: i64::MAX,
 };
 
-const NO_COMPACTION: &str =
-    "compaction is not available; whole segments are deleted by age or size";
+const EMPTY_POLICY: &str = "which keeps all records";
 const NO_TIERS: &str = "tiered storage is not available; all segments are on the local disk";
 
 /// Declares a Kafka setting that has a single allowed value here.
@@ -268,9 +290,12 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
     TopicConfigDef {
         name: "cleanup.policy",
         server: ServerDefault::Setting("log.cleanup.policy"),
-        kind: Kind::List(&[CleanupPolicy::DELETE], NO_COMPACTION),
+        kind: Kind::List(
+            &[CleanupPolicy::COMPACT, CleanupPolicy::DELETE],
+            EMPTY_POLICY,
+        ),
         default: CleanupPolicy::DELETE,
-        doc: "delete removes whole segments by age or size; an empty list keeps records for ever.",
+        doc: "delete removes whole segments by age or size; compact keeps the latest record of each key; an empty list keeps all records for ever.",
         field: field!(cleanup_policy),
     },
     TopicConfigDef {
@@ -312,14 +337,14 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         doc: "Compression level for compression.type = zstd; 0 is level 3.",
         field: field!(compression_zstd_level),
     },
-    fixed(
-        "delete.retention.ms",
-        ServerDefault::Fixed("log.cleaner.delete.retention.ms"),
-        ConfigType::Long,
-        "86400000",
-        NO_COMPACTION,
-        "Time for which compaction keeps tombstones. Has no effect without compaction.",
-    ),
+    TopicConfigDef {
+        name: "delete.retention.ms",
+        server: ServerDefault::Setting("log.cleaner.delete.retention.ms"),
+        kind: MS,
+        default: "86400000",
+        doc: "Time for which compaction keeps tombstones, from the first compaction that finds them. A reader that takes longer from the start to the end of the log may miss deletions.",
+        field: field!(delete_retention_ms),
+    },
     TopicConfigDef {
         name: "errors.deadletterqueue.group.enable",
         server: ServerDefault::Absent,
@@ -415,14 +440,14 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         doc: "Time for which records of a tiered topic are kept on the local disk; -2 means retention.ms. Has no effect without tiered storage.",
         field: None,
     },
-    fixed(
-        "max.compaction.lag.ms",
-        ServerDefault::Fixed("log.cleaner.max.compaction.lag.ms"),
-        ConfigType::Long,
-        "9223372036854775807",
-        NO_COMPACTION,
-        "Maximum time a record may stay uncompacted. Has no effect without compaction.",
-    ),
+    TopicConfigDef {
+        name: "max.compaction.lag.ms",
+        server: ServerDefault::Setting("log.cleaner.max.compaction.lag.ms"),
+        kind: POSITIVE_MS,
+        default: "9223372036854775807",
+        doc: "Age of the oldest uncompacted record at which a log is compacted whatever min.cleanable.dirty.ratio says; also rolls segments of that age.",
+        field: field!(max_compaction_lag_ms),
+    },
     fixed(
         "max.decompressed.message.bytes",
         ServerDefault::Fixed("max.decompressed.message.bytes"),
@@ -466,22 +491,25 @@ pub static TOPIC_CONFIGS: &[TopicConfigDef] = &[
         doc: "Timestamp of records: CreateTime is set by the producer, LogAppendTime by the server at append.",
         field: field!(message_timestamp_type),
     },
-    fixed(
-        "min.cleanable.dirty.ratio",
-        ServerDefault::Fixed("log.cleaner.min.cleanable.ratio"),
-        ConfigType::Double,
-        "0.5",
-        NO_COMPACTION,
-        "Ratio of uncompacted log that starts compaction. Has no effect without compaction.",
-    ),
-    fixed(
-        "min.compaction.lag.ms",
-        ServerDefault::Fixed("log.cleaner.min.compaction.lag.ms"),
-        ConfigType::Long,
-        "0",
-        NO_COMPACTION,
-        "Minimum time a record stays uncompacted. Has no effect without compaction.",
-    ),
+    TopicConfigDef {
+        name: "min.cleanable.dirty.ratio",
+        server: ServerDefault::Setting("log.cleaner.min.cleanable.ratio"),
+        kind: Kind::Double { min: 0.0, max: 1.0 },
+        default: "0.5",
+        doc: "Part of a log's bytes, without the active segment, above which those not compacted yet start a compaction.",
+        field: Some(Field {
+            set: |config, text| store(&mut config.min_cleanable_dirty_ratio, text),
+            get: |config| double(config.min_cleanable_dirty_ratio),
+        }),
+    },
+    TopicConfigDef {
+        name: "min.compaction.lag.ms",
+        server: ServerDefault::Setting("log.cleaner.min.compaction.lag.ms"),
+        kind: MS,
+        default: "0",
+        doc: "Minimum time for which a record is not compacted.",
+        field: field!(min_compaction_lag_ms),
+    },
     TopicConfigDef {
         name: "min.insync.replicas",
         server: ServerDefault::Setting("min.insync.replicas"),
@@ -660,12 +688,33 @@ impl TopicConfig {
             })?;
             config.overrides.insert(name.clone(), value);
         }
+        config.check_together()?;
         Ok(config)
     }
 
     /// Returns the size at which a segment is rolled.
     pub fn segment_bytes_max(&self) -> i32 {
         self.internal_segment_bytes.unwrap_or(self.segment_bytes)
+    }
+
+    /// Checks the settings that limit each other.
+    pub(super) fn check_together(&self) -> Result<(), ConfigError> {
+        let (min, max) = (self.min_compaction_lag_ms, self.max_compaction_lag_ms);
+        match min > max {
+            true => Err(ConfigError::Conflict(format!(
+                "min.compaction.lag.ms ({min}) is larger than max.compaction.lag.ms ({max})"
+            ))),
+            false => Ok(()),
+        }
+    }
+
+    /// Returns the age of a segment's first record at which the segment is rolled. Compaction leaves the active segment
+    /// alone, so `max.compaction.lag.ms` limits its age.
+    pub fn segment_ms_max(&self) -> i64 {
+        match self.cleanup_policy.compact {
+            true => self.segment_ms.min(self.max_compaction_lag_ms),
+            false => self.segment_ms,
+        }
     }
 }
 
@@ -694,16 +743,20 @@ impl Default for TopicConfig {
             compression_gzip_level: 0,
             compression_type: CompressionType::Producer,
             compression_zstd_level: 0,
+            delete_retention_ms: 0,
             file_delete_delay_ms: 0,
             flush_messages: 0,
             flush_ms: 0,
             index_interval_bytes: 0,
             internal_segment_bytes: None,
+            max_compaction_lag_ms: 0,
             max_message_bytes: 0,
             message_timestamp_after_max_ms: 0,
             message_timestamp_before_max_ms: 0,
             message_timestamp_type: TimestampType::CreateTime,
             min_insync_replicas: 0,
+            min_cleanable_dirty_ratio: 0.0,
+            min_compaction_lag_ms: 0,
             retention_bytes: 0,
             retention_ms: 0,
             segment_bytes: 0,
@@ -779,13 +832,6 @@ mod tests {
 
     #[test]
     fn unavailable_features_are_rejected_with_a_reason() {
-        let compact = TopicConfig::default()
-            .apply(&overrides(&[("cleanup.policy", "compact")]))
-            .expect_err("no compaction");
-        assert!(
-            compact.to_string().contains("compaction is not available"),
-            "{compact}"
-        );
         let remote = TopicConfig::default()
             .apply(&overrides(&[("remote.storage.enable", "true")]))
             .expect_err("no tiers");
@@ -885,7 +931,7 @@ mod tests {
                 assert!(refused.ends_with(')'), "a reason in {refused}");
             }
         }
-        assert_eq!(count, 6);
+        assert_eq!(count, 2);
     }
 
     #[test]
@@ -937,6 +983,43 @@ mod tests {
         };
         assert!(policy("delete,delete").delete);
         assert!(!policy("").delete);
+    }
+
+    #[test]
+    fn a_cleanup_policy_is_displayed_in_its_order() {
+        for text in ["", "compact", "delete", "compact,delete", "delete,compact"] {
+            let policy: CleanupPolicy = text.parse().unwrap();
+            assert_eq!(policy.to_string(), text);
+            assert_eq!(policy.compact, text.contains("compact"));
+            assert_eq!(policy.delete, text.contains("delete"));
+        }
+    }
+
+    #[test]
+    fn the_minimum_compaction_lag_does_not_exceed_the_maximum() {
+        let set = |min, max| {
+            TopicConfig::default().apply(&overrides(&[
+                ("min.compaction.lag.ms", min),
+                ("max.compaction.lag.ms", max),
+            ]))
+        };
+        set("7", "7").unwrap();
+        let error = set("8", "7").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "min.compaction.lag.ms (8) is larger than max.compaction.lag.ms (7)"
+        );
+    }
+
+    #[test]
+    fn a_compacted_topic_rolls_segments_within_the_maximum_compaction_lag() {
+        let lag = ("max.compaction.lag.ms", "1000");
+        let config = |policy| {
+            let set = overrides(&[("cleanup.policy", policy), lag]);
+            TopicConfig::default().apply(&set).unwrap()
+        };
+        assert_eq!(config("compact").segment_ms_max(), 1_000);
+        assert_eq!(config("delete").segment_ms_max(), 604_800_000);
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub enum Kind {
     IntOr { other: i64, min: i64, max: i64 },
     /// `true` or `false`, in any case.
     Bool,
+    /// Number within inclusive bounds.
+    Double { min: f64, max: f64 },
     /// One of a few words, in any case.
     Choice(&'static [&'static str]),
     /// One of a few words, exactly as written.
@@ -192,6 +194,11 @@ impl Kind {
                 .map(|word| (*word).to_string()),
             Kind::Word(words) => words.contains(&text).then(|| text.to_string()),
             Kind::ThrottledReplicas => throttled_replicas(text),
+            Kind::Double { min, max } => {
+                let number = text.parse().ok();
+                let allowed = number.filter(|number| (min..=max).contains(&number));
+                allowed.map(double)
+            }
             Kind::Choice(words) => words
                 .iter()
                 .find(|word| word.eq_ignore_ascii_case(text))
@@ -212,6 +219,7 @@ impl Kind {
             Kind::Switch | Kind::Bool => ConfigType::Boolean,
             Kind::Int { max, .. } if *max <= i64::from(i32::MAX) => ConfigType::Int,
             Kind::Int { .. } => ConfigType::Long,
+            Kind::Double { .. } => ConfigType::Double,
             Kind::Only(config_type, ..) => *config_type,
             Kind::IntOr { .. } => ConfigType::Int,
             Kind::List(..) | Kind::ThrottledReplicas => ConfigType::List,
@@ -247,6 +255,10 @@ impl Kind {
             Kind::ThrottledReplicas => {
                 "*, or a list of partition:broker, possibly empty".to_string()
             }
+            Kind::Double { min, max } => match *max == f64::MAX {
+                true => format!("a number of at least {}", double(*min)),
+                false => format!("a number from {} to {}", double(*min), double(*max)),
+            },
             Kind::Only(_, value, reason) => format!("{value} ({reason})"),
             Kind::List([], reason) => format!("an empty list ({reason})"),
             Kind::List(words, reason) => {
@@ -276,6 +288,19 @@ fn is_same_value(allowed: &str, text: &str) -> bool {
         (Ok(_), Ok(_)) if !allowed.contains('.') => allowed.parse::<i64>() == text.parse::<i64>(),
         (Ok(allowed), Ok(number)) => allowed == number,
         _ => allowed.eq_ignore_ascii_case(text),
+    }
+}
+
+/// Formats a number as Kafka does: with a decimal point, and an exponent if it is very small or large.
+pub(super) fn double(number: f64) -> String {
+    let size = number.abs();
+    if size == 0.0 || (1e-3..1e7).contains(&size) {
+        return format!("{number:?}");
+    }
+    let text = format!("{number:E}");
+    match text.split_once('E') {
+        Some((digits, exponent)) if !digits.contains('.') => format!("{digits}.0E{exponent}"),
+        _ => text,
     }
 }
 
@@ -422,6 +447,30 @@ mod tests {
         assert_eq!(kind.normalize("-1"), Some("-1".into()));
         assert_eq!(kind.normalize("10"), Some("10".into()));
         for text in ["-2", "11", "", "1.0", "ten", "99999999999999999999"] {
+            assert_eq!(kind.normalize(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn doubles_are_formatted_as_in_kafka() {
+        let kind = Kind::Double {
+            min: 0.0,
+            max: f64::MAX,
+        };
+        for (text, value) in [
+            (" 0.50 ", "0.5"),
+            ("1", "1.0"),
+            ("0", "0.0"),
+            ("0.001", "0.001"),
+            ("0.00025", "2.5E-4"),
+            ("1e-5", "1.0E-5"),
+            ("12345678", "1.2345678E7"),
+            ("1.7976931348623157E308", "1.7976931348623157E308"),
+        ] {
+            assert_eq!(kind.normalize(text), Some(value.into()), "{text:?}");
+            assert_eq!(value.parse(), Ok(text.trim().parse::<f64>().unwrap()));
+        }
+        for text in ["-0.1", "NaN", "inf", "", "x"] {
             assert_eq!(kind.normalize(text), None, "{text:?}");
         }
     }

@@ -32,7 +32,7 @@ pub(super) fn of_storage(error: &storage::Error) -> ErrorCode {
         Error::OffsetOutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
         Error::BatchTooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
         Error::TimestampsOutOfRange(_) => ErrorCode::INVALID_TIMESTAMP,
-        Error::NotAClientBatch => ErrorCode::INVALID_RECORD,
+        Error::RecordsWithoutKey(_) | Error::NotAClientBatch => ErrorCode::INVALID_RECORD,
         Error::InvalidBatch(error) => of_record(error),
         Error::OutOfOrderSequence { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
         Error::ProducerFenced { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,

@@ -197,6 +197,26 @@ catalog! {
             "Segments deleted by retention";
         RETENTION_DELETED_BYTES_TOTAL: Counter "streamline_retention_deleted_bytes_total" []
             "Bytes of segments deleted by retention";
+        COMPACTION_LOGS_TOTAL: Counter "streamline_compaction_logs_total" []
+            "Compactions of a log that were completed";
+        COMPACTION_DURATION_SECONDS_TOTAL: Counter "streamline_compaction_duration_seconds_total" []
+            "Time spent on completed compactions";
+        COMPACTION_READ_BYTES_TOTAL: Counter "streamline_compaction_read_bytes_total" []
+            "Bytes read by compaction; the uncompacted part of a log is read twice";
+        COMPACTION_WRITTEN_BYTES_TOTAL: Counter "streamline_compaction_written_bytes_total" []
+            "Bytes written by compaction";
+        COMPACTION_REMOVED_RECORDS_TOTAL: Counter "streamline_compaction_removed_records_total" []
+            "Records removed by compaction";
+        COMPACTION_DIRTY_BYTES: Gauge "streamline_compaction_dirty_bytes" ["topic"]
+            "Bytes of a compacted topic that could be compacted and are not, at the last check";
+        COMPACTION_MAX_DIRTY_RATIO: Gauge "streamline_compaction_max_dirty_ratio" []
+            "Largest ratio of uncompacted to compactable bytes of a log, at the last check";
+        COMPACTION_REMAINING_BYTES: Gauge "streamline_compaction_remaining_bytes" []
+            "Bytes that the running compaction has yet to read; 0 if none is running";
+        COMPACTION_UNCLEANABLE_PARTITIONS: Gauge "streamline_compaction_uncleanable_partitions" []
+            "Partitions that cannot be compacted because of an error, which the log names";
+        COMPACTION_SINCE_LAST_CHECK_SECONDS: Gauge "streamline_compaction_since_last_check_seconds" []
+            "Time since the last check for logs to compact; it grows while a compaction is running";
     }
     "Consumer groups" {
         CONSUMER_GROUPS_TOTAL: Gauge "streamline_consumer_groups_total" []

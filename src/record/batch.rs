@@ -101,6 +101,19 @@ impl Attributes {
         self.with(CONTROL)
     }
 
+    pub(super) fn with_delete_horizon(self) -> Attributes {
+        self.with(DELETE_HORIZON)
+    }
+
+    /// Returns the attributes of the batch without its records: neither compressed nor with a delete horizon.
+    pub(super) fn of_empty(self) -> Attributes {
+        let attributes = self.with_compression(Compression::None);
+        Attributes {
+            bits: attributes.bits & !DELETE_HORIZON,
+            ..attributes
+        }
+    }
+
     fn with(self, bit: i16) -> Attributes {
         Attributes {
             bits: self.bits | bit,
@@ -225,6 +238,12 @@ impl BatchHeader {
         }
         let last = i64::from(self.base_sequence) + i64::from(self.last_offset_delta);
         (last & i64::from(i32::MAX)) as i32
+    }
+
+    /// Returns the time from which compaction may drop the batch's tombstones, if an earlier compaction has set it.
+    pub fn delete_horizon_ms(&self) -> Option<i64> {
+        let has_one = self.attributes.has_delete_horizon();
+        has_one.then_some(self.base_timestamp)
     }
 
     /// Returns whether the batch carries a producer id and sequences.
@@ -407,6 +426,13 @@ impl RecordBatch {
         iter::visit_timestamps(&self.header, source, visit)
     }
 
+    /// Calls `visit` with the index of every record that has no key. Streams like
+    /// [`validate_records`](Self::validate_records), which must be called first.
+    pub fn visit_keyless(&self, limit: DecompressLimit, visit: impl FnMut(usize)) -> Result<()> {
+        let source = Decompressor::new(self.compression(), self.payload(), limit)?;
+        iter::visit_keyless(&self.header, source, visit)
+    }
+
     /// Returns the batch recompressed with `codec`, at its default level for `None`. All other header fields are unchanged.
     ///
     /// Streams from codec to codec, so that only the result is held in memory.
@@ -467,7 +493,7 @@ impl RecordBatch {
         })
     }
 
-    fn payload(&self) -> &[u8] {
+    pub(super) fn payload(&self) -> &[u8] {
         &self.bytes[BatchHeader::LEN..]
     }
 }

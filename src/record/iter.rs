@@ -99,6 +99,24 @@ pub(super) fn visit_timestamps(
     Ok(())
 }
 
+/// Calls `visit` with the index of every record that has no key. The records must have been validated.
+pub(super) fn visit_keyless(
+    header: &BatchHeader,
+    decompressor: Decompressor<'_>,
+    mut visit: impl FnMut(usize),
+) -> Result<()> {
+    let mut walk = Walk::new(*header);
+    let mut source = StreamSource::new(decompressor);
+    let mut index = 0;
+    while let Some(record) = walk.step(&mut source, |_, _| ())? {
+        if record.key.is_none() {
+            visit(index);
+        }
+        index += 1;
+    }
+    Ok(())
+}
+
 pub(super) fn validate_slice(header: &BatchHeader, payload: &[u8]) -> Result<RecordsSummary> {
     validate(header, RefSource { bytes: payload })
 }

@@ -28,6 +28,7 @@ mod property_tests;
 )]
 mod record;
 mod records;
+mod retain;
 mod short_record;
 mod varint;
 
@@ -39,6 +40,7 @@ pub use error::Error;
 pub use iter::{RecordIter, RecordsSummary};
 pub use record::{Header, Record};
 pub use records::{FileRegion, Records};
+pub use retain::{Retained, StoredRecord, StoredRecords};
 
 /// The result type of this area.
 pub type Result<T> = std::result::Result<T, Error>;

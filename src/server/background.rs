@@ -50,6 +50,9 @@ impl Background {
         let now = Arc::clone(&broker.clock);
         let retain = move |topics: &dyn Engine| topics.retain(now.now_ms());
         tasks.spawn(on_disk(retention, &broker.topics, |_| true, retain));
+        let backoff = Duration::from_millis(broker.config.log_cleaner_backoff_ms.max(1));
+        let compact = |topics: &dyn Engine| while topics.compact() {};
+        tasks.spawn(on_disk(backoff, &broker.topics, |_| true, compact));
         tasks.spawn(on_disk(
             FLUSH_INTERVAL,
             &broker.topics,

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use super::{Fetched, Isolation, PartitionLog, ReadOptions, ReadTicket};
-use crate::record::{DecompressLimit, RecordBatch};
+use crate::record::{BatchHeader, DecompressLimit, Record, RecordBatch};
 use crate::storage::{TransactionMarker, TransactionOutcome};
 
 /// Returns the offset and value of every committed record, read in pieces of `max_bytes`.
@@ -12,6 +12,19 @@ pub(in crate::storage) fn committed(
     partition: &dyn PartitionLog,
     max_bytes: usize,
 ) -> Vec<(i64, String)> {
+    let records = committed_records(partition, max_bytes).into_iter();
+    let with_value = |record: Record| {
+        let value = record.value.unwrap_or_default();
+        (record.offset, String::from_utf8_lossy(&value).into_owned())
+    };
+    records.map(with_value).collect()
+}
+
+/// Returns every committed record, read in pieces of `max_bytes`.
+pub(in crate::storage) fn committed_records(
+    partition: &dyn PartitionLog,
+    max_bytes: usize,
+) -> Vec<Record> {
     let mut found = Vec::new();
     let mut offset = partition.offsets().log_start;
     loop {
@@ -40,12 +53,14 @@ pub(in crate::storage) fn read(
 }
 
 /// Adds the records that a consumer shows of one read. Returns the offset after them; `None` if nothing was read.
-fn visible(fetched: &Fetched, offset: i64, found: &mut Vec<(i64, String)>) -> Option<i64> {
-    let records = fetched.records.as_ref()?.to_bytes().unwrap();
+fn visible(fetched: &Fetched, offset: i64, found: &mut Vec<Record>) -> Option<i64> {
+    let mut records = fetched.records.as_ref()?.to_bytes().unwrap();
     let mut next = offset;
     let mut aborted = fetched.aborted.iter().peekable();
     let mut skipped = HashSet::new();
-    for batch in RecordBatch::split(records).unwrap() {
+    while !records.is_empty() {
+        let size = BatchHeader::read(&records).unwrap().size_bytes();
+        let batch = RecordBatch::parse_stored(records.split_to(size)).unwrap();
         let header = batch.header();
         next = header.next_offset();
         while let Some(begun) = aborted.next_if(|it| it.first_offset <= header.last_offset()) {
@@ -63,9 +78,8 @@ fn visible(fetched: &Fetched, offset: i64, found: &mut Vec<(i64, String)>) -> Op
         }
         for record in batch.records(DecompressLimit::default()).unwrap() {
             let record = record.unwrap();
-            let value = record.value.unwrap_or_default();
             if record.offset >= offset {
-                found.push((record.offset, String::from_utf8_lossy(&value).into_owned()));
+                found.push(record);
             }
         }
     }

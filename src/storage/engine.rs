@@ -41,6 +41,12 @@ pub trait Engine: Send + Sync {
     /// Applies retention to all topics.
     fn retain(&self, now_ms: i64);
 
+    /// Compacts the log that needs it most. Returns false if none does, or none can be compacted now. May take minutes, and
+    /// ends early when the engine is closed.
+    fn compact(&self) -> bool {
+        false
+    }
+
     /// Returns true if [`flush_due`](Self::flush_due) has anything to do, now or soon. Does not block.
     fn awaits_flush(&self) -> bool {
         false

@@ -18,7 +18,7 @@ pub mod local;
 pub mod memory;
 mod partition;
 
-pub use common::error::{Error, TimestampsOutOfRange};
+pub use common::error::{Error, RecordsWithoutKey, TimestampsOutOfRange};
 pub use common::fetch_waiters::FetchWaiter;
 pub use common::opening::Opening;
 pub use common::scrape::ScrapedOffsets;

@@ -91,8 +91,8 @@ fn a_topic_is_created_described_altered_and_deleted() {
     assert_eq!(topic["configs"], json!({}));
     assert_eq!(topic["partitions"].as_array().unwrap().len(), 3);
 
-    let compact = ["topics", "alter", "orders", "-c", "cleanup.policy=compact"];
-    assert!(complaint(&server, &compact, 1, "").contains("INVALID_CONFIG"));
+    let purge = ["topics", "alter", "orders", "-c", "cleanup.policy=purge"];
+    assert!(complaint(&server, &purge, 1, "").contains("INVALID_CONFIG"));
     assert!(complaint(&server, &["topics", "alter", "orders"], 2, "").contains("nothing to alter"));
 
     assert_eq!(

@@ -329,14 +329,22 @@ fn invalid_edits_are_refused_as_a_whole() {
             "no.such.setting",
         ),
         (
-            &[("cleanup.policy", SET, Some("compact"))],
+            &[("cleanup.policy", SET, Some("purge"))],
             ErrorCode::INVALID_CONFIG,
-            "compaction",
+            "compact, delete",
         ),
         (
-            &[("cleanup.policy", APPEND, Some("compact"))],
+            &[("cleanup.policy", APPEND, Some("purge"))],
             ErrorCode::INVALID_CONFIG,
-            "compaction",
+            "compact, delete",
+        ),
+        (
+            &[
+                ("min.compaction.lag.ms", SET, Some("2")),
+                ("max.compaction.lag.ms", SET, Some("1")),
+            ],
+            ErrorCode::INVALID_CONFIG,
+            "larger than max.compaction.lag.ms",
         ),
         (
             &[("cleanup.policy", SET, Some("delete,"))],

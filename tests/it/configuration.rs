@@ -100,8 +100,8 @@ fn an_invalid_setting_fails_the_start_naming_file_key_value_and_allowed_values()
 fn settings_for_unsupported_features_are_refused_with_a_reason() {
     for (flag, reason) in [
         (
-            ["--log-cleanup-policy", "compact"],
-            "compaction is not available",
+            ["--log-cleaner-threads", "2"],
+            "one log is compacted at a time",
         ),
         (
             ["--min-insync-replicas", "2"],

@@ -6,6 +6,7 @@ mod support;
 mod audit;
 mod cli;
 mod cluster;
+mod compaction;
 mod configs;
 mod configuration;
 mod connections;

@@ -338,8 +338,7 @@ fn every_version_of_api_versions_lists_the_supported_apis() {
             .map(|it| it.min_version..=it.max_version)
             .collect();
         let expected = match version {
-            ..=2 => vec![],
-            3 => vec![1..=2],
+            ..=3 => vec![],
             _ => vec![0..=2],
         };
         assert_eq!(levels, expected, "{version}");

@@ -111,6 +111,11 @@ pub struct Server {
 }
 
 impl Server {
+    /// Returns the directory of its logs.
+    pub fn data_dir(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
     /// Shuts it down cleanly and returns its directory.
     pub fn stop(self) -> Result<TempDir> {
         self.process.stop(STOP_LIMIT)?;

@@ -1,6 +1,7 @@
 //! The rows of the table, one file each.
 
 mod acks_all;
+mod compaction;
 mod connections;
 mod fdatasync;
 mod fetch_lean;
@@ -69,6 +70,7 @@ pub const ALL: &[Row] = &[
     latency::PRODUCE,
     acks_all::ROW,
     latency::END_TO_END,
+    compaction::ROW,
     start::KAFKA,
     first_record::ROW,
     metrics_cost::REQUEST,

@@ -126,6 +126,11 @@ impl RefusedBatch {
                     listed.map(|(index, timestamp_ms)| (*index, found.describe(*timestamp_ms))),
                 )
             }
+            storage::Error::RecordsWithoutKey(found) => {
+                let message = "the record has no key, which a compacted topic requires";
+                let listed = found.listed.iter();
+                errors.named(listed.map(|index| (*index, message.to_owned())))
+            }
             storage::Error::InvalidBatch(invalid) => match &**invalid {
                 record::Error::InvalidRecord { index, reason } => {
                     errors.named([(*index, (*reason).to_owned())].into_iter())
@@ -161,7 +166,7 @@ fn reason_of_storage(failure: &storage::Error) -> ProduceRefusal {
         Error::UnknownTopic { .. } | Error::Deleted => ProduceRefusal::UnknownTopic,
         Error::BatchTooLarge { .. } => ProduceRefusal::TooLarge,
         Error::TimestampsOutOfRange(_) => ProduceRefusal::Timestamp,
-        Error::NotAClientBatch => ProduceRefusal::InvalidRecord,
+        Error::RecordsWithoutKey(_) | Error::NotAClientBatch => ProduceRefusal::InvalidRecord,
         Error::InvalidBatch(invalid) => reason_of_record(invalid),
         Error::OutOfOrderSequence { .. } => ProduceRefusal::OutOfOrderSequence,
         Error::ProducerFenced { .. } => ProduceRefusal::ProducerEpoch,

@@ -31,6 +31,8 @@ pub enum Error {
     BatchTooLarge { size: usize, limit: usize },
     #[error(transparent)]
     TimestampsOutOfRange(Arc<TimestampsOutOfRange>),
+    #[error(transparent)]
+    RecordsWithoutKey(Arc<RecordsWithoutKey>),
     #[error("clients cannot write control batches, or transactional batches without a producer id")]
     NotAClientBatch,
     #[error(transparent)]
@@ -123,6 +125,16 @@ pub struct TimestampsOutOfRange {
     pub min_ms: i64,
     pub max_ms: i64,
     pub now_ms: i64,
+}
+
+/// Records of one batch that have no key, which a compacted topic requires.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{count} of the batch's records have no key, which a compacted topic requires; the first is record {}", self.listed[0])]
+pub struct RecordsWithoutKey {
+    /// Number of such records.
+    pub count: usize,
+    /// Indexes of all of them, up to [`TimestampsOutOfRange::LISTED_MAX`]; at least one.
+    pub listed: Vec<usize>,
 }
 
 impl TimestampsOutOfRange {

@@ -19,6 +19,14 @@ use super::error::Error;
 use super::transaction::{EndedTransaction, ProducerInfo, TransactionMarker};
 use crate::record::BatchHeader;
 
+/// The batch or marker that has the state of a producer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::storage) struct LastBatch {
+    pub producer_epoch: i16,
+    /// Last offset of its last batch; `None` if it has written none in this epoch, which its last marker began.
+    pub last_offset: Option<i64>,
+}
+
 /// All producers known to a partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::storage) struct ProducerState {
@@ -35,6 +43,18 @@ impl ProducerState {
     /// Returns the largest producer id.
     pub fn largest_id(&self) -> Option<i64> {
         self.producers.keys().copied().max()
+    }
+
+    /// Returns the last batch of each producer.
+    pub fn last_batches(&self) -> HashMap<i64, LastBatch> {
+        let last_batch = |producer: &Producer| LastBatch {
+            producer_epoch: producer.epoch,
+            last_offset: producer.batches().last().map(|last| last.last_offset),
+        };
+        let producers = self.producers.iter();
+        producers
+            .map(|(id, producer)| (*id, last_batch(producer)))
+            .collect()
     }
 
     /// Checks the sequences of batches that are to be appended together, without recording them.

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::error::{Error, TimestampsOutOfRange};
+use super::error::{Error, RecordsWithoutKey, TimestampsOutOfRange};
 use crate::config::{CompressionType, TimestampType, TopicConfig};
 use crate::record::{Compression, DecompressLimit, RecordBatch, RecordsSummary};
 
@@ -38,6 +38,9 @@ pub(in crate::storage) fn validate(
         check_size(batch, config)?;
         batch.check_readable_by_kafka()?;
         let summary = batch.validate_records(DecompressLimit::default())?;
+        if config.cleanup_policy.compact {
+            check_keys(batch)?;
+        }
         if !stamps {
             let range = TimeRange::of(config, now_ms);
             if !range.covers(summary) {
@@ -72,6 +75,25 @@ fn check_size(batch: &RecordBatch, config: &TopicConfig) -> Result<(), Error> {
             limit,
         }),
         false => Ok(()),
+    }
+}
+
+/// Checks that every record has a key: compaction could not tell which records it supersedes.
+fn check_keys(batch: &RecordBatch) -> Result<(), Error> {
+    let mut count = 0;
+    let mut listed = Vec::new();
+    batch.visit_keyless(DecompressLimit::default(), |index| {
+        count += 1;
+        if listed.len() < TimestampsOutOfRange::LISTED_MAX {
+            listed.push(index);
+        }
+    })?;
+    match count {
+        0 => Ok(()),
+        count => Err(Error::RecordsWithoutKey(Arc::new(RecordsWithoutKey {
+            count,
+            listed,
+        }))),
     }
 }
 
@@ -290,6 +312,33 @@ mod tests {
             .unwrap();
         for record in records {
             assert_eq!(record.unwrap().timestamp_ms, NOW_MS);
+        }
+    }
+
+    #[test]
+    fn a_compacted_topic_requires_keys_and_the_records_without_are_listed() {
+        let overrides = [("cleanup.policy".to_string(), "compact".to_string())];
+        let compacted = TopicConfig::default().apply(&overrides.into()).unwrap();
+        for codec in Compression::ALL {
+            let mut builder = BatchBuilder::new(codec);
+            for key in [None, Some(&b"k"[..]), Some(b""), None] {
+                builder.push(NOW_MS, key, Some(b"v"), &[]);
+            }
+            let batch = builder.build().unwrap();
+            validate_one(batch.clone(), &TopicConfig::default()).unwrap();
+            let Err(Error::RecordsWithoutKey(found)) = validate_one(batch, &compacted) else {
+                panic!("keys are missing");
+            };
+            assert_eq!(
+                (found.count, &found.listed[..]),
+                (2, &[0, 3][..]),
+                "{codec}"
+            );
+            assert_eq!(
+                found.to_string(),
+                "2 of the batch's records have no key, which a compacted topic requires; \
+                 the first is record 0"
+            );
         }
     }
 

@@ -7,6 +7,7 @@
 //!   TOPIC-PARTITION.ID-stray/           a log of another topic of the same name
 //!   recovery-point-offset-checkpoint    offsets below which logs are durable
 //!   log-start-offset-checkpoint         start offsets of logs that start within a segment
+//!   cleaner-offset-checkpoint           offsets below which logs are compacted
 //!   .kafka_cleanshutdown                present only after a clean shutdown
 //!   .streamline-boot                    id of the machine's boot during which the logs were written
 //!   .streamline-reserve                 space that is released when the disk is full
@@ -26,6 +27,7 @@ use crate::storage::FoundTopic;
 
 pub(super) const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 pub(super) const LOG_STARTS: &str = "log-start-offset-checkpoint";
+pub(super) const CLEANER_OFFSETS: &str = "cleaner-offset-checkpoint";
 pub(super) const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 pub(super) const PARTITION_METADATA: &str = "partition.metadata";
 const BOOT: &str = ".streamline-boot";
@@ -84,6 +86,7 @@ pub(super) struct LastRun {
     pub same_boot: bool,
     pub recovery_points: Offsets,
     pub log_starts: Offsets,
+    pub cleaner_offsets: Offsets,
 }
 
 impl LastRun {
@@ -113,6 +116,7 @@ impl LastRun {
             same_boot,
             recovery_points: read(RECOVERY_POINTS)?.unwrap_or_default(),
             log_starts: read(LOG_STARTS)?.unwrap_or_default(),
+            cleaner_offsets: read(CLEANER_OFFSETS)?.unwrap_or_default(),
         })
     }
 }

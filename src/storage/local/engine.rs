@@ -1,5 +1,6 @@
 //! The open topics of a data directory: creating, deleting and extending them.
 
+mod compacting;
 mod opening;
 mod storage;
 mod upkeep;
@@ -16,6 +17,7 @@ use uuid::Uuid;
 
 pub use self::storage::LocalStorage;
 
+use super::compaction::{CompactionOptions, Compactor};
 use super::data_dir::renamed;
 use super::environment::Environment;
 use super::error::{Error, IoContext};
@@ -45,10 +47,11 @@ pub struct StorageOptions {
     pub opening: Arc<Opening>,
     /// Topics whose logs were written by another server and are opened here for the first time.
     pub adopted: HashSet<String>,
+    pub compaction: CompactionOptions,
 }
 
 impl StorageOptions {
-    /// Creates options with Kafka's producer expiration, the machine's file system and no reserve.
+    /// Creates options with Kafka's producer expiration and compaction, the machine's file system and no reserve.
     pub fn new(data_dir: impl Into<PathBuf>, durability: Durability) -> Self {
         Self {
             data_dir: data_dir.into(),
@@ -58,6 +61,7 @@ impl StorageOptions {
             reserve: Reserve::none(),
             opening: Arc::default(),
             adopted: HashSet::new(),
+            compaction: CompactionOptions::default(),
         }
     }
 }
@@ -67,6 +71,7 @@ pub struct LocalEngine {
     pub(super) environment: Arc<Environment>,
     registry: Registry<Partition>,
     unsynced: Arc<Unsynced>,
+    compactor: Compactor,
     /// Held for changes to the set of topics, their partitions or the checkpoints.
     changes: Mutex<Changes>,
 }
@@ -183,6 +188,10 @@ impl Engine for LocalEngine {
         LocalEngine::retain(self, now_ms);
     }
 
+    fn compact(&self) -> bool {
+        LocalEngine::compact(self)
+    }
+
     fn awaits_flush(&self) -> bool {
         LocalEngine::awaits_flush(self)
     }
@@ -209,6 +218,7 @@ impl Engine for LocalEngine {
 
     fn collect(&self, out: &mut Samples) -> ScrapedOffsets {
         self.environment.counters.collect(out);
+        self.compactor.collect(out);
         self.environment.space.collect(out);
         scrape::collect(&self.list(), out)
     }
@@ -236,6 +246,7 @@ impl LocalEngine {
             same_boot: true,
             recovery_point: None,
             log_start: None,
+            compacted_to: None,
         };
         let count = usize::try_from(to.saturating_sub(from)).unwrap_or(0);
         let made = in_parallel(count, |place| {
@@ -269,6 +280,7 @@ impl LocalEngine {
     ) {
         for name in names {
             self.environment.log_starts.forget(name, 0);
+            self.environment.cleaner_offsets.forget(name, 0);
         }
         changes.points_name_deleted = true;
         let written = match self.write_checkpoints(changes) {
@@ -292,13 +304,16 @@ impl LocalEngine {
         first: i32,
         changes: &mut Changes,
     ) -> Result<(), Error> {
-        let log_starts = &self.environment.log_starts;
-        log_starts.forget(name, first);
-        if !log_starts.is_file_stale() && !changes.points_name_deleted {
+        let environment = &self.environment;
+        let files = [&environment.log_starts, &environment.cleaner_offsets];
+        for file in files {
+            file.forget(name, first);
+        }
+        if !files.iter().any(|file| file.is_file_stale()) && !changes.points_name_deleted {
             return Ok(());
         }
         self.write_checkpoints(changes)
-            .map_err(|refused| self.environment.space.refuse(refused, 0, self.now()))
+            .map_err(|refused| environment.space.refuse(refused, 0, self.now()))
     }
 
     fn remove_in_background(&self, changes: &mut Changes, pending_deletion: Vec<PathBuf>) {

@@ -23,7 +23,10 @@ pub(super) struct Environment {
     pub metrics: Arc<Metrics>,
     pub durability: Durability,
     pub producer_id_expiration_ms: i64,
-    pub log_starts: LogStarts,
+    /// Start offsets of logs that start within a segment.
+    pub log_starts: OffsetFile,
+    /// Offsets below which logs are compacted.
+    pub cleaner_offsets: OffsetFile,
     pub health: Health,
     pub space: Space,
     pub counters: StorageCounters,
@@ -43,37 +46,37 @@ impl Environment {
     }
 }
 
-/// Start offsets of logs that start within a segment, and their checkpoint file.
+/// Offsets of some of the logs, and their checkpoint file.
 ///
 /// The file may still name deleted topics if it could not be written. It must be rewritten before a topic of the same
-/// name is created, or the next start would treat the new topic's records below the old log start as deleted.
-pub(super) struct LogStarts {
+/// name is created, or the next start would treat the new topic's records below the old offset as deleted or compacted.
+pub(super) struct OffsetFile {
     path: PathBuf,
-    state: Mutex<LogStartsState>,
+    state: Mutex<OffsetFileState>,
 }
 
-struct LogStartsState {
+struct OffsetFileState {
     offsets: Offsets,
     /// Set if the file names deleted partitions.
     file_is_stale: bool,
 }
 
-impl LogStarts {
+impl OffsetFile {
     pub fn new(path: PathBuf, offsets: Offsets) -> Self {
         Self {
             path,
-            state: Mutex::new(LogStartsState {
+            state: Mutex::new(OffsetFileState {
                 offsets,
                 file_is_stale: false,
             }),
         }
     }
 
-    /// Sets a log start offset and writes the file; after an error the old one stays.
-    pub fn set(&self, fs: &Fs, topic: &str, partition: i32, log_start: i64) -> Result<(), Error> {
+    /// Sets the offset of a log and writes the file; after an error the old one stays.
+    pub fn set(&self, fs: &Fs, topic: &str, partition: i32, offset: i64) -> Result<(), Error> {
         let mut state = self.state.lock();
         let mut changed = state.offsets.clone();
-        changed.insert((topic.to_string(), partition), log_start);
+        changed.insert((topic.to_string(), partition), offset);
         checkpoint::write_offsets(fs, &self.path, &changed)?;
         state.offsets = changed;
         state.file_is_stale = false;
@@ -90,7 +93,7 @@ impl LogStarts {
         state.offsets.keys().map(|(name, _)| name.clone()).collect()
     }
 
-    /// Removes the start offsets of a topic's partitions from `first` on. The file is updated by the next
+    /// Removes the offsets of a topic's partitions from `first` on. The file is updated by the next
     /// [`set`](Self::set) or [`write_if_stale`](Self::write_if_stale).
     pub fn forget(&self, topic: &str, first: i32) {
         let mut state = self.state.lock();

@@ -27,7 +27,7 @@ pub(super) const RELATIVE_OFFSET_MAX: i64 = i32::MAX as i64;
 pub(super) const OFFSET_MAX: i64 = i64::MAX - 2 * (RELATIVE_OFFSET_MAX + 1);
 
 /// The largest segment file, so that positions fit an index entry.
-const SEGMENT_BYTES_LIMIT: u64 = u32::MAX as u64;
+pub(super) const SEGMENT_BYTES_LIMIT: u64 = u32::MAX as u64;
 
 /// Segments by base offset; never empty, and the last is the active one.
 pub(super) type Segments = Arc<[Arc<Segment>]>;
@@ -119,7 +119,8 @@ impl Log {
         let jitter_ms = config.segment_jitter_ms / 256 * i64::from(writer.jitter);
         let is_old = writer.first_timestamp_ms.is_some_and(|first_ms| {
             first_ms >= 0
-                && newest_ms.saturating_sub(first_ms) > config.segment_ms.saturating_sub(jitter_ms)
+                && newest_ms.saturating_sub(first_ms)
+                    > config.segment_ms_max().saturating_sub(jitter_ms)
         });
         let end = writer.position + bytes as u64;
         let last_relative = writer.next_offset + count - 1 - active.base_offset;

@@ -9,7 +9,7 @@
 //!   in it; `index` holds its two sparse indexes; `scan` reads its batches.
 //! * `recovery` opens logs and recovers those that were not closed cleanly, `repair` finds and removes corrupt ranges,
 //!   `rewrite` replaces segments atomically, `kafka_swaps` completes replacements that Kafka began, `offset_gap` decides
-//!   which gaps between offsets are legal, `retention` selects expired segments, `log_state` tracks what is written,
+//!   which gaps between offsets are legal, `compaction` drops superseded records, `retention` selects expired segments, `log_state` tracks what is written,
 //!   durable and visible, `checkpoint` reads and writes Kafka's small text files, `space` refuses records while the disk
 //!   is full, `health` probes the disk, `stats` counts recoveries, corruption and deletions by retention.
 //!
@@ -17,6 +17,7 @@
 //! no trace; durable data is never given up for data that is not durable.
 
 mod checkpoint;
+mod compaction;
 mod data_dir;
 mod engine;
 mod environment;
@@ -46,5 +47,6 @@ use super::common::{
     validation,
 };
 
+pub use compaction::CompactionOptions;
 pub use engine::{LocalEngine, LocalStorage, StorageOptions};
 pub use partition::Partition;

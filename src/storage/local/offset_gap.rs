@@ -1,11 +1,11 @@
 //! Gaps between the offsets of adjacent batches: which of them are legal.
 //!
-//! Appends leave none. Gaps come from what was removed: corrupt ranges by repair, superseded records by compaction (so far
-//! only in logs that another server wrote). But a flipped bit in a base offset, which no CRC covers, and a hole that a
-//! power failure left in unflushed data look the same. This module alone decides:
+//! Appends leave none. Gaps come from what was removed: corrupt ranges by repair, superseded records by compaction. But a
+//! flipped bit in a base offset, which no CRC covers, and a hole that a power failure left in unflushed data look the same.
+//! This module alone decides:
 //!
 //! * In bytes not checked since the server started, [`find`] reports any gap, and reads treat it as corruption, which has
-//!   the whole segment inspected.
+//!   the whole segment inspected. Segments that begin below the cleaner's offset are excepted: they were compacted.
 //! * An inspection accepts a gap that the batches around it confirm ([`misplaced`]). The segment counts as checked
 //!   afterwards, and reads no longer look for gaps in it.
 //! * Recovery accepts a gap between two segments if something explains it ([`is_explained`]).

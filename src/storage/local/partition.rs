@@ -11,6 +11,7 @@
 //! callers wait for a flush with locks held: the close of a log with the first two, and a repair of batches that await a
 //! flush with the first.
 
+mod compacting;
 mod partition_log;
 mod reading;
 mod repairing;

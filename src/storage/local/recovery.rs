@@ -47,6 +47,8 @@ pub(super) struct Before {
     pub recovery_point: Option<i64>,
     /// The log start offset, if it is not the first segment's base offset.
     pub log_start: Option<i64>,
+    /// The offset below which the log was compacted.
+    pub compacted_to: Option<i64>,
 }
 
 /// A log that was opened, recovered if need be.
@@ -208,7 +210,10 @@ impl Recovery<'_> {
         for base in self.listing.logs.clone() {
             let path = file_path(self.dir, base, "log");
             let size = self.fs.size(&path).during("read the size of", &path)?;
-            let segment = Segment::found(self.fs, self.dir, base, size);
+            let mut segment = Segment::found(self.fs, self.dir, base, size);
+            if self.before.compacted_to.is_some_and(|end| base < end) {
+                segment = segment.with_gaps();
+            }
             if self.listing.transaction_indexes.contains(&base) {
                 segment.note_transaction_index();
             }

@@ -17,11 +17,13 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::error::{Error, IoContext};
 use super::scan::read_bytes;
-use super::segment::{Segment, file_path};
+use super::segment::{Located, REBUILT_INTERVAL_BYTES, Segment, file_path};
 use crate::fs::{File, Fs};
+use crate::record::BatchHeader;
 
 /// Size of the pieces in which bytes are copied.
 const COPY_BYTES: usize = 1 << 20;
@@ -102,6 +104,17 @@ impl Swap {
         old: &[Arc<Segment>],
         kept: impl IntoIterator<Item = Kept<'a>>,
     ) -> Result<Self, Error> {
+        let staged = Staged::copy(fs, dir, old[0].base_offset, kept)?;
+        Self::commit_staged(fs, dir, old, staged)
+    }
+
+    /// Makes a segment that was written replace `old`, like [`commit`](Self::commit).
+    pub fn commit_staged(
+        fs: &Fs,
+        dir: &Arc<Path>,
+        old: &[Arc<Segment>],
+        mut staged: Staged,
+    ) -> Result<Self, Error> {
         let (Some(first), Some(last)) = (old.first(), old.last()) else {
             unreachable!("a rewrite replaces at least one segment");
         };
@@ -109,27 +122,21 @@ impl Swap {
             base_offset: first.base_offset,
             last_base_offset: last.base_offset,
         };
-        let staging = file_path(dir, first.base_offset, "log.cleaned");
-        let committed = stage(fs, dir, first.base_offset, &staging, kept).and_then(|segment| {
-            segment.inherit_aborted(old)?;
-            let path = file.path(dir);
-            fs.rename(&staging, &path).during("rename", &staging)?;
-            fs.sync_dir(dir).during("sync", dir)?;
-            Ok(segment)
-        });
-        match committed {
-            Ok(segment) => Ok(Self {
-                replaced: old.to_vec(),
-                segment: Arc::new(segment),
-                file,
-            }),
-            Err(failure) => {
-                // Recovery copes with either file, but they take space until then.
-                let _ = fs.remove_file(&staging);
-                let _ = file.remove(fs, dir);
-                Err(failure)
-            }
+        staged.segment.inherit_aborted(old)?;
+        let path = file.path(dir);
+        let from = &staged.path;
+        fs.rename(from, &path).during("rename", from)?;
+        staged.is_committed = true;
+        if let Err(failure) = fs.sync_dir(dir).during("sync", dir) {
+            // Recovery copes with the file, but it takes space until then.
+            let _ = file.remove(fs, dir);
+            return Err(failure);
         }
+        Ok(Self {
+            replaced: old.to_vec(),
+            segment: Arc::clone(&staged.segment),
+            file,
+        })
     }
 
     /// Removes the old segments' files and gives the new one its final name. Can be repeated after an error; until it
@@ -145,23 +152,91 @@ impl Swap {
     }
 }
 
-/// Writes and flushes a segment's file under the name `staging`, and builds its index in memory.
-fn stage<'a>(
-    fs: &Fs,
-    dir: &Arc<Path>,
-    base_offset: i64,
-    staging: &Path,
-    kept: impl IntoIterator<Item = Kept<'a>>,
-) -> Result<Segment, Error> {
-    let file = fs.create(staging).during("create", staging)?;
-    let mut size = 0;
-    for Kept { segment, range } in kept {
-        size += copy(segment, range, &file, staging, size)?;
+/// A segment that is being written under a temporary name. Its file is removed unless it is committed.
+pub(super) struct Staged {
+    fs: Fs,
+    path: PathBuf,
+    file: File,
+    segment: Arc<Segment>,
+    is_committed: bool,
+}
+
+impl Staged {
+    /// Creates the file `BASE.EXTENSION.cleaned`.
+    pub fn create(
+        fs: &Fs,
+        dir: &Arc<Path>,
+        base_offset: i64,
+        extension: &str,
+    ) -> Result<Self, Error> {
+        let path = file_path(dir, base_offset, &format!("{extension}.cleaned"));
+        let file = fs.create(&path).during("create", &path)?;
+        let segment = Segment::staged(fs, dir, base_offset, file.clone());
+        Ok(Self {
+            fs: fs.clone(),
+            path,
+            file,
+            segment: Arc::new(segment),
+            is_committed: false,
+        })
     }
-    file.sync_data().during("sync", staging)?;
-    let segment = Segment::staged(fs, dir, base_offset, size, file);
-    segment.build_index()?;
-    Ok(segment)
+
+    /// Writes and flushes the batches kept of other segments.
+    fn copy<'a>(
+        fs: &Fs,
+        dir: &Arc<Path>,
+        base_offset: i64,
+        kept: impl IntoIterator<Item = Kept<'a>>,
+    ) -> Result<Self, Error> {
+        let staged = Self::create(fs, dir, base_offset, "log")?;
+        let mut size = 0;
+        for Kept { segment, range } in kept {
+            size += copy(segment, range, &staged.file, &staged.path, size)?;
+        }
+        staged.flush()?;
+        staged.segment.publish(size, [].into_iter(), 0);
+        staged.segment.build_index()?;
+        Ok(staged)
+    }
+
+    /// Appends whole batches; `batches` has the header and the size of each.
+    pub fn append(&self, bytes: &[u8], batches: &[BatchHeader]) -> Result<(), Error> {
+        let mut position = self.segment.size();
+        self.file
+            .write_all_at(bytes, position)
+            .during("write", &self.path)?;
+        let end = position + bytes.len() as u64;
+        let indexed = batches.iter().map(|header| {
+            let located = Located {
+                position,
+                header: *header,
+            };
+            position = located.end();
+            self.segment.indexed(&located)
+        });
+        self.segment.publish(end, indexed, REBUILT_INTERVAL_BYTES);
+        Ok(())
+    }
+
+    /// Makes the file durable.
+    pub fn flush(&self) -> Result<(), Error> {
+        self.file.sync_data().during("sync", &self.path)
+    }
+
+    /// Sets the time at which the file was last written to.
+    pub fn set_modified(&self, time: SystemTime) -> Result<(), Error> {
+        let set = self.file.set_modified(time);
+        set.during("set the modification time of", &self.path)
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if !self.is_committed {
+            // Recovery removes it, too, but it takes space until then.
+            let _ = self.fs.remove_file(&self.path);
+        }
+    }
 }
 
 /// Copies a range of a segment to a position of a file. Returns its length.

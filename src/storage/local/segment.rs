@@ -44,6 +44,15 @@ impl Located {
     pub fn end(&self) -> u64 {
         self.position + self.header.size_bytes() as u64
     }
+
+    /// Returns the largest timestamp of the batch's records, −1 if there is none. The header of a batch that compaction
+    /// left without records still has the one that they had.
+    pub fn newest_ms(&self) -> i64 {
+        match self.header.record_count {
+            0 => -1,
+            _ => self.header.max_timestamp,
+        }
+    }
 }
 
 /// The end of a run of whole batches.
@@ -67,6 +76,8 @@ pub(super) struct Segment {
     /// The largest timestamp and its batch, cached after the first lookup in a closed segment.
     max_time: Mutex<Option<TimeEntry>>,
     checked: Mutex<Checked>,
+    /// Offsets may be missing between batches.
+    has_gaps: bool,
     hints: Mutex<Hints>,
     /// Held while the index files are rebuilt.
     index_repair: Mutex<()>,
@@ -93,11 +104,19 @@ impl Segment {
         Self::build(fs, dir, base_offset, size, None, transactions, size)
     }
 
-    /// Creates a segment that was written completely, and not checked, to a file that does not have its final name yet.
-    pub fn staged(fs: &Fs, dir: &Arc<Path>, base_offset: i64, size: u64, log: File) -> Self {
-        let segment = Self::found(fs, dir, base_offset, size);
+    /// Creates an empty segment whose file does not have its final name yet. What is written to it counts as not checked.
+    pub fn staged(fs: &Fs, dir: &Arc<Path>, base_offset: i64, log: File) -> Self {
+        let index = Some(SparseIndex::new());
+        let transactions = TransactionIndex::in_memory();
+        let segment = Self::build(fs, dir, base_offset, 0, index, transactions, u64::MAX);
         *segment.log.write() = Some(log);
         segment
+    }
+
+    /// States that offsets may be missing between the segment's batches: it was compacted.
+    pub fn with_gaps(mut self) -> Self {
+        self.has_gaps = true;
+        self
     }
 
     fn build(
@@ -119,6 +138,7 @@ impl Segment {
             transactions,
             max_time: Mutex::new(None),
             checked: Mutex::new(Checked::from(checked_from)),
+            has_gaps: false,
             hints: Mutex::default(),
             index_repair: Mutex::default(),
             removed: AtomicBool::new(false),
@@ -156,15 +176,18 @@ impl Segment {
 
     /// Returns when the file was last written to, in milliseconds since the Unix epoch.
     pub fn modified_ms(&self) -> Result<i64, Error> {
-        let path = self.log_path();
-        let modified = self
-            .file()?
-            .modified()
-            .during("read the modification time of", path)?;
-        let since_epoch = modified
+        let since_epoch = self
+            .modified()?
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
         Ok(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// Returns when the file was last written to.
+    pub fn modified(&self) -> Result<SystemTime, Error> {
+        let path = self.log_path();
+        let modified = self.file()?.modified();
+        modified.during("read the modification time of", path)
     }
 
     /// Runs `look` and then closes the segment's file, unless it was open before.

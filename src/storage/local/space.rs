@@ -78,6 +78,25 @@ impl Space {
         }
     }
 
+    /// Returns an error if writing `bytes` would leave no room for records, whose disk space matters more.
+    pub fn admit_compaction(&self, bytes: usize) -> Result<(), Error> {
+        self.admit()?;
+        let needed = bytes as u64 + SPARE_BYTES;
+        match self.measure() {
+            Ok(space) if space.available_bytes < needed || space.lacks_files() => {
+                Err(Error::DiskFull {
+                    data_dir: self.data_dir.clone(),
+                    shortage: format!(
+                        "{} bytes are free, {needed} are needed",
+                        space.available_bytes
+                    ),
+                })
+            }
+            // The write itself reports what is wrong.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
     /// Builds the error that says what is short; `failure` is the failed operation, if known.
     fn disk_full(&self, failure: Option<&Error>) -> Error {
         let needed = self.needed_bytes();

@@ -1,6 +1,7 @@
 //! The behaviour of the local engine across restarts and crashes, and of its files and flushes. `storage::conformance` has
 //! what all engines have in common.
 
+mod compaction;
 mod damage;
 mod faults;
 mod full_disk;

@@ -15,10 +15,11 @@ use crate::clock::Clock;
 use crate::fs::{File, Fs};
 use crate::metrics::Metrics;
 use crate::storage::local::checkpoint::{self, LeaderEpochs, Offsets};
+use crate::storage::local::compaction::Compactor;
 use crate::storage::local::data_dir::{
-    LOG_STARTS, LastRun, PARTITION_METADATA, directories, renamed,
+    CLEANER_OFFSETS, LOG_STARTS, LastRun, PARTITION_METADATA, directories, renamed,
 };
-use crate::storage::local::environment::{Environment, LogStarts};
+use crate::storage::local::environment::{Environment, OffsetFile};
 use crate::storage::local::error::{Error, IoContext};
 use crate::storage::local::health::Health;
 use crate::storage::local::opening::Opening;
@@ -46,12 +47,15 @@ impl LocalEngine {
             reserve,
             opening,
             adopted,
+            compaction,
         } = options;
         fs.create_dir_all(&data_dir).during("create", &data_dir)?;
         let mut last_run = LastRun::read(&fs, &reserve, &data_dir)?;
         let log_starts = std::mem::take(&mut last_run.log_starts);
+        let cleaner_offsets = std::mem::take(&mut last_run.cleaner_offsets);
         let environment = Arc::new(Environment {
-            log_starts: LogStarts::new(data_dir.join(LOG_STARTS), log_starts),
+            log_starts: OffsetFile::new(data_dir.join(LOG_STARTS), log_starts),
+            cleaner_offsets: OffsetFile::new(data_dir.join(CLEANER_OFFSETS), cleaner_offsets),
             health: Health::new(&fs, &data_dir),
             space: Space::new(&fs, &data_dir, reserve),
             counters: StorageCounters::new(metrics.enabled()),
@@ -64,6 +68,7 @@ impl LocalEngine {
             points_stale: AtomicBool::new(false),
         });
         let engine = Arc::new(Self {
+            compactor: Compactor::new(compaction, &environment),
             registry: Registry::default(),
             unsynced: Arc::default(),
             changes: Mutex::new(Changes {
@@ -142,6 +147,7 @@ impl LocalEngine {
             same_boot: last_run.same_boot || is_adopted,
             recovery_point,
             log_start: self.environment.log_starts.get(&info.name, number),
+            compacted_to: self.environment.cleaner_offsets.get(&info.name, number),
         }
     }
 
@@ -199,6 +205,7 @@ impl LocalEngine {
     fn forget_unknown(&self, specs: &[TopicSpec], recovery_points: &Offsets) {
         let known: HashSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
         let mut unknown = self.environment.log_starts.topics();
+        unknown.extend(self.environment.cleaner_offsets.topics());
         unknown.extend(recovery_points.keys().map(|(topic, _)| topic.clone()));
         unknown.retain(|topic| !known.contains(topic.as_str()));
         if !unknown.is_empty() {

@@ -78,10 +78,12 @@ impl LocalEngine {
         }
     }
 
-    /// Writes the recovery points, and the log starts if their file names deleted topics.
+    /// Writes the recovery points, and the other checkpoints that name deleted topics.
     pub(super) fn write_checkpoints(&self, changes: &mut Changes) -> Result<(), Error> {
         let environment = &self.environment;
-        environment.spending(|| environment.log_starts.write_if_stale(&environment.fs))?;
+        for file in [&environment.log_starts, &environment.cleaner_offsets] {
+            environment.spending(|| file.write_if_stale(&environment.fs))?;
+        }
         self.write_recovery_points(changes)
     }
 
@@ -100,6 +102,7 @@ impl LocalEngine {
 
     /// Flushes and closes all logs and marks the shutdown as clean. Appends are refused afterwards. Blocks.
     pub fn close(&self) -> Result<(), Error> {
+        self.compactor.stop();
         let mut changes = self.changes.lock();
         if std::mem::replace(&mut changes.closed, true) {
             return Ok(());

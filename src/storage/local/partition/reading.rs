@@ -229,9 +229,7 @@ impl Partition {
                 (at_start, found) = newest_kept(segment, log_start, readable.end)?;
             }
             if let Some(found) = found
-                && newest.is_none_or(|(_, newest)| {
-                    found.header.max_timestamp > newest.header.max_timestamp
-                })
+                && newest.is_none_or(|(_, newest)| found.newest_ms() > newest.newest_ms())
             {
                 newest = Some((segment, found));
             }
@@ -252,7 +250,7 @@ impl Partition {
         (log_state.log_start, log_state.high_watermark)
     }
 
-    pub(super) fn epochs(&self) -> Result<&LeaderEpochs, Error> {
+    pub(in crate::storage::local) fn epochs(&self) -> Result<&LeaderEpochs, Error> {
         if let Some(epochs) = self.epochs.get() {
             return Ok(epochs);
         }

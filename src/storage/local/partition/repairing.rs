@@ -96,7 +96,7 @@ impl Partition {
     }
 
     /// Replaces segments by the one they were rewritten to.
-    fn replace(&self, maintenance: &mut Maintenance, swap: Swap) {
+    pub(super) fn replace(&self, maintenance: &mut Maintenance, swap: Swap) {
         {
             // Appends change the list, too.
             let _writer = self.writer.lock();

@@ -71,6 +71,14 @@ impl Segment {
         self.checked.lock().from = 0;
     }
 
+    /// Returns a description of the gap before a batch with `base_offset`, if there is one and the segment has none.
+    pub(super) fn gap(&self, expected: i64, base_offset: i64) -> Option<String> {
+        match self.has_gaps && base_offset >= expected {
+            true => None,
+            false => offset_gap::find(expected, base_offset),
+        }
+    }
+
     /// Checks the batches of a run, their CRCs included, and that offsets continue without a gap: up to `offset_after`
     /// if the run ends at `limit`, up to the next batch otherwise.
     pub fn check(
@@ -89,7 +97,7 @@ impl Segment {
             match scanner.batch(position, offset_min)? {
                 Found::Batch(header)
                     if position > start
-                        && let Some(gap) = offset_gap::find(offset_min, header.base_offset) =>
+                        && let Some(gap) = self.gap(offset_min, header.base_offset) =>
                 {
                     return Err(self.corrupt(position, gap));
                 }
@@ -121,7 +129,7 @@ impl Segment {
         } else {
             offset_after
         };
-        if let Some(gap) = offset_gap::find(offset_min, offset_next) {
+        if let Some(gap) = self.gap(offset_min, offset_next) {
             return Err(self.corrupt(position, gap));
         }
         self.checked.lock().add(start, end);

@@ -113,7 +113,7 @@ impl Segment {
             position: located.position as u32,
             size: located.header.size_bytes() as u32,
             relative_offset: (located.header.last_offset() - self.base_offset) as u32,
-            max_timestamp_ms: located.header.max_timestamp,
+            max_timestamp_ms: located.newest_ms(),
         }
     }
 

@@ -6,7 +6,6 @@ use super::{Located, Run, Segment};
 use crate::record::BatchHeader;
 use crate::storage::local::error::Error;
 use crate::storage::local::index::{OffsetEntry, TimeEntry};
-use crate::storage::local::offset_gap;
 use crate::storage::local::scan::{Found, Scanner};
 
 /// A walk over more than this from a segment's beginning means that its index is missing or unusable.
@@ -94,7 +93,7 @@ impl Segment {
             }
             if strict
                 && position > start
-                && let Some(gap) = offset_gap::find(offset_min, header.base_offset)
+                && let Some(gap) = self.gap(offset_min, header.base_offset)
             {
                 return Err(self.corrupt(position, gap));
             }
@@ -266,7 +265,7 @@ impl Segment {
     pub fn newest_from(&self, first: Located, limit: u64) -> Result<Located, Error> {
         let mut newest = first;
         self.walk(first, limit, |located| {
-            if located.header.max_timestamp > newest.header.max_timestamp {
+            if located.newest_ms() > newest.newest_ms() {
                 newest = located;
             }
             true
