@@ -3,8 +3,8 @@
 //! Two logs are on a simulated disk that loses everything unflushed: sectors of files, file sizes, names. Random operations
 //! run on them, and the power fails at a random moment: in the middle of an append, a roll, a checkpoint, a recovery or a
 //! shutdown. The logs found afterwards are compared with what was acknowledged: all flushed records are present, once and
-//! in order; no record is present that was never written; retries are recognised; and readers of committed records see
-//! neither aborted nor undecided ones.
+//! in order; no record is present that was never written; retries are recognised; readers of committed records see
+//! neither aborted nor undecided ones; and a consumer that has read lost records finds that out by their leader epoch.
 //!
 //! `POWER_CUTS=100000 cargo test --test power_loss -- --nocapture` runs that many power failures and prints its progress.
 //! A failed run prints its seed and the operations; `POWER_SEED=…` repeats it.
@@ -68,6 +68,9 @@ struct Model {
     producers: BTreeMap<i64, Producer>,
     first_producer: i64,
     transactions: Transactions,
+    leader_epoch: i32,
+    /// Largest end offset that each earlier leader epoch may have.
+    epoch_ends: BTreeMap<i32, i64>,
 }
 
 impl Model {
@@ -100,6 +103,8 @@ struct Machine {
     models: Vec<Model>,
     next_value: u64,
     cuts: u64,
+    /// Set from the beginning of a clean shutdown until the next start.
+    closed: bool,
     log: Vec<String>,
 }
 
@@ -157,6 +162,7 @@ impl Machine {
             models: Vec::new(),
             next_value: 0,
             cuts: 0,
+            closed: false,
         };
         machine.create_topic().ok();
         machine
@@ -439,6 +445,7 @@ impl Machine {
 
     fn close_and_restart(&mut self) -> Result<(), PowerFailed> {
         self.note("close".to_string());
+        self.closed = true;
         let closed = self.topics.close();
         self.check_result(closed)?;
         for model in &mut self.models {
@@ -497,12 +504,17 @@ impl Machine {
             }
             end = End::PowerLost;
         }
-        if !self.known && self.create_topic().is_err() {
-            return self.restart(End::PowerLost);
+        if !self.known {
+            if self.create_topic().is_err() {
+                return self.restart(End::PowerLost);
+            }
+            // The new topic has lost nothing.
+            end = End::Clean;
         }
         for number in 0..self.models.len() {
             self.check(number, end);
         }
+        self.closed = false;
     }
 
     fn root(&self) -> PathBuf {
@@ -570,6 +582,7 @@ impl Machine {
             // All data that survived is on disk.
             model.durable = model.end();
         }
+        check_leader_epochs(&partition, model, end, self.closed);
         check_records(&partition, model);
         check_producers(&partition, model);
         let Model {
@@ -594,10 +607,36 @@ fn check_records(partition: &Arc<Partition>, model: &Model) {
         for batch in RecordBatch::split(records).unwrap() {
             assert!(batch.header().base_offset <= offset);
             compare(&batch, &model.records);
+            let base_offset = batch.header().base_offset;
+            let epoch = partition.leader_epoch_at(base_offset).unwrap();
+            assert_eq!(batch.header().partition_leader_epoch, epoch);
             offset = batch.header().next_offset();
         }
     }
     assert_eq!(offset, model.end());
+}
+
+/// Checks that a new leader epoch began if and only if the power failed before a clean shutdown, and that all earlier ones
+/// have ended where the log did when it came back, at the latest.
+fn check_leader_epochs(partition: &Arc<Partition>, model: &mut Model, end: End, closed: bool) {
+    let epoch = partition.leader_epoch().unwrap();
+    match end {
+        // The power may have failed again during the start.
+        End::PowerLost if closed => assert!(epoch >= model.leader_epoch),
+        End::PowerLost => assert!(epoch > model.leader_epoch),
+        End::Clean | End::Killed => assert_eq!(epoch, model.leader_epoch),
+    }
+    for earlier in model.leader_epoch..epoch {
+        model.epoch_ends.insert(earlier, model.end());
+    }
+    model.leader_epoch = epoch;
+    for (earlier, end_max) in &model.epoch_ends {
+        let (_, end) = partition.end_offset_for_epoch(*earlier).unwrap();
+        assert!(
+            end <= *end_max,
+            "epoch {earlier} ends at {end}, not at {end_max}"
+        );
+    }
 }
 
 /// Checks that retries of each producer's last five batches that reached the log are recognised, and sets its next sequence

@@ -14,7 +14,7 @@ use crate::protocol::messages::list_offsets::{
     ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic, ListOffsetsTopicResponse,
     MAX_TIMESTAMP,
 };
-use crate::storage::{Isolation, PartitionLog};
+use crate::storage::{self, Isolation, PartitionLog};
 
 /// Look-ups of one request that run at the same time. Each may occupy a blocking thread.
 const LOOKUPS_MAX: usize = 16;
@@ -99,18 +99,19 @@ async fn find(
     lookup::check_leader_epoch(&*log, asked.current_leader_epoch)?;
     let offsets = log.offsets();
     let end = offsets.readable_to(isolation);
-    let at = |offset: i64| {
+    let at = |offset: i64, leader_epoch: Result<i32, storage::Error>| {
         Ok(FoundOffset {
             offset,
             timestamp: -1,
-            leader_epoch: log
-                .leader_epoch()
-                .map_err(|error| error::of_storage(&error))?,
+            leader_epoch: leader_epoch.map_err(|error| error::of_storage(&error))?,
         })
     };
     let found = match asked.timestamp {
-        LATEST_TIMESTAMP => return at(end),
-        EARLIEST_TIMESTAMP | EARLIEST_LOCAL_TIMESTAMP => return at(offsets.log_start),
+        LATEST_TIMESTAMP => return at(end, log.leader_epoch()),
+        EARLIEST_TIMESTAMP | EARLIEST_LOCAL_TIMESTAMP => {
+            let start = offsets.log_start;
+            return at(start, log.leader_epoch_at(start));
+        }
         LATEST_TIERED_TIMESTAMP | EARLIEST_PENDING_UPLOAD_TIMESTAMP => None,
         MAX_TIMESTAMP => log
             .max_timestamp()

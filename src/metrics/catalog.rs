@@ -193,6 +193,8 @@ catalog! {
             "Partitions opened at the last start";
         RECOVERY_TRUNCATED_BYTES_TOTAL: Counter "streamline_recovery_truncated_bytes_total" []
             "Bytes of incomplete writes truncated by recovery";
+        RECOVERY_RAISED_EPOCHS_TOTAL: Counter "streamline_recovery_raised_epochs_total" []
+            "Partitions that began a new leader epoch because recovery may have lost records that were not flushed";
         RETENTION_DELETED_SEGMENTS_TOTAL: Counter "streamline_retention_deleted_segments_total" []
             "Segments deleted by retention";
         RETENTION_DELETED_BYTES_TOTAL: Counter "streamline_retention_deleted_bytes_total" []

@@ -66,6 +66,9 @@ pub trait PartitionLog: Send + Sync {
     /// Returns the leader epoch given to new records.
     fn leader_epoch(&self) -> Result<i32, Error>;
 
+    /// Returns the leader epoch of the record at `offset`, or of the next one.
+    fn leader_epoch_at(&self, offset: i64) -> Result<i32, Error>;
+
     /// Returns the largest leader epoch up to `epoch` and its end offset; `(-1, -1)` if there is none.
     fn end_offset_for_epoch(&self, epoch: i32) -> Result<(i32, i64), Error>;
 

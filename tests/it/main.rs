@@ -20,6 +20,7 @@ mod groups;
 mod health;
 mod hostile;
 mod lag;
+mod leader_epochs;
 mod list_offsets;
 mod listeners;
 mod memory;

@@ -39,8 +39,11 @@ pub(super) fn write_offsets(fs: &Fs, path: &Path, offsets: &Offsets) -> Result<(
         .during("write", path)
 }
 
-/// The leader epochs of a log and their start offsets, oldest first. There is only one leader here, so a log that was
-/// not written by another server has epoch 0 throughout.
+/// Name of the file that holds a log's leader epochs.
+pub(super) const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
+
+/// The leader epochs of a log and their start offsets, oldest first. There is only one leader here; a new epoch begins where
+/// recovery may have lost records that consumers have read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LeaderEpochs {
     entries: Vec<(i32, i64)>,
@@ -71,6 +74,14 @@ impl LeaderEpochs {
             let _ = writeln!(text, "{epoch} {offset}");
         }
         text
+    }
+
+    /// Begins a new epoch at the end of the log. Epochs without records are forgotten.
+    pub fn raise(&mut self, log_end: i64) {
+        if let Some(next) = self.current().checked_add(1) {
+            self.entries.retain(|(_, start)| *start < log_end);
+            self.entries.push((next, log_end));
+        }
     }
 
     /// Returns the epoch given to new records.
@@ -204,6 +215,27 @@ mod tests {
         assert_eq!(epochs.end_offset(1, 40), Some((1, 0)));
         assert_eq!(epochs.end_offset(8, 40), None);
         assert_eq!(epochs.end_offset(-1, 40), None);
+    }
+
+    #[test]
+    fn a_new_epoch_begins_at_the_end_and_is_larger_than_all_before() {
+        let mut epochs = LeaderEpochs {
+            entries: vec![(2, 0), (4, 10), (7, 25)],
+        };
+        epochs.raise(30);
+        assert_eq!(epochs.end_offset(7, 40), Some((7, 30)));
+        assert_eq!((epochs.at(29), epochs.at(30)), (7, 8));
+        // Two epochs lost all their records.
+        epochs.raise(25);
+        assert_eq!(epochs.entries, [(2, 0), (4, 10), (9, 25)]);
+        assert_eq!(epochs.end_offset(8, 40), Some((4, 25)));
+        epochs.raise(0);
+        assert_eq!(epochs.entries, [(10, 0)]);
+        assert_eq!(epochs.end_offset(9, 40), Some((9, 0)));
+        let last = vec![(i32::MAX, 0)];
+        let mut epochs = LeaderEpochs { entries: last };
+        epochs.raise(5);
+        assert_eq!(epochs.entries, [(i32::MAX, 0)]);
     }
 
     #[test]

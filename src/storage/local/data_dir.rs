@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use super::checkpoint::{self, Offsets};
 use super::error::{Error, IoContext};
-use crate::fs::{Fs, Reserve};
+use crate::fs::Fs;
 use crate::storage::FoundTopic;
 
 pub(super) const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
@@ -91,33 +91,37 @@ pub(super) struct LastRun {
 
 impl LastRun {
     /// Reads the state and removes the clean shutdown marker, so that only the next clean shutdown restores it.
-    pub fn read(fs: &Fs, reserve: &Reserve, data_dir: &Path) -> Result<Self, Error> {
+    pub fn read(fs: &Fs, data_dir: &Path) -> Result<Self, Error> {
         let marker = data_dir.join(CLEAN_SHUTDOWN);
         let clean = fs.exists(&marker).during("look for", &marker)?;
         if clean {
             fs.remove_file(&marker).during("remove", &marker)?;
             fs.sync_dir(data_dir).during("sync", data_dir)?;
         }
-        let boot = data_dir.join(BOOT);
         let boot_now = fs.boot_id();
-        let boot_then = fs.read(&boot).unwrap_or_default();
+        let boot_then = fs.read(&data_dir.join(BOOT)).unwrap_or_default();
         if boot_then.is_empty() {
             // The directory itself may not be durable yet.
             sync_parents(fs, data_dir)?;
         }
-        let same_boot = !boot_now.is_empty() && boot_now == boot_then;
-        if !same_boot {
-            let write = || fs.write_atomically(&boot, &boot_now).during("write", &boot);
-            reserve.spend(Error::is_disk_full, write)?;
-        }
         let read = |name| checkpoint::read_offsets(fs, &data_dir.join(name));
         Ok(Self {
             clean,
-            same_boot,
+            same_boot: !boot_now.is_empty() && boot_now == boot_then,
             recovery_points: read(RECOVERY_POINTS)?.unwrap_or_default(),
             log_starts: read(LOG_STARTS)?.unwrap_or_default(),
             cleaner_offsets: read(CLEANER_OFFSETS)?.unwrap_or_default(),
         })
+    }
+
+    /// Notes the machine's boot during which logs are written from now on. The logs of earlier boots are recovered.
+    pub fn note_boot(&self, fs: &Fs, data_dir: &Path) -> Result<(), Error> {
+        if self.same_boot {
+            return Ok(());
+        }
+        let path = data_dir.join(BOOT);
+        fs.write_atomically(&path, &fs.boot_id())
+            .during("write", &path)
     }
 }
 

@@ -13,6 +13,9 @@
 //! A power failure can also leave a hole in unflushed data, with valid batches after it. No durability was guaranteed
 //! for those, and keeping a later batch of a producer without an earlier one would confuse its retries, so the log is
 //! truncated at the hole. A hole is told from damage by the boot id: the machine was restarted since the write.
+//!
+//! Consumers may have read unflushed records that are lost. Since nothing of them need be left in the files, a new leader
+//! epoch begins at the end of every log that a power failure may have shortened, and of every log that was truncated.
 
 mod replay;
 
@@ -23,7 +26,7 @@ use std::sync::Arc;
 use tracing::{error, info, warn};
 
 use self::replay::Replay;
-use super::checkpoint::LeaderEpochs;
+use super::checkpoint::{LEADER_EPOCHS, LeaderEpochs};
 use super::error::{Error, IoContext};
 use super::index::{OffsetEntry, SparseIndex};
 use super::kafka_swaps::KafkaSwaps;
@@ -88,6 +91,7 @@ pub(super) struct Report {
     pub bytes_read: u64,
     pub bytes_truncated: u64,
     pub ranges_damaged: u64,
+    pub epochs_raised: u64,
 }
 
 impl Report {
@@ -96,6 +100,7 @@ impl Report {
         self.bytes_read += other.bytes_read;
         self.bytes_truncated += other.bytes_truncated;
         self.ranges_damaged += other.ranges_damaged;
+        self.epochs_raised += other.epochs_raised;
     }
 }
 
@@ -122,7 +127,7 @@ impl Listing {
             let Some(name) = entry.name.to_str() else {
                 continue;
             };
-            if name == "leader-epoch-checkpoint" {
+            if name == LEADER_EPOCHS {
                 listing.epochs = true;
             }
             if name.ends_with(".tmp") || name.ends_with(".deleted") || name.ends_with(".cleaned") {
@@ -409,10 +414,15 @@ impl Recovery<'_> {
             self.check_transaction_indexes(unread, first.base_offset)?;
         }
         let mut producers = self.replay_before(unread, read.first(), point)?;
-        let (recovered, mut end) = self.recover_segments(read, &mut producers)?;
+        let (recovered, mut end, truncated) = self.recover_segments(read, &mut producers)?;
+        let may_have_lost_power = !self.before.clean && !self.before.same_boot;
+        let may_have_lost_records = may_have_lost_power || truncated || end < point;
         let segments = [unread, &recovered].concat();
         let producers = producers.finish();
         let segments = self.ensure_active(segments, &mut end, point, &producers)?;
+        if may_have_lost_records {
+            self.raise_leader_epoch(end)?;
+        }
         self.remove_stale_snapshots(&segments, end)?;
         let last = segments.last().expect("ensure_active leaves one");
         let closed = segments.len() - 1;
@@ -457,13 +467,14 @@ impl Recovery<'_> {
         Ok(producers)
     }
 
-    /// Reads and repairs the last segments of the log. Returns those that are left, and the offset after them.
+    /// Reads and repairs the last segments of the log. Returns those that are left, the offset after them, and whether the
+    /// log was truncated.
     fn recover_segments(
         &mut self,
         found: &[Arc<Segment>],
         producers: &mut Replay,
-    ) -> Result<(Vec<Arc<Segment>>, i64), Error> {
-        let epochs = LeaderEpochs::read(self.fs, &self.dir.join("leader-epoch-checkpoint"))?;
+    ) -> Result<(Vec<Arc<Segment>>, i64, bool), Error> {
+        let epochs = LeaderEpochs::read(self.fs, &self.dir.join(LEADER_EPOCHS))?;
         let closed_at = self.before.recovery_point.filter(|_| self.before.clean);
         let mut segments = Vec::with_capacity(found.len());
         let mut end = match found.first() {
@@ -499,7 +510,21 @@ impl Recovery<'_> {
             // As with the truncation itself: segments that reappeared would continue from records they never followed.
             self.fs.sync_dir(self.dir).during("sync", self.dir)?;
         }
-        Ok((segments, end))
+        Ok((segments, end, truncated))
+    }
+
+    /// Begins a new leader epoch where the log ends, durably, so that consumers that have read further find out that the
+    /// log was truncated (KIP-320).
+    fn raise_leader_epoch(&mut self, end: i64) -> Result<(), Error> {
+        let path = self.dir.join(LEADER_EPOCHS);
+        let found = LeaderEpochs::read(self.fs, &path)?;
+        let mut epochs = found.unwrap_or_else(LeaderEpochs::new);
+        epochs.raise(end);
+        self.fs
+            .write_atomically(&path, epochs.to_text().as_bytes())
+            .during("write", &path)?;
+        self.report.epochs_raised += 1;
+        Ok(())
     }
 
     /// Reads a whole segment and repairs it. Returns the resulting segment and the offset after it; sets `truncated` if

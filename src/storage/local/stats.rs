@@ -9,6 +9,7 @@ use crate::metrics::{Counter, Samples, catalog};
 pub(super) struct StorageCounters {
     pub damaged_ranges: Counter,
     pub truncated_bytes: Counter,
+    pub raised_epochs: Counter,
     pub retention_segments: Counter,
     pub retention_bytes: Counter,
     /// Time that opening the logs took, and their number.
@@ -20,6 +21,7 @@ impl StorageCounters {
         Self {
             damaged_ranges: Counter::new(enabled),
             truncated_bytes: Counter::new(enabled),
+            raised_epochs: Counter::new(enabled),
             retention_segments: Counter::new(enabled),
             retention_bytes: Counter::new(enabled),
             recovery: OnceLock::new(),
@@ -38,6 +40,7 @@ impl StorageCounters {
                 &catalog::RECOVERY_TRUNCATED_BYTES_TOTAL,
                 &self.truncated_bytes,
             ),
+            (&catalog::RECOVERY_RAISED_EPOCHS_TOTAL, &self.raised_epochs),
             (&catalog::LOG_DAMAGED_RANGES_TOTAL, &self.damaged_ranges),
             (
                 &catalog::RETENTION_DELETED_SEGMENTS_TOTAL,

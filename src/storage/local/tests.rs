@@ -6,6 +6,7 @@ mod damage;
 mod faults;
 mod full_disk;
 mod kafka_swaps;
+mod leader_epochs;
 mod rewriting;
 mod transactions;
 

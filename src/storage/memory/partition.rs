@@ -310,6 +310,10 @@ impl PartitionLog for Partition {
         Ok(LEADER_EPOCH)
     }
 
+    fn leader_epoch_at(&self, _offset: i64) -> Result<i32, Error> {
+        self.leader_epoch()
+    }
+
     fn end_offset_for_epoch(&self, epoch: i32) -> Result<(i32, i64), Error> {
         Ok(match epoch {
             LEADER_EPOCH => (epoch, self.offsets().log_end),

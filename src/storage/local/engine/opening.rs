@@ -14,7 +14,7 @@ use super::{Changes, LocalEngine, StorageOptions};
 use crate::clock::Clock;
 use crate::fs::{File, Fs};
 use crate::metrics::Metrics;
-use crate::storage::local::checkpoint::{self, LeaderEpochs, Offsets};
+use crate::storage::local::checkpoint::{self, LEADER_EPOCHS, LeaderEpochs, Offsets};
 use crate::storage::local::compaction::Compactor;
 use crate::storage::local::data_dir::{
     CLEANER_OFFSETS, LOG_STARTS, LastRun, PARTITION_METADATA, directories, renamed,
@@ -50,7 +50,7 @@ impl LocalEngine {
             compaction,
         } = options;
         fs.create_dir_all(&data_dir).during("create", &data_dir)?;
-        let mut last_run = LastRun::read(&fs, &reserve, &data_dir)?;
+        let mut last_run = LastRun::read(&fs, &data_dir)?;
         let log_starts = std::mem::take(&mut last_run.log_starts);
         let cleaner_offsets = std::mem::take(&mut last_run.cleaner_offsets);
         let environment = Arc::new(Environment {
@@ -82,6 +82,7 @@ impl LocalEngine {
         engine.finish_deletions()?;
         engine.open_all(&specs, &last_run, &opening, &adopted)?;
         engine.settle_adopted(&adopted)?;
+        engine.note_boot(&last_run)?;
         Ok(engine)
     }
 
@@ -126,8 +127,23 @@ impl LocalEngine {
         }
         self.forget_unknown(specs, &last_run.recovery_points);
         let took = clock.monotonic() - started;
-        self.note_opened(count, last_run.clean, progress.report(), took);
+        let report = progress.report();
+        if report.epochs_raised > 0 {
+            // A log directory that the power failure removed exists again, and must not lose its new epoch with its name.
+            let data_dir = &self.environment.data_dir;
+            self.environment
+                .fs
+                .sync_dir(data_dir)
+                .during("sync", data_dir)?;
+        }
+        self.note_opened(count, last_run.clean, report, took);
         Ok(())
+    }
+
+    /// Notes the machine's boot. Only now: if recovery itself is interrupted, the next one must know of the restart, too.
+    fn note_boot(&self, last_run: &LastRun) -> Result<(), Error> {
+        let environment = &self.environment;
+        environment.spending(|| last_run.note_boot(&environment.fs, &environment.data_dir))
     }
 
     /// Returns what is known about a log before its directory is read.
@@ -175,6 +191,7 @@ impl LocalEngine {
         let _ = counters.recovery.set((took, partitions as u64));
         counters.truncated_bytes.add(report.bytes_truncated);
         counters.damaged_ranges.add(report.ranges_damaged);
+        counters.raised_epochs.add(report.epochs_raised);
         info!(
             partitions,
             clean,
@@ -182,6 +199,7 @@ impl LocalEngine {
             bytes_read = report.bytes_read,
             bytes_truncated = report.bytes_truncated,
             ranges_damaged = report.ranges_damaged,
+            leader_epochs_raised = report.epochs_raised,
             took_ms = took.as_millis() as u64,
             "logs opened"
         );
@@ -257,9 +275,9 @@ impl LocalEngine {
         write_small(fs, &metadata, &checkpoint::partition_metadata_text(id))?
             .sync_data()
             .during("sync", &metadata)?;
-        let epochs = dir.join("leader-epoch-checkpoint");
+        let epochs = dir.join(LEADER_EPOCHS);
         if !fs.exists(&epochs).during("look for", &epochs)? {
-            // Not flushed: a log without this file has the one epoch that it names.
+            // Not flushed: a log without this file has the one epoch that it names. Later ones are flushed.
             write_small(fs, &epochs, &LeaderEpochs::new().to_text())?;
         }
         Ok(())

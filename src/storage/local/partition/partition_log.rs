@@ -81,6 +81,10 @@ impl PartitionLog for Partition {
         Ok(self.epochs()?.current())
     }
 
+    fn leader_epoch_at(&self, offset: i64) -> Result<i32, Error> {
+        Ok(self.epochs()?.at(offset))
+    }
+
     fn end_offset_for_epoch(&self, epoch: i32) -> Result<(i32, i64), Error> {
         let log_end = self.offsets().log_end;
         let found = self.epochs()?.end_offset(epoch, log_end);

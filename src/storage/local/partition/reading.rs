@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::super::aborted::AbortedSearch;
-use super::super::checkpoint::LeaderEpochs;
+use super::super::checkpoint::{LEADER_EPOCHS, LeaderEpochs};
 use super::super::error::Error;
 use super::super::log::Segments;
 use super::super::log_state::LogPosition;
@@ -254,7 +254,7 @@ impl Partition {
         if let Some(epochs) = self.epochs.get() {
             return Ok(epochs);
         }
-        let path = self.log.dir.join("leader-epoch-checkpoint");
+        let path = self.log.dir.join(LEADER_EPOCHS);
         let read = LeaderEpochs::read(&self.environment.fs, &path)?;
         Ok(self
             .epochs
