@@ -103,10 +103,7 @@ fn settings_for_unsupported_features_are_refused_with_a_reason() {
             ["--log-cleanup-policy", "compact"],
             "compaction is not available",
         ),
-        (
-            ["--min-insync-replicas", "2"],
-            "every partition has one replica",
-        ),
+        (["--min-insync-replicas", "0"], "a whole number from 1"),
     ] {
         let output = streamline(&flag, &[]);
         assert_eq!(output.code, Some(2));
