@@ -140,7 +140,7 @@ const COMPATIBILITY: &str = "\
 
 <!-- Generated from src/handlers/mod.rs and src/config/topic.rs: UPDATE_DOCS=1 cargo test --test docs -->
 
-Streamline implements the protocol of Kafka 4.1 and stores records in Kafka's own format. Clients discover the supported APIs
+Streamline implements the protocol of Kafka 4.4 and stores records in Kafka's own format. Clients discover the supported APIs
 with ApiVersions; this page has the same list.
 
 ## APIs
@@ -152,7 +152,11 @@ const DIFFERENCES: &str = "
 ## Differences from a Kafka cluster
 
 - There is a single node with id 1, which is also the controller. It is the leader and only replica of every partition: a
-  replication factor other than 1 (or -1, the default) is rejected.
+  replication factor other than 1 (or -1, the default) is rejected. Requests about replicas, elections, reassignments, log
+  directories and the quorum get the answers of a Kafka cluster with one broker.
+- Metadata is not in a log: DescribeQuorum returns offsets of 0. A running node is not unregistered; Kafka does so on request,
+  and then serves no client.
+- Feature levels are stored as in Kafka (`kafka-features`). Those of features that do not exist here have only level 0.
 - Record batches must have format 2, the only one since Kafka 4.0. A Produce request has exactly one batch per partition.
 - An LZ4 batch must be one frame of independent blocks. Kafka's clients cannot read anything else, so other batches are
   rejected with `INVALID_RECORD` and a message that names the setting to change; Kafka returns `UNKNOWN_SERVER_ERROR`. If a

@@ -1,7 +1,6 @@
 //! ElectLeaders: every partition has its leader already, the only replica.
 
 use super::Call;
-use super::refusal::Refusal;
 use crate::broker::{Operation, Resource};
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::elect_leaders::{
@@ -20,23 +19,19 @@ pub(super) async fn handle(call: Call, request: ElectLeadersRequest) -> ElectLea
     };
     let asked = (request.topic_partitions).unwrap_or_else(|| all().collect());
     if let Err(error_code) = call.authorize(Operation::Alter, Resource::Cluster) {
-        let Refusal { code, message } = Refusal::denied(error_code);
         return ElectLeadersResponse {
             error_code,
-            replica_election_results: results(asked, |_, _| (code, Some(message.clone()))),
+            replica_election_results: results(asked, |_, _| error_code),
             ..ElectLeadersResponse::default()
         };
     }
     let topics = &call.broker.topics;
     let elect = |topic: &str, partition| {
-        let exists = topics
-            .get(topic)
-            .is_some_and(|topic| topic.partition(partition).is_some());
-        let code = match exists {
+        let topic = topics.get(topic);
+        match topic.is_some_and(|topic| topic.partition(partition).is_some()) {
             true => ErrorCode::ELECTION_NOT_NEEDED,
             false => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-        };
-        (code, None)
+        }
     };
     ElectLeadersResponse {
         replica_election_results: results(asked, elect),
@@ -44,21 +39,19 @@ pub(super) async fn handle(call: Call, request: ElectLeadersRequest) -> ElectLea
     }
 }
 
+/// Answers each partition, without messages: they would be much longer than the partition's number in the request.
 fn results(
     asked: Vec<TopicPartitions>,
-    elect: impl Fn(&str, i32) -> (ErrorCode, Option<String>),
+    elect: impl Fn(&str, i32) -> ErrorCode,
 ) -> Vec<ReplicaElectionResult> {
     let of_topic = |asked: TopicPartitions| ReplicaElectionResult {
         partition_result: asked
             .partitions
             .iter()
-            .map(|&partition_id| {
-                let (error_code, error_message) = elect(&asked.topic, partition_id);
-                PartitionResult {
-                    partition_id,
-                    error_code,
-                    error_message,
-                }
+            .map(|&partition_id| PartitionResult {
+                partition_id,
+                error_code: elect(&asked.topic, partition_id),
+                error_message: None,
             })
             .collect(),
         topic: asked.topic,

@@ -103,10 +103,7 @@ fn settings_for_unsupported_features_are_refused_with_a_reason() {
             ["--log-cleaner-threads", "2"],
             "one log is compacted at a time",
         ),
-        (
-            ["--min-insync-replicas", "2"],
-            "every partition has one replica",
-        ),
+        (["--min-insync-replicas", "0"], "a whole number from 1"),
     ] {
         let output = streamline(&flag, &[]);
         assert_eq!(output.code, Some(2));

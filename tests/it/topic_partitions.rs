@@ -28,10 +28,11 @@ fn describe(
     client.call(0, &request)
 }
 
-/// Returns the partitions by topic, and where the next page begins.
-fn page(
-    response: &DescribeTopicPartitionsResponse,
-) -> (Vec<(&str, Vec<i32>)>, Option<(&str, i32)>) {
+/// Partitions by topic.
+type Topics<'a> = Vec<(&'a str, Vec<i32>)>;
+
+/// Returns the partitions, and where the next page begins.
+fn page(response: &DescribeTopicPartitionsResponse) -> (Topics<'_>, Option<(&str, i32)>) {
     let topics = response.topics.iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|it| it.partition_index);
         (topic.name.as_deref().unwrap(), partitions.collect())

@@ -139,6 +139,7 @@ fn commit<'a>(
                         ..Default::default()
                     })
                     .collect(),
+                ..Default::default()
             })
             .collect(),
         ..Default::default()

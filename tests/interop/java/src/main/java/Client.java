@@ -10,9 +10,11 @@ import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Properties;
 import java.util.Set;
 import java.util.TreeSet;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.stream.Collectors;
@@ -20,9 +22,16 @@ import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.AlterConfigOp;
 import org.apache.kafka.clients.admin.ConfigEntry;
 import org.apache.kafka.clients.admin.ConsumerGroupDescription;
+import org.apache.kafka.clients.admin.CreateTopicsOptions;
+import org.apache.kafka.clients.admin.DescribeTopicsOptions;
+import org.apache.kafka.clients.admin.FeatureUpdate;
+import org.apache.kafka.clients.admin.FeatureUpdate.UpgradeType;
+import org.apache.kafka.clients.admin.NewPartitionReassignment;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
+import org.apache.kafka.clients.admin.QuorumInfo;
 import org.apache.kafka.clients.admin.TopicDescription;
+import org.apache.kafka.clients.admin.UpdateFeaturesOptions;
 import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
@@ -30,10 +39,20 @@ import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
+import org.apache.kafka.common.ElectionType;
 import org.apache.kafka.common.GroupState;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.TopicPartitionReplica;
+import org.apache.kafka.common.acl.AclBindingFilter;
 import org.apache.kafka.common.config.ConfigResource;
+import org.apache.kafka.common.errors.BrokerIdNotRegisteredException;
+import org.apache.kafka.common.errors.ElectionNotNeededException;
+import org.apache.kafka.common.errors.InvalidReplicaAssignmentException;
+import org.apache.kafka.common.errors.InvalidUpdateVersionException;
+import org.apache.kafka.common.errors.LogDirNotFoundException;
 import org.apache.kafka.common.errors.RebalanceInProgressException;
+import org.apache.kafka.common.errors.SecurityDisabledException;
+import org.apache.kafka.common.errors.UnsupportedByAuthenticationException;
 import org.apache.kafka.clients.consumer.CommitFailedException;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.header.internals.RecordHeader;
@@ -231,7 +250,65 @@ public final class Client {
                 }
             }
             say("size", onDisk);
+            oneBroker(admin, topic);
         }
+    }
+
+    /** Requests about brokers and replicas, of which there is one each: the answers are those of Kafka with one broker. */
+    private static void oneBroker(Admin admin, String topic) throws Exception {
+        TopicPartition first = new TopicPartition(topic, 0);
+        var elected = admin.electLeaders(ElectionType.PREFERRED, Set.of(first)).partitions().get();
+        require(elected.get(first).orElseThrow() instanceof ElectionNotNeededException, "no election is needed");
+
+        var here = Optional.of(new NewPartitionReassignment(List.of(1)));
+        admin.alterPartitionReassignments(Map.of(first, here)).all().get();
+        var elsewhere = Optional.of(new NewPartitionReassignment(List.of(2)));
+        refused(InvalidReplicaAssignmentException.class,
+                admin.alterPartitionReassignments(Map.of(first, elsewhere)).all());
+        require(admin.listPartitionReassignments().reassignments().get().isEmpty(), "no reassignment");
+
+        var directories = admin.describeLogDirs(List.of(1)).allDescriptions().get().get(1);
+        String directory = directories.keySet().iterator().next();
+        TopicPartitionReplica replica = new TopicPartitionReplica(topic, 0, 1);
+        admin.alterReplicaLogDirs(Map.of(replica, directory)).all().get();
+        refused(LogDirNotFoundException.class, admin.alterReplicaLogDirs(Map.of(replica, "/elsewhere")).all());
+
+        QuorumInfo quorum = admin.describeMetadataQuorum().quorumInfo().get();
+        require(quorum.leaderId() == 1 && quorum.voters().size() == 1, "a quorum of one");
+        refused(BrokerIdNotRegisteredException.class, admin.unregisterBroker(7).all());
+
+        var levels = admin.describeFeatures().featureMetadata().get().finalizedFeatures();
+        short level = levels.get("metadata.version").maxVersionLevel();
+        admin.updateFeatures(Map.of("metadata.version", new FeatureUpdate(level, UpgradeType.UPGRADE)),
+                new UpdateFeaturesOptions().validateOnly(true)).all().get();
+        refused(InvalidUpdateVersionException.class, admin.updateFeatures(
+                Map.of("nothing", new FeatureUpdate((short) 1, UpgradeType.UPGRADE)), new UpdateFeaturesOptions()).all());
+
+        refused(SecurityDisabledException.class, admin.describeAcls(AclBindingFilter.ANY).values());
+        refused(UnsupportedByAuthenticationException.class, admin.describeDelegationToken().delegationTokens());
+
+        // A page for each partition.
+        var paged = new DescribeTopicsOptions().partitionSizeLimitPerResponse(1);
+        int partitions = admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic).partitions().size();
+        require(admin.describeTopics(List.of(topic), paged).allTopicNames().get().get(topic).partitions().size()
+                == partitions, "all pages");
+
+        var pending = Map.of(first, OffsetSpec.earliestPendingUpload());
+        require(admin.listOffsets(pending).all().get().get(first).offset() == -1, "nothing to upload");
+        NewTopic assigned = new NewTopic(topic + "-assigned", Map.of(0, List.of(1), 1, List.of(1)));
+        admin.createTopics(List.of(assigned), new CreateTopicsOptions().validateOnly(true)).all().get();
+        refused(InvalidReplicaAssignmentException.class, admin.createTopics(
+                List.of(new NewTopic(topic + "-assigned", Map.of(0, List.of(2))))).all());
+    }
+
+    private static void refused(Class<? extends Exception> expected, Future<?> request) throws Exception {
+        try {
+            request.get();
+        } catch (ExecutionException failure) {
+            require(expected.isInstance(failure.getCause()), expected.getSimpleName() + ", not " + failure.getCause());
+            return;
+        }
+        throw new IllegalStateException("not refused: " + expected.getSimpleName());
     }
 
     private static void require(boolean holds, String what) {
