@@ -8,6 +8,7 @@ mod client_metrics;
 mod dynamic_settings;
 mod home;
 mod log_throttle;
+mod loggers;
 mod principal;
 mod produce_refusals;
 mod quotas;
@@ -33,6 +34,7 @@ pub use client_metrics::{CLIENT_METRICS_CONFIGS, ClientMetrics};
 pub use dynamic_settings::{DynamicSettings, SettingScope};
 use home::{Home, OpenedHome};
 pub use log_throttle::{LogThrottle, shortened};
+pub use loggers::Loggers;
 pub use principal::Principal;
 pub use produce_refusals::{ProduceRefusals, RefusedBatches};
 pub use quotas::{ClientQuotas, Quota, QuotaChange, QuotaError, Quotas};
@@ -73,6 +75,7 @@ pub struct Broker {
     pub authorizer: Option<Box<dyn Authorizer>>,
     pub quotas: Arc<Quotas>,
     pub client_metrics: ClientMetrics,
+    pub loggers: Loggers,
     pub waiting_fetches: Arc<WaitingFetches>,
     pub produce_refusals: ProduceRefusals,
     /// Throttles the log lines of refused transactional producers, by address.
@@ -137,6 +140,7 @@ impl Broker {
         // Adopted topics are recorded only once their logs are open.
         inventory.settle(&*catalog, largest_producer_id).await?;
         blocking(move || {
+            let loggers = Loggers::new(&config.log_level);
             let quotas = Arc::new(Quotas::new(&config, catalog.client_quotas()?));
             let groups = Groups::open(
                 Arc::clone(&catalog),
@@ -157,6 +161,7 @@ impl Broker {
                 authorizer: None,
                 quotas,
                 client_metrics: ClientMetrics::new(server_configs),
+                loggers,
                 waiting_fetches: Arc::default(),
                 produce_refusals,
                 refused_transactions: LogThrottle::default(),
