@@ -10,6 +10,7 @@ mod features;
 mod fetch_sessions;
 mod home;
 mod log_throttle;
+mod loggers;
 mod principal;
 mod produce_refusals;
 mod quotas;
@@ -44,6 +45,7 @@ pub use fetch_sessions::{
 };
 use home::{Home, OpenedHome};
 pub use log_throttle::{LogThrottle, shortened};
+pub use loggers::Loggers;
 pub use principal::Principal;
 pub use produce_refusals::{ProduceRefusals, RefusedBatches};
 pub use quotas::{ClientQuotas, Quota, QuotaChange, QuotaError, Quotas};
@@ -86,6 +88,7 @@ pub struct Broker {
     pub authorizer: Option<Box<dyn Authorizer>>,
     pub quotas: Arc<Quotas>,
     pub client_metrics: ClientMetrics,
+    pub loggers: Loggers,
     pub waiting_fetches: Arc<WaitingFetches>,
     pub fetch_sessions: Arc<FetchSessions>,
     pub produce_refusals: ProduceRefusals,
@@ -163,6 +166,7 @@ impl Broker {
         // Decides about records that a crash left open, before any client can read them.
         transactions.recover().await?;
         blocking(move || {
+            let loggers = Loggers::new(&config.log_level);
             let quotas = Arc::new(Quotas::new(&config, catalog.client_quotas()?));
             let groups = Groups::open(
                 Arc::clone(&catalog),
@@ -187,6 +191,7 @@ impl Broker {
                 authorizer: None,
                 quotas,
                 client_metrics: ClientMetrics::new(server_configs),
+                loggers,
                 waiting_fetches: Arc::default(),
                 produce_refusals,
                 refused_authentications: LogThrottle::default(),

@@ -241,10 +241,11 @@ fn remark(api: &Api) -> &'static str {
         ApiKey::Produce if api.advertised_min == Some(0) => {
             "Advertised from 0, because older versions of librdkafka require it for compression"
         }
-        ApiKey::DescribeConfigs | ApiKey::AlterConfigs | ApiKey::IncrementalAlterConfigs => {
-            "Topics, brokers, client metrics"
+        ApiKey::DescribeConfigs | ApiKey::IncrementalAlterConfigs => {
+            "Topics, brokers, their loggers, client metrics"
         }
-        ApiKey::ListConfigResources => "Topics, brokers, client metrics; groups have no configs",
+        ApiKey::AlterConfigs => "Topics, brokers, client metrics",
+        ApiKey::ListConfigResources => "Groups have no configs, so none is listed",
         ApiKey::InitProducerId => "Idempotent producers",
         _ => "",
     }

@@ -107,7 +107,7 @@ pub(super) fn load_settings(args: &Serve) -> Result<Loaded, CliError> {
 pub fn run(args: Serve) -> Result<ExitCode, CliError> {
     let loaded = load_settings(&args)?;
     let log_format = loaded.config.log_format;
-    logging::init(&loaded.config);
+    let log_filter = logging::init(&loaded.config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -115,7 +115,7 @@ pub fn run(args: Serve) -> Result<ExitCode, CliError> {
         .build()
         .map_err(CliError::io("cannot start the async runtime"))?;
     let outcome = runtime.block_on(async {
-        let running = Server::start(loaded).await?;
+        let running = Server::start(loaded, log_filter).await?;
         running.until_stopped().await
     });
     // Remaining tasks have no one waiting for them: do not block on them.

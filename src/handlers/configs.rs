@@ -34,6 +34,7 @@ const CONFIGS_CHANGED: &str = "configs changed";
 /// Kafka's numbers of the supported resource types.
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+const BROKER_LOGGER: i8 = 8;
 const CLIENT_METRICS: i8 = 16;
 /// Of groups, which have no configs here.
 const GROUP: i8 = 32;
@@ -47,6 +48,7 @@ const SET_FOR_BROKER: i8 = 2;
 const SET_FOR_ALL_BROKERS: i8 = 3;
 const SET_FOR_SERVER: i8 = 4;
 const BY_DEFAULT: i8 = 5;
+const SET_FOR_LOGGER: i8 = 6;
 const SET_FOR_CLIENT_METRICS: i8 = 7;
 
 /// Kafka's numbers of the operations of IncrementalAlterConfigs.
@@ -78,6 +80,7 @@ pub(super) async fn describe(
         .and_then(|()| match resource.resource_type {
             TOPIC => describe_topic(&call.broker, resource, detail),
             BROKER => describe_broker(&call.broker, resource, detail),
+            BROKER_LOGGER => describe_loggers(&call.broker, resource),
             CLIENT_METRICS => describe_client_metrics(&call.broker, resource, detail),
             other => Err(no_such_type(other)),
         });
@@ -120,7 +123,7 @@ fn authorize(
 ) -> Result<(), Refusal> {
     let resource = match resource_type {
         TOPIC => Resource::Topic(name),
-        BROKER | CLIENT_METRICS => Resource::Cluster,
+        BROKER | BROKER_LOGGER | CLIENT_METRICS => Resource::Cluster,
         _ => return Ok(()),
     };
     call.authorize(operation, resource).map_err(Refusal::denied)
@@ -290,6 +293,22 @@ fn describe_broker(
     Ok(described.collect())
 }
 
+fn describe_loggers(
+    broker: &Broker,
+    resource: &DescribeConfigsResource,
+) -> Result<Vec<DescribeConfigsResourceResult>, Refusal> {
+    check_broker(&resource.resource_name)?;
+    let levels = broker.loggers.levels();
+    let wanted = levels.filter(|(name, _)| is_wanted(resource, name));
+    let described = wanted.map(|(name, level)| DescribeConfigsResourceResult {
+        name: name.to_owned(),
+        value: Some(level),
+        config_source: SET_FOR_LOGGER,
+        ..DescribeConfigsResourceResult::default()
+    });
+    Ok(described.collect())
+}
+
 fn describe_client_metrics(
     broker: &Broker,
     resource: &DescribeConfigsResource,
@@ -358,9 +377,19 @@ fn scope_of(name: &str) -> Result<SettingScope, Refusal> {
     )))
 }
 
+/// Checks that a name is that of this broker.
+fn check_broker(name: &str) -> Result<(), Refusal> {
+    match name.parse() == Ok(NODE_ID) {
+        true => Ok(()),
+        false => Err(invalid_request(format!(
+            "unknown broker '{name}': expected {NODE_ID}"
+        ))),
+    }
+}
+
 fn no_such_type(resource_type: i8) -> Refusal {
     invalid_request(format!(
-        "resource type {resource_type} has no configs: supported are topics ({TOPIC}), brokers ({BROKER}) and client metrics ({CLIENT_METRICS})"
+        "resource type {resource_type} has no configs: supported are topics ({TOPIC}), brokers ({BROKER}), their loggers ({BROKER_LOGGER}) and client metrics ({CLIENT_METRICS})"
     ))
 }
 
@@ -402,7 +431,7 @@ pub(super) async fn list(
         return refuse(denied);
     }
     let listed: &[i8] = match call.version >= RESOURCE_TYPES_FROM {
-        true => &[CLIENT_METRICS, BROKER, TOPIC],
+        true => &[CLIENT_METRICS, BROKER_LOGGER, BROKER, TOPIC],
         false => &[CLIENT_METRICS],
     };
     let asked: HashSet<i8> = request.resource_types.into_iter().collect();
@@ -438,7 +467,7 @@ fn names_of(broker: &Broker, resource_type: i8) -> Vec<String> {
                 .map(|topic| topic.name().to_string())
                 .collect()
         }
-        BROKER => vec![NODE_ID.to_string()],
+        BROKER | BROKER_LOGGER => vec![NODE_ID.to_string()],
         CLIENT_METRICS => broker.client_metrics.names(),
         _ => Vec::new(),
     }
@@ -494,6 +523,9 @@ async fn replace(
             let replacing = broker.replace_settings(scope, configs, validate_only);
             Ok(replacing.await?)
         }
+        Target::Loggers => Err(invalid_request(
+            "levels of loggers can only be changed with IncrementalAlterConfigs",
+        )),
         Target::ClientMetrics => {
             let replacing = broker.replace_client_metrics(name, configs, validate_only);
             Ok(replacing.await?)
@@ -549,6 +581,7 @@ async fn edit(
             let editing = broker.edit_settings(scope, edits, validate_only);
             Ok(editing.await?)
         }
+        Target::Loggers => Ok(broker.loggers.edit(edits, validate_only)?),
         Target::ClientMetrics => {
             let editing = broker.edit_client_metrics(name, edits, validate_only);
             Ok(editing.await?)
@@ -569,6 +602,7 @@ fn resource_label(resource_type: i8, name: &str) -> String {
     match (resource_type, name) {
         (BROKER, "") => "brokers".to_owned(),
         (BROKER, id) => format!("broker {}", Name(id)),
+        (BROKER_LOGGER, id) => format!("loggers of broker {}", Name(id)),
         (CLIENT_METRICS, name) => format!("client metrics {}", Name(name)),
         (_, name) => Name(name).to_string(),
     }
@@ -625,6 +659,7 @@ fn check_named_once<'a>(names: impl Iterator<Item = &'a String>) -> Result<(), R
 enum Target {
     Topic,
     Broker(SettingScope),
+    Loggers,
     ClientMetrics,
 }
 
@@ -639,6 +674,7 @@ fn check_alterable(call: &Call, resource_type: i8, resource_name: &str) -> Resul
             Ok(Target::Topic)
         }
         BROKER => Ok(Target::Broker(scope_of(resource_name)?)),
+        BROKER_LOGGER => check_broker(resource_name).map(|()| Target::Loggers),
         CLIENT_METRICS => Ok(Target::ClientMetrics),
         other => Err(no_such_type(other)),
     }

@@ -2,19 +2,32 @@
 
 use std::io::{self, IsTerminal};
 
-use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::config::{Config, LogFormat};
 
-/// Starts logging for the rest of the process. Only the first call has an effect.
-pub fn init(config: &Config) {
+/// The levels at which this process logs.
+pub struct LogFilter(reload::Handle<Targets, Registry>);
+
+impl LogFilter {
+    /// Replaces the levels.
+    pub fn set(&self, levels: Targets) {
+        if let Err(error) = self.0.reload(levels) {
+            tracing::error!(%error, "log levels not changed");
+        }
+    }
+}
+
+/// Starts logging for the rest of the process, and returns its levels. Only the first call has an effect.
+pub fn init(config: &Config) -> LogFilter {
     let filter: Targets = config
         .log_level
         .parse()
         .unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
+    let (filter, handle) = reload::Layer::new(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     let lines = match config.log_format {
         LogFormat::Text => lines
@@ -38,4 +51,5 @@ pub fn init(config: &Config) {
             );
         }));
     }
+    LogFilter(handle)
 }

@@ -51,6 +51,7 @@ use http::health::Phase;
 use http::info::{Addresses, Counts};
 use http::{Facts, Health, HttpServer, HttpState};
 use listeners::{BoundListeners, Listeners};
+use logging::LogFilter;
 use registry::ConnectionRegistry;
 pub use run_file::RunFile;
 use shutdown::Signals;
@@ -110,7 +111,7 @@ pub struct Running {
 
 impl Server {
     /// Starts a server. It accepts Kafka clients when this returns.
-    pub async fn start(loaded: Loaded) -> Result<Running, StartError> {
+    pub async fn start(loaded: Loaded, log_filter: LogFilter) -> Result<Running, StartError> {
         let clock: Arc<dyn Clock> = SystemClock::new();
         let (started, started_at_ms) = (clock.monotonic(), clock.now_ms());
         let mut signals = listen_for_signals()?;
@@ -137,6 +138,9 @@ impl Server {
             source,
         })?;
         watch_broker(&broker, &metrics, &health);
+        broker
+            .loggers
+            .apply_with(move |levels| log_filter.set(levels));
         // Subscribed to before clients can change them.
         let settings = broker.dynamic.subscribe();
         let config = Config::clone(&settings.borrow());

@@ -21,6 +21,7 @@ use crate::support::{Client, Server, until};
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+const BROKER_LOGGER: i8 = 8;
 const CLIENT_METRICS: i8 = 16;
 
 const SET: i8 = 0;
@@ -181,7 +182,9 @@ fn the_servers_own_settings_are_shown() {
     for (resource_type, name, expected) in [
         (BROKER, "2", ErrorCode::INVALID_REQUEST),
         (BROKER, "one", ErrorCode::INVALID_REQUEST),
-        (8, "1", ErrorCode::INVALID_REQUEST),
+        (8, "", ErrorCode::INVALID_REQUEST),
+        (8, "2", ErrorCode::INVALID_REQUEST),
+        (32, "group", ErrorCode::INVALID_REQUEST),
         (TOPIC, "missing", ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
     ] {
         let refused = describe(&mut client, 4, resource_type, name, None);
@@ -779,7 +782,12 @@ fn subscriptions_to_client_metrics_are_kept_and_listed() {
     let named = |resource_type, name: &str| (resource_type, name.to_owned());
     let mine = named(CLIENT_METRICS, "mine");
     assert_eq!(listed(&mut client, 0, &[]), Ok(vec![mine.clone()]));
-    let all = vec![named(TOPIC, "t"), named(BROKER, "1"), mine.clone()];
+    let all = vec![
+        named(TOPIC, "t"),
+        named(BROKER, "1"),
+        named(BROKER_LOGGER, "1"),
+        mine.clone(),
+    ];
     assert_eq!(listed(&mut client, 1, &[]), Ok(all));
     let some = listed(&mut client, 1, &[TOPIC, CLIENT_METRICS, TOPIC]);
     assert_eq!(some, Ok(vec![named(TOPIC, "t"), mine]));
@@ -790,6 +798,46 @@ fn subscriptions_to_client_metrics_are_kept_and_listed() {
     let edits = [("interval.ms", DELETE, None), ("metrics", DELETE, None)];
     edit(&mut client, 1, resource, &edits, false);
     assert_eq!(listed(&mut client, 0, &[]), Ok(Vec::new()));
+}
+
+#[test]
+fn levels_of_loggers_take_effect_at_once_and_are_not_kept() {
+    let mut server = Server::start();
+    let mut client = server.connect();
+    let loggers = (BROKER_LOGGER, "1");
+    let level = |client: &mut Client| {
+        let shown = describe(client, 4, BROKER_LOGGER, "1", Some(&["streamline::server"]));
+        assert_eq!(shown.error_code, ErrorCode::NONE);
+        let config = &shown.configs[0];
+        assert_eq!((config.config_source, config.read_only), (6, false));
+        config.value.clone().expect("a level")
+    };
+    assert_eq!(level(&mut client), "INFO");
+    assert!(!server.log().contains("connection accepted"));
+    let edits = [("streamline::server", SET, Some("DEBUG"))];
+    let (code, _) = edit(&mut client, 1, loggers, &edits, false);
+    assert_eq!(code, ErrorCode::NONE);
+    assert_eq!(level(&mut client), "DEBUG");
+    drop(server.connect());
+    until("debug lines are logged", || {
+        server.log().contains("connection accepted")
+    });
+    assert!(server.log().contains("streamline::server=INFO→DEBUG"));
+    for (name, operation, value, expected) in [
+        ("nobody", SET, Some("DEBUG"), ErrorCode::INVALID_CONFIG),
+        ("root", SET, Some("LOUD"), ErrorCode::INVALID_CONFIG),
+        ("root", DELETE, None, ErrorCode::INVALID_REQUEST),
+        ("root", APPEND, Some("DEBUG"), ErrorCode::INVALID_REQUEST),
+    ] {
+        let (code, _) = edit(&mut client, 1, loggers, &[(name, operation, value)], false);
+        assert_eq!(code, expected, "{name} {value:?}");
+    }
+    let configs = [("root", Some("DEBUG"))];
+    let (code, _) = alter(&mut client, 2, loggers, &configs, false);
+    assert_eq!(code, ErrorCode::INVALID_REQUEST);
+    server.kill9();
+    server.restart();
+    assert_eq!(level(&mut server.connect()), "INFO");
 }
 
 #[test]
