@@ -51,6 +51,11 @@ pub(super) async fn handle(call: Call, request: DeleteRecordsRequest) -> DeleteR
 
 /// Deletes records and returns the new log start offset.
 async fn delete(partition: Arc<dyn PartitionLog>, offset: i64) -> Result<i64, ErrorCode> {
+    // As in Kafka: the records of a compacted topic are deleted by tombstones only.
+    let policy = partition.topic().config().cleanup_policy;
+    if policy.compact && !policy.delete {
+        return Err(ErrorCode::POLICY_VIOLATION);
+    }
     let before = match offset {
         UP_TO_HIGH_WATERMARK => partition.offsets().high_watermark,
         offset => offset,

@@ -445,7 +445,8 @@ impl PartitionPlan {
                     partition_index,
                     error_code,
                     high_watermark: -1,
-                    aborted_transactions: Some(Vec::new()),
+                    // As in Kafka, empty if the partition was not found, and null otherwise.
+                    aborted_transactions: self.partition.is_err().then(Vec::new),
                     records: Some(Records::default()),
                     ..PartitionData::default()
                 };

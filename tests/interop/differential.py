@@ -34,10 +34,10 @@ CREATION_S = 3
 OWN_VALUES = {
     "ThrottleTimeMs", "ErrorMessage", "Host", "Port", "ClusterId", "LogDir", "TotalBytes", "UsableBytes", "PartitionSize",
     "TransactionStartTimeMs", "LastTimestamp", "LogAppendTimeMs", "LastFetchTimestamp", "LastCaughtUpTimestamp",
-    "FinalizedFeaturesEpoch", "Documentation", "CoordinatorEpoch",
+    "FinalizedFeaturesEpoch", "Documentation", "CoordinatorEpoch", "BatchIndexErrorMessage",
 }
 # Fields of ids that a server chooses: compared is whether there is one.
-CHOSEN_IDS = {"ProducerId", "SessionId", "MemberId", "LeaderId", "MemberEpoch"}
+CHOSEN_IDS = {"ProducerId", "SessionId", "MemberId", "Leader", "LeaderId", "MemberEpoch"}
 # Fields that identify an element of an array.
 KEYS = (
     "Name", "TopicName", "Topic", "TopicId", "ResourceName", "Key", "GroupId", "TransactionalId", "ApiKey", "PartitionIndex",
@@ -138,6 +138,8 @@ class Plain:
         seen = defaultdict(int)
         for element in elements:
             keys = [element[key] for key in KEYS if element.get(key) not in (None, "")]
+            if "Entity" in element:
+                keys = [",".join(sorted(f"{each['EntityType']}={each['EntityName']}" for each in element["Entity"]))]
             label = str(self.names.get(keys[0], keys[0])) if keys else "…"
             seen[label] += 1
             if seen[label] > 1:
