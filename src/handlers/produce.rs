@@ -7,6 +7,7 @@
 //! else.
 
 mod refused_batch;
+mod transactional;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -21,9 +22,8 @@ use refused_batch::{RecordErrors, RefusedBatch};
 
 use super::refusal::Refusal;
 use super::{Answer, Call, CloseReason, lookup};
-use crate::broker::{Operation, RefusedBatches, Resource};
+use crate::broker::{Operation, RefusedBatches};
 use crate::config::CompressionType;
-use crate::coordinator::transaction::{PartitionToAppend, ProducerIdentity};
 use crate::metrics::ProduceRefusal;
 use crate::protocol::kafka::ErrorCode;
 use crate::protocol::messages::produce::{
@@ -35,9 +35,6 @@ use crate::storage::{self, Acks, AppendOptions, Appended, PartitionLog, Ticket, 
 
 /// The first version that names topics by id instead of by name.
 const TOPIC_IDS_FROM: i16 = 13;
-
-/// The first version in which an append adds its partition to the transaction (KIP-890).
-const ADDS_PARTITIONS_FROM: i16 = 12;
 
 /// The first version whose clients are known to read zstd (KIP-110).
 const ZSTD_FROM: i16 = 7;
@@ -210,53 +207,24 @@ fn append(
     let partition = lookup::partition(topic, data.index).map_err(RefusedBatch::not_found)?;
     let refused = match parse(data.records, version) {
         Ok(batches) => {
-            let header = batches[0].header();
-            let ticket = match header.attributes.is_transactional() {
-                false => Ok(partition.append(batches, options)),
+            let ticket = match batches[0].header().attributes.is_transactional() {
+                false => partition.append(batches, options),
                 true => {
-                    append_in_transaction(call, transactional_id, &*partition, batches, options)
+                    transactional::append(call, transactional_id, &*partition, batches, options)
+                        .map_err(|refused| refused_by(&*partition, refused))?
                 }
             };
             match ticket {
-                Ok(Ticket::Ready(Ok(appended))) => return Ok(Written::Done(appended)),
-                Ok(Ticket::Pending(waiting)) => return Ok(Written::Pending(partition, waiting)),
-                Ok(Ticket::Ready(Err(failure))) => {
+                Ticket::Ready(Ok(appended)) => return Ok(Written::Done(appended)),
+                Ticket::Pending(waiting) => return Ok(Written::Pending(partition, waiting)),
+                Ticket::Ready(Err(failure)) => {
                     RefusedBatch::by_storage(failure, version >= TOPIC_IDS_FROM, errors)
                 }
-                Err(refused) => refused,
             }
         }
         Err(invalid) => invalid,
     };
     Err(refused_by(&*partition, refused))
-}
-
-/// Appends a batch of a transaction, while the transaction is ongoing. By the later versions, the append adds the partition
-/// to the transaction.
-#[cold]
-fn append_in_transaction(
-    call: &Call,
-    transactional_id: Option<&str>,
-    partition: &dyn PartitionLog,
-    batches: Vec<RecordBatch>,
-    options: AppendOptions,
-) -> Result<Ticket<Appended>, Box<RefusedBatch>> {
-    let id = transactional_id.ok_or_else(RefusedBatch::without_transactional_id)?;
-    call.authorize(Operation::Write, Resource::TransactionalId(id))
-        .map_err(RefusedBatch::denied)?;
-    let header = batches[0].header();
-    let producer = ProducerIdentity {
-        producer_id: header.producer_id,
-        producer_epoch: header.producer_epoch,
-    };
-    let target = PartitionToAppend {
-        topic_id: partition.topic().id,
-        number: partition.number(),
-        is_added: call.version >= ADDS_PARTITIONS_FROM,
-    };
-    let transactions = &call.broker.transactions;
-    let appended = transactions.append(id, producer, target, || partition.append(batches, options));
-    appended.map_err(|error| RefusedBatch::not_in_transaction(&error, call.version))
 }
 
 /// Adds the log start offset of the partition to a refused batch.

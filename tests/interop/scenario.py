@@ -29,7 +29,7 @@ CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 PARTITIONS = 4
 RECORDS_PER_CODEC = 40
 PATIENCE_S = 90
-TRANSACTION_CHECKS = 13
+TRANSACTION_CHECKS = 16
 
 
 @dataclasses.dataclass

@@ -152,6 +152,10 @@ impl Transactions {
         let mut missing = self.write_markers(decided, &decided.partitions).await;
         let mut is_logged = false;
         while let Some(failure) = missing.failure.take() {
+            if matches!(failure, storage::Error::Closed) {
+                // The next start writes them.
+                return;
+            }
             if !std::mem::replace(&mut is_logged, true) {
                 tracing::error!(
                     transactional_id = decided.id,
@@ -159,9 +163,6 @@ impl Transactions {
                     error = %failure,
                     "cannot write transaction markers, trying again"
                 );
-            }
-            if matches!(failure, storage::Error::Closed) {
-                return;
             }
             tokio::time::sleep(RETRY_INTERVAL).await;
             missing = self.write_markers(decided, &missing.partitions).await;

@@ -5,6 +5,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ExecutionException;
 import java.util.stream.IntStream;
+import org.apache.kafka.clients.admin.AbortTransactionSpec;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.ListTransactionsOptions;
 import org.apache.kafka.clients.admin.NewTopic;
@@ -48,6 +49,7 @@ public final class Transactions {
         scenario.offsetsAreCommittedWithTheRecords();
         scenario.aNewProducerFencesTheOldOne();
         scenario.transactionsAreListedAndEnded();
+        scenario.aHangingTransactionIsFoundAndAborted();
     }
 
     private Admin admin() {
@@ -223,6 +225,24 @@ public final class Transactions {
                 check(true, "a missing transactional id is not described");
             }
             producer.close(Duration.ZERO);
+        }
+    }
+
+    private void aHangingTransactionIsFoundAndAborted() throws Exception {
+        TopicPartition partition = new TopicPartition(topic, 0);
+        try (var admin = admin(); var producer = producer("lost")) {
+            producer.beginTransaction();
+            send(producer, topic, "lost", 1);
+            var active = admin.describeProducers(List.of(partition)).partitionResult(partition).get().activeProducers();
+            var open = active.stream().filter(it -> it.currentTransactionStartOffset().isPresent()).toList();
+            check(open.size() == 1, "the producer of the open transaction is described");
+            admin.abortTransaction(new AbortTransactionSpec(partition, open.get(0).producerId(),
+                    (short) open.get(0).producerEpoch(), open.get(0).coordinatorEpoch().orElse(0))).all().get();
+            active = admin.describeProducers(List.of(partition)).partitionResult(partition).get().activeProducers();
+            check(active.stream().noneMatch(it -> it.currentTransactionStartOffset().isPresent()),
+                    "its transaction is aborted in the partition");
+            producer.abortTransaction();
+            check(!read(topic, "read_committed").contains("lost-0"), "its records are not read");
         }
     }
 }
