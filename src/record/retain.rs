@@ -99,7 +99,7 @@ impl StoredRecords<'_> {
         let sets_horizon =
             (kept.has_tombstone || needs_horizon) && !self.header.attributes.has_delete_horizon();
         if sets_horizon {
-            let records = self.from_horizon(&kept, horizon_ms)?;
+            let records = self.relative_to_horizon(&kept, horizon_ms)?;
             let header = BatchHeader {
                 attributes: self.header.attributes.with_delete_horizon(),
                 base_timestamp: horizon_ms,
@@ -115,7 +115,7 @@ impl StoredRecords<'_> {
     }
 
     /// Encodes the kept records with timestamps relative to a delete horizon.
-    fn from_horizon(&self, kept: &Kept, horizon_ms: i64) -> Result<Vec<u8>> {
+    fn relative_to_horizon(&self, kept: &Kept, horizon_ms: i64) -> Result<Vec<u8>> {
         let shift = self.header.base_timestamp.wrapping_sub(horizon_ms);
         let mut records = Vec::with_capacity(self.bytes.len() + self.bytes.len() / 8);
         for run in &kept.runs {

@@ -118,7 +118,13 @@ impl LocalEngine {
         // A record may be dropped only once the one that supersedes it is durable, and recovery must not take the gaps for
         // the effect of a power failure.
         partition.flush_below(chosen.dirt.end)?;
-        self.write_recovery_points(&mut self.changes.lock())?;
+        {
+            let mut changes = self.changes.lock();
+            if changes.closed {
+                return Err(Error::Closed);
+            }
+            self.write_recovery_points(&mut changes)?;
+        }
         let pass = Pass {
             compactor: &self.compactor,
             environment,
@@ -129,11 +135,20 @@ impl LocalEngine {
             now_ms,
         };
         let work = pass.run(&chosen.segments)?;
+        self.set_cleaner_offset(chosen, work.end)?;
+        Ok(work)
+    }
+
+    /// Writes the offset up to which a log is compacted to the checkpoint, unless the topic was deleted: the offset would
+    /// apply to a new one of its name.
+    fn set_cleaner_offset(&self, chosen: &Chosen, offset: i64) -> Result<(), Error> {
+        let environment = &self.environment;
         let (topic, number) = &chosen.name;
+        let _changes = self.changes.lock();
+        chosen.partition.check_open()?;
         environment.spending(|| {
             let cleaner_offsets = &environment.cleaner_offsets;
-            cleaner_offsets.set(&environment.fs, topic, *number, work.end)
-        })?;
-        Ok(work)
+            cleaner_offsets.set(&environment.fs, topic, *number, offset)
+        })
     }
 }

@@ -48,6 +48,11 @@ impl Partition {
         Ok(Some((dirt, compactable)))
     }
 
+    /// Returns an error if the log was deleted or closed, or has failed.
+    pub(in crate::storage::local) fn check_open(&self) -> Result<(), Error> {
+        self.log_state.lock().check()
+    }
+
     /// Makes everything below `offset` durable. Blocks.
     pub(in crate::storage::local) fn flush_below(&self, offset: i64) -> Result<(), Error> {
         match self.durable_offset() >= offset {
@@ -83,7 +88,7 @@ impl Partition {
     pub(in crate::storage::local) fn stage(&self, base_offset: i64) -> Result<Staged, Error> {
         // Once the partition is retired, the directory's name may be that of a new topic's.
         let _maintenance = self.maintenance.lock();
-        self.log_state.lock().check()?;
+        self.check_open()?;
         let fs = &self.environment.fs;
         Staged::create(fs, &self.log.dir, base_offset, "log.compacted")
     }
@@ -96,7 +101,7 @@ impl Partition {
         staged: Staged,
     ) -> Result<(), Error> {
         let mut maintenance = self.maintenance.lock();
-        self.log_state.lock().check()?;
+        self.check_open()?;
         self.complete_swap(&mut maintenance)?;
         let segments = self.log.segments();
         let is_listed = |old| segments.iter().any(|segment| Arc::ptr_eq(segment, old));
