@@ -210,6 +210,7 @@ impl Cache {
 
     fn remove(&mut self, id: i32) {
         if let Some(cached) = self.sessions.remove(&id) {
+            cached.session.end();
             self.by_use.remove(&(cached.used, id));
             self.evictable.remove(&(cached.size.partitions, id));
             self.partitions -= cached.size.partitions;

@@ -1,8 +1,8 @@
 //! Fetch: reads batches from the logs of partitions, and waits if there are none yet.
 //!
 //! A fetch is answered as soon as it has `min_bytes` or a partition has an error or a diverging epoch, and at `max_wait_ms`
-//! at the latest, with every partition it named; earlier when the server is shutting down or other requests need the memory
-//! of waiting fetches. Batches are always whole: the first of the first partition that has any is returned even if it
+//! at the latest, with every partition it named; earlier when the server is shutting down, other requests need the memory of
+//! waiting fetches, or the next fetch of its session has begun. Batches are always whole: the first of the first partition that has any is returned even if it
 //! exceeds the limits (KIP-74), since a consumer could never get past it.
 //!
 //! Partitions are read in the order in which the client names them, or in that of its session (KIP-227), where those that
@@ -204,6 +204,7 @@ impl Plan {
             let waited = tokio::select! {
                 waited = timeout_at(deadline, news) => waited.is_ok(),
                 () = broker.ends_waiting() => false,
+                () = self.session.is_overtaken() => false,
             };
             if !waited {
                 return self.read().await;

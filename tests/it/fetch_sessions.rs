@@ -336,11 +336,36 @@ fn a_fetch_overtaken_by_the_next_of_its_session_is_refused() {
     server.until_metric("streamline_fetches_waiting", &[], Some(1.0));
     session.epoch = 2;
     assert!(session.next(&mut client, no_changes()).is_empty());
-    produce(&mut client, &topic, 0, &batch(&["news"]));
     let refused = stuck.receive::<FetchRequest>(18).1;
     assert_eq!(refused.error_code, ErrorCode::INVALID_FETCH_SESSION_EPOCH);
+    produce(&mut client, &topic, 0, &batch(&["news"]));
     let changed = session.next(&mut client, no_changes());
     assert_eq!(values_of(&changed[0]), ["news"]);
+}
+
+#[test]
+fn a_waiting_fetch_is_answered_when_its_session_ends() {
+    let server = Server::start();
+    let (mut stuck, mut client) = (server.connect(), server.connect());
+    let topic = create(&mut client, "ended", 1);
+    let (session, _) = Session::start(&mut client, 18, fetch_request(&topic, &[(0, 0)]));
+    let waiting = FetchRequest {
+        session_id: session.id,
+        session_epoch: 1,
+        max_wait_ms: 60_000,
+        min_bytes: 1,
+        ..FetchRequest::default()
+    };
+    stuck.send(18, &waiting);
+    server.until_metric("streamline_fetches_waiting", &[], Some(1.0));
+    let ending = FetchRequest {
+        session_id: session.id,
+        session_epoch: -1,
+        ..FetchRequest::default()
+    };
+    client.call(18, &ending);
+    let refused = stuck.receive::<FetchRequest>(18).1;
+    assert_eq!(refused.error_code, ErrorCode::INVALID_FETCH_SESSION_EPOCH);
 }
 
 #[test]

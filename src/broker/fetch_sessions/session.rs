@@ -9,11 +9,15 @@ use std::ptr;
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::{Continued, FetchSessionError, SessionSize};
 use crate::broker::Principal;
 use crate::storage::PartitionLog;
+
+/// Epoch of a session that has ended.
+const ENDED: i32 = -1;
 
 /// Memory that a partition takes in a session, without its topic's name.
 const PARTITION_BYTES: usize = 256;
@@ -79,10 +83,12 @@ pub struct FetchSession {
     principal: Principal,
     by_id: bool,
     contents: Mutex<Contents>,
+    /// Notified when the epoch has changed.
+    changed: Notify,
 }
 
 struct Contents {
-    /// Epoch of the next request.
+    /// Epoch of the next request, or [`ENDED`].
     epoch: i32,
     /// The partitions in the order in which they are read: those that returned records are last.
     order: Vec<usize>,
@@ -155,6 +161,7 @@ impl FetchSession {
             principal,
             by_id,
             contents: Mutex::new(Contents::new(partitions)),
+            changed: Notify::new(),
         }
     }
 
@@ -182,6 +189,9 @@ impl FetchSession {
         update: SessionUpdate,
     ) -> Result<(Option<Continued>, SessionSize), FetchSessionError> {
         let mut contents = self.contents.lock();
+        if contents.epoch == ENDED {
+            return Err(FetchSessionError::NotFound);
+        }
         if contents.epoch != update.epoch {
             return Err(FetchSessionError::InvalidEpoch);
         }
@@ -197,6 +207,7 @@ impl FetchSession {
             return Ok((None, size));
         }
         contents.epoch = after(contents.epoch);
+        self.changed.notify_waiters();
         let continued = Continued {
             session: Arc::clone(self),
             next_epoch: contents.epoch,
@@ -205,7 +216,25 @@ impl FetchSession {
         Ok((Some(continued), size))
     }
 
-    /// Begins the report on the fetch with this next epoch; `None` if another one has begun meanwhile.
+    /// Ends the session, and the wait of its fetch.
+    pub(super) fn end(&self) {
+        self.contents.lock().epoch = ENDED;
+        self.changed.notify_waiters();
+    }
+
+    /// Resolves once the session has ended or another fetch than the one with this next epoch has begun. Without it, any
+    /// number of waiting fetches could hold the partitions of one session.
+    pub async fn is_overtaken(&self, next_epoch: i32) {
+        let changed = self.changed.notified();
+        tokio::pin!(changed);
+        // Registered before the epoch is read, so that no change is missed.
+        changed.as_mut().enable();
+        if self.contents.lock().epoch == next_epoch {
+            changed.await;
+        }
+    }
+
+    /// Begins the report on the fetch with this next epoch; `None` if the session has ended or another one has begun.
     pub fn report(&self, next_epoch: i32) -> Option<Report<'_>> {
         let contents = self.contents.lock();
         (contents.epoch == next_epoch).then(|| Report {

@@ -1024,6 +1024,32 @@ async fn topics_that_the_client_may_describe_but_not_delete_are_named() {
 }
 
 #[tokio::test]
+async fn each_fetch_of_a_session_asks_again_for_its_topics() {
+    let client = Client::denied(|_, _| false).await;
+    let topic_id = client.session.broker.topics.get(TOPIC).unwrap().id();
+    let full = FetchRequest {
+        session_epoch: 0,
+        topics: vec![FetchTopic {
+            topic_id,
+            partitions: vec![FetchPartition::default()],
+            ..FetchTopic::default()
+        }],
+        ..FetchRequest::default()
+    };
+    let session_id = client.send(full).await.session_id;
+    assert_eq!(client.asked(), ["Read Topic(\"orders\")"]);
+    for session_epoch in [1, 2] {
+        let response = client.send(FetchRequest {
+            session_id,
+            session_epoch,
+            ..FetchRequest::default()
+        });
+        assert_eq!(response.await.error_code, ErrorCode::NONE);
+        assert_eq!(client.asked(), ["Read Topic(\"orders\")"]);
+    }
+}
+
+#[tokio::test]
 async fn leader_epochs_are_shown_with_a_permission_on_the_cluster() {
     let client = Client::denied(|_, resource| resource != Resource::Cluster).await;
     let response = client.send(OffsetForLeaderEpochRequest {

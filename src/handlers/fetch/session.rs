@@ -31,6 +31,18 @@ pub(super) enum SessionUse {
     Continued(ContinuedSession),
 }
 
+impl SessionUse {
+    /// Resolves once the response will be refused because the session has ended or gone on.
+    pub(super) async fn is_overtaken(&self) {
+        match self {
+            SessionUse::None | SessionUse::New => std::future::pending().await,
+            SessionUse::Continued(continued) => {
+                continued.session.is_overtaken(continued.next_epoch).await;
+            }
+        }
+    }
+}
+
 /// The session that a fetch continues.
 pub(super) struct ContinuedSession {
     session: Arc<FetchSession>,
