@@ -163,8 +163,13 @@ const DIFFERENCES: &str = "
 - Consumer groups use the classic protocol. The consumer group protocol of KIP-848 and share groups are not supported. A
   consumer with `group.protocol=consumer` cannot join: the Java client fails with the reason, librdkafka keeps looking for a
   coordinator and reports it only in its debug log (`debug=cgrp`).
-- Log compaction, tiered storage, quotas, TLS, SASL and ACLs are not supported; settings for them are rejected with a reason.
+- Log compaction, tiered storage, TLS, SASL and ACLs are not supported; settings for them are rejected with a reason.
   A client that starts to authenticate gets `ILLEGAL_SASL_STATE`, as on a Kafka listener without SASL.
+- Client quotas are those of Kafka. Changes of topics are measured over the window of the other quotas, `quota.window.num` and
+  `quota.window.size.seconds`: there are no `controller.quota.window.…`.
+- A broker's config can be changed at run time if the change takes effect at once. Others, and names that are not settings here,
+  are rejected with `INVALID_REQUEST`; Kafka accepts names that it does not know. Loggers are areas of this server's code, such
+  as `streamline.storage`.
 - `acks=all` is more durable by default: it is acknowledged once the records survive a power failure. With
   `durability = \"os\"` it is acknowledged from the page cache, as in Kafka by default. A request's `timeout_ms`, but at least
   5 seconds, limits the wait; in Kafka it limits the wait for other replicas, and never fails a write on a single broker. If
