@@ -169,11 +169,17 @@ const DIFFERENCES: &str = "
 - Consumer groups use the classic protocol. The consumer group protocol of KIP-848 and share groups are not supported. A
   consumer with `group.protocol=consumer` cannot join: the Java client fails with the reason, librdkafka keeps looking for a
   coordinator and reports it only in its debug log (`debug=cgrp`).
-- Tiered storage, quotas, TLS, SASL and ACLs are not supported; settings for them are rejected with a reason. A client that starts to authenticate gets `ILLEGAL_SASL_STATE`, as on a Kafka listener without SASL.
+- Tiered storage, TLS, SASL and ACLs are not supported; settings for them are rejected with a reason. A client that starts to
+  authenticate gets `ILLEGAL_SASL_STATE`, as on a Kafka listener without SASL.
 - Compacted topics work as in Kafka: the same records are kept and dropped, at the same times, by the same settings, and
   `cleaner-offset-checkpoint` has the same content. One log is compacted at a time (`log.cleaner.threads` is 1), and keys are
   told apart by a keyed hash of 128 bits instead of MD5. The last batch of each rewritten segment is kept, if need be without
   records; Kafka does so for the last one of each compaction. With `storage = \"memory\"` all records are kept.
+- Client quotas are those of Kafka. Changes of topics are measured over the window of the other quotas, `quota.window.num` and
+  `quota.window.size.seconds`: there are no `controller.quota.window.…`.
+- A broker's config can be changed at run time if the change takes effect at once. Others, and names that are not settings here,
+  are rejected with `INVALID_REQUEST`; Kafka accepts names that it does not know. Loggers are areas of this server's code, such
+  as `streamline.storage`.
 - `acks=all` is more durable by default: it is acknowledged once the records survive a power failure. With
   `durability = \"os\"` it is acknowledged from the page cache, as in Kafka by default. A request's `timeout_ms`, but at least
   5 seconds, limits the wait; in Kafka it limits the wait for other replicas, and never fails a write on a single broker. If

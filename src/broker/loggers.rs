@@ -1,6 +1,7 @@
 //! Levels of the server's log, which can be changed while it runs (KIP-412) and are those of `log_level` after a restart.
 //!
-//! A logger is an area of the code, by the target of its log lines; `root` stands for all that have no level of their own.
+//! A logger is an area of the code, by the target of its log lines with dots, since Kafka's tools allow no other separator;
+//! `root` stands for all that have no level of their own.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,17 +20,17 @@ const ROOT: &str = "root";
 const NAMES: [&str; 13] = [
     ROOT,
     "streamline",
-    "streamline::audit",
-    "streamline::broker",
-    "streamline::catalog",
-    "streamline::cli",
-    "streamline::config",
-    "streamline::coordinator",
-    "streamline::fs",
-    "streamline::handlers",
-    "streamline::protocol",
-    "streamline::server",
-    "streamline::storage",
+    "streamline.audit",
+    "streamline.broker",
+    "streamline.catalog",
+    "streamline.cli",
+    "streamline.config",
+    "streamline.coordinator",
+    "streamline.fs",
+    "streamline.handlers",
+    "streamline.protocol",
+    "streamline.server",
+    "streamline.storage",
 ];
 
 /// Levels by Kafka's names. No line has the level FATAL, so that it stands for the next one.
@@ -125,7 +126,7 @@ impl Loggers {
         for (name, level) in changed {
             levels = match *name {
                 ROOT => levels.with_default(*level),
-                name => levels.with_target(name, *level),
+                name => levels.with_target(target(name), *level),
             };
         }
         levels
@@ -141,6 +142,11 @@ impl fmt::Debug for Loggers {
 fn known(name: &str) -> Result<&'static str, TopicError> {
     let known = NAMES.into_iter().find(|known| *known == name);
     known.ok_or_else(|| TopicError::InvalidConfig(format!("there is no logger '{name}'")))
+}
+
+/// Returns the target of a logger's lines.
+fn target(name: &str) -> String {
+    name.replace('.', "::")
 }
 
 fn parse(logger: &str, level: &str) -> Result<LevelFilter, TopicError> {
@@ -167,9 +173,10 @@ fn level_of(levels: &Targets, name: &str) -> String {
         Level::WARN,
         Level::ERROR,
     ];
+    let target = target(name);
     let enabled = all
         .into_iter()
-        .find(|level| levels.would_enable(name, level));
+        .find(|level| levels.would_enable(&target, level));
     enabled.map_or("OFF".to_owned(), |level| level.to_string())
 }
 
@@ -196,7 +203,7 @@ mod tests {
         let applied = Arc::new(Mutex::new(Targets::new()));
         let sink = Arc::clone(&applied);
         loggers.apply_with(move |levels| *sink.lock() = levels);
-        let storage = "streamline::storage";
+        let storage = "streamline.storage";
         assert_eq!(level(&loggers, storage), "ERROR");
         let set = ConfigOperation::Set("DEBUG".to_owned());
         let changes = loggers.edit(edit(storage, set), false).unwrap();
@@ -222,12 +229,12 @@ mod tests {
         let loggers = Loggers::new("info");
         let set = |level: &str| ConfigOperation::Set(level.to_owned());
         loggers
-            .edit(edit("streamline::server", set("WARN")), false)
+            .edit(edit("streamline.server", set("WARN")), false)
             .unwrap();
         loggers.edit(edit(ROOT, set("TRACE")), false).unwrap();
         assert_eq!(level(&loggers, ROOT), "TRACE");
-        assert_eq!(level(&loggers, "streamline::server"), "WARN");
-        assert_eq!(level(&loggers, "streamline::handlers"), "TRACE");
+        assert_eq!(level(&loggers, "streamline.server"), "WARN");
+        assert_eq!(level(&loggers, "streamline.handlers"), "TRACE");
         loggers.edit(edit(ROOT, set("FATAL")), true).unwrap();
         assert_eq!(level(&loggers, ROOT), "TRACE");
     }

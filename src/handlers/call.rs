@@ -194,21 +194,31 @@ where
         None => handling.await,
         Some(meter) => poll_fn(|cx| meter.time(|| handling.as_mut().poll(cx))).await,
     };
-    let mut answer: Answer<R::Response> = answer.into();
-    let throttled = match &meter {
-        None => Duration::ZERO,
-        Some(meter) => meter.finish(answer.response.is_some()),
-    };
-    if !throttled.is_zero()
-        && let Some(response) = &mut answer.response
-    {
+    let answer = answer.into();
+    match meter {
+        None => encode::<R>(answer, correlation_id, version),
+        Some(meter) => encode_metered::<R>(&meter, answer, correlation_id, version),
+    }
+}
+
+/// Encodes the response to a client that has quotas, with the time for which it is throttled.
+fn encode_metered<R: Request>(
+    meter: &RequestMeter,
+    mut answer: Answer<R::Response>,
+    correlation_id: i32,
+    version: i16,
+) -> Reply {
+    let has_response = answer.response.is_some();
+    let throttled = meter.finish(has_response);
+    if let Some(response) = &mut answer.response {
         response.set_throttle_time_ms(millis(throttled));
     }
-    let reply = metered(&meter, || encode::<R>(answer, correlation_id, version));
-    if let Some(meter) = &meter {
+    let mut reply = meter.time(|| encode::<R>(answer, correlation_id, version));
+    if has_response {
         meter.charge_rest();
     }
-    Reply { throttled, ..reply }
+    reply.throttled = throttled;
+    reply
 }
 
 /// Runs a part of the work on a request, and adds the time that it takes if the client has quotas.

@@ -78,6 +78,9 @@ pub mod leave_group;
 pub mod list_config_resources;
 #[path = "../../src/protocol/messages/list_groups.rs"]
 pub mod list_groups;
+#[path = "../../src/protocol/messages/list_offsets.rs"]
+#[expect(dead_code, reason = "its constants are not messages")]
+pub mod list_offsets;
 #[path = "../../src/protocol/messages/list_partition_reassignments.rs"]
 pub mod list_partition_reassignments;
 #[path = "../../src/protocol/messages/list_transactions.rs"]
@@ -110,6 +113,3 @@ pub mod unregister_broker;
 pub mod update_features;
 #[path = "../../src/protocol/messages/write_txn_markers.rs"]
 pub mod write_txn_markers;
-#[path = "../../src/protocol/messages/list_offsets.rs"]
-#[expect(dead_code, reason = "its constants are not messages")]
-pub mod list_offsets;

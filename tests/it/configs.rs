@@ -806,7 +806,7 @@ fn levels_of_loggers_take_effect_at_once_and_are_not_kept() {
     let mut client = server.connect();
     let loggers = (BROKER_LOGGER, "1");
     let level = |client: &mut Client| {
-        let shown = describe(client, 4, BROKER_LOGGER, "1", Some(&["streamline::server"]));
+        let shown = describe(client, 4, BROKER_LOGGER, "1", Some(&["streamline.server"]));
         assert_eq!(shown.error_code, ErrorCode::NONE);
         let config = &shown.configs[0];
         assert_eq!((config.config_source, config.read_only), (6, false));
@@ -814,7 +814,7 @@ fn levels_of_loggers_take_effect_at_once_and_are_not_kept() {
     };
     assert_eq!(level(&mut client), "INFO");
     assert!(!server.log().contains("connection accepted"));
-    let edits = [("streamline::server", SET, Some("DEBUG"))];
+    let edits = [("streamline.server", SET, Some("DEBUG"))];
     let (code, _) = edit(&mut client, 1, loggers, &edits, false);
     assert_eq!(code, ErrorCode::NONE);
     assert_eq!(level(&mut client), "DEBUG");
@@ -822,7 +822,7 @@ fn levels_of_loggers_take_effect_at_once_and_are_not_kept() {
     until("debug lines are logged", || {
         server.log().contains("connection accepted")
     });
-    assert!(server.log().contains("streamline::server=INFO→DEBUG"));
+    assert!(server.log().contains("streamline.server=INFO→DEBUG"));
     for (name, operation, value, expected) in [
         ("nobody", SET, Some("DEBUG"), ErrorCode::INVALID_CONFIG),
         ("root", SET, Some("LOUD"), ErrorCode::INVALID_CONFIG),

@@ -24,8 +24,9 @@ import org.apache.kafka.clients.admin.ConfigEntry;
 import org.apache.kafka.clients.admin.ConsumerGroupDescription;
 import org.apache.kafka.clients.admin.CreateTopicsOptions;
 import org.apache.kafka.clients.admin.DescribeTopicsOptions;
-import org.apache.kafka.clients.admin.FeatureUpdate;
 import org.apache.kafka.clients.admin.FeatureUpdate.UpgradeType;
+import org.apache.kafka.clients.admin.FeatureUpdate;
+import org.apache.kafka.clients.admin.ListConfigResourcesOptions;
 import org.apache.kafka.clients.admin.NewPartitionReassignment;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
@@ -56,6 +57,9 @@ import org.apache.kafka.common.errors.UnsupportedByAuthenticationException;
 import org.apache.kafka.clients.consumer.CommitFailedException;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.header.internals.RecordHeader;
+import org.apache.kafka.common.quota.ClientQuotaAlteration;
+import org.apache.kafka.common.quota.ClientQuotaEntity;
+import org.apache.kafka.common.quota.ClientQuotaFilter;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
@@ -225,6 +229,8 @@ public final class Client {
             require(retention.value().equals("86400000"), "retention.ms is " + retention.value());
             require(retention.source() == ConfigEntry.ConfigSource.DYNAMIC_TOPIC_CONFIG, "source " + retention.source());
 
+            changeServer(admin);
+
             require(admin.listGroups().all().get().stream().anyMatch(listed -> listed.groupId().equals(group)),
                     "the group is listed");
             ConsumerGroupDescription groupDescribed =
@@ -309,6 +315,45 @@ public final class Client {
             return;
         }
         throw new IllegalStateException("not refused: " + expected.getSimpleName());
+    }
+
+    /** Quotas, and configs of resources other than topics. All are left as they were. */
+    private static void changeServer(Admin admin) throws Exception {
+        var entity = new ClientQuotaEntity(new HashMap<>(Map.of(ClientQuotaEntity.CLIENT_ID, "limited")));
+        setQuota(admin, entity, 1_000_000.0);
+        var quotas = admin.describeClientQuotas(ClientQuotaFilter.all()).entities().get();
+        require(quotas.equals(Map.of(entity, Map.of("producer_byte_rate", 1_000_000.0))), "one quota, not " + quotas);
+        setQuota(admin, entity, null);
+        require(admin.describeClientQuotas(ClientQuotaFilter.all()).entities().get().isEmpty(), "no quotas");
+
+        var brokers = new ConfigResource(ConfigResource.Type.BROKER, "");
+        set(admin, brokers, "log.roll.ms", "3600000");
+        var broker = new ConfigResource(ConfigResource.Type.BROKER, "1");
+        ConfigEntry roll = admin.describeConfigs(List.of(broker)).all().get().get(broker).get("log.roll.ms");
+        require(roll.value().equals("3600000"), "log.roll.ms is " + roll.value());
+        require(roll.source() == ConfigEntry.ConfigSource.DYNAMIC_DEFAULT_BROKER_CONFIG, "source " + roll.source());
+        set(admin, brokers, "log.roll.ms", null);
+
+        var loggers = new ConfigResource(ConfigResource.Type.BROKER_LOGGER, "1");
+        ConfigEntry root = admin.describeConfigs(List.of(loggers)).all().get().get(loggers).get("root");
+        set(admin, loggers, "root", root.value());
+
+        var metrics = new ConfigResource(ConfigResource.Type.CLIENT_METRICS, "mine");
+        set(admin, metrics, "interval.ms", "60000");
+        require(admin.listConfigResources(Set.of(), new ListConfigResourcesOptions()).all().get()
+                .containsAll(List.of(broker, loggers, metrics)), "all resources are listed");
+        set(admin, metrics, "interval.ms", null);
+    }
+
+    private static void setQuota(Admin admin, ClientQuotaEntity entity, Double bytesPerSecond) throws Exception {
+        var op = new ClientQuotaAlteration.Op("producer_byte_rate", bytesPerSecond);
+        admin.alterClientQuotas(List.of(new ClientQuotaAlteration(entity, List.of(op)))).all().get();
+    }
+
+    private static void set(Admin admin, ConfigResource resource, String name, String value) throws Exception {
+        var type = value == null ? AlterConfigOp.OpType.DELETE : AlterConfigOp.OpType.SET;
+        var change = new AlterConfigOp(new ConfigEntry(name, value), type);
+        admin.incrementalAlterConfigs(Map.of(resource, List.of(change))).all().get();
     }
 
     private static void require(boolean holds, String what) {
