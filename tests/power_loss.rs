@@ -563,15 +563,19 @@ impl Machine {
                 // Some deleted records had never been flushed, so it is unknown which producers they belonged to.
                 model.first_producer += PRODUCERS_MAX;
                 model.producers.clear();
-                let transactions = &mut model.transactions;
-                transactions.adopt(&partition, offsets.log_start);
             }
             // All data that survived is on disk.
             model.durable = model.end();
         }
         check_records(&partition, model);
         check_producers(&partition, model);
-        model.transactions.check(&partition, &model.records);
+        let Model {
+            transactions,
+            records,
+            first_producer,
+            ..
+        } = model;
+        transactions.check(&partition, records, *first_producer);
     }
 }
 

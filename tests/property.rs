@@ -697,8 +697,6 @@ impl Run {
             run.model.records.truncate(end as usize);
             run.model.transactions.truncate(end);
             if end == run.model.log_start {
-                let transactions = &mut run.model.transactions;
-                transactions.adopt(&run.partition, end);
                 // Deleted records may be among the lost ones, so the model does not know which producers are still known.
                 run.model.first_producer += PRODUCERS_MAX;
                 run.model.producers.clear();
@@ -758,13 +756,14 @@ impl Run {
         }
     }
 
-    fn check_transactions(&self) {
+    fn check_transactions(&mut self) {
         let Model {
             transactions,
             records,
+            first_producer,
             ..
-        } = &self.model;
-        transactions.check(&self.partition, records);
+        } = &mut self.model;
+        transactions.check(&self.partition, records, *first_producer);
     }
 
     fn check_offsets(&self) {

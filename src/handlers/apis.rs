@@ -7,9 +7,9 @@ use bytes::Bytes;
 use futures_util::future::{self, BoxFuture};
 
 use super::{
-    Call, CloseReason, Reply, Session, api_versions, cluster, configs, delete_records, fetch,
-    groups, init_producer_id, leader_epoch, list_offsets, log_dirs, metadata, offsets, produce,
-    sasl_handshake, serve, topics,
+    Call, CloseReason, Reply, Session, api_versions, cluster, configs, delete_records,
+    describe_producers, fetch, groups, init_producer_id, leader_epoch, list_offsets, log_dirs,
+    metadata, offsets, produce, sasl_handshake, serve, topics,
 };
 use crate::protocol::kafka::{ApiKey, Request, RequestHeader};
 use crate::protocol::messages;
@@ -101,6 +101,10 @@ pub static APIS: &[Api] = &[
     api!(
         messages::describe_cluster::DescribeClusterRequest,
         cluster::handle
+    ),
+    api!(
+        messages::describe_producers::DescribeProducersRequest,
+        describe_producers::handle
     ),
     api!(messages::list_groups::ListGroupsRequest, groups::list),
     api!(

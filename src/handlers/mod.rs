@@ -14,12 +14,15 @@ mod call;
 mod cluster;
 mod configs;
 mod delete_records;
+mod describe_producers;
 mod error;
 mod fetch;
 mod groups;
 #[cfg(test)]
 mod harness;
 mod init_producer_id;
+#[cfg(test)]
+mod isolation_tests;
 mod leader_epoch;
 mod list_offsets;
 mod log_dirs;

@@ -161,6 +161,8 @@ catalog! {
             "Log start offset: the earliest offset that can be read";
         LOG_HIGH_WATERMARK: Gauge "streamline_log_high_watermark" ["topic", "partition"]
             "High watermark: the offset up to which consumers can read";
+        LOG_LAST_STABLE_OFFSET: Gauge "streamline_log_last_stable_offset" ["topic", "partition"]
+            "Last stable offset: the offset up to which consumers of committed records can read";
         DISK_AVAILABLE_BYTES: Gauge "streamline_disk_available_bytes" []
             "Free bytes on the file system of the data directory, updated every second";
         DISK_SIZE_BYTES: Gauge "streamline_disk_size_bytes" []

@@ -82,6 +82,7 @@ api_keys! {
     IncrementalAlterConfigs = 44, "incremental_alter_configs", flexible 1;
     OffsetDelete = 47, "offset_delete", flexible NEVER;
     DescribeCluster = 60, "describe_cluster", flexible 0;
+    DescribeProducers = 61, "describe_producers", flexible 0;
 }
 
 /// An API key that is not declared here.

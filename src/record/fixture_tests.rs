@@ -145,10 +145,12 @@ fn transactional_batches_and_markers_of_the_java_client_are_parsed() {
         assert!(marker.header().attributes.is_transactional());
         assert!(marker.header().attributes.is_control());
         let records = records(&marker);
-        assert_eq!(
-            ControlRecord::of(&records[0]).unwrap().control_type,
-            expected
-        );
+        let control = ControlRecord::of(&records[0]).unwrap();
+        assert_eq!(control.control_type, expected);
+        let epoch = control.coordinator_epoch.unwrap();
+        let ours = ControlRecord::end_of_transaction(expected, epoch);
+        assert_eq!(records[0].key.as_deref(), Some(&ours.to_key()[..]));
+        assert_eq!(records[0].value.as_deref(), Some(&ours.to_value()[..]));
     }
 }
 

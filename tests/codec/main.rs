@@ -109,6 +109,7 @@ apis! {
     incremental_alter_configs: IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse;
     offset_delete: OffsetDeleteRequest, OffsetDeleteResponse;
     describe_cluster: DescribeClusterRequest, DescribeClusterResponse;
+    describe_producers: DescribeProducersRequest, DescribeProducersResponse;
 }
 
 /// Returns the seed of this run, from the environment or at random.

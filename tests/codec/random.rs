@@ -22,6 +22,8 @@ pub mod describe_configs;
 pub mod describe_groups;
 #[path = "../../src/protocol/messages/describe_log_dirs.rs"]
 pub mod describe_log_dirs;
+#[path = "../../src/protocol/messages/describe_producers.rs"]
+pub mod describe_producers;
 #[path = "../../src/protocol/messages/fetch.rs"]
 pub mod fetch;
 #[path = "../../src/protocol/messages/find_coordinator.rs"]

@@ -89,24 +89,6 @@ impl Transactions {
         self.markers.retain(|marker| *marker < log_end);
     }
 
-    /// Takes over which transactions are open of a log that lost deleted records, with or without their markers.
-    pub fn adopt(&mut self, partition: &Arc<Partition>, log_start: i64) {
-        let open = open_in(partition);
-        for transaction in &mut self.transactions {
-            if open.contains(&transaction.producer_id) {
-                transaction.end.take_if(|(marker, _)| *marker < log_start);
-            }
-        }
-        // A producer's transactions end before its next one begins, so all but the last one of them are decided.
-        let mut later = HashSet::new();
-        self.transactions.reverse();
-        self.transactions.retain(|it| {
-            let is_last = later.insert(it.producer_id);
-            it.end.is_some() || (is_last && open.contains(&it.producer_id))
-        });
-        self.transactions.reverse();
-    }
-
     /// Returns the producers with an open transaction.
     pub fn open(&self) -> Vec<i64> {
         let open = self.transactions.iter().filter(|it| it.end.is_none());
@@ -114,8 +96,15 @@ impl Transactions {
     }
 
     /// Compares the open transactions, the last stable offset, and what a reader of committed records sees.
-    pub fn check(&self, partition: &Arc<Partition>, written: &[Written]) {
-        assert_eq!(open_in(partition), self.open().into_iter().collect());
+    ///
+    /// A power failure may lose deleted records, and with them what the log knew of producers before `first_producer`.
+    pub fn check(&mut self, partition: &Arc<Partition>, written: &[Written], first_producer: i64) {
+        self.adopt_unknown(partition, first_producer);
+        let open = open_in(partition).into_iter().map(|(id, _)| id);
+        assert_eq!(
+            open.collect::<HashSet<_>>(),
+            self.open().into_iter().collect()
+        );
         let offsets = partition.offsets();
         assert_eq!(
             offsets.last_stable,
@@ -139,6 +128,25 @@ impl Transactions {
         }
     }
 
+    /// Takes over which transactions are open of those that such a producer began before the log start.
+    fn adopt_unknown(&mut self, partition: &Arc<Partition>, first_producer: i64) {
+        let log_start = partition.offsets().log_start;
+        let mut unknown = open_in(partition);
+        unknown.retain(|(id, first_offset)| *id < first_producer && *first_offset < log_start);
+        self.transactions.retain(|it| {
+            let is_known = it.producer_id >= first_producer || it.first_offset() >= log_start;
+            is_known || it.end.is_some() || unknown.iter().any(|(id, _)| *id == it.producer_id)
+        });
+        let open = self.open();
+        unknown.retain(|(id, _)| !open.contains(id));
+        let adopted = unknown.iter().map(|(id, first_offset)| Transaction {
+            producer_id: *id,
+            batches: vec![(*first_offset, *first_offset)],
+            end: None,
+        });
+        self.transactions.extend(adopted);
+    }
+
     fn last_stable(&self, high_watermark: i64) -> i64 {
         let is_unstable =
             |it: &&Transaction| it.end.is_none_or(|(marker, _)| marker >= high_watermark);
@@ -148,13 +156,11 @@ impl Transactions {
     }
 }
 
-/// Returns the producers with an open transaction.
-fn open_in(partition: &Arc<Partition>) -> HashSet<i64> {
-    let producers = partition.producers().unwrap();
-    let open = producers
-        .iter()
-        .filter(|it| it.transaction_start_offset.is_some());
-    open.map(|it| it.producer_id).collect()
+/// Returns the producers with an open transaction, and its first offset.
+fn open_in(partition: &Arc<Partition>) -> Vec<(i64, i64)> {
+    let producers = partition.producers().unwrap().into_iter();
+    let open = producers.filter_map(|it| Some((it.producer_id, it.transaction_start_offset?)));
+    open.collect()
 }
 
 /// Returns the offsets of the records that a consumer of committed records sees, which it compares with those written.

@@ -174,6 +174,7 @@ impl<'a> Report<'a> {
 
     pub(super) fn record(&mut self, record: &Record, control: bool) -> Result<(), CliError> {
         let marker = control.then(|| ControlRecord::of(record)).flatten();
+        let coordinator_epoch = marker.and_then(|it| it.coordinator_epoch);
         let marker = marker.map(|it| match it.control_type {
             ControlType::Abort => "abort".to_owned(),
             ControlType::Commit => "commit".to_owned(),
@@ -185,12 +186,18 @@ impl<'a> Report<'a> {
             object.extend(record_view::json(record));
             if let Some(marker) = marker {
                 object.insert("control".into(), marker.into());
+                object.insert("coordinator_epoch".into(), coordinator_epoch.into());
             }
             return self.object(Value::Object(object));
         }
         let mut line = format!("    {} {}", record.offset, time(record.timestamp_ms));
         match marker {
-            Some(marker) => line.push_str(&format!(" marker: {marker}")),
+            Some(marker) => {
+                line.push_str(&format!(" marker: {marker}"));
+                if let Some(epoch) = coordinator_epoch {
+                    line.push_str(&format!(", coordinator epoch {epoch}"));
+                }
+            }
             None => {
                 // Quoted, so that record content cannot be mistaken for a line of the report.
                 let quoted = |bytes: Option<&bytes::Bytes>| match bytes {

@@ -28,6 +28,7 @@ use crate::protocol::messages::describe_configs::{
 };
 use crate::protocol::messages::describe_groups::DescribeGroupsRequest;
 use crate::protocol::messages::describe_log_dirs::DescribeLogDirsRequest;
+use crate::protocol::messages::describe_producers::{DescribeProducersRequest, TopicRequest};
 use crate::protocol::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use crate::protocol::messages::find_coordinator::FindCoordinatorRequest;
 use crate::protocol::messages::heartbeat::HeartbeatRequest;
@@ -338,6 +339,18 @@ impl Client {
                 let codes = codes.iter().flat_map(|it| &it.partitions);
                 let codes = codes.map(|it| it.error_code).collect();
                 (&["Delete Topic(\"orders\")"], vec![TOPIC_DENIED], codes)
+            }
+            ApiKey::DescribeProducers => {
+                let response = self.send(DescribeProducersRequest {
+                    topics: vec![TopicRequest {
+                        name: topic(),
+                        partition_indexes: vec![0],
+                    }],
+                });
+                let codes = response.await.topics;
+                let codes = codes.iter().flat_map(|it| &it.partitions);
+                let codes = codes.map(|it| it.error_code).collect();
+                (&["Read Topic(\"orders\")"], vec![TOPIC_DENIED], codes)
             }
             ApiKey::InitProducerId => {
                 let response = self.send(InitProducerIdRequest {

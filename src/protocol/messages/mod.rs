@@ -17,6 +17,7 @@ pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_groups;
 pub mod describe_log_dirs;
+pub mod describe_producers;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod heartbeat;
@@ -76,5 +77,6 @@ pub fn for_api<F: ForApi>(key: ApiKey, what: F) -> F::Output {
         }
         ApiKey::OffsetDelete => what.run::<offset_delete::OffsetDeleteRequest>(),
         ApiKey::DescribeCluster => what.run::<describe_cluster::DescribeClusterRequest>(),
+        ApiKey::DescribeProducers => what.run::<describe_producers::DescribeProducersRequest>(),
     }
 }

@@ -66,6 +66,8 @@ pub(in crate::storage) fn collect(topics: &[Arc<Topic>], out: &mut Samples) -> S
                 .sample(&labels, snapshot.offsets.log_start);
             out.family(&catalog::LOG_HIGH_WATERMARK)
                 .sample(&labels, snapshot.offsets.high_watermark);
+            out.family(&catalog::LOG_LAST_STABLE_OFFSET)
+                .sample(&labels, snapshot.offsets.last_stable);
             out.family(&catalog::SEGMENTS_TOTAL)
                 .sample(&labels, snapshot.segments as u64);
             offsets.push(snapshot.offsets);

@@ -347,7 +347,8 @@ impl Recovery<'_> {
     }
 
     /// Removes snapshots except the newest and those taken at a segment's base offset. A snapshot past the log's end
-    /// describes batches that the log lost.
+    /// describes batches that the log lost; it is removed durably, since it would apply to other batches once the log has
+    /// grown past it again.
     fn remove_stale_snapshots(&self, segments: &[Arc<Segment>], end: i64) -> Result<(), Error> {
         let newest = self.listing.snapshots.range(..=end).next_back();
         for taken_at in &self.listing.snapshots {
@@ -359,7 +360,10 @@ impl Recovery<'_> {
                 self.fs.remove_file(&path).during("remove", &path)?;
             }
         }
-        Ok(())
+        match self.listing.snapshots.last() {
+            Some(last) if *last > end => self.fs.sync_dir(self.dir).during("sync", self.dir),
+            _ => Ok(()),
+        }
     }
 
     /// Returns the offset after a segment's last batch, found from its last index entry on; `None` if there is a gap.
@@ -639,8 +643,9 @@ impl Recovery<'_> {
             empty.remove_files()?;
         }
         *end = next_offset;
-        if !producers.is_empty() {
-            // As with a roll: the snapshot of the segment that was removed may have been the only one.
+        if next_offset > 0 {
+            // The snapshot of the segment that was removed may have been the only one. An empty one counts, too: those of
+            // deleted segments, of which a power failure may undo the removal, do not apply here.
             let path = file_path(self.dir, *end, "snapshot");
             let content = producers.to_snapshot();
             self.fs

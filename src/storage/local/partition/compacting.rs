@@ -64,7 +64,7 @@ impl Partition {
     /// Returns the last batch of each producer. May block.
     pub(in crate::storage::local) fn last_batches(&self) -> Result<HashMap<i64, LastBatch>, Error> {
         let mut writer = self.writer.lock();
-        Ok(self.producers(&mut writer)?.last_batches())
+        Ok(self.producer_state(&mut writer)?.last_batches())
     }
 
     /// Returns the aborted transactions that overlap a range of offsets, by first offset.

@@ -233,13 +233,13 @@ fn readers_behind_many_segments_find_what_was_aborted_later() {
     let fixture = Fixture::new(SMALL_SEGMENTS);
     let values: Vec<String> = (0..40).map(|number| format!("{number:040}")).collect();
     fixture.begin(100, 0, "long");
-    values
-        .iter()
-        .for_each(|value| drop(fixture.append(&[value])));
+    for value in &values {
+        fixture.append(&[value]);
+    }
     fixture.end(100, Abort);
-    values
-        .iter()
-        .for_each(|value| drop(fixture.append(&[value])));
+    for value in &values {
+        fixture.append(&[value]);
+    }
     assert_eq!(fixture.transaction_indexes().len(), 1);
     assert_eq!(fixture.committed(), [&values[..], &values].concat());
 }
