@@ -67,6 +67,7 @@ api_keys! {
     SyncGroup = 14, "sync_group", flexible 4;
     DescribeGroups = 15, "describe_groups", flexible 5;
     ListGroups = 16, "list_groups", flexible 3;
+    SaslHandshake = 17, "sasl_handshake", flexible NEVER;
     ApiVersions = 18, "api_versions", flexible 3;
     CreateTopics = 19, "create_topics", flexible 5;
     DeleteTopics = 20, "delete_topics", flexible 4;
@@ -95,6 +96,7 @@ api_keys! {
     IncrementalAlterConfigs = 44, "incremental_alter_configs", flexible 1;
     AlterPartitionReassignments = 45, "alter_partition_reassignments", flexible 0;
     ListPartitionReassignments = 46, "list_partition_reassignments", flexible 0;
+    OffsetDelete = 47, "offset_delete", flexible NEVER;
     DescribeClientQuotas = 48, "describe_client_quotas", flexible 1;
     AlterClientQuotas = 49, "alter_client_quotas", flexible 1;
     DescribeQuorum = 55, "describe_quorum", flexible 0;
@@ -109,8 +111,6 @@ api_keys! {
     AddRaftVoter = 80, "add_raft_voter", flexible 0;
     RemoveRaftVoter = 81, "remove_raft_voter", flexible 0;
     UnregisterController = 94, "unregister_controller", flexible 0;
-    SaslHandshake = 17, "sasl_handshake", flexible NEVER;
-    OffsetDelete = 47, "offset_delete", flexible NEVER;
 }
 
 /// An API key that is not declared here.

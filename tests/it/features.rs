@@ -76,7 +76,14 @@ fn features_are_listed_from_version_3_on_and_those_with_a_level_of_0_from_4_on()
             .collect();
         match version {
             ..3 => assert!(finalized.is_empty()),
-            _ => assert_eq!(finalized, [(ELR, 1), ("metadata.version", 33)]),
+            _ => assert_eq!(
+                finalized,
+                [
+                    (ELR, 1),
+                    ("metadata.version", 33),
+                    ("transaction.version", 2)
+                ]
+            ),
         }
     }
 }

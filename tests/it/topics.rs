@@ -160,7 +160,7 @@ fn invalid_topics_are_refused_with_code_and_reason_and_leave_no_trace() {
             ErrorCode::INVALID_CONFIG,
         ),
         (
-            creatable("absent", 1, &[("preallocate", "true")]),
+            creatable("absent", 1, &[("remote.storage.enable", "true")]),
             ErrorCode::INVALID_CONFIG,
         ),
         (null_value, ErrorCode::INVALID_CONFIG),

@@ -449,7 +449,7 @@ async fn a_consumer_outside_the_group_may_commit_while_the_group_is_empty() {
     server.commit("", &nobody(), &[("t", 1, 8)]).await.unwrap();
     assert_eq!(
         server.commit("", &old, &[("t", 1, 8)]).await,
-        Err(GroupError::IllegalGeneration)
+        Err(GroupError::UnknownMemberId)
     );
 }
 

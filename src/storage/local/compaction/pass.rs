@@ -115,7 +115,7 @@ impl Pass<'_> {
 
     /// Divides the first segments into groups of which each fits into one segment.
     fn groups<'s>(&self, segments: &'s [Arc<Segment>], count: usize) -> Vec<Group<'s>> {
-        let bytes_max = (self.config.segment_bytes as u64).min(SEGMENT_BYTES_LIMIT);
+        let bytes_max = (self.config.segment_bytes_max() as u64).min(SEGMENT_BYTES_LIMIT);
         let mut groups = Vec::new();
         let mut first = 0;
         while first < count {

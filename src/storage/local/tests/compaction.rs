@@ -15,7 +15,7 @@ use crate::storage::committed_reader::committed_records;
 /// Settings with which every closed segment is compacted at once.
 const COMPACTED: &[(&str, &str)] = &[
     ("cleanup.policy", "compact"),
-    ("segment.bytes", "400"),
+    ("internal.segment.bytes", "400"),
     ("index.interval.bytes", "100"),
     ("min.cleanable.dirty.ratio", "0"),
     ("delete.retention.ms", "1000"),
@@ -25,7 +25,7 @@ const UNCLEANABLE: &str = "streamline_compaction_uncleanable_partitions";
 
 /// The same, with segments that hold all records of a test up to [`Fixture::roll`].
 fn one_segment() -> Vec<(&'static str, &'static str)> {
-    [COMPACTED, &[("segment.bytes", "4000")]].concat()
+    [COMPACTED, &[("internal.segment.bytes", "4000")]].concat()
 }
 
 /// A record: offset, key, value.
@@ -107,7 +107,7 @@ impl Fixture {
     /// Fills the active segment, so that everything before can be compacted.
     fn roll(&self) {
         let config = self.partition().topic().config();
-        let long = "x".repeat(config.segment_bytes as usize * 3 / 4);
+        let long = "x".repeat(config.segment_bytes_max() as usize * 3 / 4);
         self.put("roll", Some(&long));
         self.put("roll", Some(&long));
     }
@@ -328,7 +328,7 @@ fn young_records_and_those_that_await_a_flush_are_not_compacted() {
 fn a_log_is_due_by_its_dirty_ratio_or_by_age() {
     let settings = [
         ("cleanup.policy", "compact"),
-        ("segment.bytes", "400"),
+        ("internal.segment.bytes", "400"),
         ("min.cleanable.dirty.ratio", "0.9"),
         ("max.compaction.lag.ms", "60000"),
     ];
@@ -349,7 +349,7 @@ fn a_log_is_due_by_its_dirty_ratio_or_by_age() {
 
 #[test]
 fn a_topic_that_is_not_compacted_keeps_its_records() {
-    let fixture = Fixture::new(&[("cleanup.policy", ""), ("segment.bytes", "400")]);
+    let fixture = Fixture::new(&[("cleanup.policy", ""), ("internal.segment.bytes", "400")]);
     for _ in 0..10 {
         fixture.put("a", Some("1"));
     }
