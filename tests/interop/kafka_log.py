@@ -3,7 +3,8 @@
     python3 kafka_log.py --server PROGRAM --work FOLDER
 
 1. A Kafka broker writes a topic in every codec, with transactions. `streamline dump-log` reads its directory, both while
-   the broker is running and after a clean shutdown, and Streamline serves a copy of it and appends to it.
+   the broker is running and after a clean shutdown, and Streamline serves a copy of it, without the aborted transactions
+   to consumers of committed records, and appends to it.
 2. Streamline writes a topic in every codec, and extends the copy above. Kafka's DumpLogSegments reads both, and checks the
    indexes.
 
@@ -30,6 +31,7 @@ PARTITIONS = 2
 # 2,000 uncompressed, which fill more than one segment, and 400 in each codec.
 RECORDS = 2_000 + 4 * 400
 TRANSACTED = 40
+ABORTED = 20
 APPENDED = 50
 PATIENCE_S = 90
 # Harmless output of Kafka's tools on standard error: the logging library lacks its configuration, and the dump tool reports
@@ -94,8 +96,8 @@ class Java:
             raise Failed(f"{' '.join(arguments)}: exit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
         return done.stdout
 
-    def consume(self, bootstrap, count):
-        lines = self.run("Workload", "consume", bootstrap, TOPIC, str(count)).splitlines()
+    def consume(self, bootstrap, count, isolation="read_uncommitted"):
+        lines = self.run("Workload", "consume", bootstrap, TOPIC, str(count), isolation).splitlines()
         records = []
         for line in lines:
             partition, offset, timestamp, key, value, headers = line.split("\t")
@@ -265,11 +267,14 @@ def check_indexes(java, data, what):
 
 
 def kafka_writes(java, program, folder):
-    """Fills a topic of Kafka. Returns its data directory after a clean shutdown, and the records."""
+    """Fills a topic of Kafka. Returns its data directory after a clean shutdown, a copy from before it, all records, and
+    those of them that are committed."""
     with Kafka(java, folder) as kafka:
         java.run("Workload", "produce", kafka.bootstrap, TOPIC, "transactions")
         records = java.consume(kafka.bootstrap, RECORDS + TRANSACTED)
         check(len(records) == RECORDS + TRANSACTED, "Kafka serves the produced records", str(len(records)))
+        committed = java.consume(kafka.bootstrap, RECORDS + TRANSACTED - ABORTED, "read_committed")
+        check(len(committed) == RECORDS + TRANSACTED - ABORTED, "Kafka hides aborted records", str(len(committed)))
         found, objects = dump_with_streamline(program, kafka.data)
         same_records(found, records, "dump-log reads the directory of a running Kafka broker")
         codecs = {each["compression"] for each in objects if each["type"] == "batch"}
@@ -289,10 +294,16 @@ def kafka_writes(java, program, folder):
     for internal in sorted(kafka.data.glob("__*")):
         done = subprocess.run([program, "dump-log", "--verify-only", internal], capture_output=True, text=True)
         check(done.returncode == 0, f"dump-log reads {internal.name}", done.stdout[-2000:] + done.stderr[-2000:])
-    return kafka.data, crashed, records
+    return kafka.data, crashed, records, committed
 
 
-def streamline_adopts(java, program, folder, data, records, how):
+def transaction_indexes(data):
+    return {
+        f"{index.parent.name}/{index.name}": index.read_bytes() for index in data.glob(f"{TOPIC}-*/*.txnindex")
+    }
+
+
+def streamline_adopts(java, program, folder, data, records, committed, indexes, how):
     """Checks that Streamline opens a copy of Kafka's topic, serves and extends it, and that Kafka's tools read the result."""
     own = folder / f"adopted-{how.replace(' ', '-')}"
     own.mkdir()
@@ -302,11 +313,18 @@ def streamline_adopts(java, program, folder, data, records, how):
         same_records(
             java.consume(server.bootstrap, len(records)), records, f"Streamline serves Kafka's records after {how}"
         )
+        same_records(
+            java.consume(server.bootstrap, len(committed), "read_committed"),
+            committed,
+            f"Streamline hides what Kafka aborted after {how}",
+        )
         java.run("Workload", "append", server.bootstrap, TOPIC)
         longer = java.consume(server.bootstrap, len(records) + APPENDED)
         same_records([each for each in longer if each in set(records)], records, "Kafka's records are unchanged")
         check(len(longer) == len(records) + APPENDED, "Streamline appends to Kafka's log", str(len(longer)))
         server.stop()
+    found = transaction_indexes(own)
+    check(found == indexes, f"the transaction indexes are Kafka's after {how}", f"{found}, expected {indexes}")
     read_back(java, program, own, longer, f"Kafka's directory extended by Streamline after {how}")
 
 
@@ -342,9 +360,13 @@ def main():
     java = Java(arguments.work)
     folder = Path(tempfile.mkdtemp(prefix="run-", dir=arguments.work))
     try:
-        clean, crashed, records = kafka_writes(java, program, folder)
-        streamline_adopts(java, program, folder, clean, records, "a clean shutdown")
-        streamline_adopts(java, program, folder, crashed, records, "a crash")
+        clean, crashed, records, committed = kafka_writes(java, program, folder)
+        indexes = transaction_indexes(clean)
+        check(len(indexes) == PARTITIONS, "Kafka has transaction indexes", str(list(indexes)))
+        streamline_adopts(java, program, folder, clean, records, committed, indexes, "a clean shutdown")
+        for index in crashed.glob(f"{TOPIC}-*/*.txnindex"):
+            index.unlink()
+        streamline_adopts(java, program, folder, crashed, records, committed, indexes, "a crash")
         streamline_writes(java, program, folder)
     except Failed as failure:
         print(f"FAILED {failure}\n(files kept in {folder})\n{passed} passed, 1 failed")

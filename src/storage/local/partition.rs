@@ -342,12 +342,12 @@ impl Partition {
         if !batches.iter().any(|batch| batch.header().is_idempotent()) {
             return Ok(SequenceCheck::Append);
         }
-        self.producers(writer)?
+        self.producer_state(writer)?
             .check_sequence(batches.iter().map(RecordBatch::header))
     }
 
     /// Returns the producer state, reading it from its snapshot on first use.
-    fn producers<'w>(
+    fn producer_state<'w>(
         &self,
         writer: &'w mut PartitionWriter,
     ) -> Result<&'w mut ProducerState, Error> {
@@ -384,7 +384,7 @@ impl Partition {
 
     fn write_snapshot(&self, writer: &mut PartitionWriter, offset: i64) -> Result<(), Error> {
         let path = file_path(&self.log.dir, offset, "snapshot");
-        let state = self.producers(writer)?;
+        let state = self.producer_state(writer)?;
         if state.is_empty() {
             return self
                 .environment

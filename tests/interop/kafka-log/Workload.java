@@ -10,7 +10,7 @@ import org.apache.kafka.common.serialization.*;
 /**
  * Workload produce BOOTSTRAP TOPIC [transactions]: creates the topic and fills it, every codec in turn.
  * Workload append BOOTSTRAP TOPIC: adds a few records to it.
- * Workload consume BOOTSTRAP TOPIC COUNT: prints so many records from the beginning, one a line:
+ * Workload consume BOOTSTRAP TOPIC COUNT [ISOLATION]: prints so many records from the beginning, one a line:
  * partition, offset, timestamp, key, value, headers, with tabs between them.
  */
 public class Workload {
@@ -32,7 +32,8 @@ public class Workload {
                 }
             }
             case "append" -> produce(bootstrap, topic, "lz4", 50, null, false);
-            case "consume" -> consume(bootstrap, topic, Integer.parseInt(args[3]));
+            case "consume" -> consume(bootstrap, topic, Integer.parseInt(args[3]),
+                args.length > 4 ? args[4] : "read_uncommitted");
             default -> throw new IllegalArgumentException(args[0]);
         }
     }
@@ -79,8 +80,9 @@ public class Workload {
         }
     }
 
-    static void consume(String bootstrap, String topic, int count) {
-        Map<String, Object> config = Map.of("bootstrap.servers", bootstrap, "enable.auto.commit", false);
+    static void consume(String bootstrap, String topic, int count, String isolation) {
+        Map<String, Object> config = Map.of(
+            "bootstrap.servers", bootstrap, "enable.auto.commit", false, "isolation.level", isolation);
         List<String> lines = new ArrayList<>();
         try (Consumer<String, String> consumer =
                 new KafkaConsumer<>(config, new StringDeserializer(), new StringDeserializer())) {

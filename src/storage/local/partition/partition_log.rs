@@ -92,11 +92,11 @@ impl PartitionLog for Partition {
     }
 
     fn largest_producer_id(&self) -> Result<Option<i64>, Error> {
-        Ok(self.producers(&mut self.writer.lock())?.largest_id())
+        Ok(self.producer_state(&mut self.writer.lock())?.largest_id())
     }
 
     fn producers(&self) -> Result<Vec<ProducerInfo>, Error> {
-        Ok(Partition::producers(self, &mut self.writer.lock())?.infos())
+        Ok(self.producer_state(&mut self.writer.lock())?.infos())
     }
 }
 

@@ -19,7 +19,7 @@ impl Partition {
 
         let mut writer = self.writer.lock();
         let log_start_offset = self.check_writable()?;
-        self.producers(&mut writer)?.check_marker(&marker)?;
+        self.producer_state(&mut writer)?.check_marker(&marker)?;
         let append = Append {
             wire_bytes: batch.size_bytes(),
             batches: std::slice::from_ref(&batch),

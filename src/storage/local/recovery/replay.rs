@@ -1,5 +1,6 @@
 //! Replaying batches for what a log derives from them: the state of producers, and the aborted transactions of segments.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -37,32 +38,23 @@ impl Replay {
         point: i64,
         now_ms: i64,
     ) -> Result<Self, Error> {
-        let newest_of = |taken_at: &mut dyn Iterator<Item = i64>| -> Result<_, Error> {
-            for offset in taken_at {
-                let path = file_path(dir, offset, "snapshot");
-                let bytes = fs.read(&path).during("read", &path)?;
-                match ProducerState::from_snapshot(&bytes, now_ms) {
-                    Some(state) => return Ok(Some((offset, state))),
-                    None => {
-                        warn!(path = %path.display(), "producer snapshot corrupt, ignoring it");
-                    }
-                }
-            }
-            Ok(None)
+        let newest = |range: RangeInclusive<i64>| {
+            let taken_at = listing.snapshots.range(range).rev();
+            newest_valid(fs, dir, taken_at, now_ms)
         };
-        let snapshots = &listing.snapshots;
         let later = match first < point {
-            true => newest_of(&mut snapshots.range(first + 1..=point).rev().copied())?,
+            true => newest(first + 1..=point)?,
             false => None,
         };
-        let (from, state) = match newest_of(&mut snapshots.range(..=first).rev().copied())? {
+        let has_any = listing.snapshots.range(..=first).next().is_some();
+        let (from, state) = match newest(i64::MIN..=first)? {
             Some(newest) => newest,
             // A roll writes no snapshot while no producer is known; corrupt ones mean that some were.
-            None if snapshots.range(..=first).next().is_none() => (first, ProducerState::default()),
-            None => {
+            None if has_any => {
                 let first_log = listing.logs.first().copied().unwrap_or(0);
                 (first_log, ProducerState::default())
             }
+            None => (first, ProducerState::default()),
         };
         Ok(Self {
             state,
@@ -142,4 +134,22 @@ impl Replay {
     pub fn finish(self) -> ProducerState {
         self.later.map_or(self.state, |(_, state)| state)
     }
+}
+
+/// Reads the first valid one of the snapshots that were taken at these offsets.
+fn newest_valid<'a>(
+    fs: &Fs,
+    dir: &Path,
+    taken_at: impl Iterator<Item = &'a i64>,
+    now_ms: i64,
+) -> Result<Option<(i64, ProducerState)>, Error> {
+    for offset in taken_at {
+        let path = file_path(dir, *offset, "snapshot");
+        let bytes = fs.read(&path).during("read", &path)?;
+        if let Some(state) = ProducerState::from_snapshot(&bytes, now_ms) {
+            return Ok(Some((*offset, state)));
+        }
+        warn!(path = %path.display(), "producer snapshot corrupt, ignoring it");
+    }
+    Ok(None)
 }

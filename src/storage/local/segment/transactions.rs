@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tracing::error;
 
 use super::Segment;
 use crate::storage::local::aborted::{Aborted, AbortedSearch};
-use crate::storage::local::error::Error;
+use crate::storage::local::error::{Error, IoContext};
 use crate::storage::local::index::Entry;
 
 impl Segment {
@@ -45,7 +46,12 @@ impl Segment {
             return Ok(true);
         }
         let path = self.path(Aborted::EXTENSION);
-        self.transactions.search(&self.fs, &path, search)
+        let goes_on = self.transactions.search(&self.fs, &path, search)?;
+        match self.removed.load(Ordering::Acquire) {
+            // The file may have been that of another segment, or of a new topic of the same name.
+            true => Err(std::io::ErrorKind::NotFound.into()).during("open", &path),
+            false => Ok(goes_on),
+        }
     }
 
     /// Writes the index file durably.
