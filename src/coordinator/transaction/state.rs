@@ -315,9 +315,11 @@ pub(super) fn end(
         | TransactionState::CompleteCommit
         | TransactionState::CompleteAbort
             if outcome == TransactionOutcome::Abort
-                && increments
-                && (row.state == TransactionState::Empty || row.epoch_incremented)
-                && !is_repeated => {}
+                && !is_repeated
+                && match row.state {
+                    TransactionState::Empty => increments,
+                    _ => row.epoch_incremented,
+                } => {}
         _ => return Err(TransactionError::InvalidState),
     }
     decide(row, outcome, increments, spare_id, now_ms).map(Ending::Decided)

@@ -249,6 +249,17 @@ fn requests_to_end_are_answered_by_state_and_version() {
             }
         }
     }
+    // As in Kafka, an older client may abort nothing after a transaction of version 2.
+    let completed = complete(&decided(commit(&row, true)), NOW);
+    let aborted = decided(end(
+        &completed,
+        identity(&completed),
+        Abort,
+        false,
+        None,
+        NOW,
+    ));
+    assert_eq!(aborted.producer_epoch, completed.producer_epoch);
     let empty = fresh();
     assert_eq!(commit(&empty, true), Err(InvalidState));
     let abort = |increments| end(&empty, identity(&empty), Abort, increments, None, NOW);
