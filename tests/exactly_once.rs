@@ -25,8 +25,9 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::Message;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::util::Timeout;
+use rdkafka::producer::{
+    BaseProducer, BaseRecord, DefaultProducerContext, Producer, ThreadedProducer,
+};
 use rdkafka::{Offset, TopicPartitionList};
 use support::Server;
 
@@ -49,6 +50,8 @@ const BACKLOG_MAX: u64 = 20_000;
 
 const ADDRESS: &str = "EXACTLY_ONCE_ADDRESS";
 const WORKER: &str = "EXACTLY_ONCE_WORKER";
+
+type Copies = ThreadedProducer<DefaultProducerContext>;
 
 /// A running worker process.
 struct Worker {
@@ -112,41 +115,33 @@ fn worker() {
     let (Ok(address), Ok(number)) = (std::env::var(ADDRESS), std::env::var(WORKER)) else {
         return;
     };
-    let consumer: BaseConsumer = config(&address)
-        .set("group.id", GROUP)
-        .set("isolation.level", "read_committed")
-        .set("enable.auto.commit", "false")
-        .set("auto.offset.reset", "earliest")
-        .set("session.timeout.ms", "6000")
-        .set("heartbeat.interval.ms", "500")
-        .create()
-        .unwrap();
-    let producer: BaseProducer = config(&address)
+    // Polled by a thread of its own, without which an abort waits for the delivery reports for ever.
+    let producer: Copies = config(&address)
         .set("transactional.id", format!("worker-{number}"))
         .set("transaction.timeout.ms", "10000")
         .set("linger.ms", "1")
         .create()
         .unwrap();
-    consumer.subscribe(&["input"]).unwrap();
     let mut random = Random::new(u64::from(std::process::id()));
     // After a fatal error the process ends, and its supervisor starts it again.
     producer
         .init_transactions(CALL)
         .expect("the server starts transactions");
     loop {
-        match transact(&consumer, &producer, &mut random) {
-            Ok(()) => {}
-            Err(error) if is_fatal(&error) => panic!("fatal: {error}"),
-            Err(_) => {
-                abort(&producer);
-                rewind(&consumer);
-            }
-        }
+        let consumer: BaseConsumer = config(&address)
+            .set("group.id", GROUP)
+            .set("isolation.level", "read_committed")
+            .set("enable.auto.commit", "false")
+            .set("auto.offset.reset", "earliest")
+            .set("session.timeout.ms", "6000")
+            .set("heartbeat.interval.ms", "500")
+            .create()
+            .unwrap();
+        consumer.subscribe(&["input"]).unwrap();
+        // A new consumer begins at the committed offsets, from which a failed transaction has to be repeated.
+        while transact(&consumer, &producer, &mut random).is_ok() {}
+        abort(&producer);
     }
-}
-
-fn is_fatal(error: &KafkaError) -> bool {
-    matches!(error, KafkaError::Transaction(error) if error.is_fatal())
 }
 
 /// Repeats a call while its error is retriable.
@@ -159,73 +154,45 @@ fn retried(mut call: impl FnMut() -> KafkaResult<()>) -> KafkaResult<()> {
     }
 }
 
-/// Copies a few records in one transaction.
-fn transact(
-    consumer: &BaseConsumer,
-    producer: &BaseProducer,
-    random: &mut Random,
-) -> KafkaResult<()> {
+/// Copies a few records in one transaction, and commits their offsets with it.
+fn transact(consumer: &BaseConsumer, producer: &Copies, random: &mut Random) -> KafkaResult<()> {
     let Some(first) = consumer.poll(Duration::from_millis(100)) else {
         return Ok(());
     };
-    let mut next = HashMap::new();
+    let mut message = first?;
     producer.begin_transaction()?;
-    let mut message = Some(first?);
-    for _ in 0..=random.below(200) {
-        let Some(copied) = message else { break };
-        let text = String::from_utf8(copied.payload().unwrap().to_vec()).unwrap();
+    let mut next = HashMap::new();
+    for left in (0..=random.below(200)).rev() {
+        let text = std::str::from_utf8(message.payload().unwrap()).unwrap();
         let record = BaseRecord::<(), str>::to("output")
-            .partition(copied.partition())
-            .payload(&text);
+            .partition(message.partition())
+            .payload(text);
         producer.send(record).map_err(|(error, _)| error)?;
-        next.insert(copied.partition(), copied.offset() + 1);
-        message = consumer.poll(Duration::ZERO).transpose()?;
+        next.insert(message.partition(), message.offset() + 1);
+        if left == 0 {
+            break;
+        }
+        match consumer.poll(Duration::ZERO) {
+            Some(following) => message = following?,
+            None => break,
+        }
     }
-    if random.one_in(10) {
+    if random.one_in(50) {
         return Err(KafkaError::Canceled);
-    }
-    // A record that was polled last and not copied is read again.
-    if let Some(left) = message {
-        consumer.seek(
-            "input",
-            left.partition(),
-            Offset::Offset(left.offset()),
-            CALL,
-        )?;
     }
     let mut offsets = TopicPartitionList::new();
     for (partition, offset) in next {
         offsets.add_partition_offset("input", partition, Offset::Offset(offset))?;
     }
-    let Some(group) = consumer.group_metadata() else {
-        return Err(KafkaError::Canceled);
-    };
-    retried(|| producer.send_offsets_to_transaction(&offsets, &group, Timeout::from(CALL)))?;
+    let group = consumer.group_metadata().ok_or(KafkaError::Canceled)?;
+    retried(|| producer.send_offsets_to_transaction(&offsets, &group, CALL))?;
     retried(|| producer.commit_transaction(CALL))
 }
 
-fn abort(producer: &BaseProducer) {
-    match retried(|| producer.abort_transaction(CALL)) {
-        Err(error) if is_fatal(&error) => panic!("fatal: {error}"),
-        // There was no transaction.
-        _ => {}
-    }
-}
-
-/// Moves the consumer back to its committed offsets.
-fn rewind(consumer: &BaseConsumer) {
-    let Ok(committed) = consumer.committed(CALL) else {
-        panic!("the committed offsets are unknown");
-    };
-    for element in committed.elements() {
-        let offset = match element.offset() {
-            Offset::Offset(offset) => Offset::Offset(offset),
-            _ => Offset::Beginning,
-        };
-        // A partition that was revoked meanwhile cannot be sought, and need not be.
-        consumer
-            .seek(element.topic(), element.partition(), offset, CALL)
-            .ok();
+/// Aborts the transaction, if there is one.
+fn abort(producer: &Copies) {
+    if let Err(KafkaError::Transaction(error)) = retried(|| producer.abort_transaction(CALL)) {
+        assert!(!error.is_fatal(), "{error}");
     }
 }
 

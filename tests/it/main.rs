@@ -12,7 +12,6 @@ mod configuration;
 mod connections;
 mod counting;
 mod dump_log;
-mod exactly_once;
 mod features;
 mod fetch;
 mod fetch_sessions;
