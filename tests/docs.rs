@@ -200,6 +200,16 @@ const DIFFERENCES: &str = "
   kminion with `scrapeMode: offsetsTopic`, kafka-console-consumer with the offsets formatter. Set kminion to
   `scrapeMode: adminApi`, or use the server's metric `streamline_consumer_lag`.
 
+## Differences in responses
+
+A test sends the same requests to Kafka 4.4 and to Streamline, in every version, and compares the responses field by field
+(`tests/interop/differential.sh`). Apart from ids, addresses, sizes, times and the texts of messages, these fields differ:
+
+| API | Request | Field | Reason |
+|---|---|---|---|
+";
+
+const TOPIC_SETTINGS: &str = "
 ## Topic settings
 
 For CreateTopics, AlterConfigs and IncrementalAlterConfigs, by Kafka's names. A LIST may be empty; repeated items are dropped.
@@ -225,6 +235,16 @@ fn compatibility_document() -> String {
         writeln!(out, "| {key} | {name} | {versions} | {} |", remark(api)).unwrap();
     }
     out.push_str(DIFFERENCES);
+    for difference in response_differences() {
+        let cell = |name: &str| match difference.get(name) {
+            Some(pattern) => format!("`{}`", pattern.as_str().unwrap().replace('|', "\\|")),
+            None => "all".to_owned(),
+        };
+        let (api, case, path) = (cell("api"), cell("case"), cell("path"));
+        let reason = difference["reason"].as_str().unwrap();
+        writeln!(out, "| {api} | {case} | {path} | {reason} |").unwrap();
+    }
+    out.push_str(TOPIC_SETTINGS);
     for definition in TOPIC_CONFIGS.iter().filter(|each| !each.is_internal()) {
         let default = match definition.default {
             "" => "empty".to_owned(),
@@ -242,6 +262,16 @@ fn compatibility_document() -> String {
     out
 }
 
+/// Returns the intended differences that the comparison with Kafka checks, as patterns.
+fn response_differences() -> Vec<toml::Table> {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/interop/differential/differences.toml"
+    );
+    let mut list: toml::Table = toml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    list.remove("difference").unwrap().try_into().unwrap()
+}
+
 fn remark(api: &Api) -> &'static str {
     match api.key {
         ApiKey::Produce if api.advertised_min == Some(0) => {
@@ -252,7 +282,6 @@ fn remark(api: &Api) -> &'static str {
         }
         ApiKey::AlterConfigs => "Topics, brokers, client metrics",
         ApiKey::ListConfigResources => "Groups have no configs, so none is listed",
-        ApiKey::InitProducerId => "Idempotent producers",
         _ => "",
     }
 }

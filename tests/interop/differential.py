@@ -185,7 +185,8 @@ def ask(side, case, version):
             side.socket.close()
             side.socket = None
             return {"connection": "no response"}
-        if not codes(response) & set(case.not_yet) or time.monotonic() > deadline:
+        is_ready = not codes(response) & set(case.not_yet) and case.until(response)
+        if is_ready or time.monotonic() > deadline:
             break
         time.sleep(0.1)
     if case.after:

@@ -28,6 +28,8 @@ class Case:
     created: list = field(default_factory=list)
     # The request is repeated until it does not return one of these error codes: Kafka answers before it is ready.
     not_yet: tuple = ()
+    # The request is repeated until its response satisfies this: Kafka does some things after it has answered.
+    until: Callable = lambda response: True
 
 
 def topic(c, name, **content):
@@ -118,6 +120,10 @@ def keep_producer(c, response):
 
 def keep_session(c, response):
     c.state["session"] = response.get("SessionId", 0)
+
+
+def has_ended(response):
+    return response["TransactionStates"][0]["TransactionState"].startswith("Complete")
 
 
 def transaction(c, **content):
@@ -451,10 +457,10 @@ TRANSACTIONS = [
     Case("EndTxn", "of a fenced epoch", lambda c: {**transaction(c, Committed=True), "ProducerEpoch": 0}),
     Case("EndTxn", "of an unknown id", lambda c: {**transaction(c, Committed=True), "TransactionalId": "nobody"}),
     Case("EndTxn", "aborts", lambda c: transaction(c, Committed=False), versions=range(4, 5)),
+    Case("DescribeTransactions", "that has ended", lambda c: {"TransactionalIds": ["txn"]}, until=has_ended),
     Case("Fetch", "an aborted transaction", lambda c: fetched(c, TOPIC, 0, partition=1, IsolationLevel=1)),
     Case("OffsetFetch", "after the transaction", lambda c: {**offset_fetch(c, "txn-group", [(TOPIC, [0])]), "RequireStable": True},
          versions=range(7, 10), not_yet=(88,)),
-    Case("DescribeTransactions", "that has ended", lambda c: {"TransactionalIds": ["txn"]}),
     Case("InitProducerId", "again", lambda c: {
         "TransactionalId": "txn", "TransactionTimeoutMs": 60_000, "ProducerId": -1, "ProducerEpoch": -1},
         after=keep_producer, not_yet=(51,), versions=range(5, 6)),
@@ -464,6 +470,7 @@ TRANSACTIONS = [
                    sequence=3 * (c.version - 12), attributes=0x10), "TransactionalId": "txn"}, versions=range(12, 14)),
     Case("EndTxn", "commits", lambda c: transaction(c, Committed=True), versions=range(5, 6), not_yet=(51,)),
     Case("EndTxn", "commits again", lambda c: transaction(c, Committed=True), versions=range(5, 6), not_yet=(51,)),
+    Case("DescribeTransactions", "that is committed", lambda c: {"TransactionalIds": ["txn"]}, until=has_ended),
     Case("WriteTxnMarkers", "for a producer that is unknown", lambda c: {"Markers": [
         {"ProducerId": 987654, "ProducerEpoch": 3, "TransactionResult": False, "CoordinatorEpoch": 0,
          "Topics": [{"Name": TOPIC, "PartitionIndexes": [2]}]}]}),
