@@ -39,7 +39,7 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(records.len(), batch.header().record_count as usize);
         let stamped = batch.with_log_append_time(1);
         assert!(RecordBatch::parse_stored(stamped.bytes().clone()).is_ok());
-        if let Ok(plain) = batch.recompress(Compression::None, LIMIT) {
+        if let Ok(plain) = batch.recompress(Compression::None, None, LIMIT) {
             let again: Result<Vec<_>, Error> = plain.records(LIMIT).and_then(Iterator::collect);
             assert_eq!(again.as_ref(), Ok(&records));
         }
