@@ -63,11 +63,15 @@ impl DynamicSettings {
                 .unwrap_or_default();
             values.retain(|name, value| {
                 let one = Values::from([(name.clone(), value.clone())]);
-                let applied = config.apply_dynamic(&one);
-                if let Err(error) = &applied {
-                    warn!(%error, "stored setting ignored");
+                let mut changed = config.clone();
+                match changed.apply_dynamic(&one) {
+                    Ok(()) => config = changed,
+                    Err(error) => {
+                        warn!(%error, "stored setting ignored");
+                        return false;
+                    }
                 }
-                applied.is_ok()
+                true
             });
             values
         });
@@ -150,6 +154,14 @@ impl Broker {
         validate_only: bool,
     ) -> Result<Vec<ConfigChange>, TopicError> {
         let config = self.dynamic.with(scope, &values)?;
+        // Checked for every topic before anything is stored: a topic that could not be opened would keep the server from
+        // starting.
+        let mut topics = Vec::new();
+        for topic in self.topics.list() {
+            let overrides = &topic.config().overrides;
+            let changed = config.topic_defaults.apply_over(overrides, overrides)?;
+            topics.push((topic, changed));
+        }
         if validate_only {
             return Ok(Vec::new());
         }
@@ -161,10 +173,8 @@ impl Broker {
         };
         self.catalog.set_server_configs(row).await?;
         self.dynamic.values.lock()[scope as usize] = values;
-        for topic in self.topics.list() {
-            let overrides = &topic.config().overrides;
-            let config = config.topic_defaults.apply(overrides)?;
-            self.topics.set_config(topic.name(), config)?;
+        for (topic, changed) in topics {
+            self.topics.set_config(topic.name(), changed)?;
         }
         self.dynamic.config.send_replace(Arc::new(config));
         Ok(changes)

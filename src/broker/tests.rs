@@ -211,6 +211,75 @@ async fn a_topic_found_in_the_data_directory_is_adopted() {
 }
 
 #[tokio::test]
+async fn adopted_topics_are_not_compacted_by_the_servers_default() {
+    let home = Home::new();
+    let broker = home.open().await;
+    broker.create_topic(new("orphan", 1)).await.unwrap();
+    broker.topics.close().unwrap();
+    drop(broker);
+    home.lose_catalog();
+    let broker = home.open_with(&[("log_cleanup_policy", "compact")]).await;
+    let policy = broker.topics.get("orphan").unwrap().config().cleanup_policy;
+    assert!(policy.delete && !policy.compact);
+}
+
+fn set_to(name: &str, value: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([(name.to_owned(), value.to_owned())])
+}
+
+#[tokio::test]
+async fn settings_are_stored_only_if_every_topic_can_have_them() {
+    let home = Home::new();
+    let broker = home.open().await;
+    let mut topic = new("t", 1);
+    topic.configs = set_to("max.compaction.lag.ms", "1000");
+    broker.create_topic(topic).await.unwrap();
+    for validate_only in [true, false] {
+        let values = set_to("log.cleaner.min.compaction.lag.ms", "2000");
+        let replaced = broker.replace_settings(SettingScope::Default, values, validate_only);
+        assert!(replaced.await.is_err());
+    }
+    assert!(broker.dynamic.values(SettingScope::Default).is_empty());
+    let values = set_to("log.cleaner.min.compaction.lag.ms", "500");
+    let replaced = broker.replace_settings(SettingScope::Default, values, false);
+    replaced.await.unwrap();
+    let config = broker.topics.get("t").unwrap().config();
+    assert_eq!(config.min_compaction_lag_ms, 500);
+    drop(broker);
+    assert!(home.open().await.topics.get("t").is_some());
+}
+
+#[tokio::test]
+async fn settings_that_contradict_each_other_are_refused() {
+    let home = Home::new();
+    let broker = home.open().await;
+    let mut values = set_to("log.cleaner.min.compaction.lag.ms", "2000");
+    values.extend(set_to("log.cleaner.max.compaction.lag.ms", "1000"));
+    let replaced = broker.replace_settings(SettingScope::Broker, values, false);
+    assert!(replaced.await.is_err());
+    broker.create_topic(new("t", 1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_topic_with_an_old_value_does_not_keep_settings_from_being_changed() {
+    let home = Home::new();
+    let broker = home.open().await;
+    broker.create_topic(new("t", 1)).await.unwrap();
+    // As an earlier release stored it.
+    let stored = broker
+        .catalog
+        .set_topic_configs("t", set_to("segment.bytes", "4096"));
+    stored.await.unwrap();
+    drop(broker);
+    let broker = home.open().await;
+    let values = set_to("log.retention.ms", "5");
+    let replaced = broker.replace_settings(SettingScope::Default, values, false);
+    replaced.await.unwrap();
+    let config = broker.topics.get("t").unwrap().config();
+    assert_eq!((config.retention_ms, config.segment_bytes), (5, 4096));
+}
+
+#[tokio::test]
 async fn a_creation_that_storage_fails_is_rolled_back_in_the_catalog() {
     let home = Home::new();
     let broker = home.open().await;

@@ -37,9 +37,13 @@ const INTERNAL: [&str; 4] = [
 /// The topic in which Kafka keeps committed offsets.
 pub const CONSUMER_OFFSETS: &str = "__consumer_offsets";
 
-/// Configs set for an adopted topic, whose own configs are unknown, so that the server's default retention does not delete
+/// Configs set for an adopted topic, whose own configs are unknown, so that the server's defaults neither delete nor compact
 /// its records.
-const UNLIMITED_RETENTION: [(&str, &str); 2] = [("retention.ms", "-1"), ("retention.bytes", "-1")];
+const ADOPTED_CONFIGS: [(&str, &str); 3] = [
+    ("cleanup.policy", "delete"),
+    ("retention.ms", "-1"),
+    ("retention.bytes", "-1"),
+];
 
 /// A topic to be created.
 #[derive(Debug, Clone)]
@@ -428,8 +432,7 @@ impl TopicInventory {
                     id: found.id,
                     partitions: found.partitions,
                     configs: BTreeMap::from(
-                        UNLIMITED_RETENTION
-                            .map(|(name, value)| (name.to_owned(), value.to_owned())),
+                        ADOPTED_CONFIGS.map(|(name, value)| (name.to_owned(), value.to_owned())),
                     ),
                 });
             }

@@ -16,7 +16,7 @@ fn named(name: &str) -> Option<&'static Setting> {
 
 impl Config {
     /// Applies values set at run time, by Kafka's names. Fails at the first that is unknown, not allowed or fixed while the
-    /// server runs.
+    /// server runs, or if the settings then contradict each other.
     pub fn apply_dynamic(&mut self, values: &BTreeMap<String, String>) -> Result<(), ConfigError> {
         for (name, value) in values {
             let setting = named(name).ok_or_else(|| ConfigError::Unknown {
@@ -37,7 +37,7 @@ impl Config {
                 return Err(ConfigError::not_allowed(origin, name, value, allowed));
             }
         }
-        Ok(())
+        self.topic_defaults.check_together()
     }
 }
 

@@ -340,10 +340,11 @@ impl Catalog for Sqlite {
         let stored = self.write_and_apply(
             move |db| transactions::decide(db, &decided, commits),
             move |committed| {
-                pending.apply_end(&transaction.id, &transaction.groups);
+                // In this order, so that no reader finds neither the pending nor the committed offset.
                 for (group, commits) in committed {
                     offsets.apply_commit(group, commits.clone());
                 }
+                pending.apply_end(&transaction.id, &transaction.groups);
             },
         );
         stored.map(|stored| stored.map(|_| ())).boxed()

@@ -308,7 +308,11 @@ pub(super) fn end(
         TransactionState::CompleteCommit | TransactionState::CompleteAbort
             if has_same_outcome && (is_repeated || !row.epoch_incremented) =>
         {
-            return Ok(Ending::Repeated);
+            // The epoch that fenced a timed-out producer may be the highest, which no producer may use.
+            return match row.producer_epoch > LAST_EPOCH {
+                true => Err(TransactionError::ProducerFenced),
+                false => Ok(Ending::Repeated),
+            };
         }
         // A producer of version 2 may abort before the server knows of its transaction, to get its next epoch.
         TransactionState::Empty
@@ -333,7 +337,13 @@ fn decide(
     now_ms: i64,
 ) -> Result<TransactionRow, TransactionError> {
     let (producer_epoch, last_producer_epoch) = match increments {
-        true => (row.producer_epoch + 1, row.producer_epoch),
+        true => {
+            let next = row.producer_epoch.checked_add(1);
+            (
+                next.ok_or(TransactionError::ProducerFenced)?,
+                row.producer_epoch,
+            )
+        }
         false => (row.producer_epoch, row.last_producer_epoch),
     };
     let next_producer_id = match increments && is_exhausted(row) {

@@ -270,8 +270,9 @@ impl Recovery<'_> {
         let Some(producers) = self.producers_at(end)? else {
             return Ok(None);
         };
-        self.build_missing_indexes(&segments[..segments.len() - 1])?;
+        // In this order: an offset index is the sign that the transaction index is complete.
         self.check_transaction_indexes(segments, end)?;
+        self.build_missing_indexes(&segments[..segments.len() - 1])?;
         self.remove_stale_snapshots(segments, end)?;
         Ok(Some(Opened {
             log_start: self.log_start(segments, end),
@@ -409,10 +410,11 @@ impl Recovery<'_> {
             .partition_point(|segment| segment.base_offset <= point)
             .saturating_sub(1);
         let (unread, read) = found.split_at(first_read);
-        self.build_missing_indexes(unread)?;
+        // In this order: an offset index is the sign that the transaction index is complete.
         if let Some(first) = read.first() {
             self.check_transaction_indexes(unread, first.base_offset)?;
         }
+        self.build_missing_indexes(unread)?;
         let mut producers = self.replay_before(unread, read.first(), point)?;
         let (recovered, mut end, truncated) = self.recover_segments(read, &mut producers)?;
         let may_have_lost_power = !self.before.clean && !self.before.same_boot;

@@ -137,6 +137,16 @@ fn a_producer_with_exhausted_epochs_gets_a_new_id() {
 }
 
 #[test]
+fn a_producer_that_timed_out_at_its_last_epoch_does_not_get_the_epoch_that_fenced_it() {
+    let last = at_epoch(LAST_EPOCH, ongoing());
+    let aborted = complete(&fence(&last, NOW), NOW);
+    assert_eq!(aborted.producer_epoch, i16::MAX);
+    let outcome = TransactionOutcome::Abort;
+    let again = end(&aborted, identity(&last), outcome, true, Some(9), NOW);
+    assert_eq!(again, Err(TransactionError::ProducerFenced));
+}
+
+#[test]
 fn a_transaction_of_version_2_ends_with_an_incremented_epoch_or_a_new_id() {
     let row = ongoing();
     let decision = decided(commit(&row, true));
