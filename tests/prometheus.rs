@@ -19,10 +19,20 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::Value;
+use streamline::protocol::kafka::ErrorCode;
+use streamline::protocol::messages::alter_client_quotas::{
+    AlterClientQuotasRequest, EntityData, EntryData, OpData,
+};
+use streamline::protocol::messages::create_topics::{
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
+};
 use support::Server;
 
 const PATIENCE: Duration = Duration::from_secs(90);
 const TOPIC: &str = "orders";
+const COMPACTED: &str = "settings";
+/// Client id with a quota.
+const LIMITED: &str = "limited";
 
 /// The names that `promtool` complains about: gauges whose specified names end in `_total`.
 const KNOWN_REMARKS: [&str; 4] = [
@@ -160,7 +170,51 @@ impl Drop for Prometheus {
     }
 }
 
-/// Produces, consumes in a group of two, commits, and from time to time sends a request that fails.
+/// Creates a compacted topic, and a quota that a producer will exceed.
+fn prepare(server: &Server) {
+    let mut client = server.connect();
+    let compacted = CreatableTopic {
+        name: COMPACTED.to_owned(),
+        num_partitions: 1,
+        replication_factor: 1,
+        configs: vec![CreatableTopicConfig {
+            name: "cleanup.policy".to_owned(),
+            value: Some("compact".to_owned()),
+        }],
+        ..CreatableTopic::default()
+    };
+    let created = client.call(
+        7,
+        &CreateTopicsRequest {
+            topics: vec![compacted],
+            timeout_ms: 10_000,
+            ..CreateTopicsRequest::default()
+        },
+    );
+    assert_eq!(created.topics[0].error_code, ErrorCode::NONE);
+    let quota = EntryData {
+        entity: vec![EntityData {
+            entity_type: "client-id".to_owned(),
+            entity_name: Some(LIMITED.to_owned()),
+        }],
+        ops: vec![OpData {
+            key: "producer_byte_rate".to_owned(),
+            value: 1_000.0,
+            remove: false,
+        }],
+    };
+    let altered = client.call(
+        1,
+        &AlterClientQuotasRequest {
+            entries: vec![quota],
+            validate_only: false,
+        },
+    );
+    assert_eq!(altered.entries[0].error_code, ErrorCode::NONE);
+}
+
+/// Produces, to a compacted topic beyond a quota, too; consumes in a group of two, commits, and from time to time sends a
+/// request that fails.
 fn work(kafka: &str, stop: &AtomicBool) {
     let config = |extra: &[(&str, &str)]| {
         let mut config = ClientConfig::new();
@@ -185,6 +239,16 @@ fn work(kafka: &str, stop: &AtomicBool) {
                 number += 1;
             }
             producer.flush(Duration::from_secs(10)).unwrap();
+        });
+        scope.spawn(|| {
+            let producer: BaseProducer = config(&[("client.id", LIMITED)]).create().unwrap();
+            while !stop.load(Ordering::Relaxed) {
+                let payload = vec![b'x'; 1_000];
+                let record = BaseRecord::to(COMPACTED).key("key").payload(&payload);
+                // A full queue is the client's back-pressure while it is throttled.
+                let _ = producer.send(record);
+                producer.poll(Duration::from_millis(100));
+            }
         });
         for _ in 0..2 {
             scope.spawn(|| {
@@ -253,19 +317,22 @@ fn variable_queries() -> BTreeSet<String> {
         .collect()
 }
 
-/// Returns the left-hand sides of the alert expressions. A healthy server does not reach their thresholds.
+/// Returns the left-hand sides of all comparisons in the alert expressions. A healthy server does not reach their thresholds.
 fn alert_queries(rules: &Value) -> BTreeSet<String> {
     rules["data"]["groups"]
         .as_array()
         .unwrap()
         .iter()
         .flat_map(|group| group["rules"].as_array().unwrap())
-        .map(|rule| {
-            let expr = rule["query"].as_str().unwrap();
-            let at = expr
+        .flat_map(|rule| rule["query"].as_str().unwrap().split(" and "))
+        .map(|condition| {
+            let condition = condition
+                .strip_prefix("on (instance) ")
+                .unwrap_or(condition);
+            let at = condition
                 .rfind(['<', '>', '='])
-                .unwrap_or_else(|| panic!("{expr}"));
-            expr[..at].trim_end_matches(['=', ' ']).to_string()
+                .unwrap_or_else(|| panic!("{condition}"));
+            condition[..at].trim_end_matches(['=', ' ']).to_string()
         })
         .collect()
 }
@@ -274,6 +341,7 @@ fn alert_queries(rules: &Value) -> BTreeSet<String> {
 #[ignore = "needs a Prometheus: cargo test --test prometheus -- --ignored"]
 fn every_dashboard_query_and_alert_has_data_from_a_real_prometheus() {
     let server = Server::start();
+    prepare(&server);
     let prometheus = Prometheus::start(&server.http_addr().to_string());
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
