@@ -1,4 +1,4 @@
-//! What a request uses of its client's quotas, and for how long the client is throttled for it.
+//! Use that a request makes of its client's quotas, and the time for which the client is throttled for it.
 //!
 //! As in Kafka (KIP-219), a request is always served, its response is sent at once and says for how long the client should
 //! pause; the server does not read from the connection for that time, so that a client which does not pause is held up

@@ -32,7 +32,7 @@ pub enum SessionTopic {
     Name(Arc<str>),
 }
 
-/// What a client wants of a partition.
+/// A client's position in a partition, and the limit of its fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FetchPosition {
     pub current_leader_epoch: i32,

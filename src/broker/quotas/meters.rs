@@ -1,4 +1,4 @@
-//! What clients have used of one quota, in bounded memory.
+//! Use that clients have made of one quota, in bounded memory.
 //!
 //! A client without recent use has the same allowance as an unknown one, so its meter is dropped. If there are more clients
 //! than meters nevertheless, such as those of a client that makes up a new client id for each request, the excess ones share

@@ -18,7 +18,7 @@ pub(super) struct Transactions {
     in_committed: HashSet<i64>,
 }
 
-/// What a batch is with regard to transactions.
+/// Role of a batch in its transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
     /// Its records are committed, or not part of a transaction.
